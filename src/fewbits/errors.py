@@ -1,0 +1,49 @@
+"""Every error a user can cause. One sentence each: it names the thing and the mend.
+
+The command line prints the sentence and exits with code 2; anything that is not a
+`FewbitsError` is a defect of ours and shows its traceback.
+"""
+
+
+class FewbitsError(Exception):
+    """Base of all errors that are about the user's input rather than about our code."""
+
+
+class EncodingError(FewbitsError):
+    """A format, block or encoding that cannot be, or data it cannot hold."""
+
+
+class CaptureError(FewbitsError):
+    """The model cannot be brought into a graph."""
+
+
+class UnsupportedError(FewbitsError):
+    """The graph holds operators that have no integer form here; lists all of them at once."""
+
+
+class RecipeError(FewbitsError):
+    """A recipe that does not read, or does not fit the model."""
+
+
+class CalibrationError(FewbitsError):
+    """Calibration data that would give wrong ranges; names the site and the batch."""
+
+
+class LoweringError(FewbitsError):
+    """A simulation that has no integer program under the chosen profile."""
+
+
+class ProgramError(FewbitsError):
+    """A program that is not well formed, or inputs it does not take."""
+
+
+class VerificationError(FewbitsError):
+    """Two executions of one program gave different codes; nothing was written."""
+
+
+class FileError(FewbitsError):
+    """A file that is missing, damaged, of another version, or not ours."""
+
+
+class DataError(FewbitsError):
+    """A data set or weights that cannot be had or do not fit the network."""

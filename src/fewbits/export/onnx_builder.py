@@ -1,0 +1,95 @@
+"""A thin layer over ONNX protobufs: nodes, constants, and the names they get."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.program.program import Program
+
+OPSET = 19
+IR_VERSION = 10
+MICROSOFT = "com.microsoft"  # the domain of QLinearAdd, QGemm and their like
+
+
+class OnnxBuilder:
+    """Collects nodes and constants of one graph. Tensors bear the names of the program's values; what is
+    made on the way gets the value's name and a suffix."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._made: dict[str, int] = {}
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        """Adds an initializer once per name; returns the name."""
+        if name not in self._constants:
+            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape),
+                                                            name)
+        return name
+
+    def node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
+        """Adds a node that writes `output` and bears its name; returns `output`."""
+        self._nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}/{operator}",
+                                            domain=domain, **attributes))
+        return output
+
+    def name(self, base: str, suffix: str) -> str:
+        """A name not used before: base.suffix, or base.suffix_2 and so on."""
+        wish = f"{base}.{suffix}"
+        self._made[wish] = count = self._made.get(wish, 0) + 1
+        return wish if count == 1 else f"{wish}_{count}"
+
+    def grid(self, name: str, encoding: Encoding) -> list[str]:
+        """Names of the scale and zero point of a value: [scale, zero_point]."""
+        zero = encoding.zero_point.astype(encoding.format.dtype)
+        return [self.constant(f"{name}.scale", encoding.scale), self.constant(f"{name}.zero_point", zero)]
+
+    def weight(self, name: str, data: Quantized) -> list[str]:
+        """Names of codes, scale and zero point of a weight; scales one-dimensional or scalar."""
+        encoding = data.encoding
+        flat = (-1,) if encoding.scale.ndim else ()
+        zero = encoding.zero_point.astype(encoding.format.dtype)
+        return [self.constant(f"{name}.weight", data.codes),
+                self.constant(f"{name}.weight.scale", encoding.scale.reshape(flat)),
+                self.constant(f"{name}.weight.zero_point", zero.reshape(flat))]
+
+    def quantize(self, source: str, name: str) -> str:
+        """QuantizeLinear of float `source` onto the grid of the value `name`."""
+        return self.node("QuantizeLinear", [source, *self.grid(name, self.program.encoding(name))], name)
+
+    def dequantize(self, name: str, output: str) -> str:
+        """DequantizeLinear of the value `name`."""
+        return self.node("DequantizeLinear", [name, *self.grid(name, self.program.encoding(name))], output)
+
+    def clip(self, source: str, name: str, low: int, high: int) -> str:
+        """Bounds codes that the container does not bound by itself."""
+        dtype = self.program.encoding(name).format.dtype
+        bounds = [self.constant(f"{name}.low", np.array(low, dtype)),
+                  self.constant(f"{name}.high", np.array(high, dtype))]
+        return self.node("Clip", [source, *bounds], name)
+
+    def needs_clip(self, name: str, low: int, high: int) -> bool:
+        """Whether low and high are tighter than the integer type that holds the codes of `name`."""
+        limits = np.iinfo(self.program.encoding(name).format.dtype)
+        return low > limits.min or high < limits.max
+
+    def model(self, outputs: dict[str, int], float_outputs: dict[str, str]) -> bytes:
+        """Serialized model. outputs: ONNX element type by tensor name; float_outputs: value name by tensor
+        name, for the shapes."""
+        def shape(name: str) -> list[int | str]:
+            return ["N" if s is None else s for s in self.program.values[name].shape]
+
+        graph = helper.make_graph(
+            self._nodes, "fewbits",
+            [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape(name))
+             for name in self.program.inputs],
+            [helper.make_tensor_value_info(name, kind, shape(float_outputs.get(name, name)))
+             for name, kind in outputs.items()],
+            list(self._constants.values()))
+        model = helper.make_model(graph, producer_name="fewbits", ir_version=IR_VERSION, opset_imports=[
+            helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)])
+        return model.SerializeToString()

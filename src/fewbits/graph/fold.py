@@ -1,0 +1,178 @@
+"""Batch norm and constants computed beforehand, for use after training."""
+
+import torch
+from torch import nn
+
+from fewbits.errors import CaptureError
+from fewbits.graph.graph import Graph, Node, Param, Ref, replace
+from fewbits.graph.model import Model
+from fewbits.graph.operators import operator_of
+from fewbits.program.program import fill, leaves
+
+aten = torch.ops.aten
+
+
+def fold(model: Model) -> Model:
+    """The model without batch norm, dropout and operators on constants; its outputs stay within 1e-4 of
+    their range.
+
+    Batch norm behind a convolution or linear layer that nothing else reads goes into its weights,
+    w·γ/√(σ²+ε) and (b−μ)·γ/√(σ²+ε)+β (methods.md B.2; Jacob et al. 2018, eq. 14); elsewhere it becomes
+    a depthwise 1×1 convolution. Works on the copy that `capture` made: the model passed in is spent, so that
+    quantizing never holds a third copy of the weights.
+    """
+    _drop_dead(model)
+    _fold_constants(model)
+    _drop_gone(model)
+    _fold_batch_norm(model)
+    _drop_dead(model)
+    return model
+
+
+def _rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
+    """Puts new nodes in, reading `renamed[x]` wherever they read x, and forgets unused tensors."""
+    def target(name: str) -> str:
+        while name in renamed:
+            name = renamed[name]
+        return name
+
+    def redirect(item: object) -> object:
+        return Ref(target(item.name)) if isinstance(item, Ref) else item
+
+    nodes = [Node(n.name, n.target, {k: replace(v, redirect) for k, v in n.arguments.items()}, n.positional,
+                  n.module, n.source, n.shape) for n in nodes]
+    graph = model.graph
+    structure = fill(graph.structure, {name: target(name) for name in leaves(graph.structure)})
+    used = dict.fromkeys(name for node in nodes for name in node.params)
+    state = {name: model.tensor(name) for name in used}
+    for name in list(model._modules):
+        del model._modules[name]
+    model._parameters.clear()
+    model._buffers.clear()
+    Model.__init__(model, Graph(graph.inputs, tuple(nodes), structure, graph.style), state)
+    model.eval()
+
+
+def _drop_dead(model: Model) -> None:
+    """Leaves out nodes whose results nobody reads."""
+    wanted = set(leaves(model.graph.structure))
+    kept = []
+    for node in reversed(model.graph.nodes):
+        if node.name in wanted:
+            kept.append(node)
+            wanted.update(node.refs)
+    _rebuild(model, kept[::-1], {})
+
+
+def _fold_constants(model: Model) -> None:
+    """Runs, once, every operator that reads no input."""
+    constants: dict[str, str] = {}
+    kept = []
+    for node in model.graph.nodes:
+        if all(name in constants for name in node.refs) and node.shape is not None:
+            arguments = {key: replace(value, lambda item: _constant_value(model, constants, item))
+                         for key, value in node.arguments.items()}
+            positional = list(arguments.values())[:node.positional]
+            with torch.no_grad():
+                value = node.target(*positional, **dict(list(arguments.items())[node.positional:]))
+            constants[node.name] = f"{node.name}.constant"
+            model.set_tensor(constants[node.name], value)
+        else:
+            kept.append(_read_constants(node, constants))
+    for name in leaves(model.graph.structure):
+        if name in constants:
+            raise CaptureError(f"output {name!r} is a constant: it depends on no input")
+    _rebuild(model, kept, {})
+
+
+def _constant_value(model: Model, constants: dict[str, str], item: object) -> object:
+    if isinstance(item, Ref):
+        return model.tensor(constants[item.name])
+    return model.tensor(item.name) if isinstance(item, Param) else item
+
+
+def _read_constants(node: Node, constants: dict[str, str]) -> Node:
+    def read(item: object) -> object:
+        return Param(constants[item.name]) if isinstance(item, Ref) and item.name in constants else item
+
+    return Node(node.name, node.target, {k: replace(v, read) for k, v in node.arguments.items()},
+                node.positional, node.module, node.source, node.shape)
+
+
+def _drop_gone(model: Model) -> None:
+    """Leaves out dropout and other operators that do nothing at inference."""
+    renamed, kept = {}, []
+    for node in model.graph.nodes:
+        row = operator_of(node)
+        if row is not None and row.role == "gone" and row.refuse(node) is None:
+            renamed[node.name] = node.refs[0]
+        else:
+            kept.append(node)
+    _rebuild(model, kept, renamed)
+
+
+def _fold_batch_norm(model: Model) -> None:
+    readers = model.graph.consumers()
+    outputs = set(leaves(model.graph.structure))
+    weight_users: dict[str, int] = {}
+    for node in model.graph.nodes:
+        for name in node.params:
+            weight_users[name] = weight_users.get(name, 0) + 1
+    nodes: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
+    for node in model.graph.nodes:
+        row = operator_of(node)
+        if row is None or row.role != "norm":
+            nodes[node.name] = node
+            continue
+        scale, shift = _scale_and_shift(model, node)
+        source = node["input"].name
+        before = nodes.get(renamed.get(source, source))
+        before_row = None if before is None else operator_of(before)
+        alone = len(readers[source]) == 1 and source not in outputs
+        if (before is not None and before_row is not None and before_row.role == "dot" and alone
+                and before_row.refuse(before) is None and weight_users[before["weight"].name] == 1):
+            nodes[before.name] = _into_weights(model, before, scale, shift)
+            renamed[node.name] = before.name
+        else:
+            nodes[node.name] = _as_depthwise(model, node, scale, shift)
+    _rebuild(model, list(nodes.values()), renamed)
+
+
+def _scale_and_shift(model: Model, node: Node) -> tuple[torch.Tensor, torch.Tensor]:
+    """Batch norm as scale·x + shift, float64 [C]."""
+    def tensor(argument: str) -> torch.Tensor | None:
+        param = node[argument]
+        return None if param is None else model.tensor(param.name).detach().double()
+
+    mean, var, gamma, beta = (tensor(name) for name in ("running_mean", "running_var", "weight", "bias"))
+    if mean is None or var is None:
+        raise CaptureError(f"batch norm {node.name!r} keeps no running statistics: it cannot be folded")
+    scale = torch.rsqrt(var + node["eps"])
+    scale = scale if gamma is None else scale * gamma
+    shift = -mean * scale
+    return scale, shift if beta is None else shift + beta
+
+
+def _into_weights(model: Model, node: Node, scale: torch.Tensor, shift: torch.Tensor) -> Node:
+    name = node["weight"].name
+    weight = model.tensor(name).detach()
+    along = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    model.set_tensor(name, nn.Parameter((weight.double() * along).to(weight.dtype)))
+    old = node["bias"]
+    bias = shift if old is None else model.tensor(old.name).detach().double() * scale + shift
+    bias_name = f"{name.removesuffix('weight')}bias" if old is None else old.name
+    model.set_tensor(bias_name, nn.Parameter(bias.to(weight.dtype)))
+    return Node(node.name, node.target, dict(node.arguments) | {"bias": Param(bias_name)}, node.positional,
+                node.module, node.source, node.shape)
+
+
+def _as_depthwise(model: Model, node: Node, scale: torch.Tensor, shift: torch.Tensor) -> Node:
+    if node.shape is None or len(node.shape) != 4:
+        return node  # stays batch norm, and the plan refuses it by name
+    weight, bias = f"{node.name}.scale", f"{node.name}.shift"
+    model.set_tensor(weight, nn.Parameter(scale.float().reshape(-1, 1, 1, 1)))
+    model.set_tensor(bias, nn.Parameter(shift.float()))
+    arguments = {"input": node["input"], "weight": Param(weight), "bias": Param(bias), "stride": [1, 1],
+                 "padding": [0, 0], "dilation": [1, 1], "groups": scale.numel()}
+    return Node(node.name, aten.conv2d.default, arguments, 7, node.module, node.source, node.shape)

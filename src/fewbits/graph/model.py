@@ -1,0 +1,108 @@
+"""A captured model: an ordinary nn.Module that runs a `Graph`."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewbits.errors import CaptureError
+from fewbits.graph.graph import Graph, Node, Param, Ref, replace
+from fewbits.graph.operators import TRAINING_ARGUMENT, operator_of
+from fewbits.program.program import fill, leaves
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Visitor:
+    """What a run may change on the way. This one changes nothing."""
+
+    def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
+        """Called for each parameter or buffer that a node reads; returns what it computes with."""
+        return value
+
+    def value(self, name: str, value: Any) -> Any:
+        """Called for each input and each node's result; returns what its readers see."""
+        return value
+
+
+class Model(nn.Module):
+    """Runs a graph in float, with parameters and buffers under the user's own names.
+
+    `train()` and `eval()` reach batch norm and dropout, as on any module.
+    """
+
+    def __init__(self, graph: Graph, state: Mapping[str, torch.Tensor]):
+        """state: parameters (nn.Parameter) and buffers by dotted name; tied ones are one object."""
+        super().__init__()
+        self.graph = graph
+        for name, tensor in state.items():
+            self.set_tensor(name, tensor)
+        self._last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.refs}
+
+    def set_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        """Puts a parameter or buffer under its dotted name, replacing what was there."""
+        *path, leaf = name.split(".")
+        module: nn.Module = self
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = getattr(module, part)
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(leaf, tensor)
+        else:
+            module.register_buffer(leaf, tensor)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The parameter or buffer of that dotted name."""
+        return operator.attrgetter(name)(self)
+
+    def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
+        """As the user's model: positional or named tensors in, its own structure out."""
+        return self.run(self.named_inputs(args, kwargs))
+
+    def named_inputs(self, args: tuple[torch.Tensor, ...], kwargs: Tensors) -> dict[str, torch.Tensor]:
+        """Call arguments by input name. Raises CaptureError when they are not the model's."""
+        names = [item.name for item in self.graph.inputs]
+        given = dict(zip(names, args, strict=False)) | dict(kwargs)
+        if len(args) > len(names) or set(given) != set(names):
+            raise CaptureError(f"the model takes {', '.join(names)}, "
+                               f"not {len(args)} positional and {sorted(kwargs)} named inputs")
+        return given
+
+    def run(self, inputs: Tensors, visitor: Visitor | None = None) -> Any:
+        """The graph's results, a visitor seeing (and replacing) every value and parameter."""
+        visitor = visitor or Visitor()
+        values = {name: visitor.value(name, tensor) for name, tensor in inputs.items()}
+        wanted = set(leaves(self.graph.structure))
+        for i, node in enumerate(self.graph.nodes):
+            result = self._call(node, values, visitor)
+            values[node.name] = visitor.value(node.name, result)
+            for name in node.refs:
+                if self._last_use[name] == i and name not in wanted:
+                    del values[name]
+        return fill(self.graph.structure, values)
+
+    def _call(self, node: Node, values: Mapping[str, Any], visitor: Visitor) -> Any:
+        def resolve(argument: str, item: Any) -> Any:
+            if isinstance(item, Ref):
+                return values[item.name]
+            if isinstance(item, Param):
+                return visitor.parameter(node, argument, self.tensor(item.name))
+            if isinstance(item, torch.device):  # baked in by the capture; follow the model instead
+                return self._device(item)
+            return item
+
+        arguments = {name: replace(value, lambda item, name=name: resolve(name, item))
+                     for name, value in node.arguments.items()}
+        kind = operator_of(node)
+        if kind is not None and kind.name in TRAINING_ARGUMENT:
+            arguments[TRAINING_ARGUMENT[kind.name]] = self.training
+        by_position = list(arguments.values())[:node.positional]
+        by_name = dict(list(arguments.items())[node.positional:])
+        return node.target(*by_position, **by_name)
+
+    def _device(self, captured: torch.device) -> torch.device:
+        tensor = next(iter((*self.parameters(), *self.buffers())), None)
+        return captured if tensor is None else tensor.device

@@ -1,0 +1,1 @@
+"""The integer graph: nodes, profiles, accumulator bounds, and `reference.py`, the definition."""

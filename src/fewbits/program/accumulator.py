@@ -1,0 +1,58 @@
+"""How wide an accumulator must be, proved from the actual weights and code ranges."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewbits.program.nodes import AveragePool, Conv, Linear, Mean
+from fewbits.program.program import Program
+
+
+@dataclass(frozen=True)
+class Bound:
+    """low ≤ every partial sum, in any order, bias included or not, ≤ high."""
+
+    low: int
+    high: int
+
+    @property
+    def bits(self) -> int:
+        """Width of the smallest two's complement integer that holds the bound."""
+        return max(self.high.bit_length(), (-self.low - 1).bit_length() if self.low < 0 else 0) + 1
+
+    @property
+    def magnitude(self) -> int:
+        """Largest absolute value; below 2^24 float32 sums are exact in any order, below 2^53 float64 ones."""
+        return max(self.high, -self.low)
+
+
+def accumulator_bound(program: Program, node: Conv | Linear | AveragePool | Mean) -> Bound:
+    """Interval of the node's sums over all inputs the input's codes allow (docs/numerics.md, eq. 9).
+
+    Every term's interval contains 0 (the zero point is a code), so the sum of the intervals bounds each
+    partial sum too, and what padding leaves out.
+    """
+    x = program.encoding(node.input)
+    low, high = (code - int(x.zero_point) for code in (x.format.low, x.format.high))
+    if isinstance(node, AveragePool):
+        count = node.kernel[0] * node.kernel[1]
+        return Bound(count * low, count * high)
+    if isinstance(node, Mean):
+        count = int(np.prod([program.values[node.input].shape[axis] for axis in node.axes]))
+        return Bound(count * low, count * high)
+    codes = node.weight.codes
+    zero = node.weight.encoding.zero_point.astype(np.int64).reshape(-1, 1)
+    w = codes.reshape(codes.shape[0], -1).astype(np.int64) - zero
+    lowest = np.minimum(w * low, w * high).sum(1)
+    highest = np.maximum(w * low, w * high).sum(1)
+    if node.bias is not None:
+        lowest, highest = (np.concatenate([bound, bound + node.bias]) for bound in (lowest, highest))
+    return Bound(int(lowest.min()), int(highest.max()))
+
+
+def saturates_in_pairs(node: Conv | Linear) -> bool:
+    """Whether equality needs a CPU that adds products of 8-bit codes in 32 bits (VNNI).
+
+    Without it x86 kernels add pairs of uint8 · int8 products in 16 bits, which holds for weights within ±64.
+    """
+    return bool(np.abs(node.weight.codes.astype(np.int64)).max(initial=0) > 64)

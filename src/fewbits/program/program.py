@@ -1,0 +1,123 @@
+"""The Program: an integer graph under a profile. It is the definition of the quantized model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fewbits.errors import ProgramError
+from fewbits.numerics.encoding import Encoding
+from fewbits.program.nodes import Conv, Linear, Node, Quantize, reads
+from fewbits.program.profile import Profile
+
+
+@dataclass(frozen=True)
+class Value:
+    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for a
+    float32 input."""
+
+    shape: tuple[int | None, ...]
+    encoding: Encoding | None
+
+    def __str__(self) -> str:
+        sizes = "×".join("N" if s is None else str(s) for s in self.shape)
+        return f"{sizes} {self.encoding or 'float32'}"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Nodes in an order in which they can run, the values they pass on, and how the model is called.
+
+    inputs: float32 values, in the order the model takes them; values: every value by name;
+    structure: what the model returns, built of dicts, lists and tuples with value names for leaves.
+    Raises ProgramError when a node reads what no earlier one wrote, a name is used twice, or an
+    accumulator is read by a node.
+    """
+
+    profile: Profile
+    inputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value]
+    structure: Any
+
+    def __post_init__(self):
+        known = set(self.inputs)
+        for node in self.nodes:
+            if node.name in known:
+                raise ProgramError(f"two values are called {node.name!r}")
+            for name in reads(node):
+                if name not in known:
+                    raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
+                if (self.values[name].encoding is None) != isinstance(node, Quantize):
+                    raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
+                                       "only Quantize reads float values, and nothing else")
+                if self.is_accumulator(name):
+                    raise ProgramError(f"node {node.name!r} reads the accumulators of {name!r}")
+            known.add(node.name)
+        missing = known.symmetric_difference(self.values)
+        if missing:
+            raise ProgramError(f"values and nodes do not match at {sorted(missing)[0]!r}")
+        for name in self.outputs:
+            if name not in known:
+                raise ProgramError(f"output {name!r} is written by no node")
+            if self.values[name].encoding is None:
+                raise ProgramError(f"output {name!r} is a float input passed through: it has no codes")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the values the model returns, each once, in order of first appearance."""
+        return tuple(dict.fromkeys(leaves(self.structure)))
+
+    def encoding(self, name: str) -> Encoding:
+        """What the codes of a value mean. Raises ProgramError for a float input."""
+        encoding = self.values[name].encoding
+        if encoding is None:
+            raise ProgramError(f"{name!r} is a float input and has no encoding")
+        return encoding
+
+    def is_accumulator(self, name: str) -> bool:
+        """Whether a value is the raw 32-bit sums of its node (a float output), not activation codes."""
+        encoding = self.values[name].encoding
+        return encoding is not None and encoding.format == self.profile.accumulator
+
+    @property
+    def dot_products(self) -> tuple[Conv | Linear, ...]:
+        """The nodes with weights."""
+        return tuple(node for node in self.nodes if isinstance(node, Conv | Linear))
+
+    def __str__(self) -> str:
+        lines = [f"Program for {self.profile.name}: {len(self.nodes)} nodes"]
+        lines += [f"  {name}: {self.values[name]}" for name in self.inputs]
+        lines += [f"  {node.name}: {self.values[node.name]} ← {type(node).__name__}"
+                  f"({', '.join(reads(node))})" for node in self.nodes]
+        return "\n".join(lines)
+
+
+def leaves(structure: Any) -> list[str]:
+    """Value names in a structure of dicts, lists and tuples, in order."""
+    match structure:
+        case str():
+            return [structure]
+        case dict():
+            return [leaf for item in structure.values() for leaf in leaves(item)]
+        case list() | tuple():
+            return [leaf for item in structure for leaf in leaves(item)]
+        case None:
+            return []
+        case _:
+            raise ProgramError(f"a model may return tensors in dicts, lists and tuples, "
+                               f"not {type(structure).__name__}")
+
+
+def fill(structure: Any, values: Mapping[str, Any]) -> Any:
+    """The structure with each name replaced by its value."""
+    match structure:
+        case str():
+            return values[structure]
+        case dict():
+            return {key: fill(item, values) for key, item in structure.items()}
+        case list():
+            return [fill(item, values) for item in structure]
+        case tuple():
+            return tuple(fill(item, values) for item in structure)
+        case _:
+            return structure

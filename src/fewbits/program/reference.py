@@ -1,0 +1,228 @@
+"""The definition: what each node computes, in NumPy integers. Slow, plain, and always right.
+
+Sums of products are int64, so nothing wraps; what is not an integer is float32, rounded to nearest even
+after every operation, in the order written here. Equation numbers refer to docs/numerics.md.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from fewbits.errors import ProgramError
+from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.rounding import half_even
+from fewbits.program import nodes as op
+from fewbits.program import requantize as constants
+from fewbits.program.nodes import Margins, Node, Pair, reads
+from fewbits.program.program import Program
+
+f32 = np.float32
+Codes = np.ndarray
+
+
+def run(program: Program, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, Codes]:
+    """Codes of the program's outputs and of the values named in `keep`.
+
+    inputs: float32 arrays by input name. Raises ProgramError when one is missing or of another shape.
+    """
+    values = check_inputs(program, inputs)
+    wanted = dict.fromkeys([*program.outputs, *keep])
+    last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
+    for i, node in enumerate(program.nodes):
+        values[node.name] = _KERNELS[type(node)](program, node, *(values[name] for name in reads(node)))
+        for name in reads(node):
+            if last_use[name] == i and name not in wanted:
+                values.pop(name, None)
+    return {name: values[name] for name in wanted}
+
+
+def check_inputs(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs as float32 arrays, in the program's order; ProgramError names what does not fit."""
+    checked = {}
+    for name in program.inputs:
+        if name not in inputs:
+            raise ProgramError(f"input {name!r} is missing: the program takes {', '.join(program.inputs)}")
+        x, shape = np.asarray(inputs[name]), program.values[name].shape
+        if x.dtype != f32:
+            raise ProgramError(f"input {name!r} is {x.dtype}: give float32")
+        if len(x.shape) != len(shape) or any(s not in (None, t) for s, t in zip(shape, x.shape, strict=True)):
+            raise ProgramError(f"input {name!r} has shape {x.shape}, but the program takes "
+                               f"{tuple('N' if s is None else s for s in shape)}")
+        checked[name] = x
+    unknown = set(inputs) - set(checked)
+    if unknown:
+        raise ProgramError(f"the program has no input {sorted(unknown)[0]!r}: it takes {', '.join(checked)}")
+    return checked
+
+
+# ------------------------------------------------------------------------------- shared steps
+
+
+def _saturate(v: np.ndarray, zero_point: int, low: int, high: int, encoding: Encoding) -> Codes:
+    """clip(half_even(v) + zero_point, low, high): the zero point is added after rounding (eq. 6)."""
+    return (half_even(v).astype(np.float64) + zero_point).clip(low, high).astype(encoding.format.dtype)
+
+
+def _centred(program: Program, name: str, codes: Codes) -> np.ndarray:
+    """code − zero_point as int64: the number in units of its scale, so that 0 is the number 0."""
+    return codes.astype(np.int64) - int(program.encoding(name).zero_point)
+
+
+def _windows(x: np.ndarray, kernel: Pair, stride: Pair, padding: Margins, dilation: Pair, fill: int):
+    """Yields ((i, j), x under kernel position i, j for every window): int64 [N, C, H', W']."""
+    x = np.pad(x, ((0, 0), (0, 0), *padding), constant_values=fill)
+    height, width = (1 + (size - d * (k - 1) - 1) // s
+                     for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True))
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            top, left = i * dilation[0], j * dilation[1]
+            yield (i, j), x[:, :, top:top + (height - 1) * stride[0] + 1:stride[0],
+                            left:left + (width - 1) * stride[1] + 1:stride[1]]
+
+
+def _finish(program: Program, node: op.Conv | op.Linear, acc: np.ndarray, channel_axis: int) -> Codes:
+    """Adds the bias, then requantises (eq. 5, 6) or keeps the accumulator."""
+    def along(per_channel: np.ndarray) -> np.ndarray:
+        shape = [1] * acc.ndim
+        if per_channel.ndim:
+            shape[channel_axis] = per_channel.size
+        return per_channel.reshape(shape)
+
+    if node.bias is not None:
+        acc = acc + along(node.bias.astype(np.int64))
+    y = program.encoding(node.name)
+    if program.is_accumulator(node.name):
+        return acc.astype(y.format.dtype)
+    multiplier = along(constants.dot_multiplier(program.encoding(node.input), node.weight.encoding, y))
+    return _saturate(acc.astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
+
+
+def _requantize(codes: Codes, x: Encoding, y: Encoding, low: int, high: int) -> Codes:
+    """float32(code − x_zero) · x_scale / y_scale, rounded (eq. 2, then eq. 1)."""
+    return _saturate(x.decode(codes) / y.scale, int(y.zero_point), low, high, y)
+
+
+def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """float32(a·b + c) with one rounding, for float32 a, b, c.
+
+    The product is exact in float64; the sum is rounded to odd there, which makes the second rounding
+    to float32 correct (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+    """
+    product, c = np.broadcast_arrays(np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64))
+    total = product + c
+    back = total - product
+    error = (product - (total - back)) + (c - back)  # exact (TwoSum)
+    bits = np.ascontiguousarray(total).view(np.int64)
+    towards_error = np.where((error > 0) == (total > 0), 1, -1)
+    odd = bits + np.where((error != 0) & (bits & 1 == 0), towards_error, 0)
+    return odd.view(np.float64).astype(f32).reshape(total.shape)
+
+
+def add_codes(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
+    """Eq. 7, in the profile's form; sums that broadcast always take the float form."""
+    first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
+    if program.profile.addition == "float" or a.shape != b.shape:
+        v = (first.decode(a) + second.decode(b)) / y.scale
+        return _saturate(v, int(y.zero_point), node.low, node.high, y)
+    ratio_a, ratio_b = first.scale / y.scale, second.scale / y.scale
+    zero_a, zero_b, zero_y = (e.zero_point.astype(f32) for e in (first, second, y))
+    fixed = zero_y - fma(ratio_a, zero_a, ratio_b * zero_b)
+    v = fma(a.astype(f32), ratio_a, fma(b.astype(f32), ratio_b, fixed))
+    return _saturate(v, 0, node.low, node.high, y)  # the zero point is inside `fixed`, before rounding
+
+
+# ------------------------------------------------------------------------------------ kernels
+
+
+def _quantize(program: Program, node: op.Quantize, x: np.ndarray) -> Codes:
+    return program.encoding(node.name).encode(x).codes
+
+
+def _constant(program: Program, node: op.Constant) -> Codes:
+    return node.data.codes
+
+
+def _conv(program: Program, node: op.Conv, x: Codes) -> Codes:
+    w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, 4)
+    groups, kernel = node.groups, (w.shape[2], w.shape[3])
+    w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+    acc = None
+    for (i, j), taps in _windows(_centred(program, node.input, x), kernel, node.stride, node.padding,
+                                 node.dilation, fill=0):
+        n, _, height, width = taps.shape
+        taps = taps.reshape(n, groups, w.shape[2], height * width)
+        part = np.einsum("ngcp,goc->ngop", taps, w[..., i, j]).reshape(n, -1, height, width)
+        acc = part if acc is None else acc + part
+    assert acc is not None, "a kernel has at least one position"
+    return _finish(program, node, acc, channel_axis=1)
+
+
+def _linear(program: Program, node: op.Linear, x: Codes) -> Codes:
+    w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, 2)
+    acc = np.einsum("...k,ok->...o", _centred(program, node.input, x), w)
+    return _finish(program, node, acc, channel_axis=-1)
+
+
+def _weight_zero(encoding: Encoding, rank: int) -> np.ndarray:
+    zero = encoding.zero_point.astype(np.int64)
+    return zero.reshape(zero.shape + (1,) * (rank - zero.ndim)) if zero.ndim else zero
+
+
+def _requantize_node(program: Program, node: op.Requantize, x: Codes) -> Codes:
+    return _requantize(x, program.encoding(node.input), program.encoding(node.name), node.low, node.high)
+
+
+def _max_pool(program: Program, node: op.MaxPool, x: Codes) -> Codes:
+    best = None
+    for _, taps in _windows(x.astype(np.int64), node.kernel, node.stride, node.padding, node.dilation,
+                            fill=int(np.iinfo(np.int64).min)):
+        best = taps if best is None else np.maximum(best, taps)
+    assert best is not None, "a kernel has at least one position"
+    return best.astype(x.dtype)
+
+
+def _average_pool(program: Program, node: op.AveragePool, x: Codes) -> Codes:
+    total = sum(taps for _, taps in _windows(_centred(program, node.input, x), node.kernel, node.stride,
+                                             node.padding, (1, 1), fill=0))
+    y = program.encoding(node.name)
+    multiplier = constants.pool_multiplier(program.encoding(node.input), y,
+                                           constants.window_counts(node, *x.shape[2:]))
+    return _saturate(np.asarray(total).astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
+
+
+def _mean(program: Program, node: op.Mean, x: Codes) -> Codes:
+    total = _centred(program, node.input, x).sum(node.axes, keepdims=node.keep)
+    count = int(np.prod([x.shape[axis] for axis in node.axes]))
+    y = program.encoding(node.name)
+    multiplier = constants.mean_multiplier(program.encoding(node.input), y, count)
+    return _saturate(total.astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
+
+
+def _concat(program: Program, node: op.Concat, *inputs: Codes) -> Codes:
+    y = program.encoding(node.name)
+    return np.concatenate([_requantize(codes, program.encoding(name), y, node.low, node.high)
+                           for name, codes in zip(node.inputs, inputs, strict=True)], node.axis)
+
+
+def _reshape(program: Program, node: op.Reshape, x: Codes) -> Codes:
+    return x.reshape(node.shape)
+
+
+def _transpose(program: Program, node: op.Transpose, x: Codes) -> Codes:
+    return x.transpose(node.permutation)
+
+
+def _slice(program: Program, node: op.Slice, x: Codes) -> Codes:
+    return x[(slice(None),) * node.axis + (slice(node.start, node.stop, node.step),)]
+
+
+def _pad(program: Program, node: op.Pad, x: Codes) -> Codes:
+    return np.pad(x, node.margins, constant_values=int(program.encoding(node.input).zero_point))
+
+
+_KERNELS: dict[type[Node], Callable[..., Any]] = {
+    op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: add_codes,
+    op.Requantize: _requantize_node, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
+    op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
+}

@@ -1,0 +1,46 @@
+"""The constants of requantisation, computed once, in float32 and in one order (docs/numerics.md, eq. 5-8)."""
+
+import numpy as np
+
+from fewbits.numerics.encoding import Encoding
+from fewbits.program.nodes import AveragePool
+
+f32 = np.float32
+
+
+def accumulator_scale(x: Encoding, weight: Encoding) -> np.ndarray:
+    """float32(x_scale · weight_scale): [] or [O], the scale of a dot product and of its bias (eq. 4)."""
+    return np.multiply(x.scale, weight.scale.reshape(-1) if weight.scale.ndim else weight.scale, dtype=f32)
+
+
+def dot_multiplier(x: Encoding, weight: Encoding, y: Encoding) -> np.ndarray:
+    """float32(float32(x_scale · weight_scale) / y_scale): [] or [O] (eq. 5)."""
+    return np.divide(accumulator_scale(x, weight), y.scale, dtype=f32)
+
+
+def mean_multiplier(x: Encoding, y: Encoding, count: int) -> np.ndarray:
+    """float32(x_scale / float32(y_scale · float32(count))) (eq. 8, whole axes)."""
+    return np.divide(x.scale, np.multiply(y.scale, f32(count), dtype=f32), dtype=f32)
+
+
+def window_counts(node: AveragePool, height: int, width: int) -> np.ndarray:
+    """What the sum of each window is divided by: int64 [H', W'], or [1, 1] where it is the same for all.
+
+    height, width: of the input.
+    """
+    if node.divisor:
+        return np.array([[node.divisor]])
+    if node.count_padding or not any(map(sum, node.padding)):
+        return np.array([[node.kernel[0] * node.kernel[1]]])
+    inside = []
+    for size, kernel, stride, (before, after) in zip(
+            (height, width), node.kernel, node.stride, node.padding, strict=True):
+        starts = np.arange(-before, size + after - kernel + 1, stride)
+        inside.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
+    return np.outer(*inside)
+
+
+def pool_multiplier(x: Encoding, y: Encoding, counts: np.ndarray) -> np.ndarray:
+    """float32(float32(x_scale · float32(1/count)) / y_scale): shape of counts (eq. 8, windows)."""
+    weight = np.divide(f32(1), counts.astype(f32), dtype=f32)
+    return np.divide(np.multiply(x.scale, weight, dtype=f32), y.scale, dtype=f32)

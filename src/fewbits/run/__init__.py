@@ -1,0 +1,1 @@
+"""How a Program executes elsewhere: torch, and sessions over ONNX bytes. Each gives the reference's codes."""

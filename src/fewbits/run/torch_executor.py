@@ -1,0 +1,216 @@
+"""A Program in torch, fast enough for a test set, with the reference's codes.
+
+Why it is exact: sums of products are taken in float32 where `accumulator_bound` proves every partial sum
+below 2^24, and in float64 (2^53) otherwise, so that each addition, in whatever order a kernel makes it, has
+an exact result. The convolution algorithms torch picks for these types on the CPU are direct sums;
+NNPACK's transforms are switched off. Everything else is the reference's float32 steps in the same order, and an
+addition with fused products is a table over both codes, filled by the reference itself.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fewbits.numerics import affine
+from fewbits.program import nodes as op
+from fewbits.program import reference
+from fewbits.program import requantize as constants
+from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.nodes import Node, reads
+from fewbits.program.program import Program
+
+_TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.int32): torch.int32,
+          np.dtype(np.int16): torch.int16, np.dtype(np.uint16): torch.uint16}
+Step = Callable[..., torch.Tensor]
+
+
+class TorchExecutor:
+    """Prepares a program's constants once; `run` takes inputs of any batch size."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self._steps = [(node, _PREPARE[type(node)](program, node)) for node in program.nodes]
+        self._last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
+
+    def run(self, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Codes of the program's outputs and of the values named in `keep`, as `reference.run` gives them."""
+        checked = reference.check_inputs(self.program, inputs)
+        values = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in checked.items()}
+        wanted = dict.fromkeys([*self.program.outputs, *keep])
+        with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):
+            for i, (node, step) in enumerate(self._steps):
+                values[node.name] = step(*(values[name] for name in reads(node)))
+                for name in reads(node):
+                    if self._last_use[name] == i and name not in wanted:
+                        values.pop(name, None)
+        return {name: values[name].numpy() for name in wanted}
+
+
+# ------------------------------------------------------------------------------- shared steps
+
+
+def _exact_type(program: Program, node: op.Conv | op.Linear | op.AveragePool | op.Mean) -> torch.dtype:
+    """The floating type in which every partial sum of the node is exact."""
+    return torch.float32 if accumulator_bound(program, node).magnitude < 2**24 else torch.float64
+
+
+def _code_type(program: Program, name: str) -> torch.dtype:
+    return _TORCH[program.encoding(name).format.dtype]
+
+
+def _tensor(array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.from_numpy(np.array(array)).to(dtype)
+
+
+def _saturate(program: Program, node: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """clip(half_even(v) + zero_point, low, high), as reference._saturate."""
+    zero, dtype = int(program.encoding(node.name).zero_point), _code_type(program, node.name)
+    return lambda v: v.round_().add_(zero).clamp_(node.low, node.high).to(dtype)
+
+
+def _finish(program: Program, node: op.Conv | op.Linear, shape: tuple[int, ...]) -> Step:
+    """Accumulators with their bias to codes. shape: of a per-channel constant."""
+    if program.is_accumulator(node.name):
+        return lambda acc: acc.to(torch.int32)
+    x, y = program.encoding(node.input), program.encoding(node.name)
+    multiplier = constants.dot_multiplier(x, node.weight.encoding, y)
+    scale = _tensor(multiplier.reshape(shape) if multiplier.ndim else multiplier)
+    saturate = _saturate(program, node)
+    return lambda acc: saturate(acc.float().mul_(scale))
+
+
+# ------------------------------------------------------------------------------------ kernels
+
+
+def _quantize(program: Program, node: op.Quantize) -> Step:
+    y, dtype = program.encoding(node.name), _code_type(program, node.name)
+    scale = _tensor(y.scale)
+    return lambda x: affine.encode(x, scale, int(y.zero_point), y.format.low, y.format.high).to(dtype)
+
+
+def _constant(program: Program, node: op.Constant) -> Step:
+    codes = _tensor(node.data.codes, _code_type(program, node.name))
+    return lambda: codes
+
+
+def _weight(node: op.Conv | op.Linear, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+    encoding = node.weight.encoding
+    w = node.weight.codes.astype(np.int64) - encoding.block.expand(encoding.zero_point, node.weight.codes.shape)
+    return _tensor(w, dtype), None if node.bias is None else _tensor(node.bias, dtype)
+
+
+def _conv(program: Program, node: op.Conv) -> Step:
+    dtype, zero = _exact_type(program, node), int(program.encoding(node.input).zero_point)
+    weight, bias = _weight(node, dtype)
+    finish = _finish(program, node, (1, -1, 1, 1))
+    (top, bottom), (left, right) = node.padding
+    even = top == bottom and left == right
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        x = x.to(dtype) - zero
+        if not even:
+            x = F.pad(x, (left, right, top, bottom))
+        return finish(F.conv2d(x, weight, bias, node.stride, (top, left) if even else 0, node.dilation,
+                               node.groups))
+
+    return step
+
+
+def _linear(program: Program, node: op.Linear) -> Step:
+    dtype, zero = _exact_type(program, node), int(program.encoding(node.input).zero_point)
+    weight, bias = _weight(node, dtype)
+    finish = _finish(program, node, (-1,))
+    return lambda x: finish(F.linear(x.to(dtype) - zero, weight, bias))
+
+
+def _add(program: Program, node: op.Add) -> Step:
+    first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
+    if program.profile.addition == "fma" and program.values[node.first].shape == program.values[node.second].shape:
+        codes_a, codes_b = (np.arange(e.format.low, e.format.high + 1).astype(e.format.dtype)
+                            for e in (first, second))
+        grid = np.broadcast_arrays(codes_a[:, None], codes_b[None, :])
+        table = _tensor(reference.add_codes(program, node, *grid), _code_type(program, node.name)).reshape(-1)
+        low_a, low_b, width = first.format.low, second.format.low, codes_b.size
+        return lambda a, b: table[((a.int() - low_a) * width + (b.int() - low_b)).reshape(-1)].reshape(a.shape)
+    scales = [(_tensor(e.scale), int(e.zero_point)) for e in (first, second)]
+    (scale_a, zero_a), (scale_b, zero_b) = scales
+    scale_y, saturate = _tensor(y.scale), _saturate(program, node)
+    return lambda a, b: saturate(((a.float() - zero_a) * scale_a + (b.float() - zero_b) * scale_b) / scale_y)
+
+
+def _requantizer(program: Program, source: str, node: op.Requantize | op.Concat) -> Step:
+    x, y = program.encoding(source), program.encoding(node.name)
+    scale_x, zero_x, scale_y = _tensor(x.scale), int(x.zero_point), _tensor(y.scale)
+    saturate = _saturate(program, node)
+    return lambda codes: saturate((codes.float() - zero_x) * scale_x / scale_y)
+
+
+def _requantize(program: Program, node: op.Requantize) -> Step:
+    return _requantizer(program, node.input, node)
+
+
+def _max_pool(program: Program, node: op.MaxPool) -> Step:
+    (top, bottom), (left, right) = node.padding
+    dtype = _code_type(program, node.name)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x.float(), (left, right, top, bottom), value=-torch.inf)
+        return F.max_pool2d(x, node.kernel, node.stride, 0, node.dilation).to(dtype)
+
+    return step
+
+
+def _average_pool(program: Program, node: op.AveragePool) -> Step:
+    height, width = program.values[node.input].shape[2:]
+    assert height is not None and width is not None, "only the batch is unknown"
+    x = program.encoding(node.input)
+    counts = constants.window_counts(node, height, width)
+    multiplier = _tensor(constants.pool_multiplier(x, program.encoding(node.name), counts))
+    dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
+    (top, bottom), (left, right) = node.padding
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x.to(dtype) - zero, (left, right, top, bottom))
+        return saturate(F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).float().mul_(multiplier))
+
+    return step
+
+
+def _mean(program: Program, node: op.Mean) -> Step:
+    shape, x = program.values[node.input].shape, program.encoding(node.input)
+    count = int(np.prod([shape[axis] for axis in node.axes]))
+    multiplier = _tensor(constants.mean_multiplier(x, program.encoding(node.name), count))
+    dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
+    return lambda x: saturate((x.to(dtype) - zero).sum(node.axes, node.keep).float().mul_(multiplier))
+
+
+def _concat(program: Program, node: op.Concat) -> Step:
+    steps = [_requantizer(program, name, node) for name in node.inputs]
+    return lambda *inputs: torch.cat([step(x) for step, x in zip(steps, inputs, strict=True)], node.axis)
+
+
+def _reshape(program: Program, node: op.Reshape) -> Step:
+    return lambda x: x.reshape(node.shape)
+
+
+def _transpose(program: Program, node: op.Transpose) -> Step:
+    return lambda x: x.permute(node.permutation)
+
+
+def _slice(program: Program, node: op.Slice) -> Step:
+    return lambda x: x[(slice(None),) * node.axis + (slice(node.start, node.stop, node.step),)]
+
+
+def _pad(program: Program, node: op.Pad) -> Step:
+    margins = [size for pair in reversed(node.margins) for size in pair]
+    return lambda x: F.pad(x, margins, value=int(program.encoding(node.input).zero_point))
+
+
+_PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
+    op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add,
+    op.Requantize: _requantize, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
+    op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
+}

@@ -1,0 +1,124 @@
+"""Networks by name, as typed on the command line: ours, and the user's own."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from torch import nn
+
+from fewbits.errors import DataError
+from fewbits.tasks import normalize
+from fewbits.tasks.digits_net import digits_net
+from fewbits.tasks.lenet import lenet5
+from fewbits.tasks.mobilenet_v2 import mobilenet_v2
+from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.resnet_cifar import resnet20, resnet32, resnet44, resnet56
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network and what it takes.
+
+    build: makes the network, untrained. example_shape: of one input without the batch axis. data_hint: what
+    to write after `--data`. normalize, example_shape and data_hint are None where only the user knows them.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    normalize: Normalize | None = None
+    example_shape: tuple[int, ...] | None = None
+    data_hint: str | None = None
+
+
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            Task("digits_net", digits_net, normalize.DIGITS, (1, 8, 8), "digits"),
+            Task("lenet5", lenet5, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
+            Task("resnet20", resnet20, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
+            Task("resnet32", resnet32, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
+            Task("resnet44", resnet44, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
+            Task("resnet56", resnet56, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
+            Task("mobilenet_v2", mobilenet_v2, normalize.SYMMETRIC, (3, 224, 224), "npz:FILE"),
+        )
+    }
+)
+
+
+def resolve(text: str) -> Task:
+    """The task named by `text`: one of `TASKS`, or `package.module:factory` with a factory of no arguments.
+
+    Modules are looked for in the working directory first. Raises DataError when there is no such network,
+    module or factory; the task's `build` raises it when the factory fails or returns no nn.Module.
+    """
+    if text in TASKS:
+        return TASKS[text]
+    module_name, colon, attribute = text.partition(":")
+    if not (colon and module_name and attribute):
+        raise DataError(
+            f"There is no network {text!r}; choose one of {', '.join(TASKS)}, "
+            "or write package.module:factory."
+        )
+    factory = _find(text, module_name, attribute)
+    return Task(text, partial(_build, text, factory))
+
+
+def _find(text: str, module_name: str, attribute: str) -> Callable[[], object]:
+    try:
+        with _working_directory_on_path():
+            module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # The module itself or a package above it; otherwise something that the module imports is absent.
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise DataError(
+                f"{text!r}: there is no module {error.name} in {os.getcwd()} or installed; "
+                "mend the name or go to its directory."
+            ) from None
+        raise DataError(f"{text!r}: {module_name} needs {error.name}, absent here; install it.") from error
+    except (Exception, SystemExit) as error:  # whatever the user's file does when it is run
+        raise DataError(
+            f"{text!r}: {module_name} fails on import with {_told(error)}; "
+            f"mend it until `import {module_name}` works."
+        ) from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        raise DataError(f"{text!r}: {module_name} has no {attribute}; name a function of that module.")
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise DataError(
+            f"{text!r}: {attribute} is a {type(factory).__name__}; name a function that returns the network."
+        )
+    return factory
+
+
+def _build(text: str, factory: Callable[[], object]) -> nn.Module:
+    try:
+        with _working_directory_on_path():
+            model = factory()
+    except Exception as error:  # whatever the user's function does
+        raise DataError(
+            f"{text!r} fails with {_told(error)}; mend it so that it builds the network without arguments."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise DataError(f"{text!r} returns a {type(model).__name__}; it must return an nn.Module.")
+    return model
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+@contextmanager
+def _working_directory_on_path() -> Iterator[None]:
+    """As `python -m` does; an installed `fewbits` command starts without it."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

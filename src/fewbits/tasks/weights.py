@@ -1,0 +1,66 @@
+"""Weights from a file into a network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fewbits.errors import DataError
+
+_SHOWN = 3
+
+
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a .safetensors file, or of one written by torch.save; on the CPU.
+
+    A checkpoint's `state_dict` is unwrapped, and the `module.` that DataParallel puts before every name is
+    taken off. No pickled code is run. Raises DataError when the file is missing, damaged or holds anything
+    else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"There are no weights at {path}; give the path of a .safetensors, .pt or .pth file.")
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a damaged file breaks the parsers in more ways than they name
+        raise DataError(
+            f"{path} is damaged or holds more than weights; "
+            "save a state_dict again, as .safetensors or by torch.save(model.state_dict(), path)."
+        ) from error
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else found
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise DataError(f"{path} holds no named tensors; save model.state_dict() into it.")
+    prefix = "module." if all(str(key).startswith("module.") for key in state) else ""
+    return {str(key).removeprefix(prefix): value for key, value in state.items()}
+
+
+def apply_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy `state` into `model`, all of it or nothing.
+
+    source: where the weights come from, for the message. Batch norm's `num_batches_tracked`, which older
+    files lack and inference never reads, may be missing. Raises DataError when names or shapes differ.
+    """
+    own = model.state_dict()
+    missing = [key for key in own if key not in state and key.rpartition(".")[2] != "num_batches_tracked"]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {list(state[key].shape)} for {list(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    differences = [
+        f"{len(keys)} {what} ({', '.join(keys[:_SHOWN])}{', ...' if len(keys) > _SHOWN else ''})"
+        for keys, what in ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
+        if keys
+    ]
+    if differences:
+        raise DataError(
+            f"The weights of {source} are of another architecture than this {type(model).__name__}: "
+            f"{', '.join(differences)}; give weights that were saved from this network."
+        )
+    model.load_state_dict(state, strict=False)
