@@ -1,0 +1,1 @@
+"""What values occur, and the grid that suits them: observers, range rules, and the scale rule."""
