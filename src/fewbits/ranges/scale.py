@@ -33,12 +33,21 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 def encoding_for(low: np.ndarray, high: np.ndarray, format: Format, symmetric: bool,
                  convention: Convention = "restricted", block: Block = TENSOR) -> Encoding:
-    """The encoding that fits numbers in [low, high].
+    """The encoding that fits numbers in [low, high]: `scale_and_zero_point`, its scale rounded to float32.
 
-    low, high: one pair per block, shape `block.scale_shape(...)`; symmetric: zero point 0 and equal
-    reach to both sides (an unsigned format then holds no negative number), else asymmetric.
-    convention: of the symmetric scale. Raises EncodingError for a range that is not finite or upside down,
-    and for negative numbers in a symmetric unsigned format.
+    low, high: one pair per block, shape `block.scale_shape(...)`.
+    """
+    scale, zero_point = scale_and_zero_point(low, high, format, symmetric, convention)
+    return Encoding(format, np.maximum(scale, _SMALLEST).astype(np.float32), zero_point, block)
+
+
+def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symmetric: bool,
+                         convention: Convention = "restricted") -> tuple[np.ndarray, np.ndarray]:
+    """(scale, zero_point) of numbers in [low, high], float64 and int32, of their shape.
+
+    symmetric: zero point 0 and equal reach to both sides (an unsigned format then holds no negative
+    number), else asymmetric. convention: of the symmetric scale. Raises EncodingError for a range that is
+    not finite or upside down, and for negative numbers in a symmetric unsigned format.
     """
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -49,12 +58,12 @@ def encoding_for(low: np.ndarray, high: np.ndarray, format: Format, symmetric: b
         if not format.signed and (low < 0).any():
             raise EncodingError(f"symmetric {format} cannot hold {low.min():.6g}: "
                                 "use a signed format or an asymmetric one")
-        scale = _sound(np.maximum(np.abs(low), np.abs(high)) / _steps_to_maximum(format, convention))
-        return Encoding(format, scale, 0, block)
+        scale = _filled(np.maximum(np.abs(low), np.abs(high)) / _steps_to_maximum(format, convention))
+        return scale, np.zeros(scale.shape, np.int32)
     low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
-    scale = _sound((high - low) / (format.high - format.low))
-    zero_point = half_even(format.low - low / scale.astype(np.float64)).clip(format.low, format.high)
-    return Encoding(format, scale, zero_point.astype(np.int32), block)
+    scale = _filled((high - low) / (format.high - format.low))
+    zero_point = half_even(format.low - low / scale).clip(format.low, format.high)
+    return scale, zero_point.astype(np.int32)
 
 
 def _steps_to_maximum(format: Format, convention: Convention) -> float:
@@ -70,8 +79,7 @@ def _steps_to_maximum(format: Format, convention: Convention) -> float:
     raise EncodingError(f"no scale convention is called {convention!r}: choose one of {', '.join(CONVENTIONS)}")
 
 
-def _sound(scale: np.ndarray) -> np.ndarray:
-    """float32 scales, finite and positive: see the module's last paragraph."""
+def _filled(scale: np.ndarray) -> np.ndarray:
+    """Scales with an answer for blocks of zeros: see the module's last paragraph."""
     largest = scale.max(initial=0.0)
-    scale = np.where(scale == 0, largest if largest > 0 else 1.0, scale)
-    return np.maximum(scale, _SMALLEST).astype(np.float32)
+    return np.where(scale == 0, largest if largest > 0 else 1.0, scale)
