@@ -9,7 +9,8 @@ SOURCE = Path(fewbits.__file__).parent
 
 # Lowest floor first. Rooms on one floor do not know each other.
 FLOORS = (
-    ("errors", "files", "progress"),
+    ("errors",),
+    ("files", "progress"),
     ("numerics",),
     ("kernels",),
     ("program",),

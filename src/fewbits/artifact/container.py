@@ -35,13 +35,15 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 @dataclass(frozen=True, eq=False)
 class Container:
     """What a file holds. writer: who wrote it; digest: 64 hex digits; tensors: read-only, in file order;
-    header_bytes: length and JSON, without padding; padding: spaces behind it; size: of the whole file."""
+    header_bytes: length and JSON, without padding; padding: spaces behind it; hashes_bytes: of the tensors'
+    hashes; size: of the whole file. In bytes."""
 
     writer: str
     digest: str
     tensors: Mapping[str, np.ndarray]
     header_bytes: int
     padding: int
+    hashes_bytes: int
     size: int
 
 
@@ -80,6 +82,11 @@ def build(tensors: Mapping[str, np.ndarray], writer: str) -> bytes:
     length = len(text).to_bytes(_LENGTH_BYTES, "little")
     digest = _digest(length + text, data)
     return length + text.replace(_BLANK.encode(), digest.encode(), 1) + data
+
+
+def stores(dtype: np.dtype) -> bool:
+    """Whether a tensor of that type can be stored."""
+    return dtype.newbyteorder("<") in _NAMES
 
 
 def short_hash(data: bytes | memoryview) -> bytes:
@@ -146,7 +153,8 @@ def parse(data: bytes) -> Container:
         raise Refusal("has a header that fewbits did not write", "save the program again")
     tensors = {e.name: np.frombuffer(views[e.name], e.dtype).reshape(e.shape) for e in entries if e.name != HASHES}
     written = len(head[_LENGTH_BYTES:].rstrip(b" "))
-    return Container(facts["writer"], facts["digest"], tensors, _LENGTH_BYTES + written, length - written, len(data))
+    return Container(facts["writer"], facts["digest"], tensors, _LENGTH_BYTES + written, length - written,
+                     views[HASHES].nbytes, len(data))
 
 
 def check_size(size: int, expected: int) -> None:
@@ -160,11 +168,11 @@ def check_size(size: int, expected: int) -> None:
 def from_json(text: bytes, what: str) -> Any:
     """Inverse of `to_json`; Refusal for what is no JSON, nests too deeply, or says a key twice."""
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise Refusal(f"says {quoted(twice)} twice in its {what}", "save the program again")
+        table: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in table:
+                raise Refusal(f"says {quoted(name)} twice in its {what}", "save the program again")
+            table[name] = value
         return table
 
     def never(constant: str) -> Any:
@@ -233,12 +241,12 @@ def _check_version(facts: Mapping[str, str]) -> None:
     # After the digest, so that a damaged version digit does not send anybody to look for an upgrade. The
     # place and meaning of the digest are therefore the same in all versions.
     version = facts["version"]
-    if version == str(VERSION):
+    if version == str(VERSION) and facts.keys() == {"format", "version", "writer", "digest"}:
         return
     if re.fullmatch("[1-9][0-9]{0,5}", version) and int(version) > VERSION:
         raise Refusal(f"has format version {version}, written by {quoted(facts['writer'])}, and this fewbits reads "
                       f"version {VERSION}", "upgrade fewbits")
-    raise Refusal(f"has a format version {quoted(version)} that never was", "save the program again")
+    raise Refusal(f"has a format version {quoted(version)} or facts that never were", "save the program again")
 
 
 def _check_hashes(entries: list[_Entry], views: Mapping[str, memoryview]) -> None:

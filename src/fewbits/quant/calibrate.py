@@ -10,6 +10,7 @@ from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
 from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.finite import not_finite
 from fewbits.numerics.formats import ACCUMULATOR
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.progress import track
@@ -63,8 +64,7 @@ def _inputs(model: Model, batch: Batch, batch_to_inputs: Callable[[Any], Any] | 
         check(tensor, item.name, item.shape, item.dtype)
         if tensor.numel() == 0:
             raise DataError(f"input {item.name!r} is empty")
-        if not torch.isfinite(tensor).all():
-            kind = "NaN" if torch.isnan(tensor).any() else "Inf"
+        if kind := not_finite(tensor):
             raise DataError(f"input {item.name!r} holds {kind}: clean the data, or leave the batch out")
     return inputs
 
