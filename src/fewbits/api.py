@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewbits.artifact.file import load as load_program
-from fewbits.artifact.file import save as save_program
+from fewbits.artifact.store import load as load_program
+from fewbits.artifact.store import save as save_program
 from fewbits.export.onnx import Form
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example, capture

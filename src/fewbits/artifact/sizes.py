@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fewbits.artifact.codec import Place
 from fewbits.artifact.container import Container
@@ -10,8 +10,7 @@ from fewbits.artifact.container import Container
 _PARTS = {"codes": "codes", "scale": "scales", "zero_point": "zero points", "bias": "biases"}
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """bytes: of one part of one layer; layer: "" for what belongs to the file as a whole."""
 
     layer: str

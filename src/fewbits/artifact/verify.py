@@ -1,15 +1,15 @@
 """Replaying a file's test vectors: does this machine compute what the file says?"""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from fewbits.artifact import vectors
 from fewbits.artifact.refusal import Refusal
-from fewbits.artifact.store import Artifact, read
+from fewbits.artifact.file import Artifact, read
 from fewbits.artifact.vectors import hash_codes
 from fewbits.errors import FileError, VerificationError
 from fewbits.export.onnx import onnx_bytes, output_name
@@ -44,7 +44,7 @@ class Replay:
         return f"{self.engine}: {self.differing} of {self.compared} codes differ, first in {self.first!r}"
 
 
-def verify(source: str | os.PathLike[str] | Artifact, engines: Sequence[Engine] = ENGINES) -> tuple[Replay, ...]:
+def verify(source: str | Path | Artifact, engines: Sequence[Engine] = ENGINES) -> tuple[Replay, ...]:
     """Runs the file's test vectors on each engine; one Replay per engine, in that order.
 
     Raises FileError for a file that cannot be read, and VerificationError when an engine cannot run its program

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
 from fewbits.lower.lower import input_codes
@@ -48,13 +46,15 @@ class Operation:
 @dataclass(frozen=True)
 class TensorEntry:
     """One tensor of the program. kind: `float input`, `input`, `activation`, `passed on`, `accumulator`,
-    `constant`, `weight` or `bias`; bytes: stored in a file, codes and scales, 0 for what is computed."""
+    `constant`, `weight` or `bias`; code_bytes, scale_bytes: stored in a file, 0 for what is computed;
+    because: the rule that decided its encoding."""
 
     name: str
     kind: str
     shape: Shape
     encoding: str
-    bytes: int
+    code_bytes: int
+    scale_bytes: int
     because: str
 
 
@@ -104,7 +104,7 @@ class Ledger:
     @property
     def bytes(self) -> int:
         """Weight codes, their scales, biases and constants, each once."""
-        return sum(entry.bytes for entry in self.tensors)
+        return sum(entry.code_bytes + entry.scale_bytes for entry in self.tensors)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {treatment}" for treatment, count in self.counts.items())
@@ -225,40 +225,36 @@ class _Accountant:
         return source
 
     def _tensors(self) -> Iterable[TensorEntry]:
-        parameters = self._parameters()
-        stored = [name for name, site in self.plan.sites.items()
-                  if site.kind in ("weight", "bias", "constant")]
-        _same("stored tensor", "program", stored, parameters)
+        parameters = self._stored()
+        planned = [name for name, site in self.plan.sites.items()
+                   if site.kind in ("weight", "bias", "constant")]
+        _same("stored tensor", "program", planned, parameters)
         because = {input_codes(name) if site.kind == "input" else name: site.because
                    for name, site in self.plan.sites.items()}
         for name in self.program.inputs:
-            yield TensorEntry(name, "float input", self.program.values[name].shape, "float32", 0,
+            yield TensorEntry(name, "float input", self.program.values[name].shape, "float32", 0, 0,
                               "as the model takes it")
         for node in self.program.nodes:
-            for name, (owner, kind, shape, text, size) in parameters.items():
-                if owner == node.name:
-                    yield TensorEntry(name, kind, shape, text, size, because[name])
+            for name, stored in parameters.items():
+                if stored.owner == node.name:
+                    yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
+                                      stored.scale_bytes, because[name])
             if not isinstance(node, op.Constant):
                 value = self.program.values[node.name]
-                yield TensorEntry(node.name, self.explained[node.name], value.shape, str(value.encoding), 0,
-                                  because.get(node.name, "the grid of what it reads"))
+                yield TensorEntry(node.name, self.explained[node.name], value.shape, str(value.encoding),
+                                  0, 0, because.get(node.name, "the grid of what it reads"))
 
-    def _parameters(self) -> dict[str, tuple[str, str, Shape, str, int]]:
-        """(owner, kind, shape, encoding, bytes) of what is stored; a weight used twice belongs to the first."""
-        found: dict[str, tuple[str, str, Shape, str, int]] = {}
-        for node in self.program.nodes:
-            if isinstance(node, op.Constant):
-                found[node.name] = (node.name, "constant", node.data.codes.shape, str(node.data.encoding),
-                                    _stored(node.data))
+    def _stored(self) -> "dict[str, _Stored]":
+        """What a file holds, by name; a weight used twice belongs to the first."""
+        found = {node.name: _stored(node.name, "constant", node.data) for node in self.program.nodes
+                 if isinstance(node, op.Constant)}
         for node in self.graph.nodes:
             made = self.nodes.get(self.values.get(node.name, ""))
             if self.plan.steps[node.name].op in ("conv", "linear") and isinstance(made, op.Conv | op.Linear):
-                weight = made.weight
-                found.setdefault(node["weight"].name, (made.name, "weight", weight.codes.shape,
-                                                       str(weight.encoding), _stored(weight)))
+                found.setdefault(node["weight"].name, _stored(made.name, "weight", made.weight))
                 if made.bias is not None:
-                    found[f"{node.name}.bias"] = (made.name, "bias", made.bias.shape, _BIAS_GRID,
-                                                  _REAL * made.bias.size)
+                    found[f"{node.name}.bias"] = _Stored(made.name, "bias", made.bias.shape, _BIAS_GRID,
+                                                         _REAL * made.bias.size, 0)
         return found
 
     def _accumulations(self) -> Iterable[Accumulation]:
@@ -270,17 +266,31 @@ class _Accountant:
             elif isinstance(node, op.Conv | op.Linear):
                 shape = self.program.values[node.name].shape
                 positions = prod(size for size in shape[1:] if size is not None)
-                encoding = node.weight.encoding
+                weight, encoding = _stored(node.name, "weight", node.weight), node.weight.encoding
+                bias = 0 if node.bias is None else _REAL * node.bias.size
                 yield Accumulation(
                     node.name, type(node).__name__, f"{encoding.format} per {encoding.block}",
                     accumulator_bound(self.program, node).bits, available,
                     positions * prod(node.weight.codes.shape[1:]),
-                    _stored(node.weight) + (0 if node.bias is None else _REAL * node.bias.size))
+                    weight.code_bytes + weight.scale_bytes + bias)
 
 
-def _stored(data: Quantized) -> int:
-    """Bytes of packed codes and their scales."""
-    return packed_bytes(data.codes.size, data.encoding.format) + _REAL * int(np.size(data.encoding.scale))
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor that a file holds. owner: the program's node that reads it, or that it is."""
+
+    owner: str
+    kind: str
+    shape: Shape
+    encoding: str
+    code_bytes: int
+    scale_bytes: int
+
+
+def _stored(owner: str, kind: str, data: Quantized) -> _Stored:
+    """Packed codes and their scales."""
+    return _Stored(owner, kind, data.codes.shape, str(data.encoding),
+                   packed_bytes(data.codes.size, data.encoding.format), _REAL * data.encoding.scale.size)
 
 
 def _same(what: str, where: str, actual: Iterable[str], accounted: Iterable[str]) -> None:

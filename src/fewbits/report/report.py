@@ -76,5 +76,5 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
         engines=agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs),
         latency=latency(program, timed, threads),
         float_bytes=float_file_bytes(simulation.model),
-        sizes=items or stored_items(program, entries),
+        sizes=items or stored_items(entries),
         stored="file" if items else "stored tensors", machine=this_machine())

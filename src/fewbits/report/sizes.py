@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from fewbits.program.program import Program
 from fewbits.report.ledger import Ledger
 
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -40,13 +39,16 @@ def float_file_bytes(model: nn.Module) -> int:
     return _LENGTH + -(-text // _LENGTH) * _LENGTH + offset
 
 
-def stored_items(program: Program, entries: Ledger) -> tuple[SizeItem, ...]:
-    """What any file of the program must hold: codes with their scales, biases, and a scale and a zero point
+def stored_items(entries: Ledger) -> tuple[SizeItem, ...]:
+    """What any file of a program must hold: codes with their scales, biases, and a scale and a zero point
     (4 + 4 bytes) for each value that does not share another's grid. For when no file was written."""
-    stored = [SizeItem(entry.name, entry.kind, entry.bytes) for entry in entries.tensors if entry.bytes]
+    stored = [SizeItem(entry.name, entry.kind, entry.code_bytes) for entry in entries.tensors
+              if entry.code_bytes]
+    scales = [SizeItem(entry.name, f"{entry.kind} scales", entry.scale_bytes) for entry in entries.tensors
+              if entry.scale_bytes]
     grids = [SizeItem(entry.name, "grid", 8) for entry in entries.tensors
              if entry.kind in ("input", "activation")]
-    return tuple(stored + grids)
+    return tuple(stored + scales + grids)
 
 
 def size_items(items: Iterable[tuple[str, str, int]]) -> tuple[SizeItem, ...]:

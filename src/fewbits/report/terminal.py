@@ -86,7 +86,8 @@ def _words(findings: Findings) -> str:
     lines = [f"Ledger: {findings.ledger}.",
              f"Float simulation, fed the Program's own codes node by node: {gap}."]
     relied = findings.ledger.reliances
-    lines += [f"Equality relies on {reliance.on}: {len(reliance.nodes)} nodes." for reliance in relied]
+    lines += [f"Equality relies on {reliance.on}: {', '.join(reliance.nodes[:_WORST]) or 'everywhere'}"
+              f"{', …' if len(reliance.nodes) > _WORST else ''}." for reliance in relied]
     if not relied:
         lines.append("Equality relies on no CPU feature: any x86-64 gives these codes.")
     return "\n".join(lines)

@@ -31,7 +31,9 @@ def size(number: int) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Three significant digits: 0.01234 → `0.0123 ms`."""
+    """Three significant digits: 0.01234 → `12.3 µs`, 4.56 → `4.56 ms`."""
+    if value < 0.1:
+        return f"{1000 * value:.3g}\u00a0µs"
     return f"{value:.3g}\u00a0ms" if value < 100 else f"{value:.0f}\u00a0ms"
 
 

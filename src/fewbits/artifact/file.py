@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from fewbits.artifact import container, vectors
-from fewbits.artifact.atomic import replace_file
 from fewbits.artifact.codec import Reader, Writer, decode, encode
 from fewbits.artifact.container import Container
 from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.artifact.sizes import Item, itemise
 from fewbits.artifact.vectors import Vectors
 from fewbits.errors import FewbitsError, FileError
+from fewbits.files import write_whole
 from fewbits.program.program import Program
 
 PROGRAM = "fewbits.program"
@@ -45,7 +45,7 @@ class Artifact:
                 f"format {self.version} by {self.writer}, sha256 {self.digest[:16]}…")
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
+def save(program: Program, path: str | Path) -> None:
     """Writes the program to a `.fewbits` file, with test vectors made by the reference.
 
     The same program gives the same bytes. They are read back and compared before anything is written. Raises
@@ -54,22 +54,22 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
     try:
         data = to_bytes(program)
     except Refusal as refusal:
-        raise FileError(f"{os.fspath(path)} was not written, because it {refusal}") from None
-    replace_file(path, data)
+        raise FileError(f"{path} was not written, because it {refusal}") from None
+    write_whole(path, data)
 
 
-def load(path: str | os.PathLike[str]) -> Program:
+def load(path: str | Path) -> Program:
     """The program of a `.fewbits` file, every hash checked. Raises FileError, as `read` does."""
     return read(path).program
 
 
-def read(path: str | os.PathLike[str]) -> Artifact:
+def read(path: str | Path) -> Artifact:
     """All that a `.fewbits` file holds.
 
     Raises FileError, naming the file and the mend, for one that is missing, cut, damaged in a single bit, of
     another version, not ours, or not what `save` could have written.
     """
-    name = os.fspath(path)
+    name = str(path)
     try:
         data = _bytes(Path(path))
         return from_bytes(data, name)
@@ -82,7 +82,7 @@ def read(path: str | os.PathLike[str]) -> Artifact:
         raise FileError(f"{name} cannot be read ({told}): check its permissions and the disk") from None
 
 
-def sizes(path: str | os.PathLike[str]) -> tuple[Item, ...]:
+def sizes(path: str | Path) -> tuple[Item, ...]:
     """The bytes of a file by layer and part; they add up to its size. Raises FileError, as `read` does."""
     return read(path).items
 
