@@ -12,8 +12,8 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.report.accuracy import compare
 from fewbits.report.engines import agreement
-from fewbits.report.executed import Executed
 from fewbits.report.simulation_gap import simulation_gap
+from fewbits.run.executable import Executable
 from fewbits.tasks import normalize
 from fewbits.tasks.data import load
 from fewbits.tasks.lenet import lenet5
@@ -53,7 +53,7 @@ def test_lenet5_on_mnist(shared):
     net = loaded(lenet5(), shared / "data/mnist/lenet5_inhouse.pt")
     simulation, program = quantized(net, data.calibration.inputs(64, normalize.MNIST))
     test = data.test.batches(500, normalize.MNIST)
-    comparison = compare(net, Executed(program), test)
+    comparison = compare(net, Executable(program), test)
     assert comparison.float_accuracy.mean == pytest.approx(0.9934, abs=2e-4)
     assert abs(comparison.difference) <= 0.001
     assert_no_code_differs(program, data.test.inputs(500, normalize.MNIST))
@@ -66,7 +66,7 @@ def test_resnet20_on_cifar10(shared, seed):
     net = loaded(resnet20(), shared / "data/cifar10/resnet20-12fca82f.th")
     calibration = data.draw_calibration(seed).inputs(128, normalize.IMAGENET)
     simulation, program = quantized(net, calibration)
-    comparison = compare(net, Executed(program), data.test.batches(100, normalize.IMAGENET))
+    comparison = compare(net, Executable(program), data.test.batches(100, normalize.IMAGENET))
     assert comparison.sqnr >= 28
     assert comparison.flips <= 0.02 * 500
     if seed == 0:

@@ -7,6 +7,8 @@ The division is a true division in the type of `real` (a product with 1/scale gi
 ties), and the zero point is added after rounding (before it, ties would go the other way for odd ones).
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -18,7 +20,7 @@ def encode(real: Array, scale, zero_point, low, high) -> Array:
 
     real: any shape; scale, zero_point, low, high: broadcastable against it.
     """
-    library = torch if isinstance(real, torch.Tensor) else np
+    library: Any = torch if isinstance(real, torch.Tensor) else np
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         code = (half_even(real / scale) + zero_point).clip(low, high)
     return library.where(library.isnan(code), low, code)
