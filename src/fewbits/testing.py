@@ -193,8 +193,119 @@ def _pool(g: _Growing) -> nn.Module | None:
     return pool
 
 
-_STEPS: tuple[Make, ...] = (_conv, _conv, _conv, _lone_norm, _Residual, _Residual, _AddBroadcast, _Concat,
-                            _Shuffle, _Rearrange, _pool)
+class _Combine(nn.Module):
+    """Two branches multiplied, subtracted, or one gating the other."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.branch, self.kind = _conv_layer(g, keep=True), g.pick("mul", "sub", "gate", "squeeze")
+
+    def forward(self, x):
+        match self.kind:
+            case "mul":
+                return x * self.branch(x)
+            case "sub":
+                return self.branch(x) - x
+            case "gate":
+                return x * self.branch(x).sigmoid()
+            case _:
+                return x * F.hardsigmoid(x.mean((2, 3), keepdim=True))
+
+
+def _function(g: _Growing) -> nn.Module:
+    return g.pick(nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.ELU(0.7),
+                  nn.LeakyReLU(0.2), nn.PReLU(), nn.PReLU(g.channels), nn.Softplus(), nn.Mish(), _Scaled(g))
+
+
+class _Scaled(nn.Module):
+    """Arithmetic with numbers and constants."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.kind = g.pick("mul", "div", "rsub", "constant", "square")
+        self.register_buffer("factor", torch.from_numpy(g.rng.normal(size=(g.channels, 1, 1))).float())
+
+    def forward(self, x):
+        match self.kind:
+            case "mul":
+                return 0.7 * x
+            case "div":
+                return x / 1.7
+            case "rsub":
+                return 1 - x
+            case "constant":
+                return x * self.factor
+            case _:
+                return x**2
+
+
+def _grow(g: _Growing) -> nn.Module:
+    """Larger images: transposed convolutions, resizing, pixel shuffle."""
+    layers: list[nn.Module] = [
+        nn.ConvTranspose2d(g.channels, g.between(1, 4), 3, g.pick(1, 2), 1, bias=g.pick(True, False)),
+        nn.ConvTranspose2d(g.channels, g.channels, 2, 2, groups=g.channels),
+        nn.Upsample(scale_factor=2), nn.Upsample(size=(7, 9)), nn.Upsample(scale_factor=2, mode="bilinear")]
+    if g.channels % 4 == 0:
+        layers.append(nn.PixelShuffle(2))
+    layer = g.pick(*layers)
+    _follow(g, layer)
+    return layer
+
+
+class _Attention(nn.Module):
+    """Pixels attend to each other, with or without a causal mask."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.query, self.value = nn.Linear(g.channels, g.channels), nn.Linear(g.channels, g.channels)
+        self.norm, self.kind = nn.LayerNorm(g.channels), g.pick("plain", "masked", "sdpa", "causal")
+        self.register_buffer("mask", torch.ones(g.size[0] * g.size[1], g.size[0] * g.size[1]).tril())
+
+    def forward(self, x):
+        tokens = self.norm(x.flatten(2).transpose(1, 2))
+        q, v = self.query(tokens), self.value(tokens)
+        if self.kind in ("sdpa", "causal"):
+            y = F.scaled_dot_product_attention(q, tokens, v, is_causal=self.kind == "causal")
+        else:
+            scores = q @ tokens.transpose(-2, -1)
+            if self.kind == "masked":
+                scores = scores.masked_fill(self.mask == 0, -torch.inf)
+            y = scores.softmax(-1) @ v
+        return y.transpose(1, 2).reshape(x.shape)
+
+
+class _Lines(nn.Module):
+    """Rows as sequences: convolutions and pools along one axis, stacked and taken apart again."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        length = g.size[0] * g.size[1]
+        self.conv = nn.Conv1d(g.channels, g.channels, g.pick(1, 3), padding="same")
+        self.pool = g.pick(nn.MaxPool1d(3, 1, 1), nn.AvgPool1d(3, 1, 1), nn.Identity())
+        self.axis, self.size, self.length = g.pick(1, 2), g.size, length
+
+    def forward(self, x):
+        y = self.pool(self.conv(x.flatten(2)))
+        first, second = torch.stack([y, x.flatten(2)], self.axis).unbind(self.axis)
+        return (first + second).unflatten(2, self.size)
+
+
+class _Deep(nn.Module):
+    """The image as the slices of a volume."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.conv = nn.Conv3d(1, 1, (2, 3, 3), padding=(0, 1, 1), bias=g.pick(True, False))
+        _follow(g, self)
+
+    def forward(self, x):
+        x = F.pad(x, (0, 0, 0, 0, 0, 1)).unsqueeze(1)
+        return self.conv(x).squeeze(1)
+
+
+_STEPS: tuple[Make, ...] = (_conv, _conv, _conv, _lone_norm, _Residual, _Residual, _AddBroadcast, _Concat, _Shuffle,
+                            _Rearrange, _pool, _Combine, _Combine, _function, _function, _grow, _Attention, _Lines,
+                            _Deep)
 
 
 def _pooled_head(g: _Growing) -> nn.Module:
@@ -231,4 +342,19 @@ class _TokenHead(nn.Module):
                 return self.second(x)
 
 
-_HEADS: tuple[Callable[[_Growing], nn.Module], ...] = (_pooled_head, _flat_head, _conv_head, _TokenHead)
+class _ClassTokenHead(nn.Module):
+    """A learned token before the pixels, positions added, softmax over classes."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, g.channels))
+        self.place = nn.Parameter(torch.randn(1, g.size[0] * g.size[1] + 1, g.channels) * 0.1)
+        self.head = nn.Linear(g.channels, 4)
+
+    def forward(self, x):
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], 1) + self.place
+        return self.head(tokens[:, 0]).softmax(-1)
+
+
+_HEADS: tuple[Callable[[_Growing], nn.Module], ...] = (_pooled_head, _flat_head, _conv_head, _TokenHead,
+                                                       _ClassTokenHead)

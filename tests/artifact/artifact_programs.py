@@ -83,6 +83,14 @@ def every_node() -> Program:
         op.Slice("slice", "cat", 1, 1, 7, 2),
         op.Transpose("turn", "slice", (0, 2, 3, 1)),
         op.Mean("mean", "turn", (1,), False, 0, 255),
+        op.Table("table", "mean", np.arange(4 * 256, dtype=np.uint8).reshape(4, 256), "wrap"),
+        op.LayerNorm("norm", "table", np.float32([1, 2, 3]), np.float32([0, -1, 0.1]), 1e-5, 0, 255),
+        op.Softmax("shares", "norm", np.tri(4, 3, dtype=np.uint8), 0.7, 0, 255),
+        op.Mul("mul", "norm", "shares", 0, 250),
+        op.Pick("pick", "mul", 1, (3, 0, 0)),
+        op.MatMul("matmul", "pick", "pick", 0, 255),
+        op.Embedding("rows", "ids", Quantized(np.arange(15).reshape(5, 3), Y)),
+        op.Add("less", "rows", "rows", 0, 255, subtract=True),
         op.Reshape("flat", "mean", (-1, 12)),
         op.Linear("fc", "flat", fc, None, -(2**31), 2**31 - 1),
     )
@@ -103,11 +111,20 @@ def every_node() -> Program:
         "slice": Value((None, 3, 4, 4), Y),
         "turn": Value((None, 4, 4, 3), Y),
         "mean": Value((None, 4, 3), Y),
+        "table": Value((None, 4, 3), Y),
+        "norm": Value((None, 4, 3), Y),
+        "shares": Value((None, 4, 3), Encoding(parse("uint8"), 1 / 255, 0)),
+        "mul": Value((None, 4, 3), Y),
+        "pick": Value((None, 3, 3), Y),
+        "matmul": Value((None, 3, 3), X),
+        "ids": Value((None, 2), None, "int64"),
+        "rows": Value((None, 2, 3), Y),
+        "less": Value((None, 2, 3), Y),
         "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
-    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}}
-    return Program(ONNXRUNTIME, ("x", "z"), nodes, values, structure)
+    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less"]}
+    return Program(ONNXRUNTIME, ("x", "z", "ids"), nodes, values, structure)
 
 
 def forged(program: Program, change: Callable[[Any, dict[str, np.ndarray]], Any]) -> bytes:

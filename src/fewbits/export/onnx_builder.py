@@ -14,6 +14,9 @@ IR_VERSION = 10
 MICROSOFT = "com.microsoft"  # the domain of QLinearAdd, QGemm and their like
 
 
+_ELEMENT = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+
+
 class OnnxBuilder:
     """Collects nodes and constants of one graph. Tensors bear the names of the program's values; what is
     made on the way gets the value's name and a suffix."""
@@ -85,7 +88,7 @@ class OnnxBuilder:
 
         graph = helper.make_graph(
             self._nodes, "fewbits",
-            [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape(name))
+            [helper.make_tensor_value_info(name, _ELEMENT[self.program.values[name].dtype], shape(name))
              for name in self.program.inputs],
             [helper.make_tensor_value_info(name, kind, shape(float_outputs.get(name, name)))
              for name, kind in outputs.items()],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from fewbits.export.onnx import output_name
+from fewbits.export.onnx import for_every_image, output_name
 from fewbits.export.onnx_builder import OnnxBuilder
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
@@ -64,8 +64,7 @@ def _weights(b: OnnxBuilder, node: op.Conv | op.Linear) -> list[str]:
 
 
 def _pads(padding: op.Margins) -> list[int]:
-    (top, bottom), (left, right) = padding
-    return [top, left, bottom, right]
+    return [before for before, _ in padding] + [after for _, after in padding]
 
 
 def _conv(b: OnnxBuilder, node: op.Conv) -> None:
@@ -89,7 +88,54 @@ def _linear(b: OnnxBuilder, node: op.Linear) -> None:
 
 
 def _add(b: OnnxBuilder, node: op.Add) -> None:
-    _bounded(b, node, lambda out: b.node("Add", [node.first, node.second], out))
+    _bounded(b, node, lambda out: b.node("Sub" if node.subtract else "Add", [node.first, node.second], out))
+
+
+def _mul(b: OnnxBuilder, node: op.Mul) -> None:
+    _bounded(b, node, lambda out: b.node("Mul", [node.first, node.second], out))
+
+
+def _matmul(b: OnnxBuilder, node: op.MatMul) -> None:
+    _bounded(b, node, lambda out: b.node("MatMul", [node.first, node.second], out))
+
+
+_FUNCTIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "hardswish": "HardSwish",
+              "hardsigmoid": "HardSigmoid", "elu": "Elu", "leaky_relu": "LeakyRelu", "softplus": "Softplus",
+              "sqrt": "Sqrt", "neg": "Neg"}
+
+
+def _table(b: OnnxBuilder, node: op.Table) -> None:
+    """The function itself where ONNX has it; SiLU and GELU as the products they are; else one multiplication."""
+    if node.function in _FUNCTIONS:
+        b.node(_FUNCTIONS[node.function], [node.input], node.name)
+    elif node.function in ("silu", "gelu"):
+        inner = b.node("Sigmoid" if node.function == "silu" else "Erf", [node.input], b.name(node.name, "gate"))
+        b.node("Mul", [node.input, inner], node.name)
+    else:
+        b.node("Mul", [node.input, b.constant(f"{node.name}.factor", np.array(0.5, np.float32))], node.name)
+
+
+def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
+    source = node.input
+    if node.mask is not None:
+        parts = [b.constant(f"{node.name}.mask", node.mask.astype(bool)), source,
+                 b.constant(f"{node.name}.unseen", np.array(-1e30, np.float32))]
+        source = b.node("Where", parts, b.name(node.name, "seen"))
+    b.node("Softmax", [source], node.name, axis=-1)
+
+
+def _layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
+    inputs = [node.input, b.constant(f"{node.name}.gain", node.gain), b.constant(f"{node.name}.shift", node.shift)]
+    b.node("LayerNormalization", inputs, node.name, axis=-1, epsilon=node.epsilon)
+
+
+def _embedding(b: OnnxBuilder, node: op.Embedding) -> None:
+    b.node("Gather", [b.constant(f"{node.name}.table", node.table.dequantize()), node.input], node.name, axis=0)
+
+
+def _pick(b: OnnxBuilder, node: op.Pick) -> None:
+    indices = b.constant(f"{node.name}.indices", np.array(node.indices, np.int64))
+    b.node("Gather", [node.input, indices], node.name, axis=node.axis)
 
 
 def _requantize(b: OnnxBuilder, node: op.Requantize) -> None:
@@ -113,7 +159,7 @@ def _mean(b: OnnxBuilder, node: op.Mean) -> None:
 
 
 def _concat(b: OnnxBuilder, node: op.Concat) -> None:
-    _bounded(b, node, lambda out: b.node("Concat", list(node.inputs), out, axis=node.axis))
+    _bounded(b, node, lambda out: b.node("Concat", for_every_image(b, node), out, axis=node.axis))
 
 
 def _reshape(b: OnnxBuilder, node: op.Reshape) -> None:
@@ -139,6 +185,8 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
 
 _EMITTERS: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Quantize: _identity, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add,
-    op.Requantize: _requantize, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
+    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
+    op.Embedding: _embedding, op.Pick: _pick, op.Requantize: _requantize, op.MaxPool: _max_pool,
+    op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
 }

@@ -4,7 +4,8 @@ import copy
 import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.utils import _pytree as pytree
 from fewbits.errors import CaptureError
 from fewbits.graph.graph import Graph, Input, Node, Param, Ref, Shape
 from fewbits.graph.model import Model
-from fewbits.graph.operators import OUT_OF_PLACE
+from fewbits.graph.operators import OUT_OF_PLACE, WITHOUT_LAYOUT
 from fewbits.numerics.finite import not_finite
 
 Example = torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]
@@ -33,17 +34,27 @@ def capture(net: nn.Module, example: Example) -> Model:
 
     net: left as it is; its weights are copied once. example: what the model takes (a tensor, a tuple of
     positional tensors or a dict of named ones), first axis the batch, at least 2 of them.
-    The model's outputs on the example equal those of `net`, bit for bit. Raises CaptureError for a batch
+    The model's outputs on the example equal those of `net`, bit for bit (of attention without its fused inference
+    kernel, which rounds in another order). Raises CaptureError for a batch
     of 1, control flow that depends on data, an output that is no tensor, NaN or Inf in a weight, and
     whatever else the exporter cannot follow.
     """
     style, args, kwargs = _split(example)
     net = copy.deepcopy(net).eval()
     for name, tensor in net.state_dict().items():
+        if tensor.device.type == "meta":
+            raise CaptureError(f"weight {name!r} is on the meta device and has no values: load the weights first")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise CaptureError(f"weight {name!r} is {str(tensor.dtype).removeprefix('torch.')}: quantizing starts "
+                               "from float32, so call net.float() first")
         if kind := not_finite(tensor):
             raise CaptureError(f"weight {name!r} holds {kind}: load sound weights before quantizing")
-    with torch.no_grad():
-        expected = net(*args, **kwargs)
+    try:
+        with torch.no_grad(), _without_fused_attention():
+            expected = net(*args, **kwargs)
+    except Exception as error:  # the user's own code, which may raise anything
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise CaptureError(f"the model fails on the example: {first[0]}") from error
     exported = _export(net, args, kwargs)
     model = _Reader(exported, style).model()
     model.eval()
@@ -51,6 +62,17 @@ def capture(net: nn.Module, example: Example) -> Model:
         actual = model(*args, **kwargs)
     _check_equal(expected, actual)
     return model
+
+
+@contextmanager
+def _without_fused_attention() -> Iterator[None]:
+    """torch.nn's attention as it is captured: operator by operator."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _split(example: Example) -> tuple[Any, tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
@@ -70,6 +92,8 @@ def _split(example: Example) -> tuple[Any, tuple[torch.Tensor, ...], dict[str, t
         if tensor.ndim == 0 or tensor.shape[0] < 2:
             raise CaptureError(f"the example has a batch of {tensor.shape[0] if tensor.ndim else 'no axis'}: "
                                "give at least 2, or the exporter fixes the batch size")
+        if tensor.numel() == 0:
+            raise CaptureError(f"the example has an axis of 0 in shape {tuple(tensor.shape)}: give real sizes")
     return style, args, kwargs
 
 
@@ -170,7 +194,7 @@ class _Reader:
         module, source = _module(fx), _source(fx)
         name = self._name(fx, module[0] if module else "", _is_leaf(module))
         target: Any = fx.target
-        target = OUT_OF_PLACE.get(target, target)
+        target = OUT_OF_PLACE.get(target, WITHOUT_LAYOUT.get(target, target))
         arguments, positional = self._arguments(fx, target)
         if target in _ADDITIONS and isinstance(arguments["other"], int | float):
             constant = f"{name}.constant"

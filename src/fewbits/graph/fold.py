@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from fewbits.errors import CaptureError
+from fewbits.graph.decompose import decompose
 from fewbits.graph.graph import Graph, Node, Param, Ref, replace
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
@@ -24,12 +25,13 @@ def fold(model: Model) -> Model:
     _drop_dead(model)
     _fold_constants(model)
     _drop_gone(model)
+    rebuild(model, *decompose(model))
     _fold_batch_norm(model)
     _drop_dead(model)
     return model
 
 
-def _rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
+def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
     """Puts new nodes in, reading `renamed[x]` wherever they read x, and forgets unused tensors."""
     def target(name: str) -> str:
         while name in renamed:
@@ -61,7 +63,7 @@ def _drop_dead(model: Model) -> None:
         if node.name in wanted:
             kept.append(node)
             wanted.update(node.refs)
-    _rebuild(model, kept[::-1], {})
+    rebuild(model, kept[::-1], {})
 
 
 def _fold_constants(model: Model) -> None:
@@ -82,7 +84,7 @@ def _fold_constants(model: Model) -> None:
     for name in leaves(model.graph.structure):
         if name in constants:
             raise CaptureError(f"output {name!r} is a constant: it depends on no input")
-    _rebuild(model, kept, {})
+    rebuild(model, kept, {})
 
 
 def _constant_value(model: Model, constants: dict[str, str], item: object) -> object:
@@ -102,17 +104,18 @@ def _read_constants(node: Node, constants: dict[str, str]) -> Node:
 def _drop_gone(model: Model) -> None:
     """Leaves out dropout and other operators that do nothing at inference."""
     renamed, kept = {}, []
+    shapes = model.shapes()
     for node in model.graph.nodes:
         row = operator_of(node)
-        if row is not None and row.role == "gone" and row.refuse(node) is None:
+        if row is not None and row.role == "gone" and row.refuse(node, shapes) is None:
             renamed[node.name] = node.refs[0]
         else:
             kept.append(node)
-    _rebuild(model, kept, renamed)
+    rebuild(model, kept, renamed)
 
 
 def _fold_batch_norm(model: Model) -> None:
-    readers = model.graph.consumers()
+    readers, shapes = model.graph.consumers(), model.shapes()
     outputs = set(leaves(model.graph.structure))
     weight_users: dict[str, int] = {}
     for node in model.graph.nodes:
@@ -131,12 +134,12 @@ def _fold_batch_norm(model: Model) -> None:
         before_row = None if before is None else operator_of(before)
         alone = len(readers[source]) == 1 and source not in outputs
         if (before is not None and before_row is not None and before_row.role == "dot" and alone
-                and before_row.refuse(before) is None and weight_users[before["weight"].name] == 1):
+                and before_row.refuse(before, shapes) is None and weight_users[before["weight"].name] == 1):
             nodes[before.name] = _into_weights(model, before, scale, shift)
             renamed[node.name] = before.name
         else:
             nodes[node.name] = _as_depthwise(model, node, scale, shift)
-    _rebuild(model, list(nodes.values()), renamed)
+    rebuild(model, list(nodes.values()), renamed)
 
 
 def _scale_and_shift(model: Model, node: Node) -> tuple[torch.Tensor, torch.Tensor]:

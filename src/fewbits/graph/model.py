@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fewbits.errors import CaptureError
-from fewbits.graph.graph import Graph, Node, Param, Ref, replace
+from fewbits.graph.graph import Graph, Node, Param, Ref, Shape, replace
 from fewbits.graph.operators import TRAINING_ARGUMENT, operator_of
 from fewbits.program.program import fill, leaves
 
@@ -53,6 +53,13 @@ class Model(nn.Module):
             module.register_parameter(leaf, tensor)
         else:
             module.register_buffer(leaf, tensor)
+
+    def shapes(self) -> dict[str, Shape | None]:
+        """Shapes of all values and of the parameters and buffers that nodes read, by name."""
+        shapes: dict[str, Shape | None] = {item.name: item.shape for item in self.graph.inputs}
+        shapes |= {node.name: node.shape for node in self.graph.nodes}
+        shapes |= {name: tuple(self.tensor(name).shape) for node in self.graph.nodes for name in node.params}
+        return shapes
 
     def tensor(self, name: str) -> torch.Tensor:
         """The parameter or buffer of that dotted name."""

@@ -6,13 +6,15 @@ uses of a known operator have no integer form.
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
-from fewbits.graph.graph import Node, Param
+from fewbits.graph.functions import insert_zeros, join, masked_softmax
+from fewbits.graph.graph import Node, Param, Ref, Shape
+from fewbits.program.requantize import SOFTMAX_LENGTH
 
 aten = torch.ops.aten
 
@@ -27,80 +29,171 @@ Role = Literal[
 ]
 
 
+Shapes = Mapping[str, Shape | None]  # of values and parameters, by name
+
+
 @dataclass(frozen=True)
 class Operator:
-    """A row. name: what recipes call it; weight, bias: arguments that hold parameters of a dot product;
-    refuse: a sentence for a use without an integer form, or None."""
+    """A row. name: what recipes call it; operands: arguments of a combining operator that may be parameters, which
+    then are quantized as activations are; refuse: a sentence for a use without an integer form, or None."""
 
     name: str
     role: Role
     targets: tuple[Callable[..., Any], ...]
-    refuse: Callable[[Node], str | None] = lambda node: None
+    refuse: Callable[[Node, Shapes], str | None] = lambda node, shapes: None
+    operands: tuple[str, ...] = ()
 
 
-def _refuse_conv(node: Node) -> str | None:
-    if not isinstance(node["weight"], Param):
-        return "its weight is computed, not a parameter"
+def _shape(shapes: Shapes, argument: Any) -> Shape:
+    """Shape of a value or parameter; () for a number."""
+    return (shapes.get(argument.name) or ()) if isinstance(argument, Ref | Param) else ()
+
+
+def _batch_axis(node: Node, shapes: Shapes, argument: str = "self", axis: str = "dim") -> bool:
+    """Whether the axis a node works along is the one the batch is on."""
+    source = node[argument][0] if isinstance(node[argument], list | tuple) else node[argument]
+    shape = _shape(shapes, source)
+    return bool(shape) and shape[node[axis] % len(shape)] is None
+
+
+def _refuse_dot(node: Node, shapes: Shapes) -> str | None:
+    return None if isinstance(node["weight"], Param) else "its weight is computed, not a parameter"
+
+
+def _refuse_add(node: Node, shapes: Shapes) -> str | None:
+    if node["alpha"] != 1:
+        return f"it multiplies by alpha = {node['alpha']}"
+    return None if isinstance(node["self"], Ref | Param) else "its first operand is a number"
+
+
+def _refuse_pair(node: Node, shapes: Shapes) -> str | None:
+    if node.arguments.get("alpha", 1) != 1:
+        return f"it multiplies by alpha = {node['alpha']}"
+    return None if isinstance(node["self"], Ref) else "its first operand is not computed by the model"
+
+
+def _refuse_div(node: Node, shapes: Shapes) -> str | None:
+    return None if isinstance(node["other"], int | float) else "its divisor is not a constant"
+
+
+def _refuse_matmul(node: Node, shapes: Shapes) -> str | None:
+    first, second = (node["self"], node.arguments.get("other", node.arguments.get("mat2")))
+    if not (isinstance(first, Ref) and isinstance(second, Ref)):
+        return "one operand is a parameter: use a linear layer"
+    if min(len(_shape(shapes, first)), len(_shape(shapes, second))) < 2:
+        return "an operand has fewer than two axes"
+    return "it adds up over the batch" if _shape(shapes, first)[-1] is None else None
+
+
+def _refuse_table(node: Node, shapes: Shapes) -> str | None:
+    computed = [name for name, value in node.arguments.items() if isinstance(value, Ref | Param)]
+    return None if computed == [next(iter(node.arguments))] else "it has more than one computed operand"
+
+
+def _refuse_softmax(node: Node, shapes: Shapes) -> str | None:
+    if _batch_axis(node, shapes):
+        return "it runs over the batch"
+    return _too_long(_shape(shapes, node["self"])[node["dim"]])
+
+
+def _too_long(length: int | None) -> str | None:
+    if length is not None and length > SOFTMAX_LENGTH:
+        return f"it runs over {length} numbers, and its sum holds {SOFTMAX_LENGTH}"
     return None
 
 
-def _refuse_add(node: Node) -> str | None:
-    return None if node["alpha"] == 1 else f"it multiplies by alpha = {node['alpha']}"
+def _refuse_masked_softmax(node: Node, shapes: Shapes) -> str | None:
+    return _too_long(_shape(shapes, node["x"])[-1])
 
 
-def _refuse_clamp(node: Node) -> str | None:
+def _refuse_layer_norm(node: Node, shapes: Shapes) -> str | None:
+    return None if len(node["normalized_shape"]) == 1 else "it normalises over more than the last axis"
+
+
+def _refuse_embedding(node: Node, shapes: Shapes) -> str | None:
+    return None if isinstance(node["weight"], Param) else "its table is computed, not a parameter"
+
+
+def _refuse_clamp(node: Node, shapes: Shapes) -> str | None:
     low, high = bounds(node)
     return None if low <= 0 <= high else f"its bounds [{low}, {high}] leave out 0"
 
 
-def _refuse_mean(node: Node) -> str | None:
-    if not node["dim"] or 0 in mean_axes(node):
-        return "it averages over the batch"
-    return None
+def _refuse_mean(node: Node, shapes: Shapes) -> str | None:
+    shape = _shape(shapes, node["self"])
+    over_batch = not node["dim"] or any(shape[axis] is None for axis in node["dim"])
+    return "it averages over the batch" if over_batch else None
 
 
-def _refuse_adaptive_pool(node: Node) -> str | None:
+def _refuse_adaptive_pool(node: Node, shapes: Shapes) -> str | None:
     return None if set(node["output_size"]) == {1} else "its output is not 1×1: use a pool of fixed size"
 
 
-def _refuse_pad(node: Node) -> str | None:
+def _refuse_pad(node: Node, shapes: Shapes) -> str | None:
     if node.arguments.get("mode", "constant") != "constant" or node["value"] not in (None, 0, 0.0):
         return "it pads with something other than the constant 0"
     return "it crops with a negative margin: use a slice" if min(node["pad"]) < 0 else None
 
 
-def _refuse_concat(node: Node) -> str | None:
-    return "it joins along the batch" if node["dim"] == 0 else None
+def _refuse_concat(node: Node, shapes: Shapes) -> str | None:
+    return "it joins along the batch" if _batch_axis(node, shapes, "tensors") else None
 
 
-def _refuse_slice(node: Node) -> str | None:
-    whole = node["start"] in (None, 0) and (node["end"] is None or node["end"] >= 2**31)
-    return "it slices the batch" if node["dim"] == 0 and not (whole and node["step"] == 1) else None
+def _refuse_slice(node: Node, shapes: Shapes) -> str | None:
+    whole = node["start"] in (None, 0) and (node["end"] is None or node["end"] >= 2**31) and node["step"] == 1
+    return "it slices the batch" if _batch_axis(node, shapes) and not whole else None
 
 
-def _refuse_axis(node: Node) -> str | None:
-    return "it splits the batch" if node["dim"] == 0 else None
+def _refuse_batch_axis(node: Node, shapes: Shapes) -> str | None:
+    return "it splits the batch" if _batch_axis(node, shapes) else None
 
 
-def _refuse_select(node: Node) -> str | None:
-    return "it picks from the batch" if node["dim"] == 0 else None
+def _refuse_resize(node: Node, shapes: Shapes) -> str | None:
+    return "its size is not known" if None in _shape(shapes, node["input"])[2:] else None
 
 
-def _refuse_reshape(node: Node) -> str | None:
+def _refuse_expand(node: Node, shapes: Shapes) -> str | None:
+    before, after = _shape(shapes, node["self"]), node.shape or ()
+    grown = [new for old, new in zip(before[::-1], after[::-1], strict=False) if old != new]
+    return "it repeats along the batch" if None in (*grown, *after[:len(after) - len(before)]) else None
+
+
+def _refuse_reshape(node: Node, shapes: Shapes) -> str | None:
     if node.shape is not None and node.shape.count(None) > 1:
         return "its shape depends on the batch along two axes"
     return None
 
 
-def _refuse_cast(node: Node) -> str | None:
+def _refuse_cast(node: Node, shapes: Shapes) -> str | None:
     return None if node["dtype"] == torch.float32 else f"it casts to {node['dtype']}"
 
 
+TABLES = (
+    aten.sigmoid.default, aten.tanh.default, aten.hardswish.default, aten.hardsigmoid.default, aten.silu.default,
+    aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.exp.default, aten.neg.default,
+    aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
+    aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
+    aten.rsub.Scalar, aten.selu.default, aten.celu.default,
+)
+"""Functions of one number: each becomes a table over the codes."""
+
 OPERATORS: tuple[Operator, ...] = (
-    Operator("conv", "dot", (aten.conv2d.default, aten.conv2d.padding), _refuse_conv),
-    Operator("linear", "dot", (aten.linear.default,), _refuse_conv),
-    Operator("add", "combine", (aten.add.Tensor,), _refuse_add),
-    Operator("concat", "combine", (aten.cat.default, aten.concat.default), _refuse_concat),
+    Operator("conv", "dot", (aten.conv1d.default, aten.conv1d.padding, aten.conv2d.default, aten.conv2d.padding,
+                             aten.conv3d.default, aten.conv3d.padding), _refuse_dot),
+    Operator("linear", "dot", (aten.linear.default,), _refuse_dot),
+    Operator("matmul", "combine", (aten.matmul.default, aten.bmm.default), _refuse_matmul),
+    Operator("add", "combine", (aten.add.Tensor,), _refuse_add, operands=("self", "other")),
+    Operator("sub", "combine", (aten.sub.Tensor,), _refuse_pair, operands=("other",)),
+    Operator("mul", "combine", (aten.mul.Tensor,), _refuse_pair, operands=("other",)),
+    Operator("div", "combine", (aten.div.Tensor,), _refuse_div),
+    Operator("function", "combine", TABLES, _refuse_table),
+    Operator("prelu", "combine", (aten.prelu.default,), _refuse_dot),
+    Operator("softmax", "combine", (aten.softmax.int,), _refuse_softmax),
+    Operator("masked_softmax", "combine", (masked_softmax,), _refuse_masked_softmax),
+    Operator("layer_norm", "combine", (aten.layer_norm.default,), _refuse_layer_norm),
+    Operator("embedding", "combine", (aten.embedding.default,), _refuse_embedding),
+    Operator("concat", "combine", (aten.cat.default, aten.concat.default, join), _refuse_concat,
+             operands=("tensors",)),
     Operator("average_pool", "combine", (aten.avg_pool2d.default,)),
     Operator("global_average_pool", "combine", (aten.adaptive_avg_pool2d.default,), _refuse_adaptive_pool),
     Operator("mean", "combine", (aten.mean.dim,), _refuse_mean),
@@ -109,13 +202,18 @@ OPERATORS: tuple[Operator, ...] = (
              _refuse_clamp),
     Operator("max_pool", "pass", (aten.max_pool2d.default,)),
     Operator("reshape", "pass", (aten.reshape.default, aten.view.default, aten.flatten.using_ints,
-                                 aten.unflatten.int, aten.squeeze.dim, aten.squeeze.dims,
+                                 aten.unflatten.int, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default,
                                  aten.unsqueeze.default), _refuse_reshape),
     Operator("transpose", "pass", (aten.transpose.int, aten.permute.default, aten.t.default)),
+    Operator("channel_shuffle", "pass", (aten.channel_shuffle.default,)),
+    Operator("pixel_shuffle", "pass", (aten.pixel_shuffle.default,)),
+    Operator("resize_nearest", "pass", (aten.upsample_nearest2d.vec,), _refuse_resize),
+    Operator("expand", "pass", (aten.expand.default,), _refuse_expand),
+    Operator("insert_zeros", "pass", (insert_zeros,)),
     Operator("slice", "pass", (aten.slice.Tensor,), _refuse_slice),
-    Operator("select", "pass", (aten.select.int,), _refuse_select),
+    Operator("select", "pass", (aten.select.int,), _refuse_batch_axis),
     Operator("split", "pass", (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default),
-             _refuse_axis),
+             _refuse_batch_axis),
     Operator("item", "pass", (operator.getitem,)),
     Operator("pad", "pass", (aten.pad.default, aten.constant_pad_nd.default), _refuse_pad),
     Operator("dropout", "gone", (aten.dropout.default, aten.feature_dropout.default)),
@@ -132,12 +230,19 @@ _BY_TARGET = {target: row for row in OPERATORS for target in row.targets}
 TRAINING_ARGUMENT = {"dropout": "train", "batch_norm": "training"}
 """Argument that train() and eval() set, by operator name."""
 
+# A view needs a memory layout that quantizers and folding need not keep; a reshape asks for none.
+WITHOUT_LAYOUT = {aten.view.default: aten.reshape.default}
+
 # Calls that write into their first argument, with the ones that do not.
 OUT_OF_PLACE = {
     aten.relu_.default: aten.relu.default, aten.relu6_.default: aten.relu6.default,
     aten.hardtanh_.default: aten.hardtanh.default, aten.clamp_.default: aten.clamp.default,
     aten.add_.Tensor: aten.add.Tensor, aten.dropout_.default: aten.dropout.default,
-    aten.clamp_min_.default: aten.clamp_min.default,
+    aten.clamp_min_.default: aten.clamp_min.default, aten.hardswish_.default: aten.hardswish.default,
+    aten.hardsigmoid_.default: aten.hardsigmoid.default, aten.silu_.default: aten.silu.default,
+    aten.elu_.default: aten.elu.default, aten.leaky_relu_.default: aten.leaky_relu.default,
+    aten.sigmoid_.default: aten.sigmoid.default, aten.tanh_.default: aten.tanh.default,
+    aten.mul_.Tensor: aten.mul.Tensor, aten.div_.Tensor: aten.div.Tensor, aten.sub_.Tensor: aten.sub.Tensor,
 }
 
 

@@ -45,7 +45,7 @@ class Context:
         assert isinstance(argument, Param), "operands are values or parameters"
         if argument.name not in self.values:
             quantizer = self.simulation.quantizer(argument.name)
-            data = quantizer.encoding.encode(self._array(argument.name))
+            data = quantizer.encoding.encode(self.array(argument.name))
             self.emit(op.Constant(argument.name, data), data.codes.shape, data.encoding)
         return argument.name
 
@@ -58,6 +58,12 @@ class Context:
         encoding = self.values[name].encoding
         assert encoding is not None, "rules read codes only"
         return encoding
+
+    def every_real(self, name: str) -> np.ndarray:
+        """float64: what the codes of a value stand for, in their order from the lowest."""
+        encoding = self.encoding(name)
+        codes = encoding.format.values().astype(np.float64)
+        return (codes - float(encoding.zero_point)) * float(encoding.scale)
 
     def result(self, node: Node) -> "Result":
         """Name, encoding and code bounds of what a number-making node writes: those of its closing clamp where it
@@ -84,7 +90,7 @@ class Context:
         """The node's weight in codes. Raises LoweringError when the profile does not take them."""
         name = node["weight"].name
         encoding = self.simulation.quantizer(name).encoding
-        array = self._array(name)
+        array = self.array(name)
         if not np.isfinite(array).all():
             raise LoweringError(f"weight {name!r} holds NaN or Inf")
         data = encoding.encode(array)
@@ -106,7 +112,7 @@ class Context:
         if node["bias"] is None:
             return None
         name = node["bias"].name
-        array = self._array(name).astype(np.float64)
+        array = self.array(name).astype(np.float64)
         scale = self._sum_scale(node).astype(np.float64)
         steps = np.abs(array / scale).max(initial=0)
         limit = self.profile.bias
@@ -131,7 +137,8 @@ class Context:
         shape[axis] = scale.size
         return Encoding(self.profile.accumulator, scale.reshape(shape), 0, Block((*[-1] * axis, 1)))
 
-    def _array(self, name: str) -> np.ndarray:
+    def array(self, name: str) -> np.ndarray:
+        """A parameter or buffer of the model."""
         return self.simulation.model.tensor(name).detach().cpu().numpy()
 
 

@@ -5,7 +5,7 @@ from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
 from fewbits.lower.rules import RULES
 from fewbits.program import nodes as op
-from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.accumulator import Summing, accumulator_bound
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program, Value, fill, leaves
@@ -23,7 +23,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     context = Context(simulation, chosen)
     graph = simulation.model.graph
     for item in graph.inputs:
-        context.values[item.name] = Value(item.shape, None)
+        context.values[item.name] = Value(item.shape, None, "int64" if item.dtype == "int64" else "float32")
         if item.name in simulation.plan.sites:
             encoding = simulation.quantizer(item.name).encoding
             context.names[item.name] = context.emit(op.Quantize(input_codes(item.name), item.name), item.shape,
@@ -47,7 +47,7 @@ def input_codes(name: str) -> str:
 def _check_accumulators(program: Program) -> None:
     available = program.profile.accumulator.bits
     for node in program.nodes:
-        if isinstance(node, op.Conv | op.Linear | op.AveragePool | op.Mean):
+        if isinstance(node, Summing):
             needed = accumulator_bound(program, node).bits
             if needed > available:
                 raise LoweringError(f"{node.name!r} needs sums of {needed} bits, but profile {program.profile.name} "

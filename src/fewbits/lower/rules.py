@@ -3,42 +3,42 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+
 from fewbits.errors import LoweringError
-from fewbits.graph.graph import Node
+from fewbits.graph.graph import Node, Shape
 from fewbits.graph.operators import mean_axes
 from fewbits.lower.context import Context
 from fewbits.program import nodes as op
-from fewbits.program.nodes import Margins, Pair
+from fewbits.program.nodes import Margins, Sizes
 
 Rule = Callable[[Context, Node], None]
 WHOLE = 2**31  # slices that end beyond this run to the end
 
 
-def _pair(value: Any) -> Pair:
-    """ATen's lists of one or two sizes."""
+def _sizes(value: Any, rank: int) -> Sizes:
+    """ATen's lists of sizes, one for every axis or one for all."""
     values = [value] if isinstance(value, int) else list(value)
-    return (values[0], values[-1])
+    return tuple(values * rank if len(values) == 1 else values)
 
 
-def _same_margins(kernel: Pair, dilation: Pair) -> Margins:
-    """padding="same": total dilation · (kernel − 1), the odd one behind."""
-    totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
-    return (top, bottom), (left, right)
-
-
-def _margins(padding: Any, kernel: Pair, dilation: Pair) -> Margins:
+def _margins(padding: Any, kernel: Sizes, dilation: Sizes) -> Margins:
+    """"same" pads by dilation · (kernel − 1) in all, the odd one behind."""
     if padding == "same":
-        return _same_margins(kernel, dilation)
-    height, width = (0, 0) if padding == "valid" else _pair(padding)
-    return (height, height), (width, width)
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    sizes = _sizes(0 if padding == "valid" else padding, len(kernel))
+    return tuple((size, size) for size in sizes)
 
 
 def _conv(context: Context, node: Node) -> None:
     weight, y = context.weight(node), context.result(node)
-    kernel, dilation = (weight.codes.shape[2], weight.codes.shape[3]), _pair(node["dilation"])
+    kernel = weight.codes.shape[2:]
+    dilation, stride = (_sizes(node[name], len(kernel)) for name in ("dilation", "stride"))
     context.names[node.name] = context.emit(
-        op.Conv(y.name, context.read(node["input"]), weight, context.bias(node), _pair(node["stride"]),
+        op.Conv(y.name, context.read(node["input"]), weight, context.bias(node), stride,
                 _margins(node["padding"], kernel, dilation), dilation, node["groups"], y.low, y.high),
         y.shape, y.encoding)
 
@@ -54,6 +54,173 @@ def _add(context: Context, node: Node) -> None:
     y = context.result(node)
     first, second = context.read(node["self"]), context.read(node["other"])
     context.names[node.name] = context.emit(op.Add(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def _sub(context: Context, node: Node) -> None:
+    if isinstance(node["other"], int | float):
+        return _table(context, node)
+    y = context.result(node)
+    first, second = context.read(node["self"]), context.read(node["other"])
+    context.names[node.name] = context.emit(op.Add(y.name, first, second, y.low, y.high, subtract=True), y.shape,
+                                            y.encoding)
+
+
+def _mul(context: Context, node: Node) -> None:
+    if isinstance(node["other"], int | float):
+        return _table(context, node)
+    y = context.result(node)
+    first, second = context.read(node["self"]), context.read(node["other"])
+    context.names[node.name] = context.emit(op.Mul(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def _matmul(context: Context, node: Node) -> None:
+    y = context.result(node)
+    first, second = context.read(node["self"]), context.read(node.arguments.get("other", node.arguments.get("mat2")))
+    context.names[node.name] = context.emit(op.MatMul(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def _table(context: Context, node: Node) -> None:
+    """The ATen call itself, in float64, on every number the input's codes stand for."""
+    name = next(iter(node.arguments))
+    reals = context.every_real(context.read(node[name]))
+    by_position = [torch.from_numpy(reals), *list(node.arguments.values())[1:node.positional]]
+    by_name = dict(list(node.arguments.items())[node.positional:])
+    _tabulate(context, node, context.read(node[name]), node.target(*by_position, **by_name).numpy().reshape(1, -1))
+
+
+def _prelu(context: Context, node: Node) -> None:
+    slopes = context.array(node["weight"].name).astype(np.float64).reshape(-1, 1)
+    source = context.read(node["self"])
+    reals = context.every_real(source)
+    _tabulate(context, node, source, np.where(reals >= 0, reals, slopes * reals))
+
+
+def _tabulate(context: Context, node: Node, source: str, results: np.ndarray) -> None:
+    """results: float64 [rows, codes], the function's values in code order."""
+    y = context.result(node)
+    entries = np.zeros((len(results), 256), y.encoding.format.dtype)
+    entries[:, :results.shape[1]] = y.encoding.encode(results).codes.clip(y.low, y.high)
+    arguments = [str(value) for value in node.arguments.values() if isinstance(value, int | float | str)]
+    words = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+    if words in ("mul", "div", "sub", "rsub", "pow"):
+        words = f"{words} {arguments[0]}"
+    context.names[node.name] = context.emit(op.Table(y.name, source, entries, words), y.shape, y.encoding)
+
+
+def _softmax(context: Context, node: Node) -> None:
+    _softmax_of(context, node, context.read(node["self"]), None, 1.0)
+
+
+def _masked_softmax(context: Context, node: Node) -> None:
+    mask = None if node["mask"] is None else context.array(node["mask"].name).astype(np.uint8)
+    _softmax_of(context, node, context.read(node["x"]), mask, node["factor"])
+
+
+def _softmax_of(context: Context, node: Node, source: str, mask: np.ndarray | None, factor: float) -> None:
+    y = context.result(node)
+    context.names[node.name] = context.emit(op.Softmax(y.name, source, mask, factor, y.low, y.high), y.shape,
+                                            y.encoding)
+
+
+def _layer_norm(context: Context, node: Node) -> None:
+    y, length = context.result(node), node["normalized_shape"][0]
+    gain, shift = (np.full(length, default, np.float32) if node[name] is None else context.array(node[name].name)
+                   for name, default in (("weight", 1.0), ("bias", 0.0)))
+    context.names[node.name] = context.emit(
+        op.LayerNorm(y.name, context.read(node["input"]), gain, shift, node["eps"], y.low, y.high), y.shape,
+        y.encoding)
+
+
+def _embedding(context: Context, node: Node) -> None:
+    y = context.result(node)
+    table = y.encoding.encode(context.array(node["weight"].name))
+    context.names[node.name] = context.emit(op.Embedding(y.name, node["indices"].name, table), y.shape, y.encoding)
+
+
+def _channel_shuffle(context: Context, node: Node) -> None:
+    source = context.read(node["self"])
+    channels = context.values[source].shape[1]
+    assert channels is not None, "only the batch is unknown"
+    order = np.arange(channels).reshape(node["groups"], -1).T.reshape(-1)
+    _pass(context, node, op.Pick(node.name, source, 1, tuple(int(i) for i in order)))
+
+
+def _pixel_shuffle(context: Context, node: Node) -> None:
+    assert node.shape is not None, "a shuffle returns one tensor"
+    source, factor = context.read(node["self"]), node["upscale_factor"]
+    _, channels, height, width = context.values[source].shape
+    assert channels is not None, "only the batch is unknown"
+    split = (None, channels // factor**2, factor, factor, height, width)
+    apart = _moved(context, op.Reshape(f"{node.name}.apart", source, _minus_one(split)), split)
+    order = (0, 1, 4, 2, 5, 3)
+    turned = _moved(context, op.Transpose(f"{node.name}.turned", apart, order), tuple(split[axis] for axis in order))
+    _pass(context, node, op.Reshape(node.name, turned, _minus_one(node.shape)))
+
+
+def _insert_zeros(context: Context, node: Node) -> None:
+    """[.., H, W] → [.., H, 1, W, 1] → padded to [.., H, f, W, f] → [.., H·f, W·f] → without the last f − 1."""
+    assert node.shape is not None, "it returns one tensor"
+    source, factors = context.read(node["x"]), node["factors"]
+    shape = context.values[source].shape
+    apart = (*shape[:2], *(part for size in shape[2:] for part in (size, 1)))
+    name = _moved(context, op.Reshape(f"{node.name}.apart", source, _minus_one(apart)), apart)
+    margins = ((0, 0), (0, 0), *(pair for factor in factors for pair in ((0, 0), (0, factor - 1))))
+    filled = (*shape[:2], *(part for size, factor in zip(shape[2:], factors, strict=True) for part in (size, factor)))
+    name = _moved(context, op.Pad(f"{node.name}.filled", name, margins), filled)
+    joined = [*shape[:2], *((size or 0) * factor for size, factor in zip(shape[2:], factors, strict=True))]
+    name = _moved(context, op.Reshape(f"{node.name}.joined", name, _minus_one(tuple(joined))), tuple(joined))
+    cuts = [axis for axis, factor in enumerate(factors, 2) if factor > 1]
+    for axis in cuts:
+        stop = node.shape[axis]
+        assert stop is not None, "only the batch is unknown"
+        joined[axis] = stop
+        last = axis == cuts[-1]
+        cut = op.Slice(node.name if last else f"{node.name}.cut{axis}", name, axis, 0, stop, 1)
+        name = _moved(context, cut, tuple(joined))
+    context.names[node.name] = name
+
+
+def _resize_nearest(context: Context, node: Node) -> None:
+    """Along each axis the entries that torch picks: found by resizing the numbers 0, 1, 2, …"""
+    source = context.read(node["input"])
+    shape = list(context.values[source].shape)
+    assert node.shape is not None, "a resize returns one tensor"
+    factors = node["scale_factors"] or [None] * (len(shape) - 2)
+    for axis, factor in enumerate(factors, 2):
+        size, goal = shape[axis], node.shape[axis]
+        assert size is not None, "the operator table refuses unknown sizes"
+        numbers = torch.arange(size, dtype=torch.float64).reshape(1, 1, -1)
+        picked = F.interpolate(numbers, goal if factor is None else None, factor).long().flatten().tolist()
+        shape[axis] = goal
+        last = axis == len(shape) - 1
+        pick = op.Pick(node.name if last else f"{node.name}.rows{axis}", source, axis, tuple(picked))
+        source = _moved(context, pick, tuple(shape))
+    context.names[node.name] = source
+
+
+def _expand(context: Context, node: Node) -> None:
+    assert node.shape is not None, "an expansion returns one tensor"
+    source = context.read(node["self"])
+    shape = [*[1] * (len(node.shape) - len(context.shape(node["self"]))), *context.shape(node["self"])]
+    grown = [axis for axis, (old, new) in enumerate(zip(shape, node.shape, strict=True)) if old != new]
+    if len(shape) != len(context.values[source].shape):
+        name = f"{node.name}.ones" if grown else node.name
+        source = _moved(context, op.Reshape(name, source, _minus_one(tuple(shape))), tuple(shape))
+    for axis in grown:
+        size = shape[axis] = node.shape[axis]
+        assert size is not None, "the operator table refuses to repeat along the batch"
+        name = node.name if axis == grown[-1] else f"{node.name}.axis{axis}"
+        source = _moved(context, op.Pick(name, source, axis, (0,) * size), tuple(shape))
+    context.names[node.name] = source
+
+
+def _minus_one(shape: Shape) -> tuple[int, ...]:
+    return tuple(-1 if size is None else size for size in shape)
+
+
+def _moved(context: Context, made: op.Node, shape: Shape) -> str:
+    """Emits a node that moves codes about, on the way to a result."""
+    return context.emit(made, shape, context.encoding(op.reads(made)[0]))
 
 
 def _concat(context: Context, node: Node) -> None:
@@ -75,8 +242,8 @@ def _clamp(context: Context, node: Node) -> None:
 
 def _average_pool(context: Context, node: Node) -> None:
     y = context.result(node)
-    kernel = _pair(node["kernel_size"])
-    stride = _pair(node["stride"]) if node["stride"] else kernel
+    kernel = _sizes(node["kernel_size"], 2)
+    stride = _sizes(node["stride"], 2) if node["stride"] else kernel
     margins = _pool_margins(context, node, kernel, stride, (1, 1))
     if node["ceil_mode"] and margins != _margins(node["padding"], kernel, (1, 1)):
         raise LoweringError(f"average pool {node.name!r} has windows that reach beyond its padding (ceil_mode): "
@@ -87,7 +254,7 @@ def _average_pool(context: Context, node: Node) -> None:
         y.shape, y.encoding)
 
 
-def _pool_margins(context: Context, node: Node, kernel: Pair, stride: Pair, dilation: Pair) -> Margins:
+def _pool_margins(context: Context, node: Node, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Margins:
     """A pool's padding, with what ceil_mode's last windows reach beyond it added behind."""
     assert node.shape is not None, "a pool returns one tensor"
     sizes = context.shape(node["self"])[-2:]
@@ -98,13 +265,13 @@ def _pool_margins(context: Context, node: Node, kernel: Pair, stride: Pair, dila
             raise LoweringError(f"pool {node.name!r} works on an axis whose size is not known")
         reach = (windows - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1
         margins.append((before, max(after, reach - size - before)))
-    return margins[0], margins[1]
+    return tuple(margins)
 
 
 def _max_pool(context: Context, node: Node) -> None:
     source = context.read(node["self"])
-    kernel, dilation = _pair(node["kernel_size"]), _pair(node["dilation"])
-    stride = _pair(node["stride"]) if node["stride"] else kernel
+    kernel, dilation = _sizes(node["kernel_size"], 2), _sizes(node["dilation"], 2)
+    stride = _sizes(node["stride"], 2) if node["stride"] else kernel
     margins = _pool_margins(context, node, kernel, stride, dilation)
     _pass(context, node, op.MaxPool(node.name, source, kernel, stride, margins, dilation))
 
@@ -132,8 +299,7 @@ def _reshape(context: Context, node: Node) -> None:
     assert node.shape is not None, "a reshape returns one tensor"
     if node.shape == context.shape(node["self"]):
         return _unchanged(context, node)
-    shape = tuple(-1 if size is None else size for size in node.shape)
-    _pass(context, node, op.Reshape(node.name, context.read(node["self"]), shape))
+    _pass(context, node, op.Reshape(node.name, context.read(node["self"]), _minus_one(node.shape)))
 
 
 def _transpose(context: Context, node: Node) -> None:
@@ -169,8 +335,7 @@ def _select(context: Context, node: Node) -> None:
     index = node["index"] % size
     kept = (*shape[:axis], 1, *shape[axis + 1:])
     part = context.emit(op.Slice(f"{node.name}.part", source, axis, index, index + 1, 1), kept, encoding)
-    target = tuple(-1 if s is None else s for s in node.shape)
-    context.names[node.name] = context.emit(op.Reshape(node.name, part, target), node.shape, encoding)
+    context.names[node.name] = context.emit(op.Reshape(node.name, part, _minus_one(node.shape)), node.shape, encoding)
 
 
 def _split(context: Context, node: Node) -> None:
@@ -217,7 +382,11 @@ def _nothing(context: Context, node: Node) -> None:
 
 
 RULES: dict[str, Rule] = {
-    "conv": _conv, "linear": _linear, "add": _add, "concat": _concat, "clamp": _clamp,
+    "conv": _conv, "linear": _linear, "add": _add, "sub": _sub, "mul": _mul, "div": _table, "matmul": _matmul,
+    "function": _table, "prelu": _prelu, "softmax": _softmax, "masked_softmax": _masked_softmax,
+    "layer_norm": _layer_norm, "embedding": _embedding, "channel_shuffle": _channel_shuffle,
+    "pixel_shuffle": _pixel_shuffle, "expand": _expand,
+    "insert_zeros": _insert_zeros, "resize_nearest": _resize_nearest, "concat": _concat, "clamp": _clamp,
     "average_pool": _average_pool, "global_average_pool": _mean, "mean": _mean, "max_pool": _max_pool,
     "reshape": _reshape, "transpose": _transpose, "slice": _slice, "select": _select, "split": _split,
     "item": _item, "pad": _pad, "dropout": _unchanged, "identity": _unchanged, "cast": _unchanged,

@@ -1,10 +1,11 @@
 """How wide an accumulator must be, proved from the actual weights and code ranges."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from fewbits.program.nodes import AveragePool, Conv, Linear, Mean
+from fewbits.program.nodes import AveragePool, Conv, Linear, MatMul, Mean
 from fewbits.program.program import Program
 
 
@@ -26,16 +27,24 @@ class Bound:
         return max(self.high, -self.low)
 
 
-def accumulator_bound(program: Program, node: Conv | Linear | AveragePool | Mean) -> Bound:
+Summing = Conv | Linear | MatMul | AveragePool | Mean
+"""The nodes that add up products or numbers."""
+
+
+def accumulator_bound(program: Program, node: Summing) -> Bound:
     """Interval of the node's sums over all inputs the input's codes allow (docs/numerics.md, eq. 9).
 
     Every term's interval contains 0 (the zero point is a code), so the sum of the intervals bounds each
     partial sum too, and what padding leaves out.
     """
-    x = program.encoding(node.input)
-    low, high = (code - int(x.zero_point) for code in (x.format.low, x.format.high))
+    if isinstance(node, MatMul):
+        a, b = (_interval(program, name) for name in (node.first, node.second))
+        products = [p * q for p in a for q in b]
+        count = program.count(node.first, (-1,))
+        return Bound(count * min(products), count * max(products))
+    low, high = _interval(program, node.input)
     if isinstance(node, AveragePool):
-        count = node.kernel[0] * node.kernel[1]
+        count = math.prod(node.kernel)
         return Bound(count * low, count * high)
     if isinstance(node, Mean):
         count = program.count(node.input, node.axes)
@@ -49,6 +58,12 @@ def accumulator_bound(program: Program, node: Conv | Linear | AveragePool | Mean
     if node.bias is not None:
         lowest, highest = (np.concatenate([bound, bound + node.bias]) for bound in (lowest, highest))
     return Bound(int(lowest.min()), int(highest.max()))
+
+
+def _interval(program: Program, name: str) -> tuple[int, int]:
+    """Lowest and highest code less the zero point: at most 0, at least 0."""
+    encoding = program.encoding(name)
+    return encoding.format.low - int(encoding.zero_point), encoding.format.high - int(encoding.zero_point)
 
 
 def saturates_in_pairs(node: Conv | Linear) -> bool:

@@ -1,7 +1,8 @@
 """The operators of the integer graph. A node reads values by name and writes the value that bears its own name.
 
-Codes in, codes out, except `Quantize`, which reads float32. What each one computes, to the bit, is
-`reference.py`; this file says what each one needs to know. All shapes are [N, C, H, W] or [N, ..., K].
+Codes in, codes out, except `Quantize`, which reads float32, and `Embedding`, which reads int64. What each one
+computes, to the bit, is `reference.py`; this file says what each one needs to know. Convolutions and pools work on
+[N, C, ...] with one to three (pools: two) axes behind the channels, everything else on any shape.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ import numpy as np
 
 from fewbits.numerics.encoding import Quantized
 
-Pair = tuple[int, int]
-Margins = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+Sizes = tuple[int, ...]  # one per axis behind the channels
+Margins = tuple[tuple[int, int], ...]  # (before, after) per axis behind the channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,9 @@ class Constant:
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """2-d cross-correlation, grouped, strided, dilated; padded with the number 0 (the zero point).
+    """Cross-correlation over one to three axes, grouped, strided, dilated; padded with the number 0 (the zero point).
 
-    weight: [O, C/groups, kH, kW], one scale or one per output channel; bias: int32 [O], at scale
+    weight: [O, C/groups, *kernel], one scale or one per output channel; bias: int32 [O], at scale
     x_scale · weight_scale; low, high: bounds of the output codes (they carry a following ReLU or clamp).
     """
 
@@ -42,9 +43,9 @@ class Conv:
     input: str
     weight: Quantized
     bias: np.ndarray | None
-    stride: Pair
+    stride: Sizes
     padding: Margins
-    dilation: Pair
+    dilation: Sizes
     groups: int
     low: int
     high: int
@@ -64,13 +65,96 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """Sum of two values of any encodings, broadcast; the profile says how it is rounded (eq. 7)."""
+    """Sum or difference of two values of any encodings, broadcast; the profile says how sums are rounded (eq. 7)."""
 
     name: str
     first: str
     second: str
     low: int
     high: int
+    subtract: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Mul:
+    """Product of two values of any encodings, broadcast (eq. 10)."""
+
+    name: str
+    first: str
+    second: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul:
+    """Matrix product of two values over the last axis of the first and the last but one of the second, the axes
+    before them broadcast (eq. 11)."""
+
+    name: str
+    first: str
+    second: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Any function of one number, as its codes (eq. 12).
+
+    table: output codes [rows, 256], by input code; one row, or one per channel (axis 1). function: what it computes,
+    in words for a reader.
+    """
+
+    name: str
+    input: str
+    table: np.ndarray
+    function: str
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """Of factor · input, over the last axis (eq. 13). mask: uint8, broadcastable to the input; where it is 0 the
+    result is 0; None for none."""
+
+    name: str
+    input: str
+    mask: np.ndarray | None
+    factor: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """Over the last axis (eq. 14). gain, shift: float32 [K]; epsilon: in units of the input, squared."""
+
+    name: str
+    input: str
+    gain: np.ndarray
+    shift: np.ndarray
+    epsilon: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Rows of a table by number. input: int64 [...]; table: codes [rows, K], in the output's encoding."""
+
+    name: str
+    input: str
+    table: Quantized
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """Some of the entries along an axis, in any order, any number of times: nearest resize, expand, repeat, flip."""
+
+    name: str
+    input: str
+    axis: int
+    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +173,10 @@ class MaxPool:
 
     name: str
     input: str
-    kernel: Pair
-    stride: Pair
+    kernel: Sizes
+    stride: Sizes
     padding: Margins
-    dilation: Pair
+    dilation: Sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +188,8 @@ class AveragePool:
 
     name: str
     input: str
-    kernel: Pair
-    stride: Pair
+    kernel: Sizes
+    stride: Sizes
     padding: Margins
     count_padding: bool
     divisor: int
@@ -127,7 +211,8 @@ class Mean:
 
 @dataclass(frozen=True, eq=False)
 class Concat:
-    """Values one behind the other along an axis, each brought to the output's encoding."""
+    """Values one behind the other along an axis, each brought to the output's encoding; one with a batch of 1 (a
+    constant) stands for every image of the others."""
 
     name: str
     inputs: tuple[str, ...]
@@ -175,8 +260,8 @@ class Pad:
     margins: tuple[tuple[int, int], ...]
 
 
-Node = (Quantize | Constant | Conv | Linear | Add | Requantize | MaxPool | AveragePool | Mean | Concat
-        | Reshape | Transpose | Slice | Pad)
+Node = (Quantize | Constant | Conv | Linear | Add | Mul | MatMul | Table | Softmax | LayerNorm | Embedding | Requantize
+        | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose | Slice | Pick | Pad)
 
 
 def reads(node: Node) -> tuple[str, ...]:
@@ -184,7 +269,7 @@ def reads(node: Node) -> tuple[str, ...]:
     match node:
         case Constant():
             return ()
-        case Add():
+        case Add() | Mul() | MatMul():
             return (node.first, node.second)
         case Concat():
             return node.inputs

@@ -3,25 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
-from fewbits.program.nodes import Conv, Linear, Node, Quantize, reads
+from fewbits.program.nodes import Conv, Embedding, Linear, Node, Quantize, reads
 from fewbits.program.profile import Profile
 
 
 @dataclass(frozen=True)
 class Value:
-    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for a
-    float32 input."""
+    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for an input,
+    which is float32, or int64 where it numbers the rows of an embedding."""
 
     shape: tuple[int | None, ...]
     encoding: Encoding | None
+    dtype: Literal["float32", "int64"] = "float32"
 
     def __str__(self) -> str:
         sizes = "×".join("N" if s is None else str(s) for s in self.shape)
-        return f"{sizes} {self.encoding or 'float32'}"
+        return f"{sizes} {self.encoding or self.dtype}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,12 @@ class Program:
             for name in reads(node):
                 if name not in known:
                     raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
-                if (self.values[name].encoding is None) != isinstance(node, Quantize):
+                value = self.values[name]
+                if (value.encoding is None) != isinstance(node, Quantize | Embedding):
                     raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
-                                       "only Quantize reads float values, and nothing else")
+                                       "only Quantize and Embedding read inputs, and nothing else")
+                if value.encoding is None and (value.dtype == "int64") != isinstance(node, Embedding):
+                    raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is {value.dtype}")
                 if self.is_accumulator(name):
                     raise ProgramError(f"node {node.name!r} reads the accumulators of {name!r}")
             known.add(node.name)

@@ -4,7 +4,7 @@ Sums of products are int64, so nothing wraps; what is not an integer is float32,
 after every operation, in the order written here. Equation numbers refer to docs/numerics.md.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.rounding import half_even
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
-from fewbits.program.nodes import Margins, Node, Pair, reads
+from fewbits.program.nodes import Margins, Node, Sizes, reads
 from fewbits.program.program import Program
 
 f32 = np.float32
@@ -24,7 +24,8 @@ Codes = np.ndarray
 def run(program: Program, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, Codes]:
     """Codes of the program's outputs and of the values named in `keep`.
 
-    inputs: float32 arrays by input name. Raises ProgramError when one is missing or of another shape.
+    inputs: float32 (for embeddings int64) arrays by input name. Raises ProgramError when one is missing or of
+    another shape.
     """
     values = check_inputs(program, inputs)
     wanted = dict.fromkeys([*program.outputs, *keep])
@@ -38,14 +39,14 @@ def run(program: Program, inputs: Mapping[str, np.ndarray], keep: Collection[str
 
 
 def check_inputs(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inputs as float32 arrays, in the program's order; ProgramError names what does not fit."""
+    """The inputs as arrays, in the program's order; ProgramError names what does not fit."""
     checked = {}
     for name in program.inputs:
         if name not in inputs:
             raise ProgramError(f"input {name!r} is missing: the program takes {', '.join(program.inputs)}")
         x, shape = np.asarray(inputs[name]), program.values[name].shape
-        if x.dtype != f32:
-            raise ProgramError(f"input {name!r} is {x.dtype}: give float32")
+        if x.dtype != program.values[name].dtype:
+            raise ProgramError(f"input {name!r} is {x.dtype}: give {program.values[name].dtype}")
         if len(x.shape) != len(shape) or any(s not in (None, t) for s, t in zip(shape, x.shape, strict=True)):
             raise ProgramError(f"input {name!r} has shape {x.shape}, but the program takes "
                                f"{tuple('N' if s is None else s for s in shape)}")
@@ -69,16 +70,16 @@ def _centred(program: Program, name: str, codes: Codes) -> np.ndarray:
     return codes.astype(np.int64) - int(program.encoding(name).zero_point)
 
 
-def _windows(x: np.ndarray, kernel: Pair, stride: Pair, padding: Margins, dilation: Pair, fill: int):
-    """Yields ((i, j), x under kernel position i, j for every window): int64 [N, C, H', W']."""
+def _windows(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Margins, dilation: Sizes,
+             fill: int) -> Iterator[tuple[Sizes, np.ndarray]]:
+    """Yields (position, x under that position of the kernel for every window): int64 [N, C, ...]."""
     x = np.pad(x, ((0, 0), (0, 0), *padding), constant_values=fill)
-    height, width = (1 + (size - d * (k - 1) - 1) // s
-                     for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True))
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            top, left = i * dilation[0], j * dilation[1]
-            yield (i, j), x[:, :, top:top + (height - 1) * stride[0] + 1:stride[0],
-                            left:left + (width - 1) * stride[1] + 1:stride[1]]
+    counts = [1 + (size - d * (k - 1) - 1) // s
+              for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
+    for position in np.ndindex(*kernel):
+        taps = tuple(slice(i * d, i * d + (count - 1) * s + 1, s)
+                     for i, d, s, count in zip(position, dilation, stride, counts, strict=True))
+        yield position, x[(slice(None), slice(None), *taps)]
 
 
 def _finish(program: Program, node: op.Conv | op.Linear, acc: np.ndarray, channel_axis: int) -> Codes:
@@ -120,10 +121,11 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def add_codes(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
-    """Eq. 7, in the profile's form; sums that broadcast always take the float form."""
+    """Eq. 7, in the profile's form; differences, and sums that broadcast, always take the float form."""
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    if program.profile.addition == "float" or a.shape != b.shape:
-        v = (first.decode(a) + second.decode(b)) / y.scale
+    if node.subtract or program.profile.addition == "float" or a.shape != b.shape:
+        left, right = first.decode(a), second.decode(b)
+        v = (left - right if node.subtract else left + right) / y.scale
         return _saturate(v, int(y.zero_point), node.low, node.high, y)
     ratio_a, ratio_b = first.scale / y.scale, second.scale / y.scale
     zero_a, zero_b, zero_y = (e.zero_point.astype(f32) for e in (first, second, y))
@@ -144,15 +146,15 @@ def _constant(program: Program, node: op.Constant) -> Codes:
 
 
 def _conv(program: Program, node: op.Conv, x: Codes) -> Codes:
-    w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, 4)
-    groups, kernel = node.groups, (w.shape[2], w.shape[3])
+    w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, node.weight.codes.ndim)
+    groups, kernel = node.groups, w.shape[2:]
     w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     acc = None
-    for (i, j), taps in _windows(_centred(program, node.input, x), kernel, node.stride, node.padding,
-                                 node.dilation, fill=0):
-        n, _, height, width = taps.shape
-        taps = taps.reshape(n, groups, w.shape[2], height * width)
-        part = np.einsum("ngcp,goc->ngop", taps, w[..., i, j]).reshape(n, -1, height, width)
+    for position, taps in _windows(_centred(program, node.input, x), kernel, node.stride, node.padding,
+                                   node.dilation, fill=0):
+        flat = taps.reshape(len(taps), groups, w.shape[2], -1)
+        part = np.einsum("ngcp,goc->ngop", flat, w[(..., *position)])
+        part = part.reshape(len(taps), -1, *taps.shape[2:])
         acc = part if acc is None else acc + part
     assert acc is not None, "a kernel has at least one position"
     return _finish(program, node, acc, channel_axis=1)
@@ -199,8 +201,65 @@ def _mean(program: Program, node: op.Mean, x: Codes) -> Codes:
     return _saturate(total.astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
 
 
-def _concat(program: Program, node: op.Concat, *inputs: Codes) -> Codes:
+def _mul(program: Program, node: op.Mul, a: Codes, b: Codes) -> Codes:
     y = program.encoding(node.name)
+    product = _centred(program, node.first, a) * _centred(program, node.second, b)
+    multiplier = constants.product_multiplier(program.encoding(node.first), program.encoding(node.second), y)
+    v = product.astype(f32) * multiplier + y.zero_point.astype(f32)
+    return _saturate(v, 0, node.low, node.high, y)  # the zero point is added before rounding
+
+
+def _matmul(program: Program, node: op.MatMul, a: Codes, b: Codes) -> Codes:
+    y = program.encoding(node.name)
+    acc = np.einsum("...ik,...kj->...ij", _centred(program, node.first, a), _centred(program, node.second, b))
+    multiplier = constants.product_multiplier(program.encoding(node.first), program.encoding(node.second), y)
+    return _saturate(acc.astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
+
+
+def _table(program: Program, node: op.Table, x: Codes) -> Codes:
+    if len(node.table) == 1:
+        return node.table[0][x]
+    rows = np.arange(len(node.table)).reshape(-1, *[1] * (x.ndim - 2))
+    return node.table[rows, x]
+
+
+def _softmax(program: Program, node: op.Softmax, x: Codes) -> Codes:
+    y, table = program.encoding(node.name), constants.exponentials(program.encoding(node.input), node.factor)
+    q = x.astype(np.int64)
+    if node.mask is None:
+        steps = q.max(-1, keepdims=True) - q
+    else:
+        seen = np.broadcast_to(node.mask, q.shape) != 0
+        steps = np.where(seen, np.where(seen, q, -1).max(-1, keepdims=True) - q, 256)
+    powers = table[steps].astype(np.int64)
+    share = powers.astype(f32) / powers.sum(-1, keepdims=True).astype(f32)
+    return _saturate(share / y.scale, int(y.zero_point), node.low, node.high, y)
+
+
+def _layer_norm(program: Program, node: op.LayerNorm, x: Codes) -> Codes:
+    y, q, length = program.encoding(node.name), x.astype(np.int64), x.shape[-1]
+    total, squares = q.sum(-1, keepdims=True), (q * q).sum(-1, keepdims=True)
+    variance = (length * squares - total * total).astype(f32)
+    deviation = np.sqrt(variance + constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
+    normal = (length * q - total).astype(f32) / deviation
+    return _saturate((normal * node.gain + node.shift) / y.scale, int(y.zero_point), node.low, node.high, y)
+
+
+def lookup(program: Program, node: op.Embedding, numbers: np.ndarray) -> Codes:
+    rows = len(node.table.codes)
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < rows):
+        raise ProgramError(f"input {node.input!r} numbers rows {numbers.min()} to {numbers.max()}, but "
+                           f"{node.name!r} has rows 0 to {rows - 1}")
+    return node.table.codes[numbers]
+
+
+def _pick(program: Program, node: op.Pick, x: Codes) -> Codes:
+    return x.take(node.indices, node.axis)
+
+
+def _concat(program: Program, node: op.Concat, *inputs: Codes) -> Codes:
+    y, batch = program.encoding(node.name), max(len(codes) for codes in inputs)
+    inputs = tuple(np.broadcast_to(codes, (batch, *codes.shape[1:])) for codes in inputs)
     return np.concatenate([_requantize(codes, program.encoding(name), y, node.low, node.high)
                            for name, codes in zip(node.inputs, inputs, strict=True)], node.axis)
 
@@ -223,6 +282,8 @@ def _pad(program: Program, node: op.Pad, x: Codes) -> Codes:
 
 _KERNELS: dict[type[Node], Callable[..., Any]] = {
     op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: add_codes,
+    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
+    op.Embedding: lookup, op.Pick: _pick,
     op.Requantize: _requantize_node, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
 }

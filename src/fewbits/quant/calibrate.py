@@ -62,8 +62,6 @@ def _inputs(model: Model, batch: Batch, batch_to_inputs: Callable[[Any], Any] | 
     for item in model.graph.inputs:
         tensor = inputs[item.name]
         check(tensor, item.name, item.shape, item.dtype)
-        if tensor.numel() == 0:
-            raise DataError(f"input {item.name!r} is empty")
         if kind := not_finite(tensor):
             raise DataError(f"input {item.name!r} holds {kind}: clean the data, or leave the batch out")
     return inputs

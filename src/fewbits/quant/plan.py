@@ -76,13 +76,14 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
     RecipeError when a rule matches nothing or two uses of one weight are given different Specs.
     """
     decided = recipe(source)
-    _check_supported(model.graph)
+    _check_supported(model)
     _check_rules(model.graph, decided)
     return _Planner(model, decided).plan()
 
 
-def _check_supported(graph: Graph) -> None:
-    problems = []
+def _check_supported(model: Model) -> None:
+    graph, problems = model.graph, []
+    shapes = model.shapes()
     for node in graph.nodes:
         row = operator_of(node)
         where = f" at {node.source}" if node.source else ""
@@ -90,15 +91,24 @@ def _check_supported(graph: Graph) -> None:
             problems.append(f"{node.name} ({node.target}){where}: no integer form of this operator is known")
         elif row.role == "norm":
             problems.append(f"{node.name} (batch norm){where}: fold the model first, with fb.fold(model)")
-        elif (reason := row.refuse(node)) is not None:
+        elif (reason := row.refuse(node, shapes)) is not None:
             problems.append(f"{node.name} ({row.name}){where}: {reason}")
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
+    readers = graph.consumers()
     for item in graph.inputs:
-        if item.dtype != "float32":
-            problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized")
+        numbers_rows = item.dtype == "int64" and all(_reads_rows(node) for node in readers[item.name])
+        if item.dtype != "float32" and not numbers_rows:
+            problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized "
+                            "(int64 may number the rows of an embedding)")
     if problems:
         raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems))
+
+
+def _reads_rows(node: Node) -> bool:
+    """Whether a reader of int64 takes them as row numbers, or asks for their size only."""
+    row = operator_of(node)
+    return row is not None and row.name in ("embedding", "size")
 
 
 def _matches(rule: Rule, node: Node) -> bool:
@@ -135,7 +145,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:
-            if self.readers[item.name] or item.name in self.outputs:
+            if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
                 self._add(Site(item.name, "input", item.shape, self.recipe.activation_spec, "activations"))
         for node in self.graph.nodes:
             row = operator_of(node)
@@ -143,7 +153,7 @@ class _Planner:
             if row.role == "dot":
                 self._dot_sites(node)
             elif row.role == "combine":
-                self._constant_sites(node)
+                self._constant_sites(node, row.operands)
             self.steps[node.name] = Step(node.name, row.name, self._treatment(node, row.role),
                                          self._grid_of(node, row.role), node.source)
         return Plan(self.sites, self.steps)
@@ -195,11 +205,14 @@ class _Planner:
             shape = tuple(self.model.tensor(node["bias"].name).shape)
             self._add(Site(f"{node.name}.bias", "bias", shape, None, "biases follow input and weight"))
 
-    def _constant_sites(self, node: Node) -> None:
-        """Operands of an addition or concatenation that are parameters."""
+    def _constant_sites(self, node: Node, operands: tuple[str, ...]) -> None:
+        """Operands of an addition, product or concatenation that are parameters."""
         spec, because = self._resolve(node, "activations")
-        for name in node.params:
-            self._param_site(Param(name), "constant", spec, because)
+        for argument in operands:
+            values = node[argument] if isinstance(node[argument], list | tuple) else [node[argument]]
+            for value in values:
+                if isinstance(value, Param):
+                    self._param_site(value, "constant", spec, because)
 
     def _param_site(self, param: Param, kind: Kind, spec: Spec, because: str) -> None:
         shape = tuple(self.model.tensor(param.name).shape)

@@ -84,8 +84,11 @@ class SimulationVisitor(Visitor):
         row = operator_of(node)
         if row is not None and row.role == "dot" and argument == "bias":
             return self._bias(node, value)
-        name = next((p for p in node.params if self.simulation.model.tensor(p) is value), None)
-        return value if name is None or name not in self._sites else self.simulation.quantizer(name)(value)
+        quantized = row is not None and (argument in row.operands or (row.role == "dot" and argument == "weight"))
+        if not quantized:
+            return value
+        name = next(name for name in node.params if self.simulation.model.tensor(name) is value)
+        return self.simulation.quantizer(name)(value)
 
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
         """Biases on the grid of the sums they are added to, in float64 as lowering does."""

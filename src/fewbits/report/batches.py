@@ -29,7 +29,7 @@ def bound(program: Program, batches: Iterable[Batch], what: str,
         try:
             tensors = bind(program.inputs, batch, batch_to_inputs)
             for name, tensor in tensors.items():
-                check(tensor, name, program.values[name].shape)
+                check(tensor, name, program.values[name].shape, program.values[name].dtype)
                 if not tensor.numel() or not torch.isfinite(tensor).all():
                     raise DataError(f"input {name!r} is empty or holds NaN or Inf")
         except DataError as error:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
@@ -21,8 +22,11 @@ _BIAS_GRID = "int32 at the scale of its products"
 _REAL = 4  # bytes of a scale or a bias
 
 # What a program computes for each operator that makes new numbers.
-_COMPUTED_AS: Mapping[str, type[op.Node]] = {
+_COMPUTED_AS: Mapping[str, Any] = {
     "conv": op.Conv, "linear": op.Linear, "add": op.Add, "concat": op.Concat, "clamp": op.Requantize,
+    "matmul": op.MatMul, "function": op.Table, "div": op.Table, "prelu": op.Table, "softmax": op.Softmax,
+    "masked_softmax": op.Softmax, "layer_norm": op.LayerNorm, "embedding": op.Embedding,
+    "sub": op.Add | op.Table, "mul": op.Mul | op.Table,
     "average_pool": op.AveragePool, "global_average_pool": op.Mean, "mean": op.Mean,
 }
 
@@ -170,9 +174,17 @@ class _Accountant:
         for name, site in self.plan.sites.items():
             if site.kind == "constant":
                 self.explained[name] = "constant"
+        self._explain_what_is_on_the_way()
         _same("value", "ledger", self.program.values, self.explained)
         return Ledger(self.program.profile.name, tuple(operations), tuple(self._tensors()),
                       tuple(self._accumulations()), reliances(self.program))
+
+    def _explain_what_is_on_the_way(self) -> None:
+        """An operation that takes several nodes calls all but the last `<its name>.<what>`."""
+        owners = tuple(f"{node.name}." for node in self.graph.nodes)
+        for node in self.program.nodes:
+            if node.name not in self.explained and node.name.startswith(owners):
+                self.explained[node.name] = "on the way"
 
     def _input(self, name: str) -> Operation:
         codes = input_codes(name)
@@ -181,6 +193,9 @@ class _Accountant:
             if name in self.plan.sites:
                 raise ProgramError(f"the plan quantizes input {name!r} and the program does not: "
                                    "were they made from one model?")
+            rows = next((n for n in self.nodes.values() if isinstance(n, op.Embedding) and n.input == name), None)
+            if rows is not None:
+                return Operation(name, "input", "numbers the rows of an embedding", "", "", "")
             return Operation(name, "input", "gone", "", "", "")
         self.explained[codes] = "input"
         return Operation(name, "input", _ENTERS, "Quantize", codes, "")
@@ -217,8 +232,6 @@ class _Accountant:
         if made is not None:
             self.values[node.name] = node.name
             self.explained[node.name] = "passed on"
-            if f"{node.name}.part" in self.nodes:  # a selection is a slice and a reshape
-                self.explained[f"{node.name}.part"] = "passed on"
             return made, node.name
         if node.shape is None:  # a list of tensors: each part read is an entry of its own
             return None, ""

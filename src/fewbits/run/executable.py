@@ -42,7 +42,7 @@ class Executable:
     def _run(self, batch: Batch) -> dict[str, np.ndarray]:
         inputs = bind(self.program.inputs, batch)
         for name, tensor in inputs.items():
-            check(tensor, name, self.program.values[name].shape)
+            check(tensor, name, self.program.values[name].shape, self.program.values[name].dtype)
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
         return self._torch.run(arrays) if self._torch else reference.run(self.program, arrays)
 

@@ -7,7 +7,7 @@ NNPACK's transforms are switched off. Everything else is the reference's float32
 addition with fused products is a table over both codes, filled by the reference itself.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from fewbits.numerics import affine
 from fewbits.program import nodes as op
 from fewbits.program import reference
 from fewbits.program import requantize as constants
-from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.accumulator import Summing, accumulator_bound
 from fewbits.program.nodes import Node, reads
 from fewbits.program.program import Program
 
@@ -52,13 +52,18 @@ class TorchExecutor:
 # ------------------------------------------------------------------------------- shared steps
 
 
-def _exact_type(program: Program, node: op.Conv | op.Linear | op.AveragePool | op.Mean) -> torch.dtype:
+def _exact_type(program: Program, node: Summing) -> torch.dtype:
     """The floating type in which every partial sum of the node is exact."""
     return torch.float32 if accumulator_bound(program, node).magnitude < 2**24 else torch.float64
 
 
 def _code_type(program: Program, name: str) -> torch.dtype:
     return _TORCH[program.encoding(name).format.dtype]
+
+
+def _flat(margins: Sequence[tuple[int, int]]) -> list[int]:
+    """Margins as F.pad takes them: last axis first."""
+    return [size for pair in reversed(margins) for size in pair]
 
 
 def _tensor(array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -105,16 +110,16 @@ def _weight(node: op.Conv | op.Linear, dtype: torch.dtype) -> tuple[torch.Tensor
 def _conv(program: Program, node: op.Conv) -> Step:
     dtype, zero = _exact_type(program, node), int(program.encoding(node.input).zero_point)
     weight, bias = _weight(node, dtype)
-    finish = _finish(program, node, (1, -1, 1, 1))
-    (top, bottom), (left, right) = node.padding
-    even = top == bottom and left == right
+    finish = _finish(program, node, (1, -1, *[1] * len(node.stride)))
+    convolve: Callable[..., torch.Tensor] = (F.conv1d, F.conv2d, F.conv3d)[len(node.stride) - 1]
+    even = all(before == after for before, after in node.padding)
+    margins = tuple(before for before, _ in node.padding) if even else 0
 
     def step(x: torch.Tensor) -> torch.Tensor:
         x = x.to(dtype) - zero
         if not even:
-            x = F.pad(x, (left, right, top, bottom))
-        return finish(F.conv2d(x, weight, bias, node.stride, (top, left) if even else 0, node.dilation,
-                               node.groups))
+            x = F.pad(x, _flat(node.padding))
+        return finish(convolve(x, weight, bias, node.stride, margins, node.dilation, node.groups))
 
     return step
 
@@ -128,7 +133,8 @@ def _linear(program: Program, node: op.Linear) -> Step:
 
 def _add(program: Program, node: op.Add) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    if program.profile.addition == "fma" and program.values[node.first].shape == program.values[node.second].shape:
+    same_shape = program.values[node.first].shape == program.values[node.second].shape
+    if program.profile.addition == "fma" and same_shape and not node.subtract:
         codes_a, codes_b = (np.arange(e.format.low, e.format.high + 1).astype(e.format.dtype)
                             for e in (first, second))
         grid = np.broadcast_arrays(codes_a[:, None], codes_b[None, :])
@@ -138,7 +144,80 @@ def _add(program: Program, node: op.Add) -> Step:
     scales = [(_tensor(e.scale), int(e.zero_point)) for e in (first, second)]
     (scale_a, zero_a), (scale_b, zero_b) = scales
     scale_y, saturate = _tensor(y.scale), _saturate(program, node)
-    return lambda a, b: saturate(((a.float() - zero_a) * scale_a + (b.float() - zero_b) * scale_b) / scale_y)
+    join = torch.sub if node.subtract else torch.add
+    return lambda a, b: saturate(join((a.float() - zero_a) * scale_a, (b.float() - zero_b) * scale_b) / scale_y)
+
+
+def _mul(program: Program, node: op.Mul) -> Step:
+    first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
+    zero_a, zero_b, zero_y = int(first.zero_point), int(second.zero_point), int(y.zero_point)
+    multiplier = _tensor(constants.product_multiplier(first, second, y))
+    dtype = _code_type(program, node.name)
+
+    def step(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        v = ((a.float() - zero_a) * (b.float() - zero_b)) * multiplier + zero_y  # products of 8-bit codes are exact
+        return v.round_().clamp_(node.low, node.high).to(dtype)
+
+    return step
+
+
+def _matmul(program: Program, node: op.MatMul) -> Step:
+    first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
+    zero_a, zero_b, dtype = int(first.zero_point), int(second.zero_point), _exact_type(program, node)
+    multiplier, saturate = _tensor(constants.product_multiplier(first, second, y)), _saturate(program, node)
+    return lambda a, b: saturate(((a.to(dtype) - zero_a) @ (b.to(dtype) - zero_b)).float().mul_(multiplier))
+
+
+def _table(program: Program, node: op.Table) -> Step:
+    table = _tensor(node.table, _code_type(program, node.name))
+    flat, rows = table.reshape(-1), len(node.table)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        index = x.int()
+        if rows > 1:
+            index = index + 256 * torch.arange(rows, dtype=torch.int32).reshape(-1, *[1] * (x.ndim - 2))
+        return flat[index.reshape(-1)].reshape(x.shape)
+
+    return step
+
+
+def _softmax(program: Program, node: op.Softmax) -> Step:
+    y = program.encoding(node.name)
+    table = _tensor(constants.exponentials(program.encoding(node.input), node.factor), torch.int64)
+    scale, saturate = _tensor(y.scale), _saturate(program, node)
+    mask = None if node.mask is None else torch.from_numpy(np.array(node.mask)) != 0
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        q = x.long()
+        seen = q if mask is None else torch.where(mask, q, -1)
+        steps = seen.amax(-1, keepdim=True) - q
+        powers = table[steps if mask is None else torch.where(mask, steps, 256)]
+        return saturate(powers.float() / powers.sum(-1, keepdim=True).float() / scale)
+
+    return step
+
+
+def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
+    y, length = program.encoding(node.name), len(node.gain)
+    epsilon = float(constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
+    gain, shift, scale, saturate = _tensor(node.gain), _tensor(node.shift), _tensor(y.scale), _saturate(program, node)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        q = x.long()
+        total, squares = q.sum(-1, keepdim=True), (q * q).sum(-1, keepdim=True)
+        deviation = ((length * squares - total * total).float() + epsilon).sqrt_()
+        return saturate(((length * q - total).float() / deviation * gain + shift) / scale)
+
+    return step
+
+
+def _embedding(program: Program, node: op.Embedding) -> Step:
+    return lambda numbers: torch.from_numpy(reference.lookup(program, node, numbers.numpy()))
+
+
+def _pick(program: Program, node: op.Pick) -> Step:
+    indices = torch.tensor(node.indices)
+    return lambda x: x.index_select(node.axis, indices)
 
 
 def _requantizer(program: Program, source: str, node: op.Requantize | op.Concat) -> Step:
@@ -153,11 +232,10 @@ def _requantize(program: Program, node: op.Requantize) -> Step:
 
 
 def _max_pool(program: Program, node: op.MaxPool) -> Step:
-    (top, bottom), (left, right) = node.padding
     dtype = _code_type(program, node.name)
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x.float(), (left, right, top, bottom), value=-torch.inf)
+        x = F.pad(x.float(), _flat(node.padding), value=-torch.inf)
         return F.max_pool2d(x, node.kernel, node.stride, 0, node.dilation).to(dtype)
 
     return step
@@ -170,10 +248,9 @@ def _average_pool(program: Program, node: op.AveragePool) -> Step:
     counts = constants.window_counts(node, height, width)
     multiplier = _tensor(constants.pool_multiplier(x, program.encoding(node.name), counts))
     dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
-    (top, bottom), (left, right) = node.padding
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x.to(dtype) - zero, (left, right, top, bottom))
+        x = F.pad(x.to(dtype) - zero, _flat(node.padding))
         return saturate(F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).float().mul_(multiplier))
 
     return step
@@ -189,7 +266,13 @@ def _mean(program: Program, node: op.Mean) -> Step:
 
 def _concat(program: Program, node: op.Concat) -> Step:
     steps = [_requantizer(program, name, node) for name in node.inputs]
-    return lambda *inputs: torch.cat([step(x) for step, x in zip(steps, inputs, strict=True)], node.axis)
+
+    def joined(*inputs: torch.Tensor) -> torch.Tensor:
+        batch = max(len(x) for x in inputs)
+        return torch.cat([step(x.expand(batch, *x.shape[1:])) for step, x in zip(steps, inputs, strict=True)],
+                         node.axis)
+
+    return joined
 
 
 def _reshape(program: Program, node: op.Reshape) -> Step:
@@ -205,12 +288,13 @@ def _slice(program: Program, node: op.Slice) -> Step:
 
 
 def _pad(program: Program, node: op.Pad) -> Step:
-    margins = [size for pair in reversed(node.margins) for size in pair]
-    return lambda x: F.pad(x, margins, value=int(program.encoding(node.input).zero_point))
+    return lambda x: F.pad(x, _flat(node.margins), value=int(program.encoding(node.input).zero_point))
 
 
 _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
-    op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add,
+    op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add, op.Mul: _mul,
+    op.MatMul: _matmul, op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: _embedding,
+    op.Pick: _pick,
     op.Requantize: _requantize, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
 }

@@ -1,0 +1,327 @@
+"""Larger operators as the smaller ones the program knows: part of folding, with outputs equal up to rounding."""
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fewbits.graph.functions import insert_zeros, join, masked_softmax
+from fewbits.graph.graph import Node, Param, Ref, Shape, replace
+from fewbits.graph.model import Model
+
+aten = torch.ops.aten
+
+
+def decompose(model: Model) -> tuple[list[Node], dict[str, str]]:
+    """The graph's nodes with the known large operators taken apart, and new names for values that went away.
+
+    Parameters that the parts need (rearranged weights, interpolation matrices, masks) are put into the model.
+    """
+    parts = _Parts(model)
+    for node in model.graph.nodes:
+        rule = _RULES.get(node.target)
+        if rule is None or not rule(parts, node):
+            parts.nodes.append(node)
+    return parts.finish(), parts.renamed
+
+
+class _Parts:
+    """Nodes made so far; `emit` adds one that stands in the module and at the line of the one it replaces."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.shapes = model.shapes()
+        self.readers = model.graph.consumers()
+        self.nodes: list[Node] = []
+        self.renamed: dict[str, str] = {}
+        self.constants: dict[str, Param] = {}  # values that turned out to be parameters
+
+    def emit(self, origin: Node, name: str, target: Callable[..., Any], arguments: dict[str, Any],
+             shape: Shape | None) -> Ref:
+        node = Node(name, target, arguments, len(arguments), origin.module, origin.source, shape)
+        self.nodes.append(node)
+        self.shapes[name] = shape
+        return Ref(name)
+
+    def parameter(self, name: str, tensor: torch.Tensor) -> Param:
+        """Puts a tensor into the model under a dotted name that no other has."""
+        free, count = name, 1
+        while free in self.shapes:
+            count += 1
+            free = f"{name}{count}"
+        self.model.set_tensor(free, tensor)
+        self.shapes[free] = tuple(tensor.shape)
+        return Param(free)
+
+    def shape(self, item: Any) -> Shape:
+        shape = self.shapes.get(item.name) if isinstance(item, Ref | Param) else None
+        return shape or ()
+
+    def made_by(self, item: Any) -> Node | None:
+        """The node that made a value, when only one node reads it."""
+        if not isinstance(item, Ref) or len(self.readers.get(item.name, [])) != 1:
+            return None
+        return next((node for node in self.nodes if node.name == item.name), None)
+
+    def finish(self) -> list[Node]:
+        """The nodes, reading parameters where a value turned out to be one."""
+        def read(item: Any) -> Any:
+            return self.constants.get(item.name, item) if isinstance(item, Ref) else item
+
+        return [Node(n.name, n.target, {k: replace(v, read) for k, v in n.arguments.items()}, n.positional, n.module,
+                     n.source, n.shape) for n in self.nodes]
+
+
+Rule = Callable[[_Parts, Node], bool]
+
+
+def _transposed_conv(parts: _Parts, node: Node) -> bool:
+    """Zeros between the inputs, then a convolution with the kernel reversed and its channels swapped."""
+    if not isinstance(node["weight"], Param) or node.shape is None:
+        return False
+    weight = parts.model.tensor(node["weight"].name).detach()
+    rank, groups, kernel = weight.ndim - 2, node["groups"], weight.shape[2:]
+    stride, padding, extra, dilation = (_per_axis(node[name], rank)
+                                        for name in ("stride", "padding", "output_padding", "dilation"))
+    flipped = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(tuple(range(2, weight.ndim)))
+    name = f"{node.name}.kernel"
+    reversed_weight = parts.parameter(name, nn.Parameter(flipped.contiguous()))
+    value: Any = node["input"]
+    shape = parts.shape(value)
+    sizes = [(size or 0) for size in shape[2:]]
+    if any(step > 1 for step in stride):
+        sizes = [(size - 1) * step + 1 for size, step in zip(sizes, stride, strict=True)]
+        value = parts.emit(node, f"{node.name}.spread", insert_zeros, {"x": value, "factors": stride},
+                           (*shape[:2], *sizes))
+    margins = [(d * (k - 1) - p, d * (k - 1) - p + e)
+               for d, k, p, e in zip(dilation, kernel, padding, extra, strict=True)]
+    if min(min(pair) for pair in margins) < 0:
+        return False  # more padding than kernel crops the input: left to be refused by name
+    if any(before or after for before, after in margins):
+        flat = [size for pair in reversed(margins) for size in pair]
+        padded = (*shape[:2], *(size + sum(pair) for size, pair in zip(sizes, margins, strict=True)))
+        value = parts.emit(node, f"{node.name}.padded", aten.pad.default,
+                           {"self": value, "pad": flat, "mode": "constant", "value": None}, padded)
+    convolve = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)[rank - 1]
+    parts.emit(node, node.name, convolve, {
+        "input": value, "weight": reversed_weight, "bias": node["bias"], "stride": [1] * rank, "padding": [0] * rank,
+        "dilation": dilation, "groups": groups}, node.shape)
+    return True
+
+
+def _per_axis(value: Any, rank: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * rank if len(values) == 1 else values
+
+
+def _attention(parts: _Parts, node: Node) -> bool:
+    """softmax(q·kᵀ·scale + mask)·v, its scale inside the softmax (Vaswani et al. 2017, eq. 1)."""
+    query, key, value = node["query"], node["key"], node["value"]
+    q, k = parts.shape(query), parts.shape(key)
+    width, length, span = q[-1], q[-2], k[-2]
+    if node["dropout_p"] or node.arguments.get("enable_gqa") or None in (width, length, span):
+        return False
+    mask = None
+    if node["attn_mask"] is not None:
+        kept = _kept(parts, node["attn_mask"])
+        if kept is None:
+            return False
+        mask = parts.parameter(f"{node.name}.mask", kept)
+    elif node["is_causal"]:
+        assert length is not None, "checked above"
+        assert span is not None, "checked above"
+        mask = parts.parameter(f"{node.name}.mask", torch.ones(length, span, dtype=torch.bool).tril())
+    assert width is not None, "checked above"
+    factor = 1 / math.sqrt(width) if node.arguments.get("scale") is None else float(node["scale"])
+    swapped = parts.emit(node, f"{node.name}.keys", aten.transpose.int, {"self": key, "dim0": -2, "dim1": -1},
+                         (*k[:-2], k[-1], k[-2]))
+    scores = parts.emit(node, f"{node.name}.scores", aten.matmul.default, {"self": query, "other": swapped},
+                        (*q[:-1], span))
+    weights = parts.emit(node, f"{node.name}.weights", masked_softmax,
+                         {"x": scores, "mask": mask, "factor": factor}, (*q[:-1], span))
+    parts.emit(node, node.name, aten.matmul.default, {"self": weights, "other": value}, node.shape)
+    return True
+
+
+def _kept(parts: _Parts, mask: Any) -> torch.Tensor | None:
+    """A mask parameter as bool: True where attention may look; None when it is no mask of 0 and −inf."""
+    if not isinstance(mask, Param):
+        return None
+    tensor = parts.model.tensor(mask.name).detach()
+    if tensor.dtype == torch.bool:
+        return tensor
+    blocked = torch.isneginf(tensor) | (tensor <= -1e4)
+    return ~blocked if bool((blocked | (tensor == 0)).all()) else None
+
+
+def _softmax(parts: _Parts, node: Node) -> bool:
+    """A mask added or filled in front goes inside; a softmax over another axis is turned to the last one."""
+    rank = len(parts.shape(node["self"]))
+    axis = node["dim"] % rank
+    if axis != rank - 1:
+        shape = list(parts.shape(node["self"]))
+        shape[axis], shape[-1] = shape[-1], shape[axis]
+        turned = parts.emit(node, f"{node.name}.turned", aten.transpose.int,
+                            {"self": node["self"], "dim0": axis, "dim1": -1}, tuple(shape))
+        rows = parts.emit(node, f"{node.name}.rows", aten.softmax.int, {"self": turned, "dim": -1, "dtype": None},
+                          tuple(shape))
+        parts.emit(node, node.name, aten.transpose.int, {"self": rows, "dim0": axis, "dim1": -1}, node.shape)
+        return True
+    before = parts.made_by(node["self"])
+    if before is None:
+        return False
+    mask = None
+    if before.target is aten.add.Tensor and isinstance(before["other"], Param):
+        mask = _kept(parts, before["other"])
+    elif before.target is aten.masked_fill.Scalar and before["value"] <= -1e4 and isinstance(before["mask"], Param):
+        mask = ~parts.model.tensor(before["mask"].name).bool()
+    if mask is None:
+        return False
+    parts.nodes.remove(before)
+    kept = parts.parameter(f"{node.name}.mask", mask)
+    parts.emit(node, node.name, masked_softmax, {"x": before["self"], "mask": kept, "factor": 1.0}, node.shape)
+    return True
+
+
+def _matmul_with_parameter(parts: _Parts, node: Node) -> bool:
+    """x @ W with a parameter W [K, O] is a linear layer with Wᵀ."""
+    other = node.arguments.get("other", node.arguments.get("mat2"))
+    if not isinstance(other, Param) or len(parts.shape(other)) != 2:
+        return False
+    weight = parts.model.tensor(other.name).detach().T.contiguous()
+    parts.emit(node, node.name, aten.linear.default,
+               {"input": node["self"], "weight": parts.parameter(f"{node.name}.columns", nn.Parameter(weight)),
+                "bias": None}, node.shape)
+    return True
+
+
+def _division_by_parameter(parts: _Parts, node: Node) -> bool:
+    if not isinstance(node["other"], Param):
+        return False
+    inverse = parts.parameter(f"{node.name}.inverse", parts.model.tensor(node["other"].name).detach().reciprocal())
+    parts.emit(node, node.name, aten.mul.Tensor, {"self": node["self"], "other": inverse}, node.shape)
+    return True
+
+
+def _number_first(parts: _Parts, node: Node) -> bool:
+    """2 · x and W · x as x · 2 and x · W."""
+    if isinstance(node["self"], Ref):
+        return False
+    parts.emit(node, node.name, node.target, {"self": node["other"], "other": node["self"]}, node.shape)
+    return True
+
+
+def _bilinear(parts: _Parts, node: Node) -> bool:
+    """Along each axis a product with the matrix that interpolation is."""
+    source, target = parts.shape(node["input"]), node.shape
+    if target is None or None in source[2:] or None in target[2:]:
+        return False
+    factors = node["scale_factors"] or [None, None]
+    matrices = []
+    for size, goal, factor in zip(source[2:], target[2:], factors, strict=True):
+        assert size is not None, "checked above"
+        unit = torch.eye(size).unsqueeze(0)
+        goal = goal if factor is None else None
+        matrices.append(F.interpolate(unit, goal, factor, mode="linear", align_corners=node["align_corners"])[0].T)
+    n, c, height, _ = source
+    _, _, new_height, new_width = target
+
+    def product(value: Any, name: str, matrix: torch.Tensor, shape: Shape) -> Ref:
+        weight = parts.parameter(f"{name}.matrix", nn.Parameter(matrix.contiguous()))
+        return parts.emit(node, name, aten.linear.default, {"input": value, "weight": weight, "bias": None}, shape)
+
+    def turn(value: Any, name: str, shape: Shape) -> Ref:
+        return parts.emit(node, name, aten.transpose.int, {"self": value, "dim0": 2, "dim1": 3}, shape)
+
+    wide = product(node["input"], f"{node.name}.wide", matrices[1], (n, c, height, new_width))
+    turned = turn(wide, f"{node.name}.turned", (n, c, new_width, height))
+    tall = product(turned, f"{node.name}.tall", matrices[0], (n, c, new_width, new_height))
+    turn(tall, node.name, target)
+    return True
+
+
+def _pool_of_one_axis(parts: _Parts, node: Node) -> bool:
+    """[N, C, L] as an image of height 1."""
+    shape, target = parts.shape(node["self"]), node.shape
+    assert target is not None, "a pool returns one tensor"
+    if node.target is aten.adaptive_avg_pool1d.default:
+        if list(node["output_size"]) != [1]:
+            return False
+        parts.emit(node, node.name, aten.mean.dim, {"self": node["self"], "dim": [-1], "keepdim": True, "dtype": None},
+                   target)
+        return True
+    image = parts.emit(node, f"{node.name}.image", aten.unsqueeze.default, {"self": node["self"], "dim": 2},
+                       (*shape[:2], 1, shape[2]))
+    arguments = dict(node.arguments) | {"self": image}
+    for name, fill in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+        if arguments.get(name):
+            arguments[name] = [fill, _per_axis(arguments[name], 1)[0]]
+    if node.target is aten.avg_pool1d.default:
+        arguments["divisor_override"] = None
+    pooled = aten.max_pool2d.default if node.target is aten.max_pool1d.default else aten.avg_pool2d.default
+    flat = parts.emit(node, f"{node.name}.pooled", pooled, arguments, (*target[:2], 1, target[2]))
+    parts.emit(node, node.name, aten.squeeze.dim, {"self": flat, "dim": 2}, target)
+    return True
+
+
+def _stack(parts: _Parts, node: Node) -> bool:
+    assert node.shape is not None, "a stack is one tensor"
+    axis = node["dim"] % len(node.shape)
+    slim = (*node.shape[:axis], 1, *node.shape[axis + 1:])
+    pieces = [parts.emit(node, f"{node.name}.{i}", aten.unsqueeze.default, {"self": item, "dim": axis}, slim)
+              for i, item in enumerate(node["tensors"])]
+    parts.emit(node, node.name, aten.cat.default, {"tensors": pieces, "dim": axis}, node.shape)
+    return True
+
+
+def _unbind(parts: _Parts, node: Node) -> bool:
+    """Each part that is read as a selection of its own."""
+    for reader in parts.readers[node.name]:
+        parts.emit(node, f"{reader.name}.picked", aten.select.int,
+                   {"self": node["self"], "dim": node["dim"], "index": reader["argument1"]}, reader.shape)
+        parts.renamed[reader.name] = f"{reader.name}.picked"
+    return True
+
+
+def _item_of_unbind(parts: _Parts, node: Node) -> bool:
+    return node.name in parts.renamed
+
+
+def _expand(parts: _Parts, node: Node) -> bool:
+    """A parameter repeated for every image of the batch is the parameter, wherever one image's worth will do."""
+    shape, target = parts.shape(node["self"]), node.shape or ()
+    if shape == target:
+        parts.renamed[node.name] = node["self"].name
+        return True
+    over_batch = isinstance(node["self"], Param) and len(shape) == len(target) and shape[1:] == target[1:]
+    if not (over_batch and target[:1] == (None,)):
+        return False
+    if not all(reader.target in (aten.cat.default, aten.add.Tensor) for reader in parts.readers[node.name]):
+        return False
+    parts.constants[node.name] = node["self"]
+    return True
+
+
+def _cat(parts: _Parts, node: Node) -> bool:
+    if not any(isinstance(item, Ref) and item.name in parts.constants for item in node["tensors"]):
+        return False
+    parts.emit(node, node.name, join, {"tensors": node["tensors"], "dim": node["dim"]}, node.shape)
+    return True
+
+
+_RULES: dict[Any, Rule] = {
+    aten.conv_transpose1d.default: _transposed_conv, aten.conv_transpose2d.input: _transposed_conv,
+    aten.conv_transpose3d.input: _transposed_conv,
+    aten.scaled_dot_product_attention.default: _attention, aten.softmax.int: _softmax,
+    aten.matmul.default: _matmul_with_parameter, aten.mm.default: _matmul_with_parameter,
+    aten.div.Tensor: _division_by_parameter, aten.mul.Tensor: _number_first,
+    aten.upsample_bilinear2d.vec: _bilinear,
+    aten.max_pool1d.default: _pool_of_one_axis, aten.avg_pool1d.default: _pool_of_one_axis,
+    aten.adaptive_avg_pool1d.default: _pool_of_one_axis,
+    aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _item_of_unbind,
+    aten.expand.default: _expand, aten.cat.default: _cat,
+}
