@@ -460,7 +460,7 @@ def test_any_change_to_a_program_loads_or_is_refused(data: st.DataObject) -> Non
         lambda d, _: d["nodes"][3]["Conv"].update(stride=[0, 0]),
         lambda d, _: d["nodes"][11]["Slice"].update(axis=9),
         lambda d, _: d["nodes"][12]["Transpose"].update(permutation=[9]),
-        lambda d, _: d["nodes"][14]["Reshape"].update(shape=[7, 7]),
+        lambda d, _: d["nodes"][22]["Reshape"].update(shape=[7, 7]),
         lambda d, _: d["nodes"][4]["MaxPool"].update(kernel=[-1, 2]),
         lambda d, _: d["nodes"][13]["Mean"].update(axes=[5]),
     ],

@@ -43,8 +43,20 @@ class Residual(nn.Module):
         return self.head(self.pool(x).flatten(1))
 
 
+class Rows(nn.Module):
+    """An embedding and a linear layer: int64 [N, 3] → [N, 3, 2]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(7, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.words(x))
+
+
 class Everything(nn.Module):
-    """Every operator of the table but batch norm: float32 [N, 4, 8, 8] → {logits, features}."""
+    """Every operator a network may be captured with but batch norm and embedding: float32 [N, 4, 8, 8] →
+    {logits, features, more}."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +64,9 @@ class Everything(nn.Module):
         self.average, self.one = nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)
         self.drop, self.head, self.token = nn.Dropout(), nn.Linear(8, 5), nn.Linear(8, 3, bias=False)
         self.shift = nn.Parameter(torch.randn(8, 1, 1))
+        self.nearest = nn.Upsample(scale_factor=2)
+        self.mix, self.shuffle = nn.ChannelShuffle(2), nn.PixelShuffle(2)
+        self.slope, self.norm = nn.PReLU(8), nn.LayerNorm(8)
 
     def forward(self, x: torch.Tensor) -> dict[str, Any]:
         x = F.relu(self.conv(x))
@@ -63,8 +78,13 @@ class Everything(nn.Module):
         x = x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().reshape(n, c, h, w)
         x = F.pad(x, (0, 2, 1, 0))[:, :, :, :5].float()
         tokens = self.average(x).flatten(2).permute(0, 2, 1)
+        rows = self.norm(self.slope(x).sigmoid().flatten(2).transpose(1, 2))
+        seen = (rows @ rows.transpose(1, 2)).softmax(-1)
+        gate = self.mix(x).mean((2, 3))[:, :1, None, None].expand(-1, 4, -1, -1)
+        grown = self.nearest(x)[:, 4:] - self.nearest(x)[:, :4] * gate
+        more = [seen, self.shuffle(grown) / 1.5]
         logits = self.head(self.drop(self.one(x).flatten(1)))
-        return {"logits": logits, "features": [self.token(tokens[:, 0]), x.mean((2, 3))]}
+        return {"logits": logits, "features": [self.token(tokens[:, 0]), x.mean((2, 3))], "more": more}
 
 
 def lowered(net: nn.Module, example: torch.Tensor, recipe: str = "w8a8", profile: str = "onnxruntime",

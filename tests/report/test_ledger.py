@@ -5,16 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from report_cases import Case, Everything, Residual, lowered, made
+from report_cases import Case, Everything, Residual, Rows, lowered, made
 from torch import nn
 
 from fewbits.errors import ProgramError
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
 from fewbits.graph.graph import Graph
 from fewbits.graph.operators import OPERATORS
+from fewbits.lower.lower import lower
 from fewbits.program.accumulator import accumulator_bound
 from fewbits.program.nodes import Conv, Linear
 from fewbits.program.program import Program, Value
-from fewbits.quant.plan import Plan
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import Plan, plan
 from fewbits.report.ledger import Ledger, ledger, reliances
 from fewbits.testing import random_network
 
@@ -25,7 +29,20 @@ def of(case: Case) -> Ledger:
 
 def test_the_test_network_holds_every_operator(everything: Case) -> None:
     used = {step.op for step in everything.simulation.plan.steps.values()}
-    assert {row.name for row in OPERATORS} - used == {"batch_norm"}
+    assert {row.name for row in OPERATORS} - used == {
+        "batch_norm", "embedding", "masked_softmax", "insert_zeros"}  # the last two are made by folding
+
+
+def test_row_numbers_and_tables_are_accounted_for() -> None:
+    torch.manual_seed(0)
+    model = fold(capture(Rows().eval(), torch.randint(0, 7, (2, 3))))
+    simulation = calibrate(model, plan(model, "w8a8"), [torch.randint(0, 7, (4, 3))])
+    entries = ledger(lower(simulation), simulation.plan, model.graph)
+    kinds = {entry.name: entry.kind for entry in entries.tensors}
+    assert kinds["x"] == "row numbers"
+    assert kinds["words.table"] == "table"
+    assert entries.operations[0].treatment == "numbers the rows of an embedding"
+    assert next(entry for entry in entries.tensors if entry.name == "words.table").code_bytes == 35
 
 
 def test_every_node_value_and_parameter_is_in_it_once(everything: Case) -> None:
@@ -35,7 +52,8 @@ def test_every_node_value_and_parameter_is_in_it_once(everything: Case) -> None:
     stored = [name for name, site in everything.simulation.plan.sites.items()
               if site.kind in ("weight", "bias", "constant")]
     names = [entry.name for entry in entries.tensors]
-    assert sorted(names) == sorted({*program.values, *stored})
+    tables = [entry.name for entry in entries.tensors if entry.kind == "table"]
+    assert sorted(names) == sorted({*program.values, *stored, *tables})
     assert all(entry.value in program.values for entry in entries.operations if entry.value)
     assert all(entry.encoding and entry.because for entry in entries.tensors)
     assert set(entries.counts) == {"enters as codes", "integer", "part of the node before", "passes codes on",

@@ -313,7 +313,7 @@ def _cat(parts: _Parts, node: Node) -> bool:
     return True
 
 
-_RULES: dict[Any, Rule] = {
+_RULES: dict[Any, Rule] = {  # by the call that is taken apart
     aten.conv_transpose1d.default: _transposed_conv, aten.conv_transpose2d.input: _transposed_conv,
     aten.conv_transpose3d.input: _transposed_conv,
     aten.scaled_dot_product_attention.default: _attention, aten.softmax.int: _softmax,
@@ -325,3 +325,6 @@ _RULES: dict[Any, Rule] = {
     aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _item_of_unbind,
     aten.expand.default: _expand, aten.cat.default: _cat,
 }
+
+TAKEN_APART = frozenset(_RULES)
+"""The calls that folding may take apart."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewbits.errors import RecipeError, UnsupportedError
+from fewbits.graph.decompose import TAKEN_APART
 from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
@@ -88,7 +89,10 @@ def _check_supported(model: Model) -> None:
         row = operator_of(node)
         where = f" at {node.source}" if node.source else ""
         if row is None:
-            problems.append(f"{node.name} ({node.target}){where}: no integer form of this operator is known")
+            mend = "no integer form of this operator is known"
+            if node.target in TAKEN_APART:
+                mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
+            problems.append(f"{node.name} ({node.target}){where}: {mend}")
         elif row.role == "norm":
             problems.append(f"{node.name} (batch norm){where}: fold the model first, with fb.fold(model)")
         elif (reason := row.refuse(node, shapes)) is not None:

@@ -50,9 +50,9 @@ class Operation:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of the program. kind: `float input`, `input`, `activation`, `passed on`, `accumulator`,
-    `constant`, `weight` or `bias`; code_bytes, scale_bytes: stored in a file, 0 for what is computed;
-    because: the rule that decided its encoding."""
+    """One tensor of the program. kind: `float input`, `row numbers`, `input`, `activation`,
+    `passed on`, `on the way`, `accumulator`, `constant`, `table`, `weight` or `bias`; code_bytes, scale_bytes: in a
+    file, 0 for what is computed; because: the rule that decided its encoding."""
 
     name: str
     kind: str
@@ -146,7 +146,7 @@ def reliances(program: Program) -> tuple[Reliance, ...]:
 def _fused_additions(program: Program) -> tuple[str, ...]:
     """Additions of equal shapes keep their products exact; those that broadcast round every step."""
     return tuple(node.name for node in program.nodes
-                 if isinstance(node, op.Add) and program.profile.addition == "fma"
+                 if isinstance(node, op.Add) and not node.subtract and program.profile.addition == "fma"
                  and program.values[node.first].shape == program.values[node.second].shape)
 
 
@@ -253,13 +253,19 @@ class _Accountant:
         because = {input_codes(name) if site.kind == "input" else name: site.because
                    for name, site in self.plan.sites.items()}
         for name in self.program.inputs:
-            yield TensorEntry(name, "float input", self.program.values[name].shape, _FLOAT, 0, 0,
-                              "as the model takes it")
+            value = self.program.values[name]
+            kind = "row numbers" if value.dtype == "int64" else "float input"
+            yield TensorEntry(name, kind, value.shape, value.dtype, 0, 0, "as the model takes it")
         for node in self.program.nodes:
             for name, stored in parameters.items():
                 if stored.owner == node.name:
                     yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
                                       stored.scale_bytes, because[name])
+            if isinstance(node, op.Table | op.Embedding):
+                entries = node.table if isinstance(node, op.Table) else node.table.codes
+                yield TensorEntry(f"{node.name}.table", "table", entries.shape,
+                                  str(self.program.values[node.name].encoding), entries.nbytes, 0,
+                                  "what each code, or each row, becomes")
             if not isinstance(node, op.Constant):
                 value = self.program.values[node.name]
                 yield TensorEntry(node.name, self.explained[node.name], value.shape,
