@@ -10,17 +10,18 @@ ties), and the zero point is added after rounding (before it, ties would go the 
 import numpy as np
 import torch
 
-from fewbits.numerics.rounding import Array, half_even
+from fewbits.numerics.rounding import Array, Rounding, half_even
 
 
-def encode(real: Array, scale, zero_point, low, high) -> Array:
+def encode(real: Array, scale, zero_point, low, high, rounding: Rounding = half_even) -> Array:
     """Codes of `real`, still in its floating type (eq. 1). Infinities saturate; NaN gives `low`.
 
-    real: any shape; scale, zero_point, low, high: broadcastable against it.
+    real: any shape; scale, zero_point, low, high: broadcastable against it; rounding: another rule than
+    half-even, by name (rounding.py).
     """
     library = torch if isinstance(real, torch.Tensor) else np
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        code = (half_even(real / scale) + zero_point).clip(low, high)
+        code = (rounding(real / scale) + zero_point).clip(low, high)
     return library.where(library.isnan(code), low, code)
 
 
@@ -31,3 +32,24 @@ def decode(code: Array, scale, zero_point) -> Array:
     scale, zero_point: broadcastable. Returns float32.
     """
     return (code - zero_point) * scale
+
+
+def codes(real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, low: int, high: int,
+          dtype: np.dtype) -> np.ndarray:
+    """Eq. 1 as integers, for a piece that fits the cache: the same codes with one temporary, and faster.
+
+    scale, zero_point: broadcastable; zero_point int32. For codes of at most 16 bits: clipping may then come
+    before the shift, as every number left is exact.
+    """
+    steps = np.divide(real, scale)
+    np.rint(steps, out=steps)
+    if zero_point.any():
+        low_steps, high_steps = (low - zero_point).astype(steps.dtype), (high - zero_point).astype(steps.dtype)
+        np.clip(steps, low_steps, high_steps, out=steps)
+        np.add(steps, zero_point.astype(steps.dtype), out=steps)
+    else:
+        np.clip(steps, low, high, out=steps)
+    flat = steps.reshape(-1)
+    if np.isnan(flat @ flat):  # all but NaN is finite by now
+        steps[np.isnan(steps)] = low
+    return steps.astype(dtype)
