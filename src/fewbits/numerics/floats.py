@@ -17,8 +17,9 @@ A code is the bit pattern sign | exponent field | mantissa field, an unsigned in
 | `none`      | a binade like the others: no zero at all (E8M0)                                             |
 
 Encoding is to the nearest number, ties to the even code; a number that rounds past the largest overflows:
-it `saturates` to the largest, or it becomes an infinity, or NaN where there is none. Infinities do the same.
-NaN stays NaN, and where a format has none it becomes the lowest number.
+it `saturates` to the largest, or it becomes an infinity, or NaN where there is none. An infinity stays one
+where the format has it, so that every code comes back (OCP's saturating conversion would make it the largest),
+and overflows where it has not. NaN stays NaN, and where a format has none it becomes the lowest number.
 
 Sources: IEEE 754-2019; OCP 8-bit Floating Point Specification 1.0; OCP Microscaling Formats 1.0;
 Noune et al. 2022, arXiv:2206.02915 (fnuz).
@@ -317,7 +318,8 @@ def _rounded(format: Float, x: Array, rounding: Rounding) -> Array:
             rounded = library.where(tiny, rounding(x / format.smallest) * format.smallest, rounded)
         rounded = library.copysign(rounded, x)  # a sum of the parity may have lost the sign of 0
         if format.saturates:
-            rounded = rounded.clip(format.lowest, largest)
+            infinite = library.isinf(x) & (format.infinity_code is not None)
+            rounded = library.where(infinite, rounded, rounded.clip(format.lowest, largest))
         else:
             beyond = library.copysign(library.full_like(x, np.inf), x) if format.specials == "ieee" else np.nan
             rounded = library.where(abs(rounded) > largest, beyond, rounded)
@@ -359,14 +361,20 @@ _TORCH_CASTS = {_shape_of(format): dtype for format, dtype in (
 
 
 def _encode_by_torch(format: Float, numbers: np.ndarray, cast: torch.dtype) -> np.ndarray:
-    clipped = np.clip(numbers, -format.largest, format.largest)  # torch's own overflow differs by format
-    codes = torch.from_numpy(clipped.reshape(-1)).to(cast).view(
-        torch.uint8 if format.bits == 8 else torch.uint16).numpy()
     flat = numbers.reshape(-1)
-    special = np.isnan(flat @ flat) if format.saturates else not abs(flat).max(initial=0) <= format.largest
+    overflows_alike = format.specials == "ieee" and not format.saturates
+    safe = flat if overflows_alike else np.clip(flat, -format.largest, format.largest)
+    safe = safe if safe.flags.writeable else safe.copy()  # torch takes no read-only memory
+    codes = torch.from_numpy(safe).to(cast).view(torch.uint8 if format.bits == 8 else torch.uint16).numpy()
+    if format.saturates or overflows_alike:
+        with np.errstate(over="ignore"):
+            squares = flat @ flat  # NaN or infinite if one of them is
+        special = not np.isfinite(squares) if format.infinity_code is not None else np.isnan(squares)
+    else:
+        special = not abs(flat).max(initial=0) <= format.largest
     if special:
-        odd = np.flatnonzero(~(abs(flat) <= format.largest))
-        codes[odd] = encode_by_formula(format, flat[odd].astype(np.float64), half_even)
+        places = np.flatnonzero(~(abs(flat) <= format.largest))
+        codes[places] = encode_by_formula(format, flat[places].astype(np.float64), half_even)
     return codes.reshape(numbers.shape)
 
 

@@ -41,19 +41,19 @@ def half_even(x: Array) -> Array:
 def half_away(x: Array) -> Array:
     """Nearest integer, ties away from zero (C `round`): 0.5 → 1, -2.5 → -3."""
     whole = toward_zero(x)
-    return _library(x).where(abs(x - whole) >= 0.5, whole + _library(x).sign(x), whole)
+    return _library(x).where(abs(_rest(x, whole)) >= 0.5, whole + _library(x).sign(x), whole)
 
 
 def half_up(x: Array) -> Array:
     """Nearest integer, ties up: 0.5 → 1, -2.5 → -2. Not floor(x + ½), whose sum rounds: 0.5 − 2⁻²⁵ → 0 here."""
     whole = floor(x)
-    return _library(x).where(x - whole >= 0.5, whole + 1, whole)
+    return _library(x).where(_rest(x, whole) >= 0.5, whole + 1, whole)
 
 
 def half_down(x: Array) -> Array:
     """Nearest integer, ties down: 0.5 → 0, -2.5 → -3."""
     whole = floor(x)
-    return _library(x).where(x - whole > 0.5, whole + 1, whole)
+    return _library(x).where(_rest(x, whole) > 0.5, whole + 1, whole)
 
 
 def floor(x: Array) -> Array:
@@ -80,9 +80,9 @@ def stochastic(x: Array, generator: np.random.Generator | torch.Generator) -> Ar
     whole = floor(x)
     if isinstance(x, torch.Tensor):
         draw = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
-        return torch.where(draw < x - whole, whole + 1, whole)
+        return torch.where(draw < _rest(x, whole), whole + 1, whole)
     assert isinstance(generator, np.random.Generator)
-    return np.where(generator.random(x.shape) < x - whole, whole + 1, whole).astype(x.dtype)
+    return np.where(generator.random(x.shape) < _rest(x, whole), whole + 1, whole).astype(x.dtype)
 
 
 def stochastic_from(seed: int) -> Rounding:
@@ -106,6 +106,8 @@ def divide(numerator: np.ndarray, denominator: Any, rounding: Rounding) -> np.nd
     No float is involved but the fraction, which is only compared with ½ and 1: a rule sees the sign of the
     quotient, whether its whole part is odd, and -1, 0 or 1 for below, at or above one half.
     """
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    numerator = np.atleast_1d(numerator)  # NumPy turns an object array of no axes into its object
     quotient = numerator // denominator
     rest = numerator - quotient * denominator  # sign of the denominator, or 0
     whole, half = (rest == 0), np.sign(abs(rest) - (abs(denominator) - abs(rest)))
@@ -113,7 +115,13 @@ def divide(numerator: np.ndarray, denominator: Any, rounding: Rounding) -> np.nd
     parity = (quotient % 2).astype(np.float64)
     # -2 + parity or 0 + parity: a small stand-in with the sign, the parity and the fraction of the quotient
     stand_in = np.where(quotient < 0, -2.0, 0.0) + parity
-    return quotient + (rounding(stand_in + fraction) - stand_in).astype(quotient.dtype)
+    return (quotient + (rounding(stand_in + fraction) - stand_in).astype(np.int64)).reshape(shape)
+
+
+def _rest(x: Array, whole: Array) -> Array:
+    """x − whole, NaN without a warning for infinities: no rule then adds 1."""
+    with np.errstate(invalid="ignore"):
+        return x - whole
 
 
 def _library(x: Any):
