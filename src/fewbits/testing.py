@@ -1,101 +1,272 @@
-"""Conformance checks: what every new format must pass."""
+"""Conformance: random networks over every operator, and the one check that a program must pass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.formats import Format, Table, parse
-from fewbits.numerics.packing import pack, unpack
+from fewbits.export.onnx import onnx_bytes, output_name
+from fewbits.numerics.conformance import boundary_grid as boundary_grid
+from fewbits.numerics.conformance import check_format as check_format
+from fewbits.program import reference
+from fewbits.program.program import Program
+from fewbits.run.onnx_session import OnnxSession
+from fewbits.run.torch_executor import TorchExecutor
 
-
-def check_format(format: Format) -> None:
-    """Raise AssertionError, naming the format and the rule, unless the format is sound.
-
-    Over all codes of formats of at most 16 bits (a sample of larger ones): its text parses back to it; a
-    code decodes and encodes to its canonical code, which is its own fixed point; no code leaves its type;
-    codes survive packing. Over a grid of float32 around every boundary: encoding is monotone, idempotent,
-    to the nearest but where the format has thresholds of its own; NumPy and torch give the same numbers;
-    float64 input gives the same codes; NaN, infinities and empty arrays have an answer.
-    """
-    codes = _all_codes(format)
-    _check(format, parse(str(format)) == format, f"its text {format!s} parses to something else")
-    _check(format, int(codes[0]) == format.low and int(codes[-1]) == format.high, "low and high are not its ends")
-    numbers = format.decode(codes)
-    _check(format, numbers.dtype == np.float32 and numbers.shape == codes.shape, "decode gives no float32")
-    canonical = format.canonical(codes)
-    _check(format, np.array_equal(format.encode(numbers), canonical), "a code does not come back from its number")
-    _check(format, np.array_equal(format.canonical(canonical), canonical), "canonical codes have canonical codes")
-    _check(format, np.array_equal(format.decode(canonical), numbers, equal_nan=True),
-           "an alias stands for another number than its canonical code")
-    _check(format, np.array_equal(unpack(pack(canonical, format), format, codes.shape), canonical),
-           "packing changes codes")
-    grid = boundary_grid(format)
-    _check_grid(format, grid)
-    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e38, -1e38, 1e-45], np.float32)
-    answers = format.encode(odd)
-    _check(format, answers.dtype == format.dtype, "NaN or Inf leave the type of its codes")
-    _check(format, np.array_equal(format.nearest(torch.from_numpy(odd)).numpy(), format.decode(answers),
-                                  equal_nan=True), "torch and NumPy disagree on NaN, Inf or 0")
-    empty = Encoding(format, 1.0).encode(np.zeros((0, 3), np.float32))
-    _check(format, empty.codes.shape == (0, 3), "an empty array does not stay empty")
+Make = Callable[["_Growing"], nn.Module | None]
 
 
-def boundary_grid(format: Format, around: int = 2) -> np.ndarray:
-    """float32, ascending: every number of the format, every point half way or threshold between two, and the
-    `around` nearest float32 on both sides of each; a sample of them above 16 bits."""
-    numbers = _finite_numbers(format)
-    between = np.array(format.boundaries) if isinstance(format, Table) else (numbers[:-1] + numbers[1:]) / 2
-    points = np.concatenate([numbers, between]).astype(np.float32)
-    grid = [points]
-    for direction in (-np.inf, np.inf):
-        moved = points
-        for _ in range(around):
-            moved = np.nextafter(moved, np.float32(direction))
-            grid.append(moved)
-    everything = np.concatenate(grid)
-    return np.unique(everything[np.isfinite(everything)])
+@dataclass(frozen=True)
+class Difference:
+    """Where two executions of one program disagree. first: the earliest value that differs."""
+
+    engine: str
+    compared: int
+    differing: int
+    first: str
+
+    def __str__(self) -> str:
+        return f"{self.engine}: {self.differing} of {self.compared} codes differ, first at {self.first!r}"
 
 
-def _check_grid(format: Format, grid: np.ndarray) -> None:
-    codes = format.encode(grid)
-    got = format.decode(codes)
-    exact = got.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        rising = np.diff(exact) >= 0
-    inside = np.isfinite(exact)
-    _check(format, bool(rising[inside[:-1] & inside[1:]].all()), "encoding is not monotone")
-    _check(format, np.array_equal(format.decode(format.encode(got)), got, equal_nan=True), "encoding is not idempotent")
-    _check(format, np.array_equal(format.encode(grid.astype(np.float64)), codes), "float64 gives other codes")
-    _check(format, np.array_equal(format.nearest(torch.from_numpy(grid)).numpy(), got, equal_nan=True),
-           "torch and NumPy disagree")
-    if isinstance(format, Table) and format.thresholds is not None:
-        return
-    numbers = _finite_numbers(format)
-    numbers = numbers.astype(np.float32).astype(np.float64)
-    within = (grid >= numbers[0]) & (grid <= numbers[-1])
-    x = grid[within].astype(np.float64)
-    place = np.searchsorted(numbers, x).clip(1, len(numbers) - 1)
-    least = np.minimum(abs(x - numbers[place - 1]), abs(x - numbers[place]))
-    slack = np.spacing(abs(x).astype(np.float32)).astype(np.float64) if isinstance(format, Table) else 0.0
-    _check(format, bool((abs(x - exact[within]) <= least + slack).all()), "encoding is not to the nearest number")
+def differences(program: Program, inputs: dict[str, np.ndarray]) -> list[Difference]:
+    """Every engine against the reference at every value: torch, onnxruntime with integer operators at both
+    optimisation extremes, and QDQ at the default. An empty list means 0 differing codes."""
+    names = [node.name for node in program.nodes]
+    expected = reference.run(program, inputs, names)
+    found = [_compare("torch", expected, TorchExecutor(program).run(inputs, names))]
+    real = {output_name(name): program.encoding(name).decode(expected[name]) for name in program.outputs}
+    for form, level in (("integer", "off"), ("integer", "all"), ("qdq", "all")):
+        for debug in (False, True):
+            session = OnnxSession(onnx_bytes(program, form, every_code=debug), level, threads=1)
+            found.append(_compare(f"onnxruntime {form} at {level}{' (debug copy)' if debug else ''}",
+                                  expected | real, session.run(inputs)))
+    return [difference for difference in found if difference.differing]
 
 
-def _all_codes(format: Format) -> np.ndarray:
-    if format.high - format.low < 2**20:
-        return np.arange(format.low, format.high + 1).astype(format.dtype)
-    sample = np.random.default_rng(0).integers(format.low, format.high, 2**16, endpoint=True)
-    return np.unique(np.concatenate([sample, [format.low, format.high]])).astype(format.dtype)
+def _compare(engine: str, expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> Difference:
+    compared, differing, first = 0, 0, ""
+    for name in expected:
+        if name in actual:
+            assert expected[name].shape == actual[name].shape, f"{engine}: {name} has another shape"
+            wrong = int((expected[name] != actual[name]).sum())
+            first = first or (name if wrong else "")
+            compared, differing = compared + actual[name].size, differing + wrong
+    return Difference(engine, compared, differing, first)
 
 
-def _finite_numbers(format: Format) -> np.ndarray:
-    if format.bits <= 20:
-        return format.values().astype(np.float64)
-    numbers = format.decode(_all_codes(format)).astype(np.float64)
-    return np.unique(numbers[np.isfinite(numbers)])
+def random_network(seed: int) -> tuple[nn.Module, torch.Tensor]:
+    """A network of random operators, sizes, weights and weight scales, and a batch of inputs for it."""
+    rng = np.random.default_rng(seed)
+    channels, size = int(rng.integers(1, 7)), tuple(int(s) for s in rng.integers(5, 14, 2))
+    generator = torch.Generator().manual_seed(seed)
+    spread = float(np.exp(rng.normal()))
+    example = torch.randn(int(rng.integers(2, 5)), channels, *size, generator=generator) * spread
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _RandomNetwork(_Growing(rng, channels, size)).eval()
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point() and tensor.ndim > 1:
+            tensor.mul_(float(np.exp(rng.normal(0, 0.7))))
+    return net, example
 
 
-def _check(format: Format, holds: bool, fault: str) -> None:
-    if not holds:
-        raise AssertionError(f"{format}: {fault}")
+class _Growing:
+    """A network under construction: its random numbers and the shape so far."""
+
+    def __init__(self, rng: np.random.Generator, channels: int, size: tuple[int, ...]):
+        self.rng, self.channels, self.size = rng, channels, size
+
+    def pick(self, *options):
+        return options[int(self.rng.integers(len(options)))]
+
+    def between(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
 
 
+class _RandomNetwork(nn.Module):
+    def __init__(self, g: _Growing):
+        super().__init__()
+        made = [step for step in (g.pick(*_STEPS)(g) for _ in range(g.between(2, 7))) if step is not None]
+        self.steps = nn.ModuleList(made)
+        self.head = g.pick(*_HEADS)(g)
+        self.returns = g.pick("logits", "logits", "dict", "tuple")
+
+    def forward(self, x):
+        for step in self.steps:
+            x = step(x)
+        logits = self.head(x)
+        match self.returns:
+            case "logits":
+                return logits
+            case "dict":
+                return {"logits": logits, "features": [x]}
+            case _:
+                return logits, x
+
+
+def _conv_layer(g: _Growing, keep: bool = False) -> nn.Module:
+    """A convolution of any kind; keep: same shape out as in."""
+    kernel = (g.between(1, min(4, g.size[0])), g.between(1, min(4, g.size[1])))
+    groups = g.pick(1, 1, g.channels)
+    out = g.channels if keep else groups * g.between(1, 4) if groups > 1 else g.between(1, 9)
+    bias = g.pick(True, False)
+    if keep:
+        return nn.Conv2d(g.channels, out, kernel, padding="same", groups=groups, bias=bias)
+    stride, padding = g.pick(1, 1, 2, (1, 2)), g.pick(0, 1, (1, 0))
+    dilation = 2 if max(kernel) == 2 and min(g.size) > 4 and g.pick(True, False) else 1
+    layer = nn.Conv2d(g.channels, out, kernel, stride, padding, dilation, groups, bias)
+    _follow(g, layer)
+    return layer
+
+
+def _follow(g: _Growing, layer: nn.Module) -> None:
+    """Takes the shape from what the layer gives."""
+    with torch.no_grad():
+        shape = layer.eval()(torch.zeros(2, g.channels, *g.size)).shape
+    g.channels, g.size = shape[1], tuple(shape[2:])
+
+
+def _norm(g: _Growing) -> nn.Module:
+    norm = nn.BatchNorm2d(g.channels)
+    for tensor in norm.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.from_numpy(g.rng.uniform(0.3, 1.7, tensor.shape)))
+    norm.weight.data *= torch.from_numpy(g.rng.choice([-1.0, 1.0], g.channels)).float()
+    return norm
+
+
+def _activation(g: _Growing) -> nn.Module:
+    return g.pick(nn.ReLU(), nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.7), nn.Identity())
+
+
+def _conv(g: _Growing) -> nn.Module:
+    layers = [_conv_layer(g)]
+    if g.pick(True, False):
+        layers.append(_norm(g))
+    return nn.Sequential(*layers, _activation(g), nn.Dropout())
+
+
+def _lone_norm(g: _Growing) -> nn.Module:
+    return nn.Sequential(nn.ReLU(), _norm(g), _activation(g))
+
+
+class _Residual(nn.Module):
+    """x + f(x), f(x) + x, with or without an activation behind."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.branch, self.after = nn.Sequential(_conv_layer(g, keep=True), _activation(g)), _activation(g)
+        self.first = g.pick(True, False)
+
+    def forward(self, x):
+        return self.after(x + self.branch(x) if self.first else self.branch(x) + x)
+
+
+class _AddBroadcast(nn.Module):
+    """Plus a constant per channel, a number, or the mean of each channel."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.register_buffer("shift", torch.from_numpy(g.rng.normal(size=(g.channels, 1, 1))).float())
+        self.kind = g.pick("shift", "number", "mean")
+
+    def forward(self, x):
+        match self.kind:
+            case "shift":
+                return x + self.shift
+            case "number":
+                return x + 0.37
+            case _:
+                return x + x.mean((2, 3), keepdim=True)
+
+
+class _Concat(nn.Module):
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.branch = _conv_layer(g, keep=True)
+        g.channels *= 2
+
+    def forward(self, x):
+        return torch.cat([self.branch(x), x], 1)
+
+
+class _Shuffle(nn.Module):
+    """Split along the channels, swapped and joined; then interleaved."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.kind = g.pick("chunk", "split")
+
+    def forward(self, x):
+        parts = x.chunk(2, 1) if self.kind == "chunk" else torch.split(x, [1, x.shape[1] - 1], 1)
+        x = torch.cat(tuple(reversed(parts)), 1)
+        n, c, h, w = x.shape
+        groups = 2 if c % 2 == 0 else 1
+        return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class _Rearrange(nn.Module):
+    """Uneven padding, or every second pixel."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        self.kind = g.pick("pad", "slice") if min(g.size) > 3 else "pad"
+        _follow(g, self)
+
+    def forward(self, x):
+        return F.pad(x, (1, 0, 0, 2)) if self.kind == "pad" else F.relu(x)[:, :, ::2, 1:]
+
+
+def _pool(g: _Growing) -> nn.Module | None:
+    if min(g.size) < 3:
+        return None
+    pools = [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.MaxPool2d((2, 3), 1),
+             nn.AvgPool2d(2), nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 2, 1, count_include_pad=False)]
+    pool = g.pick(*pools)
+    _follow(g, pool)
+    return pool
+
+
+_STEPS: tuple[Make, ...] = (_conv, _conv, _conv, _lone_norm, _Residual, _Residual, _AddBroadcast, _Concat,
+                            _Shuffle, _Rearrange, _pool)
+
+
+def _pooled_head(g: _Growing) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(g.channels, g.between(2, 11)))
+
+
+def _flat_head(g: _Growing) -> nn.Module:
+    width = g.between(2, 9)
+    return nn.Sequential(nn.Flatten(), nn.Linear(g.channels * g.size[0] * g.size[1], width), _activation(g),
+                         nn.Linear(width, g.between(2, 5), bias=g.pick(True, False)))
+
+
+def _conv_head(g: _Growing) -> nn.Module:
+    return nn.Conv2d(g.channels, g.between(1, 5), 1, bias=g.pick(True, False))
+
+
+class _TokenHead(nn.Module):
+    """Pixels as a sequence: linear layers over three axes, a mean over the sequence, the first of it."""
+
+    def __init__(self, g: _Growing):
+        super().__init__()
+        width = g.between(2, 7)
+        self.first, self.act = nn.Linear(g.channels, width), _activation(g)
+        self.second, self.kind = nn.Linear(width, 3), g.pick("mean", "first", "all")
+
+    def forward(self, x):
+        x = self.act(self.first(x.flatten(2).transpose(1, 2)))
+        match self.kind:
+            case "mean":
+                return self.second(x.mean(1))
+            case "first":
+                return self.second(x[:, 0])
+            case _:
+                return self.second(x)
+
+
+_HEADS: tuple[Callable[[_Growing], nn.Module], ...] = (_pooled_head, _flat_head, _conv_head, _TokenHead)

@@ -81,11 +81,6 @@ def _constant(b: OnnxBuilder, node: op.Constant) -> None:
     b.node("Identity", [b.constant(f"{node.name}.data", node.data.codes)], node.name)
 
 
-def _requantize(b: OnnxBuilder, node: op.Requantize) -> None:
-    real = b.dequantize(node.input, b.name(node.input, "real"))
-    _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
-
-
 def _quantize_onto(b: OnnxBuilder, real: str, name: str, out: str) -> str:
     """QuantizeLinear onto the grid of `name`, writing to `out`."""
     return b.node("QuantizeLinear", [real, *b.grid(name, b.program.encoding(name))], out)
@@ -118,8 +113,11 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
 
 
 def _max_pool(b: OnnxBuilder, node: op.MaxPool) -> None:
+    # Without padding of its own the pool says VALID: ONNX Runtime would otherwise merge a Pad in front into
+    # it, and then refuse margins as large as the kernel.
+    padding = {"pads": _onnx_pads(node.padding)} if any(map(sum, node.padding)) else {"auto_pad": "VALID"}
     b.node("MaxPool", [node.input], node.name, kernel_shape=list(node.kernel), strides=list(node.stride),
-           pads=_onnx_pads(node.padding), dilations=list(node.dilation))
+           dilations=list(node.dilation), **padding)
 
 
 def _float_add(b: OnnxBuilder, node: op.Add, operator: str) -> None:
@@ -132,8 +130,8 @@ def _adds_equal_shapes(b: OnnxBuilder, node: op.Add) -> bool:
     return b.program.values[node.first].shape == b.program.values[node.second].shape
 
 
-def _integer_sums(b: OnnxBuilder, name: str, source: str, weight: list[str], bias: np.ndarray | None,
-                  scale: np.ndarray, **attributes: Any) -> str:
+def _scaled_sums(b: OnnxBuilder, name: str, source: str, weight: list[str], bias: np.ndarray | None,
+                 scale: np.ndarray, out: str, **attributes: Any) -> str:
     """ConvInteger, bias, and a product with per-position or per-channel scales: float32, exact."""
     zero = b.grid(source, b.program.encoding(source))[1]
     sums = b.node("ConvInteger", [source, weight[0], zero], b.name(name, "sums"), **attributes)
@@ -141,7 +139,7 @@ def _integer_sums(b: OnnxBuilder, name: str, source: str, weight: list[str], bia
         shaped = b.constant(f"{name}.bias", bias.reshape(1, -1, 1, 1))
         sums = b.node("Add", [sums, shaped], b.name(name, "biased"))
     real = b.node("Cast", [sums], b.name(name, "cast"), to=TensorProto.FLOAT)
-    return b.node("Mul", [real, b.constant(f"{name}.multiplier", scale)], output_name(name))
+    return b.node("Mul", [real, b.constant(f"{name}.multiplier", scale)], out)
 
 
 def _conv_attributes(node: op.Conv) -> dict[str, Any]:
@@ -152,8 +150,8 @@ def _conv_attributes(node: op.Conv) -> dict[str, Any]:
 def _float_conv(b: OnnxBuilder, node: op.Conv) -> None:
     """A convolution whose accumulators are the model's output."""
     scale = constants.accumulator_scale(b.program.encoding(node.input), node.weight.encoding)
-    _integer_sums(b, node.name, node.input, b.weight(node.name, node.weight), node.bias,
-                  scale.reshape(1, -1, 1, 1), **_conv_attributes(node))
+    _scaled_sums(b, node.name, node.input, b.weight(node.name, node.weight), node.bias,
+                 scale.reshape(1, -1, 1, 1), output_name(node.name), **_conv_attributes(node))
 
 
 def _ones(b: OnnxBuilder, node: op.AveragePool, count: int) -> tuple[Quantized, dict[str, Any]]:
@@ -170,7 +168,8 @@ def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool, counts: np.ndarra
     ones, attributes = _ones(b, node, 1)
     y = b.program.encoding(node.name)
     multiplier = constants.pool_multiplier(b.program.encoding(node.input), y, counts)
-    real = _integer_sums(b, node.name, node.input, b.weight(node.name, ones), None, multiplier, **attributes)
+    real = _scaled_sums(b, node.name, node.input, b.weight(node.name, ones), None, multiplier,
+                        b.name(node.name, "steps"), **attributes)
     grid = [b.constant(f"{node.name}.one", np.array(1, np.float32)), b.grid(node.name, y)[1]]
     _bounded(b, node, lambda out: b.node("QuantizeLinear", [real, *grid], out))
 
@@ -279,6 +278,14 @@ def _integer_concat(b: OnnxBuilder, node: op.Concat) -> None:
     _bounded(b, node, lambda out: b.node("QLinearConcat", inputs, out, domain=MICROSOFT, axis=node.axis))
 
 
+def _integer_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
+    """A concatenation of one: DequantizeLinear and QuantizeLinear in a row would do, but ONNX Runtime merges
+    such a pair with a quantizer in front of it into one of other codes."""
+    inputs = [*b.grid(node.name, b.program.encoding(node.name)),
+              node.input, *b.grid(node.input, b.program.encoding(node.input))]
+    _bounded(b, node, lambda out: b.node("QLinearConcat", inputs, out, domain=MICROSOFT, axis=0))
+
+
 # ----------------------------------------------------------------------------------- QDQ form
 
 
@@ -348,15 +355,23 @@ def _qdq_concat(b: OnnxBuilder, node: op.Concat) -> None:
     _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
 
 
+def _qdq_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
+    real = b.node("Concat", [b.dequantize(node.input, b.name(node.input, "real"))], b.name(node.name, "real"),
+                  axis=0)
+    _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
+
+
 _SHARED: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
-    op.Quantize: _quantize, op.Constant: _constant, op.Requantize: _requantize, op.MaxPool: _max_pool,
-    op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
+    op.Quantize: _quantize, op.Constant: _constant, op.MaxPool: _max_pool, op.Reshape: _reshape,
+    op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
 }
 _INTEGER = _SHARED | {
     op.Conv: _integer_conv, op.Linear: _integer_linear, op.Add: _integer_add,
     op.AveragePool: _integer_average_pool, op.Mean: _integer_mean, op.Concat: _integer_concat,
+    op.Requantize: _integer_requantize,
 }
 _QDQ = _SHARED | {
     op.Conv: _qdq_conv, op.Linear: _qdq_linear, op.Add: _qdq_add,
     op.AveragePool: _qdq_average_pool, op.Mean: _qdq_mean, op.Concat: _qdq_concat,
+    op.Requantize: _qdq_requantize,
 }

@@ -18,6 +18,7 @@ from fewbits.errors import CaptureError
 from fewbits.graph.graph import Graph, Input, Node, Param, Ref, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OUT_OF_PLACE
+from fewbits.numerics.finite import not_finite
 
 Example = torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]
 
@@ -39,8 +40,8 @@ def capture(net: nn.Module, example: Example) -> Model:
     style, args, kwargs = _split(example)
     net = copy.deepcopy(net).eval()
     for name, tensor in net.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CaptureError(f"weight {name!r} holds NaN or Inf: load sound weights before quantizing")
+        if kind := not_finite(tensor):
+            raise CaptureError(f"weight {name!r} holds {kind}: load sound weights before quantizing")
     with torch.no_grad():
         expected = net(*args, **kwargs)
     exported = _export(net, args, kwargs)

@@ -156,9 +156,9 @@ def _scale_and_shift(model: Model, node: Node) -> tuple[torch.Tensor, torch.Tens
 
 def _into_weights(model: Model, node: Node, scale: torch.Tensor, shift: torch.Tensor) -> Node:
     name = node["weight"].name
-    weight = model.tensor(name).detach()
-    along = scale.reshape(-1, *[1] * (weight.ndim - 1))
-    model.set_tensor(name, nn.Parameter((weight.double() * along).to(weight.dtype)))
+    weight = model.tensor(name)
+    with torch.no_grad():
+        weight.mul_(scale.to(weight.dtype).reshape(-1, *[1] * (weight.ndim - 1)))
     old = node["bias"]
     bias = shift if old is None else model.tensor(old.name).detach().double() * scale + shift
     bias_name = f"{name.removesuffix('weight')}bias" if old is None else old.name

@@ -1,6 +1,6 @@
 """Encodings: a format fitted to data; and data in its codes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -49,6 +49,8 @@ class Encoding:
 
     def __init__(self, format: Format, scale: "npt.ArrayLike | Quantized", zero_point: npt.ArrayLike = 0,
                  block: Block = TENSOR):
+        if isinstance(format, Int) and format.fraction is not None:
+            format = replace(format, fraction=None)  # the scale says by now where the point is
         nested = scale if isinstance(scale, Quantized) else None
         scale = _frozen(scale.dequantize() if isinstance(scale, Quantized) else scale, np.float32)
         zero_point = _frozen(np.broadcast_to(zero_point, scale.shape), np.int32)

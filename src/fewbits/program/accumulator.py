@@ -40,11 +40,12 @@ def accumulator_bound(program: Program, node: Conv | Linear | AveragePool | Mean
     if isinstance(node, Mean):
         count = int(np.prod([program.values[node.input].shape[axis] for axis in node.axes]))
         return Bound(count * low, count * high)
-    codes = node.weight.codes
-    zero = node.weight.encoding.zero_point.astype(np.int64).reshape(-1, 1)
-    w = codes.reshape(codes.shape[0], -1).astype(np.int64) - zero
-    lowest = np.minimum(w * low, w * high).sum(1)
-    highest = np.maximum(w * low, w * high).sum(1)
+    w, zero = node.weight.codes.reshape(len(node.weight.codes), -1), node.weight.encoding.zero_point
+    if zero.any():
+        w = w.astype(np.int64) - zero.reshape(-1, 1)
+    positive = np.maximum(w, 0).sum(1, dtype=np.int64)
+    negative = np.minimum(w, 0).sum(1, dtype=np.int64)
+    lowest, highest = low * positive + high * negative, high * positive + low * negative
     if node.bias is not None:
         lowest, highest = (np.concatenate([bound, bound + node.bias]) for bound in (lowest, highest))
     return Bound(int(lowest.min()), int(highest.max()))

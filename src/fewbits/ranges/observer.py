@@ -7,6 +7,7 @@ import torch
 
 from fewbits.errors import CalibrationError
 from fewbits.numerics.block import Block
+from fewbits.numerics.finite import not_finite
 
 
 class Observer(ABC):
@@ -21,9 +22,9 @@ class Observer(ABC):
         """Takes in one tensor. Raises CalibrationError when it holds NaN or Inf, before anything is counted."""
         if x.numel() == 0:
             return
-        bad = x.numel() - int(torch.isfinite(x).sum())
-        if bad:
-            kind = "NaN" if torch.isnan(x).any() else "Inf"
+        kind = not_finite(x)
+        if kind:
+            bad = x.numel() - int(torch.isfinite(x).sum())
             raise CalibrationError(f"{bad} of {x.numel()} values are not finite (the first kind: {kind})")
         self._take(x.detach())
         self.count += x.numel()

@@ -28,7 +28,6 @@ What has no range still has an answer: a block of zeros takes the largest scale 
 blocks, and 1 where there is none; a scale below the smallest normal float32 becomes that one.
 """
 
-from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -48,24 +47,36 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 def encoding_for(low: np.ndarray, high: np.ndarray, format: Format, symmetric: bool,
                  convention: Convention = "restricted", block: Block = TENSOR) -> Encoding:
-    """The encoding that fits numbers in [low, high].
+    """The encoding that fits numbers in [low, high]: `scale_and_zero_point`, its scale rounded to float32.
 
-    low, high: one pair per block, shape `block.scale_shape(...)`; symmetric: zero point 0 and equal
-    reach to both sides (an unsigned format then holds no negative number), else asymmetric.
-    convention: of the symmetric scale; one of the second table makes any range symmetric. Raises EncodingError for a range that is not finite or upside down,
-    and for negative numbers in a symmetric unsigned format.
+    low, high: one pair per block, shape `block.scale_shape(...)`.
+    """
+    scale, zero_point = scale_and_zero_point(low, high, format, symmetric, convention)
+    return Encoding(format, np.maximum(scale, _SMALLEST).astype(np.float32), zero_point, block)
+
+
+def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symmetric: bool,
+                         convention: Convention = "restricted") -> tuple[np.ndarray, np.ndarray]:
+    """(scale, zero_point) of numbers in [low, high], float64 and int32, of their shape.
+
+    symmetric: zero point 0 and equal reach to both sides (an unsigned format then holds no negative
+    number), else asymmetric. convention: of the symmetric scale; one of the second table makes every range
+    symmetric. Raises EncodingError for a range that is not finite or upside down, for negative numbers in a
+    symmetric unsigned format, and for a dynamic fixed point of anything but integers.
     """
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise EncodingError("a range must be finite: it holds NaN or Inf")
     if (low > high).any():
         raise EncodingError(f"a range must ascend, not run from {low.max():.6g} to {high.min():.6g}")
+    no_shift = np.zeros(low.shape, np.int32)
     if convention not in CONVENTIONS:
-        raise EncodingError(f"no scale convention is called {convention!r}: choose one of {', '.join(CONVENTIONS)}")
+        raise EncodingError(f"no scale convention is called {convention!r}: "
+                            f"choose one of {', '.join(CONVENTIONS)}")
     if isinstance(format, Int) and format.fraction is not None:
-        return Encoding(replace(format, fraction=None), np.full(low.shape, 2.0**-format.fraction), 0, block)
+        return np.full(low.shape, 2.0**-format.fraction), no_shift
     if convention == "unit" or (isinstance(format, Float) and format.bits >= 16):
-        return Encoding(format, np.ones(low.shape), 0, block)
+        return np.ones(low.shape), no_shift
     if symmetric or not isinstance(format, Int) or convention in _POWERS_OF_TWO:
         explicit = isinstance(format, Table) and format.thresholds is not None
         if not format.signed and not explicit and (low < 0).any():
@@ -73,12 +84,12 @@ def encoding_for(low: np.ndarray, high: np.ndarray, format: Format, symmetric: b
                                 "use a signed format or an asymmetric one")
         reach = np.maximum(np.abs(low), np.abs(high))
         if convention in _POWERS_OF_TWO:
-            return Encoding(format, _sound(_power_of_two_scale(reach, format, convention)), 0, block)
-        return Encoding(format, _sound(reach / _steps_to_maximum(format, convention)), 0, block)
+            return _filled(_power_of_two_scale(reach, format, convention)), no_shift
+        return _filled(reach / _steps_to_maximum(format, convention)), no_shift
     low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
-    scale = _sound((high - low) / (format.high - format.low))
-    zero_point = half_even(format.low - low / scale.astype(np.float64)).clip(format.low, format.high)
-    return Encoding(format, scale, zero_point.astype(np.int32), block)
+    scale = _filled((high - low) / (format.high - format.low))
+    zero_point = half_even(format.low - low / scale).clip(format.low, format.high)
+    return scale, zero_point.astype(np.int32)
 
 
 _POWERS_OF_TWO = ("power-of-two", "dynamic-weights", "dynamic-activations")
@@ -114,8 +125,7 @@ def _steps_to_maximum(format: Format, convention: Convention) -> float:
     return max(float(2 ** (format.bits - 1) - 1), 1.0)
 
 
-def _sound(scale: np.ndarray) -> np.ndarray:
-    """float32 scales, finite and positive: see the module's last paragraph."""
+def _filled(scale: np.ndarray) -> np.ndarray:
+    """Scales with an answer for blocks of zeros: see the module's last paragraph."""
     largest = scale.max(initial=0.0)
-    scale = np.where(scale == 0, largest if largest > 0 else 1.0, scale)
-    return np.maximum(scale, _SMALLEST).astype(np.float32)
+    return np.where(scale == 0, largest if largest > 0 else 1.0, scale)

@@ -1,0 +1,179 @@
+"""Saving and loading: a Program, its test vectors, and the facts of the file."""
+
+import os
+import stat
+from dataclasses import dataclass
+from importlib import metadata
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from fewbits.artifact import container, vectors
+from fewbits.artifact.codec import Reader, Writer, decode, encode
+from fewbits.artifact.container import Container
+from fewbits.artifact.refusal import Refusal, quoted
+from fewbits.artifact.sizes import Item, itemise
+from fewbits.artifact.vectors import Vectors
+from fewbits.errors import FewbitsError, FileError
+from fewbits.files import write_whole
+from fewbits.program.program import Program
+
+PROGRAM = "fewbits.program"
+_RESERVED = (PROGRAM, vectors.NODES, container.HASHES)
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A file that has been read and found whole.
+
+    path: as it was given; version: of the format; writer: who wrote it, such as `fewbits 0.1.0`; digest: SHA-256,
+    64 hex digits; size: bytes of the file; items: where they go.
+    """
+
+    path: str
+    program: Program
+    vectors: Vectors
+    version: int
+    writer: str
+    digest: str
+    size: int
+    items: tuple[Item, ...]
+
+    def __str__(self) -> str:
+        return (f"{self.path}: {len(self.program.nodes)} nodes for {self.program.profile.name}, {self.size} bytes, "
+                f"format {self.version} by {self.writer}, sha256 {self.digest[:16]}…")
+
+
+def save(program: Program, path: str | Path) -> None:
+    """Writes the program to a `.fewbits` file, with test vectors made by the reference.
+
+    The same program gives the same bytes. They are read back and compared before anything is written. Raises
+    FileError when the program holds what the file cannot, or the disk refuses; an older file then stays.
+    """
+    try:
+        data = to_bytes(program)
+    except Refusal as refusal:
+        raise FileError(f"{path} was not written, because it {refusal}") from None
+    write_whole(path, data)
+
+
+def load(path: str | Path) -> Program:
+    """The program of a `.fewbits` file, every hash checked. Raises FileError, as `read` does."""
+    return read(path).program
+
+
+def read(path: str | Path) -> Artifact:
+    """All that a `.fewbits` file holds.
+
+    Raises FileError, naming the file and the mend, for one that is missing, cut, damaged in a single bit, of
+    another version, not ours, or not what `save` could have written.
+    """
+    name = str(path)
+    try:
+        data = _bytes(Path(path))
+        return from_bytes(data, name)
+    except Refusal as refusal:
+        raise FileError(f"{name} {refusal}") from None
+    except FileNotFoundError:
+        raise FileError(f"{name} does not exist: check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise FileError(f"{name} cannot be read ({told}): check its permissions and the disk") from None
+
+
+def sizes(path: str | Path) -> tuple[Item, ...]:
+    """The bytes of a file by layer and part; they add up to its size. Raises FileError, as `read` does."""
+    return read(path).items
+
+
+def to_bytes(program: Program) -> bytes:
+    """The bytes of the file. Raises Refusal when the program holds what a file cannot."""
+    expected = vectors.expected(program)
+    data = container.build(_tensors(program, expected), _writer())
+    again = from_bytes(data, "the new file")
+    if container.build(_tensors(again.program, again.vectors), _writer()) != data:
+        raise Refusal("would not give the same program back", "report this to the makers of fewbits")
+    return data
+
+
+def from_bytes(data: bytes, path: str) -> Artifact:
+    """Inverse of `to_bytes`. path: for the Artifact only. Raises Refusal."""
+    held = container.parse(data)
+    reader = Reader(held.tensors, _RESERVED)
+    try:
+        document = container.from_json(_document(held), "program")
+        program = decode(document, Program, reader)
+        _check_values(program)
+        expected = vectors.take(program, reader, _reserved(held, vectors.NODES))
+        reader.finish()
+    except RecursionError:
+        raise Refusal("nests its program too deeply", "save the program again") from None
+    return Artifact(path, program, expected, container.VERSION, held.writer, held.digest, held.size,
+                    itemise(held, reader.places, PROGRAM))
+
+
+def _tensors(program: Program, expected: Vectors) -> dict[str, np.ndarray]:
+    writer = Writer(_RESERVED)
+    document = container.to_json(encode(program, Program, writer))
+    if len(document) > container.HEADER_LIMIT:
+        raise Refusal(f"would take {len(document)} bytes of JSON, and {container.HEADER_LIMIT} is the most",
+                      "save parts of the model as programs of their own")
+    writer.tensors[PROGRAM] = np.frombuffer(document, np.uint8)
+    vectors.put(expected, program, writer)
+    return writer.tensors
+
+
+def _check_values(program: Program) -> None:
+    """Values that arrays can have: what comes later multiplies their sizes and spreads their scales."""
+    for name, value in program.values.items():
+        bad = Refusal(f"says of {quoted(name)} that it is {quoted(str(value))}, which cannot be", "save the program again")
+        sizes = [1 if size is None else size for size in value.shape]
+        if len(sizes) > container.RANK_LIMIT or min(sizes, default=0) < 0 or prod(max(s, 1) for s in sizes) > 2**40:
+            raise bad
+        if value.encoding is not None and isinstance(value.encoding.scale, np.ndarray):
+            try:
+                fits = value.encoding.block.scale_shape(vectors.batch_shape(program, name)) == value.encoding.scale.shape
+            except FewbitsError:
+                fits = False
+            if not fits:
+                raise bad
+
+
+def _document(held: Container) -> bytes:
+    document = _reserved(held, PROGRAM)
+    if document.dtype != np.uint8 or document.nbytes > container.HEADER_LIMIT:
+        raise Refusal(f"has a program of more than {container.HEADER_LIMIT} bytes, or not of bytes",
+                      "save the program again")
+    return document.tobytes()
+
+
+def _reserved(held: Container, name: str) -> np.ndarray:
+    if name not in held.tensors:
+        raise Refusal(f"has no tensor {name!r}", "save the program again")
+    return held.tensors[name]
+
+
+def _bytes(path: Path) -> bytes:
+    """A file's bytes, read only when its size is what its header says."""
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise Refusal("is a folder", "name the .fewbits file in it")
+    if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+        raise Refusal("is no regular file", "copy its contents into one")
+    with open(path, "rb") as file:
+        start = file.read(9)
+        length = container.header_length(start)
+        head = start + file.read(length - 1)
+        if len(head) < 8 + length:
+            raise Refusal(f"is cut short inside its header, after {len(head)} bytes")
+        expected = container.expected_size(head)
+        container.check_size(status.st_size, expected)
+        return head + file.read(expected - len(head))
+
+
+def _writer() -> str:
+    try:
+        return f"fewbits {metadata.version('fewbits')}"
+    except metadata.PackageNotFoundError:  # run from its source tree
+        return "fewbits (source)"

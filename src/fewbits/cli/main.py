@@ -1,0 +1,27 @@
+"""The `fewbits` command: its verbs, and what happens to errors."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from fewbits.cli.quantize import demo, quantize
+from fewbits.cli.saved import evaluate, export, inspect, verify
+from fewbits.errors import FewbitsError
+
+app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
+                  pretty_exceptions_enable=False,
+                  help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
+for verb in (quantize, demo, evaluate, inspect, verify, export):
+    app.command()(verb)
+
+
+def run() -> None:
+    """Entry point: bad input is one sentence on standard error and exit code 2, an interrupt exit code 130."""
+    try:
+        app()
+    except FewbitsError as error:
+        Console(stderr=True).print(f"fewbits: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

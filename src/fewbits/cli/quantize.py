@@ -1,0 +1,69 @@
+"""`fewbits quantize` and `fewbits demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from torch import nn
+
+from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
+from fewbits.cli.workflow import Job, run
+from fewbits.report.report import Report
+from fewbits.run.cpu import adds_products_in_32_bits
+from fewbits.tasks.data import load
+from fewbits.tasks.digits_net import digits_net
+from fewbits.tasks.normalize import DIGITS
+from fewbits.tasks.registry import TASKS, resolve
+from fewbits.tasks.training import initialised, train
+from fewbits.tasks.weights import apply_weights, load_weights
+
+_DEMO_EPOCHS, _DEMO_SEED = 30, 0
+
+
+def quantize(
+    network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    recipe: Annotated[str, typer.Option(help="w8a8, w8a8-per-tensor, w7a8, w4a8, or a YAML file")] = "w8a8",
+    profile: Annotated[str, typer.Option(help="onnxruntime or onnxruntime-portable")] = "onnxruntime",
+    mean: MeanOption = None,
+    std: StdOption = None,
+    divide: DivideOption = 255.0,
+    batch_size: BatchOption = 64,
+    seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
+) -> None:
+    """Quantize a trained network, verify it, and write it with a report."""
+    console = Console()
+    task = resolve(network)
+    net = initialised(task.build, seed=0)
+    if weights is not None:
+        apply_weights(net, load_weights(weights), str(weights))
+    elif network in TASKS:
+        console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
+    split, normalize = open_data(data, mean, std, divide, task.normalize)
+    job = Job(network, net, split, normalize, recipe, profile, out, batch_size, seed, plan)
+    _finish(run(job, console), out, console)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results")] = Path("build/demo"),
+) -> None:
+    """Train a small network on real digits and do the whole job on it: no network or data needed."""
+    console = Console()
+    data = load("digits")
+    console.print(f"training a small residual network on {len(data.train)} handwritten digits")
+    net: nn.Module = initialised(digits_net, _DEMO_SEED)
+    train(net, data.train, epochs=_DEMO_EPOCHS, normalize=DIGITS, seed=_DEMO_SEED)
+    recipe, profile = "w8a8", "onnxruntime"
+    if not adds_products_in_32_bits():
+        recipe, profile = "w7a8", "onnxruntime-portable"
+        console.print("this CPU adds 8-bit products in 16 bits (no VNNI): 7-bit weights keep the codes exact")
+    _finish(run(Job("digits_net", net, data, DIGITS, recipe, profile, out), console), out, console)
+
+
+def _finish(report: Report, out: Path, console: Console) -> None:
+    report.render(console)
+    console.print(f"written: {out}/model.fewbits, model.onnx, report.html, summary.json", highlight=False)

@@ -1,0 +1,91 @@
+"""`fewbits evaluate`, `inspect`, `verify` and `export`: what one does with a saved file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fewbits.api import QuantizedModel
+from fewbits.artifact import vectors
+from fewbits.artifact.store import load, read, sizes
+from fewbits.artifact.verify import verify as replay
+from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
+from fewbits.errors import VerificationError
+from fewbits.export.verified import export_onnx
+from fewbits.program.accumulator import accumulator_bound
+from fewbits.report.accuracy import evaluate as measure
+
+FileArgument = Annotated[Path, typer.Argument(help="A .fewbits file")]
+
+
+def evaluate(
+    file: FileArgument,
+    data: DataOption,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    divide: DivideOption = 255.0,
+    batch_size: BatchOption = 64,
+) -> None:
+    """Print a saved model's accuracy on the test images, with its 95 % interval."""
+    model = QuantizedModel(load(file))
+    split, normalize = open_data(data, mean, std, divide)
+    accuracy = measure(model, split.test.batches(batch_size, normalize))
+    Console().print(f"top-1 {accuracy}", highlight=False)
+
+
+def inspect(file: FileArgument) -> None:
+    """Print a saved model's integer graph, its accumulators, and where each byte of the file goes."""
+    artifact = read(file)
+    program, console = artifact.program, Console()
+    console.print(str(program), highlight=False, markup=False)
+    sums = Table("layer", "sums lie in", "bits needed", title="accumulators, proved from weights and code ranges")
+    for node in program.dot_products:
+        bound = accumulator_bound(program, node)
+        sums.add_row(node.name, f"{bound.low} … {bound.high}",
+                     f"{bound.bits} of {program.profile.accumulator.bits}")
+    console.print(sums)
+    items = sizes(file)
+    table = Table("layer", "part", "bytes", title=f"{file}: {file.stat().st_size} bytes")
+    for item in items:
+        table.add_row(item.layer or "(file)", item.part, str(item.bytes))
+    table.add_row("", "sum", str(sum(item.bytes for item in items)), end_section=True)
+    console.print(table)
+
+
+def verify(file: FileArgument) -> None:
+    """Replay the test vectors a saved model carries, on every engine here; exit code 2 when one differs."""
+    console = Console()
+    replays = replay(file)
+    for item in replays:
+        console.print(str(item), highlight=False, markup=False)
+    wrong = [item for item in replays if item.differing]
+    if wrong:
+        raise VerificationError(f"{file}: {', '.join(item.engine for item in wrong)} does not compute this program "
+                                "here; `fewbits inspect` names the CPU features its profile relies on")
+
+
+def export(
+    file: FileArgument,
+    out: Annotated[Path, typer.Option(help="The ONNX file to write")],
+    form: Annotated[Literal["integer", "qdq"], typer.Option(
+        help="integer operators, or a float graph between quantizers")] = "integer",
+    data: Annotated[str | None, typer.Option(help="Verify on these calibration images, not on test vectors")] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    divide: DivideOption = 255.0,
+    batch_size: BatchOption = 64,
+) -> None:
+    """Write a saved model as ONNX, after checking that ONNX Runtime gives its codes."""
+    program = load(file)
+    if data is None:
+        given = vectors.inputs(program)
+        batches = [{name: torch.from_numpy(array) for name, array in given.items()}]
+        what = "the file's test vectors"
+    else:
+        split, normalize = open_data(data, mean, std, divide)
+        batches, what = split.calibration.inputs(batch_size, normalize), f"{len(split.calibration)} images"
+    compared = export_onnx(program, out, batches, form=form)
+    Console().print(f"{out}: {compared} outputs compared on {what}, 0 differ", highlight=False)

@@ -1,0 +1,78 @@
+"""The main job as one run: quantize, verify, write what was verified, report."""
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from fewbits.artifact.store import save, sizes
+from fewbits.errors import FileError
+from fewbits.export.verified import export_onnx
+from fewbits.files import write_whole
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.report.report import Report, build
+from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.split import DataSet
+
+# The report runs every engine at every value on so many images; outputs are verified on all of calibration.
+_REPORTED_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split)."""
+
+    name: str
+    net: nn.Module
+    data: DataSet
+    normalize: Normalize | None
+    recipe: str
+    profile: str
+    out: Path
+    batch_size: int = 64
+    seed: int = 0
+    show_plan: bool = False
+
+
+def run(job: Job, console: Console) -> Report:
+    """Writes model.fewbits, model.onnx, report.html and summary.json into `job.out`; returns the report.
+
+    Nothing is written before ONNX Runtime gave the program's outputs on every calibration image.
+    """
+    net = job.net.eval()
+    calibration = job.data.draw_calibration(job.seed).inputs(job.batch_size, job.normalize)
+    example = next(iter(calibration))[:2]
+    model = fold(capture(net, example if len(example) > 1 else torch.cat([example, example])))
+    resolved = plan(model, job.recipe)
+    console.print(str(resolved) if job.show_plan else
+                  f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
+                  f"by recipe {job.recipe}", highlight=False, markup=False)
+    simulation = calibrate(model, resolved, calibration)
+    program = lower(simulation, job.profile)
+    _make_folder(job.out)
+    compared = export_onnx(program, job.out / "model.onnx", calibration)
+    save(program, job.out / "model.fewbits")
+    console.print(f"verified: {compared} outputs on {len(job.data.calibration)} calibration images, 0 differ",
+                  highlight=False)
+    test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.normalize)
+    report = build(program, simulation, list(islice(calibration, max(1, _REPORTED_IMAGES // job.batch_size))),
+                   test=test, model=job.name, recipe=job.recipe, float_model=net,
+                   sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])
+    report.save(job.out / "report.html")
+    write_whole(job.out / "summary.json", (json.dumps(report.summary(), indent=2) + "\n").encode())
+    return report
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {path}: {error.strerror}") from error

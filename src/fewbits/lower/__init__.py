@@ -1,0 +1,1 @@
+"""From a Simulation to a Program: one rule per operator."""

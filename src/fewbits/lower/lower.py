@@ -1,0 +1,54 @@
+"""From a Simulation to a Program under a profile, with its accumulators proved wide enough."""
+
+from fewbits.errors import LoweringError
+from fewbits.graph.operators import operator_of
+from fewbits.lower.context import Context
+from fewbits.lower.rules import RULES
+from fewbits.program import nodes as op
+from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.profile import Profile
+from fewbits.program.profile import profile as profile_of
+from fewbits.program.program import Program, Value, fill, leaves
+from fewbits.quant.simulation import Simulation
+
+
+def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Program:
+    """The integer program that the simulation stands for.
+
+    profile: whose integers to compute, by name or as a value. Raises LoweringError, naming the layer, for
+    codes the profile does not take, a bias that does not fit, or sums that need more bits than the
+    accumulator has.
+    """
+    chosen = profile_of(profile) if isinstance(profile, str) else profile
+    context = Context(simulation, chosen)
+    graph = simulation.model.graph
+    for item in graph.inputs:
+        context.values[item.name] = Value(item.shape, None)
+        if item.name in simulation.plan.sites:
+            encoding = simulation.quantizer(item.name).encoding
+            context.names[item.name] = context.emit(op.Quantize(input_codes(item.name), item.name), item.shape,
+                                                    encoding)
+    for node in graph.nodes:
+        row = operator_of(node)
+        assert row is not None, "the plan refused unknown operators"
+        RULES[row.name](context, node)
+    structure = fill(graph.structure, {name: context.names[name] for name in leaves(graph.structure)})
+    program = Program(chosen, tuple(item.name for item in graph.inputs), tuple(context.nodes), context.values,
+                      structure)
+    _check_accumulators(program)
+    return program
+
+
+def input_codes(name: str) -> str:
+    """Name of the codes of a float input."""
+    return f"{name}.codes"
+
+
+def _check_accumulators(program: Program) -> None:
+    available = program.profile.accumulator.bits
+    for node in program.nodes:
+        if isinstance(node, op.Conv | op.Linear | op.AveragePool | op.Mean):
+            needed = accumulator_bound(program, node).bits
+            if needed > available:
+                raise LoweringError(f"{node.name!r} needs sums of {needed} bits, but profile {program.profile.name} has "
+                                    f"{available}: use fewer bits, or split the layer")

@@ -1,0 +1,52 @@
+"""How a batch meets a model's inputs: the one contract for models, simulations and programs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fewbits.errors import DataError
+
+Batch = Any  # a tensor, a tuple or list of tensors, a dict of tensors; or what batch_to_inputs turns into one
+
+
+def bind(names: Sequence[str], batch: Batch,
+         batch_to_inputs: Callable[[Any], Any] | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of a batch by input name: a tensor for a model of one input, a tuple or list by position, a dict
+    by name. Nothing is guessed: whatever else a batch is, `batch_to_inputs` must turn into one of these.
+
+    Raises DataError when the batch is not what the model takes.
+    """
+    if batch_to_inputs is not None:
+        batch = batch_to_inputs(batch)
+    match batch:
+        case torch.Tensor():
+            given: dict[str, Any] = {names[0]: batch} if len(names) == 1 else {"(one tensor)": batch}
+        case tuple() | list() if len(batch) == len(names):
+            given = dict(zip(names, batch, strict=True))
+        case tuple() | list():
+            raise DataError(f"a batch of {len(batch)} tensors is not what the model takes ({', '.join(names)}): "
+                            "pass batch_to_inputs to pick the inputs out, for example lambda batch: batch[0]")
+        case Mapping():
+            given = dict(batch)
+        case _:
+            raise DataError(f"a batch is a {type(batch).__name__}: pass batch_to_inputs to turn it into tensors")
+    if set(given) != set(names):
+        raise DataError(f"a batch holds {', '.join(map(str, given))}, but the model takes {', '.join(names)}: "
+                        "pass batch_to_inputs to match them")
+    for name, tensor in given.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise DataError(f"input {name!r} of a batch is a {type(tensor).__name__}, not a tensor")
+    return {name: given[name] for name in names}
+
+
+def check(tensor: torch.Tensor, name: str, shape: Sequence[int | None], dtype: str = "float32") -> None:
+    """Raises DataError unless the tensor has that shape (None: any size) and type."""
+    if str(tensor.dtype) != f"torch.{dtype}":
+        raise DataError(f"input {name!r} is {str(tensor.dtype).removeprefix('torch.')}, "
+                        f"but the model takes {dtype}: convert and normalise it first")
+    if len(tensor.shape) != len(shape) or any(
+            wanted not in (None, size) for wanted, size in zip(shape, tensor.shape, strict=True)):
+        wanted = "×".join("N" if size is None else str(size) for size in shape)
+        raise DataError(f"input {name!r} has shape {'×'.join(map(str, tensor.shape))}, "
+                        f"but the model takes {wanted}")

@@ -1,0 +1,1 @@
+"""What we decide: recipes, plans, and the Simulation that carries a plan out in float."""

@@ -1,0 +1,89 @@
+"""Calibration: a plan and some data become a Simulation with a grid at every site, or one clear refusal."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewbits.errors import CalibrationError, DataError
+from fewbits.graph.model import Model
+from fewbits.graph.operators import operator_of
+from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.finite import not_finite
+from fewbits.numerics.formats import ACCUMULATOR
+from fewbits.program.inputs import Batch, bind, check
+from fewbits.progress import track
+from fewbits.quant.plan import Plan
+from fewbits.quant.simulation import Simulation
+
+_LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
+
+
+def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
+              batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
+    """Runs every batch through the float model, watches each site, and fits its encoding.
+
+    batches: what the model takes (a tensor, a tuple, a dict), or anything that `batch_to_inputs` turns into
+    that; one pass is made, one batch in memory at a time. Returns the Simulation in evaluation mode,
+    simulating. Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
+    site never reached, a wrong shape or type.
+    """
+    simulation = Simulation(model, plan)
+    simulation.set_mode("observe")
+    with torch.no_grad():
+        for site in plan.sites.values():
+            if site.kind in ("weight", "constant"):
+                simulation.quantizer(site.name)(model.tensor(site.name))
+        for number, batch in _numbered(batches):
+            try:
+                simulation.run(_inputs(model, batch, batch_to_inputs))
+            except (CalibrationError, DataError) as error:
+                raise CalibrationError(f"batch {number}: {error}") from error
+    for quantizer in simulation.quantizers():
+        quantizer.fit()
+    _make_biases_fit(simulation)
+    simulation.set_mode("simulate")
+    return simulation
+
+
+def _numbered(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
+    """Batches counted from 0, with a progress bar. Raises CalibrationError when there is none."""
+    total = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]
+    number = -1
+    for number, batch in enumerate(track(batches, "calibrating", total)):
+        yield number, batch
+    if number < 0:
+        raise CalibrationError("there are no calibration batches: give at least one")
+
+
+def _inputs(model: Model, batch: Batch, batch_to_inputs: Callable[[Any], Any] | None) -> dict[str, torch.Tensor]:
+    inputs = bind([item.name for item in model.graph.inputs], batch, batch_to_inputs)
+    for item in model.graph.inputs:
+        tensor = inputs[item.name]
+        check(tensor, item.name, item.shape, item.dtype)
+        if tensor.numel() == 0:
+            raise DataError(f"input {item.name!r} is empty")
+        if kind := not_finite(tensor):
+            raise DataError(f"input {item.name!r} holds {kind}: clean the data, or leave the batch out")
+    return inputs
+
+
+def _make_biases_fit(simulation: Simulation) -> None:
+    """Raises weight scales whose products are so fine that the bias would not fit 32 bits.
+
+    It concerns channels whose weights are next to nothing beside their bias, as folded batch norms leave
+    them; their weights round to 0, which changes the sums by less than a step of the output.
+    """
+    for node in simulation.model.graph.nodes:
+        row = operator_of(node)
+        if row is None or row.role != "dot" or node["bias"] is None:
+            continue
+        weight = simulation.quantizer(node["weight"].name)
+        bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()
+        x_scale = float(simulation.quantizer(simulation.plan.grid(node["input"].name)).scale)
+        needed = bias / (x_scale * _LARGEST_BIAS)
+        old = weight.encoding
+        needed = needed.reshape(old.scale.shape) if old.scale.size == needed.size else needed.max()
+        if (needed > old.scale).any():
+            weight.encoding = Encoding(old.format, np.maximum(old.scale, needed), old.zero_point, old.block)

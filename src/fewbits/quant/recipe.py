@@ -1,0 +1,151 @@
+"""Recipes: what is wanted of any model, as a file a person writes."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fewbits.errors import EncodingError, RecipeError
+from fewbits.numerics.block import parse_block
+from fewbits.numerics.formats import parse
+from fewbits.quant.spec import Spec
+from fewbits.ranges.observer import RANGE_RULES
+from fewbits.ranges.scale import Convention
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpecText(_Strict):
+    """A Spec as recipes write it; what a rule leaves out stays as it was."""
+
+    format: str | None = None
+    symmetric: bool | None = None
+    block: str | tuple[int, ...] | None = None
+    range: str | None = None
+    scale: Convention | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        if value is not None:
+            _sentence(parse, value)
+        return value
+
+    @field_validator("block")
+    @classmethod
+    def _known_block(cls, value: Any) -> Any:
+        if value is not None:
+            _sentence(parse_block, value)
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _known_range(cls, value: str | None) -> str | None:
+        if value is not None and value not in RANGE_RULES:
+            raise ValueError(f"no range rule is called {value!r}: choose one of {', '.join(RANGE_RULES)}")
+        return value
+
+    def over(self, spec: Spec) -> Spec:
+        """`spec` with what this text says put over it."""
+        return Spec(
+            format=spec.format if self.format is None else parse(self.format),
+            symmetric=spec.symmetric if self.symmetric is None else self.symmetric,
+            block=spec.block if self.block is None else parse_block(self.block),
+            range=spec.range if self.range is None else self.range,
+            scale=spec.scale if self.scale is None else self.scale)
+
+
+class Rule(_Strict):
+    """Specs for some nodes: those of an operator, those under a module path (a glob), or both.
+
+    keep_float: leave these nodes in float; optional: matching nothing is no error.
+    """
+
+    op: str | None = None
+    module: str | None = None
+    weights: SpecText | None = None
+    activations: SpecText | None = None
+    keep_float: bool = False
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Rule":
+        if self.op is None and self.module is None:
+            raise ValueError("a rule needs `op` or `module`, to say which nodes it means")
+        if self.weights is None and self.activations is None and not self.keep_float:
+            raise ValueError("a rule needs `weights`, `activations` or `keep_float`, to say what it wants")
+        return self
+
+    def __str__(self) -> str:
+        parts = [f"{key}: {value}" for key, value in (("op", self.op), ("module", self.module)) if value]
+        return "{" + ", ".join(parts) + "}"
+
+
+class Recipe(_Strict):
+    """Rules from intent to Specs; later rules win. outputs: `float` leaves the result of a last
+    dot product in its accumulator's precision, `quantized` brings it to activation codes."""
+
+    version: Literal[1]
+    weights: SpecText
+    activations: SpecText
+    outputs: Literal["float", "quantized"] = "float"
+    rules: tuple[Rule, ...] = Field(default=())
+
+    @property
+    def weight_spec(self) -> Spec:
+        """What weights become where no rule says otherwise."""
+        return self.weights.over(Spec(parse("int8"), symmetric=True, block=parse_block("channel")))
+
+    @property
+    def activation_spec(self) -> Spec:
+        """What activations become where no rule says otherwise."""
+        return self.activations.over(Spec(parse("uint8"), symmetric=False, block=parse_block("tensor")))
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the recipes that come with fewbits."""
+    folder = resources.files("fewbits.quant.presets")
+    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir()
+                        if item.name.endswith(".yaml")))
+
+
+def recipe(source: "str | Path | Recipe") -> Recipe:
+    """A recipe from a preset's name, the path of a YAML file, or a recipe itself.
+
+    Raises RecipeError, naming the file and the key, when it does not read.
+    """
+    if isinstance(source, Recipe):
+        return source
+    path = Path(source)
+    if str(source) in presets():
+        text = resources.files("fewbits.quant.presets").joinpath(f"{source}.yaml").read_text()
+    elif path.is_file():
+        text = path.read_text()
+    else:
+        raise RecipeError(f"no recipe is called {str(source)!r}: give a YAML file or one of {', '.join(presets())}")
+    try:
+        return Recipe.model_validate(yaml.safe_load(text) or {})
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {source} is no YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise RecipeError(f"recipe {source}: {_first_mistake(error)}") from error
+
+
+def _sentence(check: Any, value: Any) -> None:
+    try:
+        check(value)
+    except EncodingError as error:
+        raise ValueError(str(error)) from error
+
+
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where!r}: see the recipe language in the README"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

@@ -1,0 +1,100 @@
+"""The Simulation: a model whose numbers are moved, site by site, to the grids of a plan."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewbits.errors import CalibrationError
+from fewbits.graph.graph import Node
+from fewbits.graph.model import Model, Tensors, Visitor
+from fewbits.graph.operators import operator_of
+from fewbits.numerics.formats import ACCUMULATOR
+from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
+from fewbits.quant.plan import Plan
+
+
+class Simulation(nn.Module):
+    """An ordinary, trainable nn.Module: `train`, `eval`, `to`, `deepcopy`, `state_dict`, `parameters` work.
+
+    model: the captured float model, whose parameters the simulation shares; plan: what becomes of it.
+    Called like the user's model. Its quantizers observe, simulate or are off (`set_mode`).
+    """
+
+    def __init__(self, model: Model, plan: Plan):
+        super().__init__()
+        self.model, self.plan = model, plan
+        self._quantizers = nn.ModuleDict({_key(site.name): FakeQuantize(site)
+                                          for site in plan.sites.values() if site.spec is not None})
+        self.mode: Mode = "off"
+        self.eval()
+
+    def quantizers(self) -> Iterator[FakeQuantize]:
+        """All of them, in the plan's order."""
+        for module in self._quantizers.values():
+            assert isinstance(module, FakeQuantize)
+            yield module
+
+    def quantizer(self, site: str) -> FakeQuantize:
+        """The quantizer of one site. Raises CalibrationError when the site has none."""
+        if _key(site) not in self._quantizers:
+            raise CalibrationError(f"no site is called {site!r}: print(sim.plan) lists them")
+        module = self._quantizers[_key(site)]
+        assert isinstance(module, FakeQuantize)
+        return module
+
+    def set_mode(self, mode: Mode) -> None:
+        """Lets every quantizer observe, simulate, or do nothing."""
+        self.mode = mode
+        for quantizer in self.quantizers():
+            quantizer.mode = mode
+
+    def accumulator_scale(self, node: Node) -> torch.Tensor:
+        """float32 [] or [O]: scale of a dot product's sums and of its bias, x_scale · weight_scale (eq. 4)."""
+        x = self.quantizer(self.plan.grid(node["input"].name))
+        weight = self.quantizer(node["weight"].name)
+        return x.scale * (weight.scale.reshape(-1) if weight.scale.ndim else weight.scale)
+
+    def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
+        return self.run(self.model.named_inputs(args, kwargs))
+
+    def run(self, inputs: Tensors, visitor: "SimulationVisitor | None" = None) -> Any:
+        """The model's outputs, from inputs by name."""
+        return self.model.run(inputs, visitor or SimulationVisitor(self))
+
+    def copy(self) -> "Simulation":
+        """A simulation of its own, parameters included: what a repair works on."""
+        return copy.deepcopy(self)
+
+
+class SimulationVisitor(Visitor):
+    """Puts each site's quantizer between a value and its readers, and each weight's before its node."""
+
+    def __init__(self, simulation: Simulation):
+        self.simulation = simulation
+        self._sites: Mapping[str, Any] = simulation.plan.sites
+
+    def value(self, name: str, value: Any) -> Any:
+        site = self._sites.get(name)
+        return value if site is None or site.spec is None else self.simulation.quantizer(name)(value)
+
+    def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
+        row = operator_of(node)
+        if row is not None and row.role == "dot" and argument == "bias":
+            return self._bias(node, value)
+        name = next((p for p in node.params if self.simulation.model.tensor(p) is value), None)
+        return value if name not in self._sites else self.simulation.quantizer(name)(value)
+
+    def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
+        """Biases on the grid of the sums they are added to, in float64 as lowering does."""
+        if self.simulation.mode != "simulate":
+            return bias
+        scale = self.simulation.accumulator_scale(node).double()
+        return fake_quantize(bias.double(), scale, 0, ACCUMULATOR.low, ACCUMULATOR.high).to(bias.dtype)
+
+
+def _key(site: str) -> str:
+    """A module's name may hold no dot."""
+    return site.replace(".", "/")

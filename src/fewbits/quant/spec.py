@@ -1,0 +1,38 @@
+"""Specs: how to find an encoding."""
+
+from dataclasses import dataclass
+
+from fewbits.numerics.block import Block
+from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.formats import Format
+from fewbits.ranges.observer import RANGE_RULES, Observer
+from fewbits.ranges.scale import Convention, encoding_for
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is wanted of a site.
+
+    format, block: what its codes are and who shares a scale; symmetric: zero point 0; range: name of the
+    range rule; scale: convention of the symmetric scale (ranges/scale.py).
+    """
+
+    format: Format
+    symmetric: bool
+    block: Block
+    range: str = "minmax"
+    scale: Convention = "restricted"
+
+    def observer(self) -> Observer:
+        """A fresh observer for the range rule."""
+        return RANGE_RULES[self.range](self.block)
+
+    def fit(self, observer: Observer) -> Encoding:
+        """The encoding for what was observed. Raises CalibrationError or EncodingError."""
+        low, high = observer.range()
+        return encoding_for(low, high, self.format, self.symmetric, self.scale, self.block)
+
+    def __str__(self) -> str:
+        kind = "symmetric" if self.symmetric else "asymmetric"
+        scale = f" {self.scale}" if self.symmetric and self.scale != "restricted" else ""
+        return f"{self.format} per {self.block}, {kind}{scale}, {self.range}"

@@ -1,0 +1,1 @@
+"""What happened: accuracy, errors, ledger, agreement and time as values; then shown."""

@@ -1,0 +1,78 @@
+"""All that a report tells, as plain values: what the terminal and the page are made of."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fewbits.report.accuracy import Comparison
+from fewbits.report.engines import EngineAgreement
+from fewbits.report.latency import Latency
+from fewbits.report.ledger import Ledger
+from fewbits.report.machine import Machine
+from fewbits.report.simulation_gap import SimulationGap
+from fewbits.report.sites import SiteError
+from fewbits.report.sizes import SizeItem
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One model, quantized and measured.
+
+    images: how many sites, gap and engines were measured on; comparison: None where no labelled images
+    were given; float_bytes: of the float model as safetensors; sizes: the parts of what `stored` names, a
+    file that was written or the tensors that any file must hold.
+    """
+
+    model: str
+    recipe: str
+    images: int
+    comparison: Comparison | None
+    ledger: Ledger
+    sites: tuple[SiteError, ...]
+    gap: SimulationGap
+    engines: tuple[EngineAgreement, ...]
+    latency: Latency
+    float_bytes: int
+    sizes: tuple[SizeItem, ...]
+    stored: str
+    machine: Machine
+
+    @property
+    def bytes(self) -> int:
+        """Sum of `sizes`."""
+        return sum(item.bytes for item in self.sizes)
+
+    @property
+    def compared_codes(self) -> int:
+        """Codes compared with engines that promise equality."""
+        return sum(engine.compared for engine in self.engines if engine.exact)
+
+    @property
+    def mismatches(self) -> int:
+        """Of those, the codes that differ: 0, or the engines do not compute the Program."""
+        return sum(engine.differing for engine in self.engines if engine.exact)
+
+    def summary(self) -> dict[str, float | int | None]:
+        """The figures of the demo's summary.json. Accuracies are shares (0 to 1), None without labels;
+        times are median milliseconds of one batch of `latency.batch`."""
+        seen = self.comparison
+        return {
+            "float_accuracy": seen.float_accuracy.mean if seen else None,
+            "accuracy": seen.accuracy.mean if seen else None,
+            "samples": seen.samples if seen else None,
+            "flips": seen.flips if seen else None,
+            "float_bytes": self.float_bytes,
+            "bytes": self.bytes,
+            "mismatches": self.mismatches,
+            "compared_codes": self.compared_codes,
+            "float_ms": self.latency.float_ms,
+            "ms": self.latency.ms,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as dicts, lists, texts and finite numbers; the summary under `summary`."""
+        return asdict(self) | {"summary": self.summary()}
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)

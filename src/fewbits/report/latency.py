@@ -1,0 +1,59 @@
+"""How long float and integers take in the same engine, on the same threads, in alternating runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from fewbits.export.onnx import onnx_bytes
+from fewbits.export.onnx_float import float_onnx_bytes
+from fewbits.program.program import Program
+from fewbits.run.onnx_session import OnnxSession
+
+_WARM_UP = 3
+_FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median milliseconds of one run of a batch in ONNX Runtime. float_ms: the same graph in float32;
+    ms: the program with integer operators; rounds: runs of each that the medians are taken over."""
+
+    float_ms: float
+    ms: float
+    batch: int
+    threads: int
+    rounds: int
+
+    @property
+    def speedup(self) -> float:
+        """Float time over integer time."""
+        return self.float_ms / self.ms
+
+    def __str__(self) -> str:
+        return f"float {self.float_ms:.3f} ms, integers {self.ms:.3f} ms: {self.speedup:.2f} times as fast"
+
+
+def latency(program: Program, inputs: Mapping[str, np.ndarray], threads: int = 1, rounds: int = 200,
+            seconds: float = 5.0) -> Latency:
+    """Both models timed on one batch, turn by turn, so that a change of clock meets both.
+
+    inputs: float32 arrays by input name; threads: of the engine; rounds: timed runs of each at most, fewer
+    (but 5) once `seconds` have passed.
+    """
+    models = float_onnx_bytes(program), onnx_bytes(program)
+    sessions = [OnnxSession(model, "all", threads) for model in models]
+    for session in sessions:
+        for _ in range(_WARM_UP):
+            session.run(inputs)
+    times: tuple[list[float], list[float]] = ([], [])
+    begun = perf_counter()
+    while len(times[0]) < rounds and (len(times[0]) < _FEWEST or perf_counter() - begun < seconds):
+        for session, taken in zip(sessions, times, strict=True):
+            start = perf_counter()
+            session.run(inputs)
+            taken.append(1000 * (perf_counter() - start))
+    batch = len(inputs[program.inputs[0]])
+    return Latency(median(times[0]), median(times[1]), batch, threads, len(times[0]))

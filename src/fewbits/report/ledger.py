@@ -1,0 +1,301 @@
+"""The ledger: what became of every operation and every tensor, all of it explained, or it is not made."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from fewbits.errors import ProgramError
+from fewbits.graph.graph import Graph, Node, Shape
+from fewbits.lower.lower import input_codes
+from fewbits.numerics.encoding import Quantized
+from fewbits.numerics.packing import packed_bytes
+from fewbits.program import nodes as op
+from fewbits.program.accumulator import accumulator_bound, saturates_in_pairs
+from fewbits.program.program import Program
+from fewbits.quant.plan import Plan, Step
+
+_ENTERS = "enters as codes"
+_BIAS_GRID = "int32 at the scale of its products"
+_REAL = 4  # bytes of a scale or a bias
+
+# What a program computes for each operator that makes new numbers.
+_COMPUTED_AS: Mapping[str, type[op.Node]] = {
+    "conv": op.Conv, "linear": op.Linear, "add": op.Add, "concat": op.Concat, "clamp": op.Requantize,
+    "average_pool": op.AveragePool, "global_average_pool": op.Mean, "mean": op.Mean,
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One node of the captured graph, or one input.
+
+    treatment: as the plan says (`integer`, `part of the node before`, `passes codes on`, `gone`,
+    `sizes only`), or `enters as codes` for an input; computed_as: the program's node, '' where none
+    is needed; value: the program's name of the result, '' for sizes and lists; source: `file.py:31`.
+    """
+
+    node: str
+    op: str
+    treatment: str
+    computed_as: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of the program. kind: `float input`, `input`, `activation`, `passed on`, `accumulator`,
+    `constant`, `weight` or `bias`; code_bytes, scale_bytes: stored in a file, 0 for what is computed;
+    because: the rule that decided its encoding."""
+
+    name: str
+    kind: str
+    shape: Shape
+    encoding: str
+    code_bytes: int
+    scale_bytes: int
+    because: str
+
+
+@dataclass(frozen=True)
+class Accumulation:
+    """A node that sums. bits: needed, proved from its weights and code ranges; available: what the profile
+    has; weights: their format, '' for pools and means; macs: products per image, 0 for pools and means;
+    bytes: of weight codes, weight scales and bias."""
+
+    node: str
+    op: str
+    weights: str
+    bits: int
+    available: int
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """What equality with the engine rests on, and the nodes it rests on it for (none: all of them)."""
+
+    on: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Every operation, tensor and sum of one program, in graph order, and what equality relies on."""
+
+    profile: str
+    operations: tuple[Operation, ...]
+    tensors: tuple[TensorEntry, ...]
+    accumulations: tuple[Accumulation, ...]
+    reliances: tuple[Reliance, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of operations by treatment."""
+        return dict(Counter(operation.treatment for operation in self.operations))
+
+    @property
+    def macs(self) -> int:
+        """Products per image."""
+        return sum(entry.macs for entry in self.accumulations)
+
+    @property
+    def bytes(self) -> int:
+        """Weight codes, their scales, biases and constants, each once."""
+        return sum(entry.code_bytes + entry.scale_bytes for entry in self.tensors)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {treatment}" for treatment, count in self.counts.items())
+        return f"{len(self.operations)} operations ({counts}), {len(self.tensors)} tensors, 0 in float"
+
+
+def ledger(program: Program, plan: Plan, graph: Graph) -> Ledger:
+    """What became of every node of `graph` and every tensor, in the program that the plan led to.
+
+    graph: the folded one that was planned (`simulation.model.graph`). Raises ProgramError, naming the node or
+    tensor, when one of the three holds something that the others do not explain.
+    """
+    return _Accountant(program, plan, graph).ledger()
+
+
+def reliances(program: Program) -> tuple[Reliance, ...]:
+    """The profile's reliances that this program needs; one on a feature not known here is kept."""
+    found = []
+    for text in program.profile.relies_on:
+        needs = next((needing for feature, needing in _FEATURES.items() if feature in text), None)
+        nodes = needs(program) if needs is not None else ()
+        if nodes or needs is None:
+            found.append(Reliance(text, nodes))
+    return tuple(found)
+
+
+def _fused_additions(program: Program) -> tuple[str, ...]:
+    """Additions of equal shapes keep their products exact; those that broadcast round every step."""
+    return tuple(node.name for node in program.nodes
+                 if isinstance(node, op.Add) and program.profile.addition == "fma"
+                 and program.values[node.first].shape == program.values[node.second].shape)
+
+
+def _saturating(program: Program) -> tuple[str, ...]:
+    return tuple(node.name for node in program.dot_products if saturates_in_pairs(node))
+
+
+_FEATURES: Mapping[str, Callable[[Program], tuple[str, ...]]] = {"FMA": _fused_additions, "VNNI": _saturating}
+"""Which nodes need a feature that a profile's `relies_on` names."""
+
+
+class _Accountant:
+    def __init__(self, program: Program, plan: Plan, graph: Graph):
+        self.program, self.plan, self.graph = program, plan, graph
+        self.nodes = {node.name: node for node in program.nodes}
+        self.values: dict[str, str] = {}      # of the graph → of the program
+        self.explained: dict[str, str] = {}   # values of the program → kind of tensor
+
+    def ledger(self) -> Ledger:
+        _same("node", "plan", (node.name for node in self.graph.nodes), self.plan.steps)
+        operations = [self._input(item.name) for item in self.graph.inputs]
+        operations += [self._operation(node, self.plan.steps[node.name]) for node in self.graph.nodes]
+        for name in self.program.inputs:
+            self.explained[name] = "float input"
+        for name, site in self.plan.sites.items():
+            if site.kind == "constant":
+                self.explained[name] = "constant"
+        _same("value", "ledger", self.program.values, self.explained)
+        return Ledger(self.program.profile.name, tuple(operations), tuple(self._tensors()),
+                      tuple(self._accumulations()), reliances(self.program))
+
+    def _input(self, name: str) -> Operation:
+        codes = input_codes(name)
+        self.values[name] = codes
+        if codes not in self.nodes:
+            if name in self.plan.sites:
+                raise ProgramError(f"the plan quantizes input {name!r} and the program does not: "
+                                   "were they made from one model?")
+            return Operation(name, "input", "gone", "", "", "")
+        self.explained[codes] = "input"
+        return Operation(name, "input", _ENTERS, "Quantize", codes, "")
+
+    def _operation(self, node: Node, step: Step) -> Operation:
+        made, value = self._made(node, step)
+        return Operation(node.name, step.op, step.treatment, type(made).__name__ if made else "", value,
+                         step.source)
+
+    def _made(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
+        """The program's node for a node of the graph, if it needs one, and the name of its result."""
+        match step.treatment:
+            case "sizes only":
+                return None, ""
+            case "gone":
+                return None, self._passed(node)
+            case "passes codes on":
+                return self._moved(node)
+            case "part of the node before":
+                self.values[node.name] = step.grid
+                return None, step.grid
+        made = self.nodes.get(step.grid)
+        expected = _COMPUTED_AS.get(step.op)
+        if expected is None or not isinstance(made, expected):
+            raise ProgramError(f"node {node.name!r} ({step.op}) is an integer node in the plan, and the "
+                               f"program has {type(made).__name__ if made else 'nothing'} for it: "
+                               "were they made from one model?")
+        self.values[node.name] = step.grid
+        self.explained[step.grid] = "accumulator" if self.program.is_accumulator(step.grid) else "activation"
+        return made, step.grid
+
+    def _moved(self, node: Node) -> tuple[op.Node | None, str]:
+        made = self.nodes.get(node.name)
+        if made is not None:
+            self.values[node.name] = node.name
+            self.explained[node.name] = "passed on"
+            if f"{node.name}.part" in self.nodes:  # a selection is a slice and a reshape
+                self.explained[f"{node.name}.part"] = "passed on"
+            return made, node.name
+        if node.shape is None:  # a list of tensors: each part read is an entry of its own
+            return None, ""
+        return None, self._passed(node)
+
+    def _passed(self, node: Node) -> str:
+        source = self.values.get(node.refs[0], "")
+        if source not in self.program.values:
+            raise ProgramError(f"node {node.name!r} passes on {node.refs[0]!r}, which the program does not "
+                               "hold: were they made from one model?")
+        self.values[node.name] = source
+        return source
+
+    def _tensors(self) -> Iterable[TensorEntry]:
+        parameters = self._stored()
+        planned = [name for name, site in self.plan.sites.items()
+                   if site.kind in ("weight", "bias", "constant")]
+        _same("stored tensor", "program", planned, parameters)
+        because = {input_codes(name) if site.kind == "input" else name: site.because
+                   for name, site in self.plan.sites.items()}
+        for name in self.program.inputs:
+            yield TensorEntry(name, "float input", self.program.values[name].shape, "float32", 0, 0,
+                              "as the model takes it")
+        for node in self.program.nodes:
+            for name, stored in parameters.items():
+                if stored.owner == node.name:
+                    yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
+                                      stored.scale_bytes, because[name])
+            if not isinstance(node, op.Constant):
+                value = self.program.values[node.name]
+                yield TensorEntry(node.name, self.explained[node.name], value.shape, str(value.encoding),
+                                  0, 0, because.get(node.name, "the grid of what it reads"))
+
+    def _stored(self) -> "dict[str, _Stored]":
+        """What a file holds, by name; a weight used twice belongs to the first."""
+        found = {node.name: _stored(node.name, "constant", node.data) for node in self.program.nodes
+                 if isinstance(node, op.Constant)}
+        for node in self.graph.nodes:
+            made = self.nodes.get(self.values.get(node.name, ""))
+            if self.plan.steps[node.name].op in ("conv", "linear") and isinstance(made, op.Conv | op.Linear):
+                found.setdefault(node["weight"].name, _stored(made.name, "weight", made.weight))
+                if made.bias is not None:
+                    found[f"{node.name}.bias"] = _Stored(made.name, "bias", made.bias.shape, _BIAS_GRID,
+                                                         _REAL * made.bias.size, 0)
+        return found
+
+    def _accumulations(self) -> Iterable[Accumulation]:
+        available = self.program.profile.accumulator.bits
+        for node in self.program.nodes:
+            if isinstance(node, op.AveragePool | op.Mean):
+                yield Accumulation(node.name, type(node).__name__, "",
+                                   accumulator_bound(self.program, node).bits, available, 0, 0)
+            elif isinstance(node, op.Conv | op.Linear):
+                shape = self.program.values[node.name].shape
+                positions = prod(size for size in shape[1:] if size is not None)
+                weight, encoding = _stored(node.name, "weight", node.weight), node.weight.encoding
+                bias = 0 if node.bias is None else _REAL * node.bias.size
+                yield Accumulation(
+                    node.name, type(node).__name__, f"{encoding.format} per {encoding.block}",
+                    accumulator_bound(self.program, node).bits, available,
+                    positions * prod(node.weight.codes.shape[1:]),
+                    weight.code_bytes + weight.scale_bytes + bias)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor that a file holds. owner: the program's node that reads it, or that it is."""
+
+    owner: str
+    kind: str
+    shape: Shape
+    encoding: str
+    code_bytes: int
+    scale_bytes: int
+
+
+def _stored(owner: str, kind: str, data: Quantized) -> _Stored:
+    """Packed codes and their scales."""
+    return _Stored(owner, kind, data.codes.shape, str(data.encoding),
+                   packed_bytes(data.codes.size, data.encoding.format), _REAL * data.encoding.scale.size)
+
+
+def _same(what: str, where: str, actual: Iterable[str], accounted: Iterable[str]) -> None:
+    """Raises ProgramError unless both hold the same names."""
+    names, known = set(actual), set(accounted)
+    for name in sorted(names ^ known):
+        side = f"is missing from the {where}" if name in names else f"of the {where} is nowhere in the model"
+        raise ProgramError(f"{what} {name!r} {side}: were plan and program made from one model?")

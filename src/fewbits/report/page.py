@@ -1,0 +1,33 @@
+"""The findings as one HTML page that needs nothing else: no script, no network, light or dark."""
+
+from collections import Counter
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fewbits.report import text
+from fewbits.report.findings import Findings
+
+_LOWEST_SCALE = 60.0  # dB; the bars end at the best site, or here
+_EXPLAINED = {
+    "enters as codes": "a float input, rounded to codes once",
+    "integer": "computes on codes",
+    "part of the node before": "a ReLU or clamp, done by the bounds of the codes before it",
+    "passes codes on": "moves codes or picks among them; nothing is computed",
+    "gone": "does nothing when the model runs",
+    "sizes only": "works on shapes, which the program knows",
+}
+
+
+def page(findings: Findings) -> str:
+    """A whole HTML document."""
+    environment = Environment(loader=PackageLoader("fewbits.report", ""), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=text.percent, points=text.points, count=text.count, size=text.size,
+                               milliseconds=text.milliseconds, products=text.products, shape=text.shape)
+    best = max([_LOWEST_SCALE, *(site.sqnr for site in findings.sites)])
+    parts: Counter[str] = Counter()
+    for item in findings.sizes:
+        parts[item.part] += item.bytes
+    return environment.get_template("page.html.j2").render(
+        f=findings, scale=best, parts=parts.most_common(), explained=_EXPLAINED,
+        weakest=min((site.sqnr for site in findings.sites), default=0.0))

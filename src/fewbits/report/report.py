@@ -1,0 +1,80 @@
+"""Report: the findings with a way to show them, and how they are gathered."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fewbits.files import write_whole
+from fewbits.program.inputs import Batch
+from fewbits.program.program import Program
+from fewbits.quant.simulation import Simulation
+from fewbits.report.accuracy import Classifier, compare
+from fewbits.report.batches import BatchToInputs, arrays, bound
+from fewbits.report.engines import agreement
+from fewbits.report.executed import Executed
+from fewbits.report.findings import Findings
+from fewbits.report.latency import latency
+from fewbits.report.ledger import ledger
+from fewbits.report.machine import this_machine
+from fewbits.report.page import page
+from fewbits.report.simulation_gap import simulation_gap
+from fewbits.report.sites import site_errors
+from fewbits.report.sizes import float_file_bytes, size_items, stored_items
+from fewbits.report.terminal import render
+
+
+class Report(Findings):
+    """Findings that can be shown: `print`, `render` to a terminal, `save` as a page."""
+
+    def render(self, console: Console | None = None) -> None:
+        """Prints tables to a rich console, standard output by default."""
+        render(self, console or Console())
+
+    def html(self) -> str:
+        """The page: one self-contained HTML document."""
+        return page(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the page beside `path`, then in its place. Raises FileError, an old file untouched."""
+        write_whole(path, self.html().encode())
+
+    def __str__(self) -> str:
+        seen = f"{self.comparison}; " if self.comparison else ""
+        return (f"{self.model} ({self.recipe}): {seen}{self.float_bytes} → {self.bytes} bytes; "
+                f"{self.mismatches} of {self.compared_codes} codes differ")
+
+
+def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
+          test: Iterable[Any] | None = None, model: str = "model", recipe: str = "",
+          float_model: Classifier | None = None, sizes: Iterable[tuple[str, str, int]] = (),
+          every_value: bool = True, reference_batches: int | None = None, latency_batch: int = 1,
+          threads: int = 1, batch_to_inputs: BatchToInputs = None) -> Report:
+    """Measures everything about one program.
+
+    batches: re-iterable, as for calibration; sites, gap and engines are measured on all of them, and
+    time on the first `latency_batch` inputs of the first. test: labelled batches (inputs, labels) for the
+    accuracy, where there are labels. model, recipe: names for the reader. float_model: the original, where
+    it is not the simulation's own float model. sizes: (layer, part, bytes) of the file that was written.
+    every_value, reference_batches: as for `agreement`; batch_to_inputs: for the inputs of both.
+    Raises DataError for data that does not fit, ProgramError when the program is not the simulation's.
+    """
+    entries = ledger(program, simulation.plan, simulation.model.graph)
+    items = size_items(sizes)
+    first = next(bound(program, batches, "", batch_to_inputs))
+    timed = {name: array[:latency_batch] for name, array in arrays(first).items()}
+    comparison = None
+    if test is not None:
+        comparison = compare(float_model or simulation.model, Executed(program), test, batch_to_inputs)
+    images = sum(len(tensors[program.inputs[0]])
+                 for tensors in bound(program, batches, "counting", batch_to_inputs))
+    return Report(
+        model=model, recipe=recipe, images=images, comparison=comparison, ledger=entries,
+        sites=site_errors(program, simulation, batches, batch_to_inputs),
+        gap=simulation_gap(program, simulation, batches, batch_to_inputs),
+        engines=agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs),
+        latency=latency(program, timed, threads),
+        float_bytes=float_file_bytes(simulation.model),
+        sizes=items or stored_items(entries),
+        stored="file" if items else "stored tensors", machine=this_machine())

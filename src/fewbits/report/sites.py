@@ -1,0 +1,69 @@
+"""Error by site: the float model's numbers against the Program's, wherever a tensor got codes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewbits.graph.model import Visitor
+from fewbits.lower.lower import input_codes
+from fewbits.program.inputs import Batch
+from fewbits.program.program import Program
+from fewbits.quant.plan import Plan
+from fewbits.quant.simulation import Simulation
+from fewbits.report.batches import BatchToInputs, arrays, bound
+from fewbits.report.sqnr import decibels
+from fewbits.run.torch_executor import TorchExecutor
+
+
+@dataclass(frozen=True)
+class SiteError:
+    """One site. kind: `input`, `activation` or `accumulator`; sqnr: in dB, over all images together:
+    10 · log10(energy of the float numbers / energy of their error). The error holds what the sites
+    before it did, too."""
+
+    site: str
+    kind: str
+    sqnr: float
+
+    def __str__(self) -> str:
+        return f"{self.site} ({self.kind}): {self.sqnr:.1f} dB"
+
+
+def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batch],
+                batch_to_inputs: BatchToInputs = None) -> tuple[SiteError, ...]:
+    """SQNR at every site whose numbers are computed, in graph order, in one pass over the batches.
+
+    simulation: gives the float model (its parameters unquantized) and the plan. Raises DataError as
+    `bound` does.
+    """
+    executor, wanted = TorchExecutor(program), value_names(simulation.plan)
+    energies = {site: np.zeros(2) for site in wanted}
+    for tensors in bound(program, batches, "measuring sites", batch_to_inputs):
+        codes = executor.run(arrays(tensors), keep=tuple(wanted.values()))
+        real = {site: program.encoding(name).decode(codes[name]) for site, name in wanted.items()}
+        with torch.no_grad():
+            simulation.model.run(tensors, _Measuring(real, energies))
+    return tuple(SiteError(site, simulation.plan.sites[site].kind, float(decibels(*energies[site])))
+                 for site in wanted)
+
+
+def value_names(plan: Plan) -> dict[str, str]:
+    """The program's value for each site that is computed rather than stored."""
+    return {name: input_codes(name) if site.kind == "input" else name for name, site in plan.sites.items()
+            if site.kind in ("input", "activation", "accumulator")}
+
+
+class _Measuring(Visitor):
+    """Adds up the energy of each site's numbers, and that of their error."""
+
+    def __init__(self, real: Mapping[str, np.ndarray], energies: Mapping[str, np.ndarray]):
+        self.real, self.energies = real, energies
+
+    def value(self, name: str, value: Any) -> Any:
+        if name in self.real:
+            exact = value.detach().cpu().numpy().astype(np.float64)
+            self.energies[name][:] += np.square(exact).sum(), np.square(exact - self.real[name]).sum()
+        return value

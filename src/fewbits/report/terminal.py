@@ -1,0 +1,93 @@
+"""The findings in the terminal: the headline, then what a person looks at first when a figure is bad."""
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fewbits.report import text
+from fewbits.report.findings import Findings
+
+_WORST = 5
+
+
+def render(findings: Findings, console: Console) -> None:
+    """Prints the headline, the engines, the weakest sites, the widest sums, and what equality relies on."""
+    title = f"{findings.model}: recipe {findings.recipe}, profile {findings.ledger.profile}"
+    console.print(Text(title, "bold"))
+    for part in (_headline(findings), _engines(findings), _sites(findings), _sums(findings)):
+        console.print(part)
+    console.print(_words(findings))
+
+
+def _table(title: str, *columns: str) -> Table:
+    """The first column holds names, the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    return table
+
+
+def _headline(findings: Findings) -> RenderableType:
+    table = _table("", "", "float", "integers", "change")
+    seen = findings.comparison
+    if seen is not None:
+        table.add_row(f"accuracy of {text.count(seen.samples)} images",
+                      text.percent(seen.float_accuracy.mean), text.percent(seen.accuracy.mean),
+                      f"{text.points(seen.difference)} points")
+        low, high = seen.accuracy.interval
+        table.add_row("  95 % interval", " to ".join(text.percent(x) for x in seen.float_accuracy.interval),
+                      f"{text.percent(low)} to {text.percent(high)}",
+                      " to ".join(text.points(x) for x in seen.interval))
+        table.add_row("predictions changed (flips)", "", text.count(seen.flips),
+                      f"{seen.lost} lost, {seen.gained} gained")
+        table.add_row("mean logit SQNR", "", f"{seen.sqnr:.1f} dB", "")
+    table.add_row("bytes", text.count(findings.float_bytes), text.count(findings.bytes),
+                  text.percent(findings.bytes / findings.float_bytes, 1))
+    time = findings.latency
+    table.add_row(f"time of a batch of {time.batch}", text.milliseconds(time.float_ms),
+                  text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
+    style = "green" if findings.mismatches == 0 else "bold red"
+    table.add_row("codes compared, differing", "", text.count(findings.compared_codes),
+                  Text(text.count(findings.mismatches), style=style))
+    return table
+
+
+def _engines(findings: Findings) -> RenderableType:
+    table = _table("Codes against the reference", "engine", "at", "compared", "differing", "largest, steps")
+    for engine in findings.engines:
+        style = "" if not engine.differing else "red" if engine.exact else "yellow"
+        note = "" if engine.exact else " (differences expected)"
+        table.add_row(engine.name + note, engine.values, text.count(engine.compared),
+                      Text(text.count(engine.differing), style=style), f"{engine.largest:.3g}")
+    return table
+
+
+def _sites(findings: Findings) -> RenderableType:
+    worst = sorted(findings.sites, key=lambda site: site.sqnr)[:_WORST]
+    table = _table(f"Weakest {len(worst)} of {len(findings.sites)} sites", "site", "kind", "SQNR, dB")
+    for site in worst:
+        table.add_row(site.site, site.kind, f"{site.sqnr:.1f}")
+    return table
+
+
+def _sums(findings: Findings) -> RenderableType:
+    sums = findings.ledger.accumulations
+    widest = sorted(sums, key=lambda entry: -entry.bits)[:_WORST]
+    table = _table(f"Widest {len(widest)} of {len(sums)} sums", "node", "weights", "bits needed",
+                   "bits there", "products per image")
+    for entry in widest:
+        table.add_row(entry.node, entry.weights or entry.op, str(entry.bits), str(entry.available),
+                      text.products(entry.macs))
+    return table
+
+
+def _words(findings: Findings) -> str:
+    gap = findings.gap
+    lines = [f"Ledger: {findings.ledger}.",
+             f"Float simulation, fed the Program's own codes node by node: {gap}."]
+    relied = findings.ledger.reliances
+    lines += [f"Equality relies on {reliance.on}: {', '.join(reliance.nodes[:_WORST]) or 'everywhere'}"
+              f"{', …' if len(reliance.nodes) > _WORST else ''}." for reliance in relied]
+    if not relied:
+        lines.append("Equality relies on no CPU feature: any x86-64 gives these codes.")
+    return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""Calibration: the ranges it finds, and every kind of data it refuses."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fewbits.errors import CalibrationError
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.program import reference
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.fake_quantize import fake_quantize
+from fewbits.quant.plan import plan
+from fewbits.quant.simulation import Simulation
+
+
+def small_model():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    return fold(capture(net, torch.randn(2, 2, 6, 6)))
+
+
+@pytest.fixture
+def model():
+    return small_model()
+
+
+@pytest.fixture
+def batches():
+    return [torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+
+
+def test_ranges_are_those_of_the_data(model, batches):
+    simulation = calibrate(model, plan(model, "w8a8"), batches)
+    everything = torch.cat(batches)
+    low, high = everything.min().item(), everything.max().item()
+    assert simulation.quantizer("input").encoding.scale == np.float32((high - low) / 255)
+    weight = model.tensor("0.weight").detach()
+    expected = (weight.abs().amax((1, 2, 3)).double() / 127).numpy().astype(np.float32)
+    assert simulation.quantizer("0.weight").encoding.scale.ravel().tolist() == expected.tolist()
+
+
+def test_order_and_split_of_the_batches_do_not_matter(model, batches):
+    one = calibrate(model, plan(model, "w8a8"), batches)
+    other = calibrate(model, plan(model, "w8a8"), [torch.cat(batches[::-1])])
+    for a, b in zip(one.quantizers(), other.quantizers(), strict=True):
+        np.testing.assert_allclose(a.encoding.scale, b.encoding.scale, rtol=1e-6)
+
+
+def test_a_one_shot_iterator_and_labelled_batches(model, batches):
+    labelled = ((x, torch.zeros(len(x))) for x in batches)
+    calibrate(model, plan(model, "w8a8"), labelled, batch_to_inputs=lambda batch: batch[0])
+
+
+def refused(model, batches, **keywords) -> str:
+    with pytest.raises(CalibrationError) as caught:
+        calibrate(model, plan(model, "w8a8"), batches, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite(model, batches, value):
+    batches[2][1, 0, 3, 3] = value
+    message = refused(model, batches)
+    assert "batch 2" in message
+    assert "'input'" in message
+    assert ("NaN" if value != value else "Inf") in message
+
+
+def test_a_site_that_overflows_is_named(model, batches):
+    model.tensor("0.bias").data[0] = 3e38
+    model.tensor("0.weight").data[0] = 3e38
+    message = refused(model, [batch.abs() * 10 for batch in batches])
+    assert "batch 0" in message
+    assert "site '2'" in message
+
+
+def test_no_batches(model):
+    assert "no calibration batches" in refused(model, [])
+    assert "no calibration batches" in refused(model, iter(()))
+
+
+@pytest.mark.parametrize(("batch", "words"), [
+    (torch.randn(2, 3, 6, 6), "has shape 2×3×6×6, but the model takes N×2×6×6"),
+    (torch.randn(2, 2, 6), "but the model takes N×2×6×6"),
+    (torch.randn(2, 2, 6, 6).double(), "is float64, but the model takes float32"),
+    (torch.zeros(2, 2, 6, 6, dtype=torch.uint8), "is uint8"),
+    (torch.zeros(0, 2, 6, 6), "is empty"),
+    ((torch.randn(2, 2, 6, 6), torch.zeros(2)), "batch_to_inputs"),
+    ({"picture": torch.randn(2, 2, 6, 6)}, "picture"),
+    ("text", "batch is a str"),
+    (([1, 2],), "is a list, not a tensor"),
+])
+def test_batches_of_the_wrong_kind(model, batch, words):
+    message = refused(model, [torch.randn(2, 2, 6, 6), batch])
+    assert "batch 1" in message
+    assert words in message
+
+
+def test_a_site_never_reached(model, batches):
+    simulation = Simulation(model, plan(model, "w8a8"))
+    with pytest.raises(CalibrationError, match="'2' was never reached"):
+        simulation.quantizer("2").fit()
+    with pytest.raises(CalibrationError, match="no encoding yet"):
+        lower(simulation)
+
+
+def test_tiny_weights_beside_a_bias_still_fit():
+    """A channel that batch norm folding leaves with weights near 0 and a real bias."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 1))
+    net[0].weight.data[:] = torch.tensor([1.0, 1e-12]).reshape(2, 1, 1, 1)
+    net[0].bias.data[:] = torch.tensor([0.5, 0.7])
+    x = torch.rand(2, 1, 3, 3)
+    model = fold(capture(net, x))
+    program = lower(calibrate(model, plan(model, "w8a8"), [x]))
+    codes = reference.run(program, {"input": x.numpy()})["0"]
+    np.testing.assert_allclose(program.encoding("0").decode(codes)[:, 1], 0.7, rtol=1e-6)
+
+
+def test_simulation_is_an_ordinary_module(model, batches):
+    simulation = calibrate(model, plan(model, "w8a8"), batches)
+    x = batches[0]
+    expected = simulation(x)
+    twin = copy.deepcopy(simulation)
+    assert torch.equal(twin(x), expected)
+    twin.load_state_dict(simulation.state_dict())
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    twin.train()
+    twin(x).square().sum().backward()
+    optimizer.step()
+    twin.eval()
+    assert not torch.equal(twin(x), expected), "it trains"
+    assert torch.equal(simulation(x), expected), "and the copy has parameters of its own"
+    assert simulation.to("meta")(x.to("meta")).shape == expected.shape
+
+
+def test_modes(model, batches):
+    simulation = calibrate(model, plan(model, "w8a8"), batches)
+    simulated = simulation(batches[0])
+    simulation.set_mode("off")
+    assert torch.equal(simulation(batches[0]), model(batches[0]))
+    assert not torch.equal(simulated, model(batches[0]))
+
+
+def test_a_fresh_state_dict_carries_the_grids(model, batches):
+    simulation = calibrate(model, plan(model, "w8a8"), batches)
+    other = Simulation(small_model(), simulation.plan)
+    other.load_state_dict(simulation.state_dict())
+    other.set_mode("simulate")
+    assert torch.equal(other(batches[0]), simulation(batches[0]))
+
+
+def test_fake_quantize_is_encode_then_decode(model, batches):
+    simulation = calibrate(model, plan(model, "w8a8"), batches)
+    quantizer = simulation.quantizer("input")
+    x = batches[0] * 2
+    expected = quantizer.encoding.encode(x.numpy()).dequantize()
+    assert np.array_equal(quantizer(x).numpy(), expected)
+
+
+def test_gradient_passes_inside_the_range_only():
+    x = torch.tensor([-3.0, -0.3, 0.4, 1.0, 9.0], requires_grad=True)
+    fake_quantize(x, torch.tensor(0.5), 0, -4, 3).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 1, 1, 1, 0]

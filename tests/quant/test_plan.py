@@ -1,0 +1,154 @@
+"""Recipes and plans: what they say, where quantizers stand, and one sentence for each mistake."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import nn
+
+from fewbits.errors import RecipeError, UnsupportedError
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe, presets, recipe
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.pool = nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        self.again, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 2)
+
+    def forward(self, x):
+        y = self.pool(self.relu(self.conv(x)))
+        y = F.relu(self.again(y) + y)
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.fixture
+def model():
+    return fold(capture(Net(), torch.randn(2, 1, 4, 4)))
+
+
+def test_where_quantizers_stand(model):
+    resolved = plan(model, "w8a8")
+    assert list(resolved.sites) == [
+        "x", "conv.weight", "conv.bias", "relu", "again.weight", "again.bias", "again", "relu#2", "mean",
+        "head.weight", "head.bias", "head"]
+    assert resolved.grid("conv") == "relu", "no quantizer between a convolution and its ReLU"
+    assert resolved.grid("pool") == "relu", "a max pool passes codes on"
+    assert resolved.sites["head"].kind == "accumulator"
+    assert resolved.steps["pool"].source
+    assert "head.weight (weight): int8 per channel" in str(resolved)
+
+
+def test_rules_and_the_later_one_wins(model):
+    text = """
+version: 1
+weights: {format: int8, symmetric: true, block: channel, range: minmax}
+activations: {format: uint8, symmetric: false, block: tensor, range: minmax}
+outputs: quantized
+rules:
+  - {op: conv, weights: {format: int4}}
+  - {module: "aga*", weights: {format: int6}, activations: {format: uint5}}
+  - {module: "nothing.*", weights: {format: int2}, optional: true}
+"""
+    resolved = plan(model, Recipe.model_validate(yaml.safe_load(text)))
+    formats = {name: str(site.spec.format) for name, site in resolved.sites.items() if site.spec}
+    assert formats["conv.weight"] == "int4"
+    assert formats["again.weight"] == "int6"
+    assert formats["again"] == "uint5"
+    assert formats["head"] == "uint8"
+    assert resolved.sites["again.weight"].because == "rule 2 {module: aga*}"
+
+
+def test_presets_read():
+    assert {"w8a8", "w8a8-per-tensor"} <= set(presets())
+    for name in presets():
+        assert recipe(name).version == 1
+
+
+def write(folder, text):
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = "version: 1\nweights: {format: int8}\nactivations: {format: uint8}\n"
+
+
+@pytest.mark.parametrize(("text", "sentence"), [
+    (GOOD + "wieghts: {}\n", "unknown key 'wieghts'"),
+    (GOOD.replace("format: int8", "fromat: int8"), r"unknown key 'weights.fromat'"),
+    (GOOD.replace("int8}", "int99}"), "integers have 1 to 16 bits"),
+    (GOOD.replace("uint8", "smallish"), "no format is called 'smallish'"),
+    (GOOD.replace("int8}", "int8, block: row}"), "no block is called 'row'"),
+    (GOOD.replace("int8}", "int8, range: guess}"), "no range rule is called 'guess'"),
+    (GOOD.replace("version: 1", "version: 2"), "version"),
+    (GOOD + "rules: [{op: conv}]\n", "a rule needs `weights`"),
+    (GOOD + "rules: [{weights: {format: int4}}]\n", "a rule needs `op` or `module`"),
+    ("weights: [", "is no YAML"),
+    ("- 1\n", "recipe"),
+    ("", "version"),
+])
+def test_mistakes_in_a_recipe(tmp_path, text, sentence):
+    with pytest.raises(RecipeError, match=sentence) as caught:
+        recipe(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_unknown_recipe():
+    with pytest.raises(RecipeError, match="no recipe is called 'w9a9': give a YAML file or one of .*w8a8"):
+        recipe("w9a9")
+
+
+@pytest.mark.parametrize(("rule", "sentence"), [
+    ('{module: "hedd", weights: {format: int4}}', "rule 1 {module: hedd} matches nothing"),
+    ("{op: convolution, weights: {format: int4}}", "no operator is called 'convolution'"),
+    ('{module: "head", keep_float: true}', "keeps 'head' in float"),
+])
+def test_rules_that_do_not_fit_the_model(model, tmp_path, rule, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        plan(model, write(tmp_path, GOOD + f"rules: [{rule}]\n"))
+
+
+class Unsupported(nn.Module):
+    def forward(self, x):
+        y = torch.linalg.norm(x, dim=1, keepdim=True)
+        z = torch.cumsum(x, 1)
+        return torch.add(z, y, alpha=2)
+
+
+def test_unsupported_operators_come_all_at_once_with_their_lines():
+    model = fold(capture(Unsupported(), torch.randn(2, 3)))
+    with pytest.raises(UnsupportedError) as caught:
+        plan(model, "w8a8")
+    message = str(caught.value)
+    assert message.startswith("3 operators cannot become integers")
+    for word in ("linalg", "cumsum", "alpha = 2"):
+        assert word in message
+    assert message.count("test_plan.py:") == 3
+
+
+def test_batch_norm_must_be_folded():
+    model = capture(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), torch.randn(2, 1, 3, 3))
+    with pytest.raises(UnsupportedError, match="fold the model first"):
+        plan(model, "w8a8")
+
+
+def test_one_weight_cannot_be_two_things(tmp_path):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    model = fold(capture(Twice(), torch.randn(2, 3)))
+    path = write(tmp_path, GOOD + 'rules: [{module: "b", weights: {format: int4}}]\n')
+    with pytest.raises(RecipeError, match="is used twice"):
+        plan(model, path)
+    plan(model, "w8a8")

@@ -1,0 +1,41 @@
+"""0 differing codes among the reference, torch and onnxruntime, over random networks of every operator."""
+
+from collections import Counter
+
+import pytest
+
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.program import nodes as op
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.testing import differences, random_network
+
+VARIANTS = (("w8a8", "onnxruntime"), ("w8a8-per-tensor", "onnxruntime"), ("w7a8", "onnxruntime-portable"),
+            ("w4a8", "onnxruntime"))
+NETWORKS, PER_TEST = 200, 20
+
+
+def program(seed):
+    net, example = random_network(seed)
+    recipe, profile = VARIANTS[seed % len(VARIANTS)]
+    model = fold(capture(net, example))
+    # Calibrated on less than is run, so that codes saturate too.
+    return lower(calibrate(model, plan(model, recipe), [example / 1.3]), profile), example
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("first", range(0, NETWORKS, PER_TEST))
+def test_no_code_differs(first):
+    for seed in range(first, first + PER_TEST):
+        made, example = program(seed)
+        found = differences(made, {made.inputs[0]: example.numpy()})
+        assert not found, f"network {seed}: {'; '.join(map(str, found))}\n{made}"
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_the_networks_cover_every_node():
+    made = [program(seed)[0] for seed in range(60)]
+    counts = Counter(type(node) for item in made for node in item.nodes)
+    assert set(counts) == set(op.Node.__args__)

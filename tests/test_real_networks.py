@@ -1,0 +1,97 @@
+"""The main job on real networks and real data (../shared): no code differs, and the accuracy is kept."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.report.accuracy import compare
+from fewbits.report.engines import agreement
+from fewbits.report.executed import Executed
+from fewbits.report.simulation_gap import simulation_gap
+from fewbits.tasks import normalize
+from fewbits.tasks.data import load
+from fewbits.tasks.lenet import lenet5
+from fewbits.tasks.mobilenet_v2 import mobilenet_v2
+from fewbits.tasks.resnet_cifar import resnet20
+from fewbits.tasks.weights import apply_weights, load_weights
+
+pytestmark = pytest.mark.shared
+
+
+def quantized(net, calibration, recipe="w8a8", profile="onnxruntime"):
+    model = fold(capture(net.eval(), next(iter(calibration))[:2]))
+    simulation = calibrate(model, plan(model, recipe), calibration)
+    return simulation, lower(simulation, profile)
+
+
+def loaded(net, path):
+    apply_weights(net, load_weights(path), path.name)
+    return net.eval()
+
+
+def assert_no_code_differs(program, batches):
+    for row in agreement(program, batches, every_value=True):
+        assert row.compared > 0
+        if row.exact:
+            assert row.differing == 0, str(row)
+
+
+def assert_simulation_is_near(program, simulation, batches):
+    gap = simulation_gap(program, simulation, batches)
+    assert gap.differing <= gap.compared / 10_000
+    assert gap.largest <= 1
+
+
+def test_lenet5_on_mnist(shared):
+    data = load(f"mnist:{shared / 'data/mnist'}")
+    net = loaded(lenet5(), shared / "data/mnist/lenet5_inhouse.pt")
+    simulation, program = quantized(net, data.calibration.inputs(64, normalize.MNIST))
+    test = data.test.batches(500, normalize.MNIST)
+    comparison = compare(net, Executed(program), test)
+    assert comparison.float_accuracy.mean == pytest.approx(0.9934, abs=2e-4)
+    assert abs(comparison.difference) <= 0.001
+    assert_no_code_differs(program, data.test.inputs(500, normalize.MNIST))
+    assert_simulation_is_near(program, simulation, data.calibration.inputs(64, normalize.MNIST))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_resnet20_on_cifar10(shared, seed):
+    data = load(f"cifar10:{shared / 'data/cifar10'}")
+    net = loaded(resnet20(), shared / "data/cifar10/resnet20-12fca82f.th")
+    calibration = data.draw_calibration(seed).inputs(128, normalize.IMAGENET)
+    simulation, program = quantized(net, calibration)
+    comparison = compare(net, Executed(program), data.test.batches(100, normalize.IMAGENET))
+    assert comparison.sqnr >= 28
+    assert comparison.flips <= 0.02 * 500
+    if seed == 0:
+        test = data.test.inputs(100, normalize.IMAGENET)
+        assert_no_code_differs(program, test)
+        assert_simulation_is_near(program, simulation, test)
+
+
+def photographs(shared, rows):
+    folder = shared / "data/imagenet"
+    names = [line.split(",")[0] for line in (folder / "nips17_dev200_labels.csv").read_text().splitlines()[1:]]
+    images = []
+    for name in names[rows]:
+        image = Image.open(folder / "nips17_dev200" / (name if name.endswith(".png") else f"{name}.png")).convert("RGB")
+        scale = 256 / min(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+        left, top = (image.width - 224) // 2, (image.height - 224) // 2
+        images.append(np.asarray(image.crop((left, top, left + 224, top + 224))))
+    return normalize.SYMMETRIC(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())
+
+
+@pytest.mark.parametrize(("recipe", "profile"), [("w8a8", "onnxruntime"), ("w7a8", "onnxruntime-portable")])
+def test_mobilenet_v2_on_photographs(shared, recipe, profile):
+    net = loaded(mobilenet_v2(), shared / "data/imagenet/mbv2_ptq_dequant.pt")
+    simulation, program = quantized(net, photographs(shared, slice(0, 16)).split(8), recipe, profile)
+    test = photographs(shared, slice(64, 80)).split(4)
+    assert_no_code_differs(program, test)
+    assert_simulation_is_near(program, simulation, test[:2])
