@@ -10,6 +10,7 @@ from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.operators import bounds, operator_of
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.numerics.formats import Int
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
 from fewbits.program.profile import Profile
@@ -69,6 +70,7 @@ class Context:
             return Result(site, shape, self._accumulator_encoding(node), self.profile.accumulator.low,
                           self.profile.accumulator.high)
         encoding = self.simulation.quantizer(site).encoding
+        integers(site, encoding)
         if encoding.format.signed or encoding.format.bits > self.profile.activation_bits:
             raise LoweringError(f"{site!r} has {encoding.format} activations, but profile {self.profile.name} takes "
                                 f"unsigned ones of at most {self.profile.activation_bits} bits: use uint8")
@@ -84,6 +86,7 @@ class Context:
         """The node's weight in codes. Raises LoweringError when the profile does not take them."""
         name = node["weight"].name
         encoding = self.simulation.quantizer(name).encoding
+        integers(name, encoding)
         array = self._array(name)
         if not np.isfinite(array).all():
             raise LoweringError(f"weight {name!r} holds NaN or Inf")
@@ -133,6 +136,13 @@ class Context:
 
     def _array(self, name: str) -> np.ndarray:
         return self.simulation.model.tensor(name).detach().cpu().numpy()
+
+
+def integers(site: str, encoding: Encoding) -> None:
+    """Raises LoweringError, naming the site, unless its codes are integers."""
+    if not isinstance(encoding.format, Int):
+        raise LoweringError(f"{site!r} has {encoding.format}, which an integer program does not compute with: "
+                            "use an integer format there, or stay with the simulation")
 
 
 @dataclass(frozen=True)

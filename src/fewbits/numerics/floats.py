@@ -16,8 +16,8 @@ A code is the bit pattern sign | exponent field | mantissa field, an unsigned in
 | `zero`      | a binade like the others, but for the zeros at mantissa 0 (Ristretto)                       |
 | `none`      | a binade like the others: no zero at all (E8M0)                                             |
 
-Encoding is to the nearest number, ties to the even code; a number that rounds past the largest overflows:
-it `saturates` to the largest, or it becomes an infinity, or NaN where there is none. An infinity stays one
+Encoding is to the nearest number, ties to the even mantissa (IEEE 754 §4.3.1: without mantissa bits, to the
+larger magnitude); a number that rounds past the largest overflows: it `saturates` to the largest, or it becomes an infinity, or NaN where there is none. An infinity stays one
 where the format has it, so that every code comes back (OCP's saturating conversion would make it the largest),
 and overflows where it has not. NaN stays NaN, and where a format has none it becomes the lowest number.
 
@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -296,27 +296,18 @@ def _rounded(format: Float, x: Array, rounding: Rounding) -> Array:
     """The number of the format, infinity or NaN that each float64 of x becomes.
 
     In a binade [2^e, 2^(e+1)) the numbers are multiples of 2^(e-M), below the lowest binade of its step:
-    x/step is exact, so the rule sees what it should. Without mantissa bits the parity of x/step is not
-    that of the code; an odd step is taken off first and put back.
+    x/step is exact, so the rule sees what it should.
     """
-    library = torch if isinstance(x, torch.Tensor) else np
+    library: Any = torch if isinstance(x, torch.Tensor) else np
     m, lowest, largest = format.mantissa_bits, format.lowest_exponent, format.largest
     with np.errstate(invalid="ignore", over="ignore"):
         exponent = (_bits(x) & (0x7FF << _F64_MANTISSA)).clip(
             (lowest + _F64_BIAS) << _F64_MANTISSA, (format.highest_exponent + _F64_BIAS) << _F64_MANTISSA)
         step = (exponent - (m << _F64_MANTISSA)).view(x.dtype)
-        steps = x / step
-        if m == 0:
-            first = 1 if format.underflow in ("gradual", "flush") else 0
-            odd = ((exponent >> _F64_MANTISSA) - (lowest + _F64_BIAS) + first + 1) & 1
-            odd = odd * library.sign(x)
-            rounded = (rounding(steps - odd) + odd) * step
-        else:
-            rounded = rounding(steps) * step
+        rounded = rounding(x / step) * step
         if format.underflow == "flush" or format.underflow == "zero":
             tiny = abs(x) < format.smallest
             rounded = library.where(tiny, rounding(x / format.smallest) * format.smallest, rounded)
-        rounded = library.copysign(rounded, x)  # a sum of the parity may have lost the sign of 0
         if format.saturates:
             infinite = library.isinf(x) & (format.infinity_code is not None)
             rounded = library.where(infinite, rounded, rounded.clip(format.lowest, largest))
@@ -335,7 +326,7 @@ def _rounded(format: Float, x: Array, rounding: Rounding) -> Array:
     return rounded
 
 
-def _bits(x):
+def _bits(x: Any) -> Any:
     return x.view(torch.int64 if isinstance(x, torch.Tensor) else np.int64)
 
 

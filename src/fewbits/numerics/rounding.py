@@ -124,5 +124,5 @@ def _rest(x: Array, whole: Array) -> Array:
         return x - whole
 
 
-def _library(x: Any):
+def _library(x: Any) -> Any:
     return torch if isinstance(x, torch.Tensor) else np
