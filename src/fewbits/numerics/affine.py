@@ -34,22 +34,24 @@ def decode(code: Array, scale, zero_point) -> Array:
     return (code - zero_point) * scale
 
 
-def codes(real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, low: int, high: int,
-          dtype: np.dtype) -> np.ndarray:
-    """Eq. 1 as integers, for a piece that fits the cache: the same codes with one temporary, and faster.
+def encode_into(codes: np.ndarray, real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray,
+                low: int, high: int, scratch: np.ndarray) -> None:
+    """Eq. 1 for a piece that fits the cache: the same codes without temporaries, and several times faster.
 
-    scale, zero_point: broadcastable; zero_point int32. For codes of at most 16 bits: clipping may then come
-    before the shift, as every number left is exact.
+    codes: integers of at most 16 bits, shape of real; scale, zero_point: broadcastable, zero_point int32.
+    Clipping may then come before the shift, as every number left is exact. scratch: of real's size at
+    least, in the type of the arithmetic.
     """
-    steps = np.divide(real, scale)
-    np.rint(steps, out=steps)
+    flat = scratch[:real.size]
+    steps = flat.reshape(real.shape)
+    np.divide(real, scale, out=steps)
+    np.rint(flat, out=flat)
     if zero_point.any():
-        low_steps, high_steps = (low - zero_point).astype(steps.dtype), (high - zero_point).astype(steps.dtype)
-        np.clip(steps, low_steps, high_steps, out=steps)
-        np.add(steps, zero_point.astype(steps.dtype), out=steps)
+        shift = zero_point.astype(steps.dtype)
+        np.clip(steps, low - shift, high - shift, out=steps)
+        np.add(steps, shift, out=steps)
     else:
-        np.clip(steps, low, high, out=steps)
-    flat = steps.reshape(-1)
+        np.clip(flat, low, high, out=flat)
     if np.isnan(flat @ flat):  # all but NaN is finite by now
-        steps[np.isnan(steps)] = low
-    return steps.astype(dtype)
+        flat[np.isnan(flat)] = low
+    codes[...] = steps

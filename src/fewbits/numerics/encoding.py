@@ -1,5 +1,6 @@
 """Encodings: a format fitted to data; and data in its codes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,9 +11,9 @@ import torch
 from fewbits.errors import EncodingError
 from fewbits.numerics import affine
 from fewbits.numerics.block import TENSOR, Block
-from fewbits.numerics.formats import Format, Int
+from fewbits.numerics.formats import Float, Format, Int
 from fewbits.numerics.packing import packed_bytes
-from fewbits.numerics.pieces import Index, each_piece, matching
+from fewbits.numerics.pieces import PIECE, Index, each_piece, matching
 from fewbits.numerics.rounding import Rounding, half_even
 
 
@@ -81,13 +82,16 @@ class Encoding:
         into, _ = self.block.split(codes)
         kind = np.result_type(real.dtype, np.float32)
 
-        def work(part: Index) -> None:
+        def work(parts: Sequence[Index]) -> None:
+            scratch = np.empty(min(values.size, PIECE), kind)
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-                into[part] = self._codes(values[part].astype(kind, copy=False), scale[matching(part, scale.shape)],
-                                         zero_point[matching(part, scale.shape)], rounding)
+                for part in parts:
+                    own = matching(part, scale.shape)
+                    self._encode_into(into[part], values[part], scale[own], zero_point[own], rounding, scratch)
 
         if isinstance(rounding, partial):
-            work(())
+            scratch = np.empty(values.size, kind)
+            self._encode_into(into, values, scale, zero_point, rounding, scratch)
         else:
             each_piece(values.shape, work)
         codes.flags.writeable = False
@@ -101,10 +105,11 @@ class Encoding:
         real = np.empty(codes.shape, np.float32)
         into, _ = self.block.split(real)
 
-        def work(part: Index) -> None:
-            own = matching(part, scale.shape)
-            into[part] = affine.decode(self.format.decode(values[part]), scale[own],
-                                       zero_point[own].astype(np.float32))
+        def work(parts: Sequence[Index]) -> None:
+            for part in parts:
+                own = matching(part, scale.shape)
+                into[part] = affine.decode(self.format.decode(values[part]), scale[own],
+                                           zero_point[own].astype(np.float32))
 
         each_piece(values.shape, work)
         return real
@@ -118,15 +123,22 @@ class Encoding:
             return affine.decode(codes, scale, zero_point)
         return self.format.nearest(real / scale, rounding) * scale
 
-    def _codes(self, real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray,
-               rounding: Rounding) -> np.ndarray:
+    def _encode_into(self, codes: np.ndarray, real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray,
+                     rounding: Rounding, scratch: np.ndarray) -> None:
+        """Codes of a piece, written where they belong. scratch: as large as the piece, of the arithmetic's type."""
         format = self.format
-        if not isinstance(format, Int):
-            return format.encode(real if (scale == 1).all() else np.divide(real, scale), rounding)
-        if rounding is half_even and format.bits <= 16:
-            return affine.codes(real, scale, zero_point, format.low, format.high, format.dtype)
-        steps = rounding(np.divide(real, scale)) + zero_point.astype(np.float64)
-        return format.encode(steps)
+        if isinstance(format, Int) and rounding is half_even and format.bits <= 16:
+            affine.encode_into(codes, real, scale, zero_point, format.low, format.high, scratch)
+            return
+        steps = scratch[:real.size].reshape(real.shape)
+        np.divide(real, scale, out=steps)
+        if isinstance(format, Int):
+            steps = rounding(steps) + zero_point.astype(np.float64)
+            codes[...] = format.encode(steps)
+        elif rounding is half_even and isinstance(format, Float):
+            format.encode_into(codes, steps)
+        else:
+            codes[...] = format.encode(steps, rounding)
 
     def _beside(self, rank: int, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Scale and zero point in a shape that broadcasts against `block.split(x)`."""

@@ -215,7 +215,8 @@ class Fixed:
         """Raw integers brought into the word, as the arithmetic overflows."""
         low, high = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
         shape = np.shape(raw)
-        raw = np.atleast_1d(raw)  # NumPy turns an object array of no axes into its object
+        # NumPy turns an object array of no axes into its object, an int
+        raw = np.atleast_1d(np.asarray(raw, object) if isinstance(raw, int) else raw)
         if self.arithmetic.overflow == "saturate":
             raw = np.minimum(np.maximum(raw, low), high)
         elif raw.dtype == object:

@@ -175,10 +175,19 @@ class Float:
 
     def encode(self, numbers: np.ndarray, rounding: Rounding = half_even) -> np.ndarray:
         """Codes of float32 or float64 `numbers` in units of the scale, by the rules above; any shape."""
+        if rounding is not half_even:
+            return encode_by_formula(self, numbers.astype(np.float64), rounding)
+        codes = np.empty(numbers.shape, self.dtype)
+        self.encode_into(codes, np.array(numbers, order="C"))  # a copy: torch takes no read-only memory
+        return codes
+
+    def encode_into(self, codes: np.ndarray, numbers: np.ndarray) -> None:
+        """Half-even codes written to `codes`; numbers: float32 or float64, contiguous."""
         cast = _TORCH_CASTS.get(_shape_of(self))
-        if rounding is half_even and numbers.dtype == np.float32 and cast is not None:
-            return _encode_by_torch(self, numbers, cast)
-        return encode_by_formula(self, numbers.astype(np.float64), rounding)
+        if numbers.dtype == np.float32 and cast is not None:
+            _cast_into(self, codes, numbers, cast)
+        else:
+            codes[...] = encode_by_formula(self, numbers.astype(np.float64), half_even)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The numbers that codes stand for, float32; any shape."""
@@ -351,22 +360,19 @@ _TORCH_CASTS = {_shape_of(format): dtype for format, dtype in (
 """Formats that torch casts float32 to, several times faster than the formula, with the same codes in range."""
 
 
-def _encode_by_torch(format: Float, numbers: np.ndarray, cast: torch.dtype) -> np.ndarray:
+def _cast_into(format: Float, codes: np.ndarray, numbers: np.ndarray, cast: torch.dtype) -> None:
+    """Codes by torch's cast; those of the largest number and beyond, and of NaN, again by the formula, for
+    there torch's answers are its own."""
     flat = numbers.reshape(-1)
-    overflows_alike = format.specials == "ieee" and not format.saturates
-    safe = flat if overflows_alike else np.clip(flat, -format.largest, format.largest)
-    safe = safe if safe.flags.writeable else safe.copy()  # torch takes no read-only memory
-    codes = torch.from_numpy(safe).to(cast).view(torch.uint8 if format.bits == 8 else torch.uint16).numpy()
-    if format.saturates or overflows_alike:
-        with np.errstate(over="ignore"):
-            squares = flat @ flat  # NaN or infinite if one of them is
-        special = not np.isfinite(squares) if format.infinity_code is not None else np.isnan(squares)
-    else:
-        special = not abs(flat).max(initial=0) <= format.largest
-    if special:
-        places = np.flatnonzero(~(abs(flat) <= format.largest))
-        codes[places] = encode_by_formula(format, flat[places].astype(np.float64), half_even)
-    return codes.reshape(numbers.shape)
+    own = codes.reshape(-1) if codes.flags.c_contiguous else np.empty(codes.size, codes.dtype)
+    torch.from_numpy(own).view(cast).copy_(torch.from_numpy(flat))
+    beyond = (own & (2 ** (format.bits - 1) - 1)) >= format.largest_code
+    if format.specials == "fnuz":
+        beyond |= own == format.nan_code
+    if beyond.any():
+        own[beyond] = encode_by_formula(format, flat[beyond].astype(np.float64), half_even)
+    if not codes.flags.c_contiguous:
+        codes[...] = own.reshape(codes.shape)
 
 
 NAMED_FLOATS: Mapping[str, Float] = MappingProxyType({

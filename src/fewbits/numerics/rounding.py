@@ -52,8 +52,7 @@ def half_up(x: Array) -> Array:
 
 def half_down(x: Array) -> Array:
     """Nearest integer, ties down: 0.5 → 0, -2.5 → -3."""
-    whole = floor(x)
-    return _library(x).where(_rest(x, whole) > 0.5, whole + 1, whole)
+    return -half_up(-x)
 
 
 def floor(x: Array) -> Array:
@@ -108,6 +107,8 @@ def divide(numerator: np.ndarray, denominator: Any, rounding: Rounding) -> np.nd
     """
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
     numerator = np.atleast_1d(numerator)  # NumPy turns an object array of no axes into its object
+    if isinstance(denominator, int) and denominator >= 2**62:
+        numerator = numerator.astype(object)
     quotient = numerator // denominator
     rest = numerator - quotient * denominator  # sign of the denominator, or 0
     whole, half = (rest == 0), np.sign(abs(rest) - (abs(denominator) - abs(rest)))
