@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from fewbits.artifact.file import save, sizes
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -12,8 +14,8 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.report.accuracy import compare
 from fewbits.report.engines import agreement
-from fewbits.report.executed import Executed
 from fewbits.report.simulation_gap import simulation_gap
+from fewbits.run.executable import Executable
 from fewbits.tasks import normalize
 from fewbits.tasks.data import load
 from fewbits.tasks.lenet import lenet5
@@ -42,37 +44,48 @@ def assert_no_code_differs(program, batches):
             assert row.differing == 0, str(row)
 
 
+def share_of_the_float_file(program, net, folder):
+    """Size of the .fewbits file over that of the float weights as safetensors."""
+    save(program, folder / "model.fewbits")
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, folder / "float.safetensors")
+    return (folder / "model.fewbits").stat().st_size / (folder / "float.safetensors").stat().st_size
+
+
 def assert_simulation_is_near(program, simulation, batches):
     gap = simulation_gap(program, simulation, batches)
     assert gap.differing <= gap.compared / 10_000
     assert gap.largest <= 1
 
 
-def test_lenet5_on_mnist(shared):
+def test_lenet5_on_mnist(shared, tmp_path):
     data = load(f"mnist:{shared / 'data/mnist'}")
     net = loaded(lenet5(), shared / "data/mnist/lenet5_inhouse.pt")
     simulation, program = quantized(net, data.calibration.inputs(64, normalize.MNIST))
     test = data.test.batches(500, normalize.MNIST)
-    comparison = compare(net, Executed(program), test)
+    comparison = compare(net, Executable(program), test)
     assert comparison.float_accuracy.mean == pytest.approx(0.9934, abs=2e-4)
     assert abs(comparison.difference) <= 0.001
     assert_no_code_differs(program, data.test.inputs(500, normalize.MNIST))
     assert_simulation_is_near(program, simulation, data.calibration.inputs(64, normalize.MNIST))
+    save(program, tmp_path / "lenet.fewbits")
+    beside = [item for item in sizes(tmp_path / "lenet.fewbits") if item.part not in ("codes", "biases", "scales")]
+    assert sum(item.bytes for item in beside) <= 16_000
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_resnet20_on_cifar10(shared, seed):
+def test_resnet20_on_cifar10(shared, seed, tmp_path):
     data = load(f"cifar10:{shared / 'data/cifar10'}")
     net = loaded(resnet20(), shared / "data/cifar10/resnet20-12fca82f.th")
     calibration = data.draw_calibration(seed).inputs(128, normalize.IMAGENET)
     simulation, program = quantized(net, calibration)
-    comparison = compare(net, Executed(program), data.test.batches(100, normalize.IMAGENET))
+    comparison = compare(net, Executable(program), data.test.batches(100, normalize.IMAGENET))
     assert comparison.sqnr >= 28
     assert comparison.flips <= 0.02 * 500
     if seed == 0:
         test = data.test.inputs(100, normalize.IMAGENET)
         assert_no_code_differs(program, test)
         assert_simulation_is_near(program, simulation, test)
+        assert share_of_the_float_file(program, net, tmp_path) <= 0.27
 
 
 def photographs(shared, rows):
@@ -89,9 +102,10 @@ def photographs(shared, rows):
 
 
 @pytest.mark.parametrize(("recipe", "profile"), [("w8a8", "onnxruntime"), ("w7a8", "onnxruntime-portable")])
-def test_mobilenet_v2_on_photographs(shared, recipe, profile):
+def test_mobilenet_v2_on_photographs(shared, recipe, profile, tmp_path):
     net = loaded(mobilenet_v2(), shared / "data/imagenet/mbv2_ptq_dequant.pt")
     simulation, program = quantized(net, photographs(shared, slice(0, 16)).split(8), recipe, profile)
     test = photographs(shared, slice(64, 80)).split(4)
     assert_no_code_differs(program, test)
     assert_simulation_is_near(program, simulation, test[:2])
+    assert share_of_the_float_file(program, net, tmp_path) <= 0.27

@@ -1,1 +1,20 @@
-"""fewbits takes a float PyTorch model and gives back the same model in few bits, with proof."""
+"""fewbits takes a float PyTorch model and gives back the same model in few bits, with proof.
+
+>>> import fewbits as fb
+>>> model = fb.fold(fb.capture(net, example))
+>>> sim = fb.calibrate(model, fb.plan(model, "w8a8"), batches)
+>>> prog = fb.lower(sim)
+"""
+
+from fewbits.api import QuantizedModel, export_onnx, load, lower, quantize, report
+from fewbits.errors import FewbitsError
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.numerics.formats import parse
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.quant.recipe import recipe
+from fewbits.report.accuracy import compare, evaluate
+
+__all__ = ["FewbitsError", "QuantizedModel", "calibrate", "capture", "compare", "evaluate", "export_onnx", "fold",
+           "load", "lower", "parse", "plan", "quantize", "recipe", "report"]

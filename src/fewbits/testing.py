@@ -1,61 +1,25 @@
 """Conformance: random networks over every operator, and the one check that a program must pass."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewbits.export.onnx import onnx_bytes, output_name
 from fewbits.numerics.conformance import boundary_grid as boundary_grid
 from fewbits.numerics.conformance import check_format as check_format
-from fewbits.program import reference
 from fewbits.program.program import Program
-from fewbits.run.onnx_session import OnnxSession
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.report.engines import EngineAgreement, agreement
 
 Make = Callable[["_Growing"], nn.Module | None]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Where two executions of one program disagree. first: the earliest value that differs."""
-
-    engine: str
-    compared: int
-    differing: int
-    first: str
-
-    def __str__(self) -> str:
-        return f"{self.engine}: {self.differing} of {self.compared} codes differ, first at {self.first!r}"
-
-
-def differences(program: Program, inputs: dict[str, np.ndarray]) -> list[Difference]:
-    """Every engine against the reference at every value: torch, onnxruntime with integer operators at both
-    optimisation extremes, and QDQ at the default. An empty list means 0 differing codes."""
-    names = [node.name for node in program.nodes]
-    expected = reference.run(program, inputs, names)
-    found = [_compare("torch", expected, TorchExecutor(program).run(inputs, names))]
-    real = {output_name(name): program.encoding(name).decode(expected[name]) for name in program.outputs}
-    for form, level in (("integer", "off"), ("integer", "all"), ("qdq", "all")):
-        for debug in (False, True):
-            session = OnnxSession(onnx_bytes(program, form, every_code=debug), level, threads=1)
-            found.append(_compare(f"onnxruntime {form} at {level}{' (debug copy)' if debug else ''}",
-                                  expected | real, session.run(inputs)))
-    return [difference for difference in found if difference.differing]
-
-
-def _compare(engine: str, expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> Difference:
-    compared, differing, first = 0, 0, ""
-    for name in expected:
-        if name in actual:
-            assert expected[name].shape == actual[name].shape, f"{engine}: {name} has another shape"
-            wrong = int((expected[name] != actual[name]).sum())
-            first = first or (name if wrong else "")
-            compared, differing = compared + actual[name].size, differing + wrong
-    return Difference(engine, compared, differing, first)
+def differences(program: Program, inputs: dict[str, np.ndarray]) -> list[EngineAgreement]:
+    """Every engine that must equal the reference and does not, at outputs and at every value: torch,
+    onnxruntime with integer operators at both optimisation extremes, and QDQ at the default."""
+    batch = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    return [row for row in agreement(program, [batch], every_value=True) if row.exact and row.differing]
 
 
 def random_network(seed: int) -> tuple[nn.Module, torch.Tensor]:

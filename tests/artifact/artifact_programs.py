@@ -29,17 +29,29 @@ def weight(shape: tuple[int, ...], format: str = "int8", block: Block = CHANNEL,
 def sums(x: Encoding, w: Quantized) -> Encoding:
     """Encoding of a Linear's accumulators over rows."""
     scale = accumulator_scale(x, w.encoding)
-    return Encoding(ACCUMULATOR, scale.reshape(1, -1) if scale.ndim else scale, 0,
-                    Block((-1, 1)) if scale.ndim else TENSOR)
+    return Encoding(
+        ACCUMULATOR,
+        scale.reshape(1, -1) if scale.ndim else scale,
+        0,
+        Block((-1, 1)) if scale.ndim else TENSOR,
+    )
 
 
 def linear(format: str = "int4", block: Block = CHANNEL, outputs: int = 3) -> Program:
     """The smallest: one input, one matrix."""
     w = weight((outputs, 5), format, block)
-    fc = op.Linear("fc", "x.codes", w, np.arange(outputs, dtype=np.int32), -2**31, 2**31 - 1)
-    return Program(ONNXRUNTIME, ("x",), (op.Quantize("x.codes", "x"), fc),
-                   {"x": Value((None, 5), None), "x.codes": Value((None, 5), X), "fc": Value((None, outputs), sums(X, w))},
-                   "fc")
+    fc = op.Linear("fc", "x.codes", w, np.arange(outputs, dtype=np.int32), -(2**31), 2**31 - 1)
+    return Program(
+        ONNXRUNTIME,
+        ("x",),
+        (op.Quantize("x.codes", "x"), fc),
+        {
+            "x": Value((None, 5), None),
+            "x.codes": Value((None, 5), X),
+            "fc": Value((None, outputs), sums(X, w)),
+        },
+        "fc",
+    )
 
 
 def every_node() -> Program:
@@ -49,8 +61,18 @@ def every_node() -> Program:
         op.Quantize("x.codes", "x"),
         op.Quantize("z.codes", "z"),
         op.Pad("pad", "x.codes", ((0, 0), (0, 0), (1, 1), (0, 1))),
-        op.Conv("a.conv", "pad", weight((4, 1, 3, 3), seed=1), np.arange(-2, 2, dtype=np.int32) * 100, (1, 1),
-                ((1, 0), (0, 1)), (1, 1), 2, 0, 255),
+        op.Conv(
+            "a.conv",
+            "pad",
+            weight((4, 1, 3, 3), seed=1),
+            np.arange(-2, 2, dtype=np.int32) * 100,
+            (1, 1),
+            ((1, 0), (0, 1)),
+            (1, 1),
+            2,
+            0,
+            255,
+        ),
         op.MaxPool("a.pool", "a.conv", (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
         op.AveragePool("a.average", "a.pool", (2, 2), (1, 1), ((0, 1), (0, 1)), True, 0, 0, 255),
         op.Constant("shift", Quantized(np.array([1, 60, 200, 9]).reshape(1, 4, 1, 1), Y)),
@@ -62,15 +84,26 @@ def every_node() -> Program:
         op.Transpose("turn", "slice", (0, 2, 3, 1)),
         op.Mean("mean", "turn", (1,), False, 0, 255),
         op.Reshape("flat", "mean", (-1, 12)),
-        op.Linear("fc", "flat", fc, None, -2**31, 2**31 - 1),
+        op.Linear("fc", "flat", fc, None, -(2**31), 2**31 - 1),
     )
     values = {
-        "x": Value((None, 2, 8, 8), None), "z": Value((None, 4), None), "x.codes": Value((None, 2, 8, 8), X),
-        "z.codes": Value((None, 4), Y), "pad": Value((None, 2, 10, 9), X), "a.conv": Value((None, 4, 9, 8), Y),
-        "a.pool": Value((None, 4, 4, 4), Y), "a.average": Value((None, 4, 4, 4), Y),
-        "shift": Value((1, 4, 1, 1), Y), "add": Value((None, 4, 4, 4), Y), "twice": Value((None, 4, 4, 4), Y),
-        "relu": Value((None, 4, 4, 4), X), "cat": Value((None, 8, 4, 4), Y), "slice": Value((None, 3, 4, 4), Y),
-        "turn": Value((None, 4, 4, 3), Y), "mean": Value((None, 4, 3), Y), "flat": Value((None, 12), Y),
+        "x": Value((None, 2, 8, 8), None),
+        "z": Value((None, 4), None),
+        "x.codes": Value((None, 2, 8, 8), X),
+        "z.codes": Value((None, 4), Y),
+        "pad": Value((None, 2, 10, 9), X),
+        "a.conv": Value((None, 4, 9, 8), Y),
+        "a.pool": Value((None, 4, 4, 4), Y),
+        "a.average": Value((None, 4, 4, 4), Y),
+        "shift": Value((1, 4, 1, 1), Y),
+        "add": Value((None, 4, 4, 4), Y),
+        "twice": Value((None, 4, 4, 4), Y),
+        "relu": Value((None, 4, 4, 4), X),
+        "cat": Value((None, 8, 4, 4), Y),
+        "slice": Value((None, 3, 4, 4), Y),
+        "turn": Value((None, 4, 4, 3), Y),
+        "mean": Value((None, 4, 3), Y),
+        "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
     structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}}
@@ -80,7 +113,7 @@ def every_node() -> Program:
 def forged(program: Program, change: Callable[[Any, dict[str, np.ndarray]], Any]) -> bytes:
     """The program's file with something changed, under hashes and a digest that are right again.
 
-    change: takes the JSON and the tensors, both mutable; returns the JSON to write, or None for the one it took.
+    change: takes the JSON and the tensors, both mutable; returns other JSON to write, or None.
     """
     tensors = dict(container.parse(to_bytes(program)).tensors)
     document = json.loads(tensors[PROGRAM].tobytes())
@@ -96,5 +129,7 @@ def one_bit() -> Program:
     return linear("int1", TENSOR, outputs=1)
 
 
-ANY_INT = [*(Int(bits, signed) for bits in range(1, 17) for signed in (True, False)),
-           *(Int(bits, True, True) for bits in range(2, 17))]
+ANY_INT = [
+    *(Int(bits, signed) for bits in range(1, 17) for signed in (True, False)),
+    *(Int(bits, True, True) for bits in range(2, 17)),
+]

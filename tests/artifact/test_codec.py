@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -32,7 +32,8 @@ def through(value: Any, kind: Any) -> Any:
     reader.finish()
     assert encode(decoded, kind, again, ("top",)) == data
     assert {k: (v.dtype, v.shape, v.tobytes()) for k, v in again.tensors.items()} == {
-        k: (v.dtype, v.shape, v.tobytes()) for k, v in writer.tensors.items()}
+        k: (v.dtype, v.shape, v.tobytes()) for k, v in writer.tensors.items()
+    }
     return decoded
 
 
@@ -42,8 +43,11 @@ def quantized(draw: st.DrawFn) -> Quantized:
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, max_side=4))
     block = draw(st.sampled_from([Block(()), Block((1,)), Block((-1,) * (len(shape) - 1) + (1,))]))
     codes = draw(hnp.arrays(np.int64, shape, elements=st.integers(format.low, format.high)))
-    scales = hnp.arrays(np.float32, block.scale_shape(shape),
-                        elements=st.floats(2.0**-140, 2.0**100, width=32, allow_subnormal=True))
+    scales = hnp.arrays(
+        np.float32,
+        block.scale_shape(shape),
+        elements=st.floats(2.0**-140, 2.0**100, width=32, allow_subnormal=True),
+    )
     scale = draw(scales)
     zero = draw(hnp.arrays(np.int64, scale.shape, elements=st.integers(format.low, format.high)))
     return Quantized(codes, Encoding(format, scale, zero, block))
@@ -59,10 +63,18 @@ def instances(kind: Any) -> st.SearchStrategy[Any]:
             return st.lists(instances(arguments[0]), max_size=4).map(tuple)
         return st.tuples(*map(instances, arguments))
     simple = {
-        str: st.text(max_size=8), int: st.integers(-2**62, 2**62), bool: st.booleans(), type(None): st.none(),
-        np.ndarray: hnp.arrays(np.int32, hnp.array_shapes(max_dims=2, max_side=4)), Quantized: quantized()}
-    return simple[kind] if kind in simple else st.builds(
-        kind, **{name: instances(hint) for name, hint in get_type_hints(kind).items()})
+        str: st.text(max_size=8),
+        int: st.integers(-(2**62), 2**62),
+        bool: st.booleans(),
+        type(None): st.none(),
+        np.ndarray: hnp.arrays(np.int32, hnp.array_shapes(max_dims=2, max_side=4)),
+        Quantized: quantized(),
+    }
+    return (
+        simple[kind]
+        if kind in simple
+        else st.builds(kind, **{name: instances(hint) for name, hint in get_type_hints(kind).items()})
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -105,14 +117,23 @@ class Fresh:
 
 def fresh(**changes: Any) -> Fresh:
     values: dict[str, Any] = {
-        "name": "new", "table": np.arange(6.0).reshape(2, 3), "parts": (Inner("p", True, 0.1, "b"), Inner("q", False, 1e300)),
-        "either": Inner("e", True, -0.0), "by_name": {"z": 1, "a": "two"}, "scale": np.array([0.1, 0.2], np.float32)}
+        "name": "new",
+        "table": np.arange(6.0).reshape(2, 3),
+        "parts": (Inner("p", True, 0.1, "b"), Inner("q", False, 1e300)),
+        "either": Inner("e", True, -0.0),
+        "by_name": {"z": 1, "a": "two"},
+        "scale": np.array([0.1, 0.2], np.float32),
+    }
     return Fresh(**(values | changes))
 
 
 def test_a_dataclass_nobody_foresaw_round_trips() -> None:
     decoded = through(fresh(), Fresh)
-    assert (decoded.parts, decoded.either, decoded.by_name) == (fresh().parts, fresh().either, fresh().by_name)
+    assert (decoded.parts, decoded.either, decoded.by_name) == (
+        fresh().parts,
+        fresh().either,
+        fresh().by_name,
+    )
     assert list(decoded.by_name) == ["z", "a"]
     assert decoded.table.dtype == np.float64
     inner = Quantized(np.array([3, 4]), Encoding(Int(8), 0.5))
@@ -152,10 +173,14 @@ def test_floats_are_short() -> None:
 
 @pytest.mark.parametrize("number", [np.inf, np.nan])
 def test_what_json_has_no_number_for_is_a_tensor(number: float) -> None:
-    np.testing.assert_array_equal(through(np.array([number], np.float32), np.ndarray), np.array([number], np.float32))
+    np.testing.assert_array_equal(
+        through(np.array([number], np.float32), np.ndarray), np.array([number], np.float32)
+    )
 
 
-@pytest.mark.parametrize("structure", [None, "a", ["a", None], ("a",), {"a": ["b", ("c",)], 3: "d"}, (), [], {}])
+@pytest.mark.parametrize(
+    "structure", [None, "a", ["a", None], ("a",), {"a": ["b", ("c",)], 3: "d"}, (), [], {}]
+)
 def test_structures_keep_their_types(structure: Any) -> None:
     decoded = through(structure, Any)
     assert decoded == structure
@@ -180,10 +205,19 @@ def test_namesakes_get_tensors_of_their_own() -> None:
     assert list(writer.tensors) == ["a.bias", "a.bias#2"]
 
 
-@pytest.mark.parametrize("value", [
-    fresh(parts=[Inner("p", True, 0.1)]), fresh(either="text"), fresh(by_name={1: 2}), fresh(table=np.array(["x"])),
-    fresh(parts=(Inner("p", True, float("nan")),)), fresh(parts=(Inner("p", 1, 0.5),)),
-    fresh(scale=np.array([0.1, 0.2])), fresh(name=None)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        fresh(parts=[Inner("p", True, 0.1)]),
+        fresh(either="text"),
+        fresh(by_name={1: 2}),
+        fresh(table=np.array(["x"])),
+        fresh(parts=(Inner("p", True, float("nan")),)),
+        fresh(parts=(Inner("p", cast(bool, 1), 0.5),)),
+        fresh(scale=np.array([0.1, 0.2])),
+        fresh(name=None),
+    ],
+)
 def test_values_of_other_types_are_not_stored(value: Fresh) -> None:
     with pytest.raises(Refusal, match="that its type does not allow"):
         encode(value, Fresh, Writer(), ("top",))

@@ -57,9 +57,17 @@ def assert_same(one: Program, other: Program) -> None:
     """Equal in everything that can be stored, and in what they compute."""
     assert to_bytes(one) == to_bytes(other)
     assert (one.profile, one.inputs, one.structure, dict(one.values)) == (
-        other.profile, other.inputs, other.structure, dict(other.values))
-    shapes = {name: tuple(2 if size is None else size for size in one.values[name].shape) for name in one.inputs}
-    inputs = {name: np.random.default_rng(1).normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        other.profile,
+        other.inputs,
+        other.structure,
+        dict(other.values),
+    )
+    shapes = {
+        name: tuple(2 if size is None else size for size in one.values[name].shape) for name in one.inputs
+    }
+    inputs = {
+        name: np.random.default_rng(1).normal(size=shape).astype(np.float32) for name, shape in shapes.items()
+    }
     names = [node.name for node in one.nodes]
     mine, theirs = (reference.run(program, inputs, names) for program in (one, other))
     for name in names:
@@ -104,7 +112,13 @@ def test_other_tools_read_its_tensors(tmp_path: Path) -> None:
     for name, array in ours.items():
         np.testing.assert_array_equal(tensors[name], array)
     assert json.loads(tensors["fewbits.program"].tobytes())["inputs"] == ["x", "z"]
-    assert {"a.conv.weight", "a.conv.weight.scale", "a.conv.bias", "shift.data", "fewbits.output.fc"} <= tensors.keys()
+    assert {
+        "a.conv.weight",
+        "a.conv.weight.scale",
+        "a.conv.bias",
+        "shift.data",
+        "fewbits.output.fc",
+    } <= tensors.keys()
 
 
 def test_an_artifact_prints_on_one_line(tmp_path: Path) -> None:
@@ -141,7 +155,9 @@ def test_large_outputs_are_hashed_and_not_stored(tmp_path: Path) -> None:
 
 def test_what_beyond_weights_is_little(tmp_path: Path) -> None:
     save(lowered("w8a8"), tmp_path / "a.fewbits")
-    beyond = [item.bytes for item in sizes(tmp_path / "a.fewbits") if item.part not in ("codes", "scales", "biases")]
+    beyond = [
+        item.bytes for item in sizes(tmp_path / "a.fewbits") if item.part not in ("codes", "scales", "biases")
+    ]
     assert sum(beyond) < 6000
 
 
@@ -158,7 +174,7 @@ def test_a_full_disk_leaves_the_old_file(step: str, tmp_path: Path, monkeypatch:
     save(linear(), path)
     before = path.read_bytes()
     monkeypatch.setattr(os, step, refuse)
-    with pytest.raises(FileError, match=r"cannot write .*a\.fewbits: No space left on device"):
+    with pytest.raises(FileError, match=r"a\.fewbits was not written \(No space left on device\)"):
         save(every_node(), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.fewbits"]
@@ -182,7 +198,7 @@ def test_a_limit_of_the_system_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_program_that_would_not_come_back_is_not_written(tmp_path: Path) -> None:
     program = linear()
     object.__setattr__(program.nodes[1], "bias", np.zeros(3))  # float64, which no lowering makes
-    with pytest.raises(FileError, match="was not written, because it cannot hold 'fc.bias'"):
+    with pytest.raises(FileError, match=r"was not written, because it cannot hold 'fc\.bias'"):
         save(program, tmp_path / "a.fewbits")
     assert os.listdir(tmp_path) == []
 
@@ -208,11 +224,18 @@ def test_a_changed_expectation_is_found(tmp_path: Path) -> None:
         tensors["fewbits.output.fc"] = changed
 
     (tmp_path / "a.fewbits").write_bytes(forged(every_node(), flip))
-    assert [(r.differing, r.first) for r in verify(read(tmp_path / "a.fewbits"))] == [(1, "fc"), (1, "fc"), (1, "fc")]
+    assert [(r.differing, r.first) for r in verify(read(tmp_path / "a.fewbits"))] == [
+        (1, "fc"),
+        (1, "fc"),
+        (1, "fc"),
+    ]
 
 
 def test_every_node_verifies_on_each_engine() -> None:
     artifact = from_bytes(to_bytes(every_node()), "a")
     assert [(r.engine, r.differing, r.first) for r in verify(artifact)] == [
-        ("reference", 0, None), ("torch", 0, None), ("onnxruntime", 0, None)]
+        ("reference", 0, None),
+        ("torch", 0, None),
+        ("onnxruntime", 0, None),
+    ]
     assert [r.engine for r in verify(artifact, ["torch"])] == ["torch"]

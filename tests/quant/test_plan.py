@@ -99,7 +99,7 @@ def test_mistakes_in_a_recipe(tmp_path, text, sentence):
 
 
 def test_unknown_recipe():
-    with pytest.raises(RecipeError, match="no recipe is called 'w9a9': give a YAML file or one of .*w8a8"):
+    with pytest.raises(RecipeError, match=r"no recipe is called 'w9a9': give a YAML file or one of .*w8a8"):
         recipe("w9a9")
 
 

@@ -1,1 +1,1 @@
-"""How we store a Program: the `.fewbits` file. One safetensors file that verifies itself and holds no code."""
+"""How we store a Program: the `.fewbits` file, which verifies itself and holds no code."""

@@ -7,10 +7,11 @@ The declared field types say everything, so a new node, format or field is store
     tuple, Mapping       [ … ], { … }
     format               its text, such as "int8-narrow", where `parse` gives the same format back
     array of one element a number in as many lists as it has axes: 0.5, [[3]]; float32 or int32
+    Any                  what a model returns: "a", null, {"list": […]}, {"tuple": […]}, {"dict": [[k, …]]}
     any other array      {"shape": [16, 3, 3, 3]}, and a tensor named after the place: `conv1.weight`
 
-Codes of a `Quantized` are packed (docs/file-format.md, "Packed codes"). Decoding takes nothing on trust: whatever
-differs from the declared types is a `Refusal` that names the place.
+Codes of a `Quantized` are packed (docs/file-format.md, "Packed codes"). Decoding takes nothing on trust:
+whatever differs from the declared types is a `Refusal` that names the place.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from fewbits.numerics.formats import Format, parse
 from fewbits.numerics.packing import pack, packed_bytes, unpack
 
 Place = tuple[str, ...]
-"""Where a value stands: the name of its layer (any value with a `name`, or a key in a mapping), then fields."""
+"""Where a value stands: its layer (the `name` of an item, or a key in a mapping), then fields."""
 
 _DTYPES = {"scale": np.dtype(np.float32), "zero_point": np.dtype(np.int32), "bias": np.dtype(np.int32)}
 _FORMATS: tuple[type, ...] = get_args(Format) or (Format,)
@@ -64,7 +65,7 @@ class Reader:
     def take(self, place: Place) -> np.ndarray:
         name = _tensor_name(place, self.places)
         if name not in self._tensors:
-            raise Refusal(f"has no tensor {quoted(name)}", "save the program again")
+            raise Refusal(f"has no tensor {quoted(name)}")
         self.places[name] = place
         return self._tensors[name]
 
@@ -72,7 +73,7 @@ class Reader:
         """Raises Refusal when a tensor belongs to nothing."""
         for name in self._tensors:
             if name not in self.places:
-                raise Refusal(f"holds a tensor {quoted(name)} that belongs to nothing", "save the program again")
+                raise Refusal(f"holds a tensor {quoted(name)} that belongs to nothing")
 
 
 def _tensor_name(place: Place, taken: Mapping[str, Any]) -> str:
@@ -103,7 +104,7 @@ def encode(value: Any, kind: Any, writer: Writer, place: Place = ()) -> Any:
         table = _encode_fields(value, writer, place)
         return table if len(members) == 1 else {type(value).__name__: table}
     for member in members:
-        origin, arguments = get_origin(member) or member, get_args(member)
+        origin, arguments = _origin(member), get_args(member)
         if origin is Literal and value in arguments:
             return value
         if origin is tuple and isinstance(value, tuple):
@@ -111,8 +112,9 @@ def encode(value: Any, kind: Any, writer: Writer, place: Place = ()) -> Any:
             if kinds is not None:
                 return [encode(item, kind, writer, (*place, str(i)))
                         for i, (item, kind) in enumerate(zip(value, kinds, strict=True))]
-        if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
-            return {_text(key, place): encode(item, arguments[1], writer, (key,)) for key, item in value.items()}
+        if origin is Mapping and isinstance(value, Mapping):
+            return {_text(key, place): encode(item, arguments[1], writer, (key,))
+                    for key, item in value.items()}
         if origin is np.ndarray and isinstance(value, np.ndarray):
             return _encode_array(value, writer, place)
         if origin is bool and isinstance(value, bool | np.bool_):
@@ -136,10 +138,16 @@ def _encode_fields(value: Any, writer: Writer, place: Place) -> dict[str, Any]:
         if isinstance(value, Quantized) and name == "codes":
             table[name] = _encode_codes(value, writer, (*place, name))
             continue
-        if isinstance(value, Encoding) and name == "zero_point" and item.size > 1 and (item == item.flat[0]).all():
-            item = item.reshape(-1)[:1].reshape(())  # the constructor spreads it over the scales again
+        if isinstance(value, Encoding) and name == "zero_point":
+            item = _one_if_equal(item)
         table[name] = encode(item, kind, writer, (*place, name))
     return table
+
+
+def _one_if_equal(array: np.ndarray) -> np.ndarray:
+    """One element for many equal ones: Encoding's constructor spreads it over the scales again."""
+    flat = array.reshape(-1)
+    return flat[:1].reshape(()) if flat.size > 1 and (flat == flat[0]).all() else array
 
 
 def _encode_codes(value: Quantized, writer: Writer, place: Place) -> Any:
@@ -157,7 +165,7 @@ def _encode_array(array: np.ndarray, writer: Writer, place: Place) -> Any:
     if array.size == 1 and array.dtype == np.int32:
         return array.tolist()
     if array.size == 1 and array.dtype == np.float32 and np.isfinite(array).all():
-        number: Any = _shortest(array.reshape(())[()])
+        number: Any = _shortest(np.float32(array.item()))
         for _ in range(array.ndim):
             number = [number]
         return number
@@ -172,9 +180,9 @@ def _shortest(number: np.float32) -> float:
 
 
 def _encode_structure(value: Any, place: Place, depth: int) -> Any:
-    """What a model returns: a value's name, None, or a list, tuple or dict of these; keys are strings or integers."""
+    """What a model returns: a value's name, None, or a list, tuple or dict (keys str or int) of these."""
     if depth > _DEPTH_LIMIT:
-        raise Refusal(f"would nest what the model returns more than {_DEPTH_LIMIT} deep", "flatten its outputs")
+        raise Refusal(f"cannot nest the model's outputs more than {_DEPTH_LIMIT} deep", "flatten them")
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
@@ -207,7 +215,7 @@ def _not_stored(place: Place, value: Any) -> Refusal:
 
 
 def decode(data: Any, kind: Any, reader: Reader, place: Place = ()) -> Any:
-    """The value declared as `kind`. Raises Refusal, naming the place, for anything but what `encode` makes."""
+    """The value declared as `kind`. Raises Refusal, naming the place, for what `encode` never makes."""
     if kind is Any:
         return _decode_structure(data, place, 0)
     members = _members(kind)
@@ -216,17 +224,17 @@ def decode(data: Any, kind: Any, reader: Reader, place: Place = ()) -> Any:
     members = [member for member in members if member is not type(None)]
     if isinstance(data, str) and any(member in _FORMATS for member in members):
         return _decode_format(data, members, place)
-    classes = {member.__name__: member for member in members if dataclasses.is_dataclass(member)}
+    classes: dict[str, type] = {member.__name__: member for member in members if _is_class(member)}
     if len(members) > 1 and isinstance(data, dict) and len(data) == 1 and not data.keys() <= {"shape"}:
         tag = next(iter(data))
         if tag not in classes:
             raise Refusal(f"holds {quoted(tag)} at {_spell(place)}, which this fewbits does not know",
                           "upgrade fewbits, or save the program again")
         return _decode_fields(data[tag], classes[tag], reader, place)
-    if len(members) == 1 and classes:
+    if classes and len(members) == 1:
         return _decode_fields(data, members[0], reader, place)
     for member in members:
-        origin, arguments = get_origin(member) or member, get_args(member)
+        origin, arguments = _origin(member), get_args(member)
         if origin is Literal and any(type(data) is type(choice) and data == choice for choice in arguments):
             return data
         if origin is tuple and isinstance(data, list):
@@ -234,9 +242,9 @@ def decode(data: Any, kind: Any, reader: Reader, place: Place = ()) -> Any:
             if kinds is not None:
                 return tuple(decode(item, kind, reader, (*place, str(i)))
                              for i, (item, kind) in enumerate(zip(data, kinds, strict=True)))
-        if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(data, dict):
+        if origin is Mapping and isinstance(data, dict):
             return {key: decode(item, arguments[1], reader, (key,)) for key, item in data.items()}
-        if origin is np.ndarray and isinstance(data, int | float | list | dict) and not isinstance(data, bool):
+        if origin is np.ndarray and type(data) in (int, float, list, dict):
             return _decode_array(data, reader, place)
         if origin is int and type(data) is int and abs(data) < 2**63:
             return data
@@ -261,15 +269,14 @@ def _decode_fields(data: Any, kind: type, reader: Reader, place: Place) -> Any:
                 continue  # read behind the encoding, which says how they are packed
             values[name] = decode(data[name], type_, reader, (*place, name))
         elif default is dataclasses.MISSING:
-            raise Refusal(f"does not say {name!r} of {_spell(place)}", "save the program again")
+            raise Refusal(f"does not say {name!r} of {_spell(place)}")
     if kind is Quantized:
         values["codes"] = _decode_codes(data["codes"], values["encoding"].format, reader, (*place, "codes"))
     try:
         return kind(**values)
     except _CONSTRUCTION as error:
         told = str(error) if isinstance(error, FewbitsError) else "its parts do not fit together"
-        raise Refusal(f"has a {kind.__name__} at {_spell(place)} that cannot be ({told})",
-                      "save the program again") from None
+        raise Refusal(f"holds at {_spell(place)} what no {kind.__name__} can be ({told})") from None
 
 
 def _decode_format(text: str, members: list[Any], place: Place) -> Any:
@@ -292,8 +299,8 @@ def _decode_codes(data: Any, format: Any, reader: Reader, place: Place) -> np.nd
     shape, packed = _shape(data, place), reader.take(place)
     expected = packed_bytes(prod(shape), format)
     if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != expected:
-        raise Refusal(f"has {_spell(place)} in {packed.nbytes} bytes of {packed.dtype}, but its shape and format "
-                      f"take {expected} of uint8", "save the program again")
+        raise Refusal(f"has {_spell(place)} in {packed.nbytes} bytes of {packed.dtype}, "
+                      f"but its shape and format take {expected} of uint8")
     return unpack_codes(packed, format, shape)
 
 
@@ -301,17 +308,18 @@ def _decode_array(data: Any, reader: Reader, place: Place) -> np.ndarray:
     if isinstance(data, dict):
         shape, stored = _shape(data, place), reader.take(place)
         if stored.shape != shape:
-            raise Refusal(f"has {_spell(place)} in shape {list(stored.shape)}, not {list(shape)}",
-                          "save the program again")
+            raise Refusal(f"has {_spell(place)} in shape {list(stored.shape)}, not {list(shape)}")
         array = stored.astype(stored.dtype.newbyteorder("="))
     else:
         number, rank = _only_number(data, place)
         dtype = np.float32 if type(number) is float else np.int32
-        if dtype is np.int32 and not -2**31 <= number < 2**31 or abs(number) > np.finfo(np.float32).max:
-            raise _unexpected(place, data)
-        array = np.full((1,) * rank, number, dtype)
+        try:
+            with np.errstate(over="raise"):  # float32's largest number rounds down from its shortest decimal
+                array = np.full((1,) * rank, dtype(number), dtype)
+        except (OverflowError, FloatingPointError):
+            raise _unexpected(place, data) from None
     if _DTYPES.get(place[-1]) not in (None, array.dtype):
-        raise Refusal(f"has {_spell(place)} in {array.dtype}, not {_DTYPES[place[-1]]}", "save the program again")
+        raise Refusal(f"has {_spell(place)} in {array.dtype}, not {_DTYPES[place[-1]]}")
     array.flags.writeable = False
     return array
 
@@ -345,7 +353,7 @@ def _decode_structure(data: Any, place: Place, depth: int) -> Any:
     if not isinstance(items, list) or tag not in ("list", "tuple", "dict"):
         raise _unexpected(place, data)
     if tag == "dict":
-        if not all(isinstance(item, list) and len(item) == 2 and type(item[0]) in (str, int) for item in items):
+        if not all(type(pair) is list and len(pair) == 2 and type(pair[0]) in (str, int) for pair in items):
             raise _unexpected(place, data)
         table = {key: _decode_structure(item, place, depth + 1) for key, item in items}
         if len(table) != len(items):
@@ -357,7 +365,7 @@ def _decode_structure(data: Any, place: Place, depth: int) -> Any:
 
 def _unexpected(place: Place, data: Any) -> Refusal:
     shown = type(data).__name__ if isinstance(data, dict | list) else quoted(data)
-    return Refusal(f"has {shown} at {_spell(place)}, where that cannot be", "save the program again")
+    return Refusal(f"has {shown} at {_spell(place)}, where that cannot be")
 
 
 # ----------------------------------------------------------------------------------- packed codes
@@ -370,7 +378,7 @@ def pack_codes(codes: np.ndarray, format: Format) -> np.ndarray:
 
 
 def unpack_codes(packed: np.ndarray, format: Format, shape: tuple[int, ...]) -> np.ndarray:
-    """As `unpack`, piece by piece. packed: uint8 [packed_bytes], its size already checked against the shape."""
+    """As `unpack`, piece by piece. packed: uint8 [packed_bytes], already checked against the shape."""
     count, step = prod(shape), packed_bytes(_CHUNK, format)
     codes = np.empty(count, format.dtype)
     for start in range(0, count, _CHUNK):
@@ -393,6 +401,15 @@ def _fields(kind: type) -> Mapping[str, tuple[Any, Any]]:
 def _members(kind: Any) -> list[Any]:
     """The alternatives of a union, or the type itself."""
     return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
+
+
+def _is_class(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def _origin(kind: Any) -> Any:
+    """tuple for tuple[int, ...], collections.abc.Mapping for Mapping[str, int], int for int."""
+    return get_origin(kind) or kind
 
 
 def _item_kinds(arguments: tuple[Any, ...], count: int) -> list[Any] | None:

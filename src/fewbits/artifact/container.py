@@ -23,6 +23,7 @@ RANK_LIMIT = 8
 HASH_BYTES = 8
 HASHES = "fewbits.hashes"
 
+_OURS = "name a file that fewbits saved, or copy it again"
 _ALIGNMENT = 8
 _LENGTH_BYTES = 8
 _BLANK = "0" * 64
@@ -62,9 +63,9 @@ class _Entry:
 def build(tensors: Mapping[str, np.ndarray], writer: str) -> bytes:
     """The file's bytes. Tensors keep their order, except that wider elements come first, so that each
     begins at a multiple of its own width."""
-    arrays = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
-              for name, array in tensors.items()}
-    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize):
+        arrays[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
     chunks = {name: array.tobytes() for name, array in arrays.items()}
     hashes = np.frombuffer(b"".join(map(short_hash, chunks.values())), np.uint8).reshape(-1, HASH_BYTES)
     arrays[HASHES], chunks[HASHES] = hashes, hashes.tobytes()
@@ -111,22 +112,23 @@ def _digest(head: bytes, data: bytes | memoryview) -> str:
 
 def header_length(start: bytes) -> int:
     """Bytes of the safetensors header, from the first bytes of a file. Raises Refusal when there is none."""
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        raise Refusal("is a pickle or a zip, which may run code when it is loaded",
-                      "load it in PyTorch as weights, quantize, and save a .fewbits file")
     if len(start) <= _LENGTH_BYTES:
         raise Refusal(f"is cut short after {len(start)} bytes")
     length = int.from_bytes(start[:_LENGTH_BYTES], "little")
     if start[_LENGTH_BYTES:_LENGTH_BYTES + 1] != b"{":
-        raise Refusal("is not a .fewbits file, or its first bytes are damaged", "name a file that fewbits saved")
+        # Only now: a header of 640 bytes begins as a pickle does.
+        if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+            raise Refusal("is a pickle or a zip, which may run code when it is loaded",
+                          "load it in PyTorch as weights, quantize, and save a .fewbits file")
+        raise Refusal("is not a .fewbits file, or its first bytes are damaged", _OURS)
     if length > HEADER_LIMIT:
         raise Refusal(f"claims a header of {length} bytes, and {HEADER_LIMIT} is the most there may be",
-                      "name a file that fewbits saved, or copy it again")
+                      _OURS)
     return length
 
 
 def expected_size(head: bytes) -> int:
-    """Bytes the whole file must have, from its length and header. Raises Refusal for a header that is none."""
+    """Bytes the whole file must have, from its length and header. Raises Refusal for no header of ours."""
     return len(head) + _entries(_parsed(head))[-1].end
 
 
@@ -150,8 +152,9 @@ def parse(data: bytes) -> Container:
     _check_version(facts)
     _check_hashes(entries, views)
     if to_json(header) != head[_LENGTH_BYTES:].rstrip(b" "):
-        raise Refusal("has a header that fewbits did not write", "save the program again")
-    tensors = {e.name: np.frombuffer(views[e.name], e.dtype).reshape(e.shape) for e in entries if e.name != HASHES}
+        raise Refusal("has a header that fewbits did not write")
+    tensors = {entry.name: np.frombuffer(views[entry.name], entry.dtype).reshape(entry.shape)
+               for entry in entries if entry.name != HASHES}
     written = len(head[_LENGTH_BYTES:].rstrip(b" "))
     return Container(facts["writer"], facts["digest"], tensors, _LENGTH_BYTES + written, length - written,
                      views[HASHES].nbytes, len(data))
@@ -171,7 +174,7 @@ def from_json(text: bytes, what: str) -> Any:
         table: dict[str, Any] = {}
         for name, value in pairs:
             if name in table:
-                raise Refusal(f"says {quoted(name)} twice in its {what}", "save the program again")
+                raise Refusal(f"says {quoted(name)} twice in its {what}")
             table[name] = value
         return table
 
@@ -211,8 +214,8 @@ def _entry(name: str, entry: Any) -> _Entry:
         raise bad
     dtype = _DTYPES.get(entry["dtype"])
     if dtype is None:
-        raise Refusal(f"holds tensor {quoted(name)} of type {quoted(entry['dtype'])}, which fewbits does not store",
-                      "name a file that fewbits saved")
+        raise Refusal(f"holds tensor {quoted(name)} of type {quoted(entry['dtype'])}, which none of ours has",
+                      _OURS)
     begin, end = offsets
     if end - begin != prod(shape) * dtype.itemsize:
         raise bad
@@ -227,14 +230,14 @@ def _facts(header: dict[str, Any]) -> dict[str, str]:
     facts = header.get("__metadata__")
     if not isinstance(facts, dict) or facts.get("format") != "fewbits":
         raise _foreign()
-    if not all(isinstance(facts.get(key), str) for key in ("version", "writer", "digest")) or not re.fullmatch(
+    if all(isinstance(facts.get(key), str) for key in ("version", "writer", "digest")) and re.fullmatch(
             "[0-9a-f]{64}", facts["digest"]):
-        raise Refusal("has a damaged header")
-    return facts
+        return facts
+    raise Refusal("has a damaged header")
 
 
 def _foreign() -> Refusal:
-    return Refusal("is a safetensors file, but fewbits did not write it", "name a file that fewbits saved")
+    return Refusal("is a safetensors file, but fewbits did not write it", _OURS)
 
 
 def _check_version(facts: Mapping[str, str]) -> None:
@@ -244,16 +247,16 @@ def _check_version(facts: Mapping[str, str]) -> None:
     if version == str(VERSION) and facts.keys() == {"format", "version", "writer", "digest"}:
         return
     if re.fullmatch("[1-9][0-9]{0,5}", version) and int(version) > VERSION:
-        raise Refusal(f"has format version {version}, written by {quoted(facts['writer'])}, and this fewbits reads "
-                      f"version {VERSION}", "upgrade fewbits")
-    raise Refusal(f"has a format version {quoted(version)} or facts that never were", "save the program again")
+        raise Refusal(f"has format version {version}, written by {quoted(facts['writer'])}, "
+                      f"and this fewbits reads version {VERSION}", "upgrade fewbits")
+    raise Refusal(f"has a format version {quoted(version)} or facts that never were")
 
 
 def _check_hashes(entries: list[_Entry], views: Mapping[str, memoryview]) -> None:
     table = views.get(HASHES)
     hashed = [entry.name for entry in entries if entry.name != HASHES]
     if table is None or entries[-1].name != HASHES or len(table) != HASH_BYTES * len(hashed):
-        raise Refusal("has no hash for each of its tensors", "save the program again")
+        raise Refusal("has no hash for each of its tensors")
     for i, name in enumerate(hashed):
         if short_hash(views[name]) != table[HASH_BYTES * i:HASH_BYTES * (i + 1)]:
             raise Refusal(f"is damaged in tensor {quoted(name)} or its hash")

@@ -17,9 +17,11 @@ from fewbits.artifact.sizes import Item, itemise
 from fewbits.artifact.vectors import Vectors
 from fewbits.errors import FewbitsError, FileError
 from fewbits.files import write_whole
+from fewbits.numerics.encoding import Encoding
 from fewbits.program.program import Program
 
 PROGRAM = "fewbits.program"
+_ELEMENTS_LIMIT = 2**40  # of one value
 _RESERVED = (PROGRAM, vectors.NODES, container.HASHES)
 
 
@@ -27,8 +29,8 @@ _RESERVED = (PROGRAM, vectors.NODES, container.HASHES)
 class Artifact:
     """A file that has been read and found whole.
 
-    path: as it was given; version: of the format; writer: who wrote it, such as `fewbits 0.1.0`; digest: SHA-256,
-    64 hex digits; size: bytes of the file; items: where they go.
+    path: as it was given; version: of the format; writer: who wrote it, such as `fewbits 0.1.0`; digest:
+    SHA-256, 64 hex digits; size: bytes of the file; items: where they go.
     """
 
     path: str
@@ -41,8 +43,8 @@ class Artifact:
     items: tuple[Item, ...]
 
     def __str__(self) -> str:
-        return (f"{self.path}: {len(self.program.nodes)} nodes for {self.program.profile.name}, {self.size} bytes, "
-                f"format {self.version} by {self.writer}, sha256 {self.digest[:16]}…")
+        return (f"{self.path}: {len(self.program.nodes)} nodes for {self.program.profile.name}, "
+                f"{self.size} bytes, format {self.version} by {self.writer}, sha256 {self.digest[:16]}…")
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -108,7 +110,7 @@ def from_bytes(data: bytes, path: str) -> Artifact:
         expected = vectors.take(program, reader, _reserved(held, vectors.NODES))
         reader.finish()
     except RecursionError:
-        raise Refusal("nests its program too deeply", "save the program again") from None
+        raise Refusal("nests its program too deeply") from None
     return Artifact(path, program, expected, container.VERSION, held.writer, held.digest, held.size,
                     itemise(held, reader.places, PROGRAM))
 
@@ -125,32 +127,34 @@ def _tensors(program: Program, expected: Vectors) -> dict[str, np.ndarray]:
 
 
 def _check_values(program: Program) -> None:
-    """Values that arrays can have: what comes later multiplies their sizes and spreads their scales."""
+    """Refuses values that no array can be: what comes later multiplies sizes and spreads scales."""
     for name, value in program.values.items():
-        bad = Refusal(f"says of {quoted(name)} that it is {quoted(str(value))}, which cannot be", "save the program again")
         sizes = [1 if size is None else size for size in value.shape]
-        if len(sizes) > container.RANK_LIMIT or min(sizes, default=0) < 0 or prod(max(s, 1) for s in sizes) > 2**40:
-            raise bad
-        if value.encoding is not None and isinstance(value.encoding.scale, np.ndarray):
-            try:
-                fits = value.encoding.block.scale_shape(vectors.batch_shape(program, name)) == value.encoding.scale.shape
-            except FewbitsError:
-                fits = False
-            if not fits:
-                raise bad
+        possible = (len(sizes) <= container.RANK_LIMIT and all(size >= 0 for size in sizes)
+                    and prod(max(size, 1) for size in sizes) <= _ELEMENTS_LIMIT)
+        if not (possible and _fits(value.encoding, vectors.batch_shape(program, name))):
+            raise Refusal(f"says of {quoted(name)} that it is {quoted(str(value))}, which cannot be")
+
+
+def _fits(encoding: Encoding | None, shape: tuple[int, ...]) -> bool:
+    if encoding is None or not isinstance(encoding.scale, np.ndarray):
+        return True
+    try:
+        return encoding.block.scale_shape(shape) == encoding.scale.shape
+    except FewbitsError:
+        return False
 
 
 def _document(held: Container) -> bytes:
     document = _reserved(held, PROGRAM)
     if document.dtype != np.uint8 or document.nbytes > container.HEADER_LIMIT:
-        raise Refusal(f"has a program of more than {container.HEADER_LIMIT} bytes, or not of bytes",
-                      "save the program again")
+        raise Refusal(f"has a program of more than {container.HEADER_LIMIT} bytes, or not of bytes")
     return document.tobytes()
 
 
 def _reserved(held: Container, name: str) -> np.ndarray:
     if name not in held.tensors:
-        raise Refusal(f"has no tensor {name!r}", "save the program again")
+        raise Refusal(f"has no tensor {name!r}")
     return held.tensors[name]
 
 

@@ -1,7 +1,7 @@
 """Why bytes are no `.fewbits` file, said before it is known which file they came from."""
 
 
-class Refusal(Exception):  # noqa: N818  # not an error of its own: `file.py` makes a FileError of it
+class Refusal(Exception):  # noqa: N818  # not yet an error: `file.py` makes a FileError of it
     """One reason and one mend. They become the sentence `<path> <reason>: <mend>`."""
 
     def __init__(self, reason: str, mend: str = "copy it again, or save the program again"):

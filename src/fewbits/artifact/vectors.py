@@ -1,9 +1,9 @@
 """Test vectors: inputs that anybody can make again, and what the reference makes of them.
 
-Inputs are not stored. Each code of an input is drawn from SHAKE-128 over "fewbits test vectors 1: <input name>":
-two bytes r, least significant first, give low + floor(r · (high − low + 1) / 65536), row-major; its number, float32, is
-what the program reads. Stored are a hash of every node's codes, so that a failure names its node, and the
-outputs' codes themselves while they are few.
+Inputs are not stored. The codes of an input are drawn from SHAKE-128 over "fewbits test vectors 1: <input
+name>" in UTF-8, row-major: two bytes r each, least significant first, give low + floor(r · count / 2^16),
+with count the number of codes from low to high. The program reads their numbers, float32. Stored are a hash
+of every node's codes, so that a failure names its node, and the outputs' codes themselves while they are few.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import numpy as np
 from fewbits.artifact.codec import Reader, Writer, pack_codes, unpack_codes
 from fewbits.artifact.container import HASH_BYTES, short_hash
 from fewbits.artifact.refusal import Refusal, quoted
+from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import reference
@@ -42,14 +43,14 @@ class Vectors:
 def inputs(program: Program) -> dict[str, np.ndarray]:
     """The test vectors' inputs, float32, a batch of 2, by input name.
 
-    Raises Refusal for an input of more than 2^26 elements.
+    Raises ProgramError for an input of more than 2^26 elements.
     """
     made = {}
     for name in program.inputs:
         shape = batch_shape(program, name)
         if prod(shape) > INPUT_LIMIT:
-            raise Refusal(f"has an input {quoted(name)} of {prod(shape)} elements, too many for test vectors",
-                          "make the input smaller")
+            raise ProgramError(f"input {name!r} has {prod(shape)} elements in a batch of {BATCH}, "
+                               f"and test vectors have at most {INPUT_LIMIT}: make it smaller")
         encoding = _input_encoding(program, name)
         if encoding is None:  # nothing reads it
             made[name] = np.zeros(shape, np.float32)
@@ -63,18 +64,18 @@ def inputs(program: Program) -> dict[str, np.ndarray]:
 
 
 def expected(program: Program) -> Vectors:
-    """Runs the reference on the test vectors."""
+    """Runs the reference on the test vectors. Raises ProgramError when its codes have other shapes."""
     codes = reference.run(program, inputs(program), [node.name for node in program.nodes])
     for name, array in codes.items():
         if array.shape != batch_shape(program, name):
-            raise Refusal(f"cannot hold {quoted(name)}: its codes have shape {list(array.shape)}, and the program "
-                          f"says {list(batch_shape(program, name))}", "mend the shape")
+            raise ProgramError(f"the codes of {name!r} have shape {list(array.shape)}, not the program's "
+                               f"{list(batch_shape(program, name))}: mend its value")
     return Vectors({node.name: hash_codes(codes[node.name]) for node in program.nodes},
                    {name: codes[name] for name in _stored(program)})
 
 
 def hash_codes(codes: np.ndarray) -> bytes:
-    """8 bytes of BLAKE2b over "2x3x8x8:" and the codes, row-major, in their type, least significant byte first."""
+    """8 bytes of BLAKE2b over "2x3x8x8:" and the codes, row-major, each least significant byte first."""
     shape = "x".join(map(str, codes.shape))
     return short_hash(f"{shape}:".encode() + codes.astype(codes.dtype.newbyteorder("<")).tobytes())
 
@@ -90,14 +91,16 @@ def put(vectors: Vectors, program: Program, writer: Writer) -> None:
 def take(program: Program, reader: Reader, hashes: np.ndarray) -> Vectors:
     """Inverse of `put`. hashes: the tensor `NODES`. Raises Refusal when sizes disagree with the program."""
     if hashes.dtype != np.uint8 or hashes.shape != (len(program.nodes), HASH_BYTES):
-        raise Refusal("does not have one test hash for each node", "save the program again")
+        raise Refusal("does not have one test hash for each node")
     outputs = {}
     for name in _stored(program):
-        packed, format, shape = reader.take((_output(name),)), program.encoding(name).format, batch_shape(program, name)
+        packed, shape = reader.take((_output(name),)), batch_shape(program, name)
+        format = program.encoding(name).format
         if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != packed_bytes(prod(shape), format):
-            raise Refusal(f"does not hold the expected codes of {quoted(name)} in their shape", "save the program again")
+            raise Refusal(f"does not hold the expected codes of {quoted(name)} in their shape")
         outputs[name] = unpack_codes(packed, format, shape)
-    return Vectors({node.name: row.tobytes() for node, row in zip(program.nodes, hashes, strict=True)}, outputs)
+    names = [node.name for node in program.nodes]
+    return Vectors({name: row.tobytes() for name, row in zip(names, hashes, strict=True)}, outputs)
 
 
 def batch_shape(program: Program, name: str) -> tuple[int, ...]:

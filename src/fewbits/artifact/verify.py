@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from fewbits.artifact import vectors
-from fewbits.artifact.refusal import Refusal
 from fewbits.artifact.file import Artifact, read
 from fewbits.artifact.vectors import hash_codes
-from fewbits.errors import FileError, VerificationError
+from fewbits.errors import FewbitsError, VerificationError
 from fewbits.export.onnx import onnx_bytes, output_name
 from fewbits.program import reference
 from fewbits.program.program import Program
@@ -28,8 +28,8 @@ Codes = Mapping[str, np.ndarray]
 class Replay:
     """What one engine made of the test vectors.
 
-    compared: codes of all nodes, and for onnxruntime float outputs, bit for bit; differing: of these. Of a node whose
-    codes differ from the file's hash, and are neither stored nor made by the reference here, all codes count.
+    compared: codes of all nodes, and for onnxruntime float outputs, bit for bit; differing: of these. Of a
+    node whose codes miss the file's hash, and are neither stored nor made by the reference here, all count.
     first: the first node, in running order, that differs; None when all agree.
     """
 
@@ -47,42 +47,43 @@ class Replay:
 def verify(source: str | Path | Artifact, engines: Sequence[Engine] = ENGINES) -> tuple[Replay, ...]:
     """Runs the file's test vectors on each engine; one Replay per engine, in that order.
 
-    Raises FileError for a file that cannot be read, and VerificationError when an engine cannot run its program
-    at all. A difference is not raised: it stands in the Replay.
+    Raises FileError for a file that cannot be read, and VerificationError when an engine cannot run its
+    program at all. A difference is not raised: it stands in the Replay.
     """
     artifact = source if isinstance(source, Artifact) else read(source)
     program, expected = artifact.program, artifact.vectors
-    try:
-        given = vectors.inputs(program)
-    except Refusal as refusal:
-        raise FileError(f"{artifact.path} {refusal}") from None
     names = [node.name for node in program.nodes]
-    definition = _attempt(artifact, "reference", lambda: reference.run(program, given, names))
-    known = {name: definition[name] for name in names if hash_codes(definition[name]) == expected.hashes[name]}
+
+    def define() -> tuple[Codes, Codes]:
+        given = vectors.inputs(program)
+        return given, reference.run(program, given, names)
+
+    given, definition = _attempt(artifact, "reference", define)
+    known = {name: codes for name, codes in definition.items() if hash_codes(codes) == expected.hashes[name]}
     known |= expected.outputs
-    replays = []
-    for engine in engines:
+
+    def replay(engine: Engine) -> Replay:
         match engine:
             case "reference":
-                replay = _compare(engine, artifact, known, definition, {})
+                return _compare(engine, artifact, known, definition, {})
             case "torch":
-                codes = _attempt(artifact, engine, lambda: TorchExecutor(program).run(given, names))
-                replay = _compare(engine, artifact, known, codes, {})
+                return _compare(engine, artifact, known, TorchExecutor(program).run(given, names), {})
             case "onnxruntime":
-                codes, reals = _attempt(artifact, engine, lambda: _run_onnx(program, given))
-                replay = _compare(engine, artifact, known, codes, reals)
-        replays.append(replay)
-    return tuple(replays)
+                return _compare(engine, artifact, known, *_run_onnx(program, given))
+
+    return tuple(_attempt(artifact, engine, partial(replay, engine)) for engine in engines)
 
 
 def _attempt(artifact: Artifact, engine: Engine, run: Callable[[], Result]) -> Result:
-    """A file whose hashes are right may still hold a program that nobody could have lowered, such as one with a
-    node that fits no shape; it fails inside the engine, in whatever way."""
+    """A file whose hashes are right may still hold a program that nobody could have lowered, such as one
+    with a node that fits no shape; it fails inside the engine, in whatever way."""
     try:
         return run()
     except Exception as error:
-        raise VerificationError(f"{artifact.path} holds a program that {engine} cannot run "
-                                f"({type(error).__name__}: {error}): lower and save it again") from error
+        told = str(error) if isinstance(error, FewbitsError) else f"{type(error).__name__}: {error}"
+        told = " ".join(told.split())[:200]
+        raise VerificationError(f"{artifact.path} holds a program that {engine} cannot run ({told}): "
+                                "lower and save it again") from error
 
 
 def _run_onnx(program: Program, given: Codes) -> tuple[Codes, Codes]:
@@ -116,7 +117,7 @@ def _compare(engine: Engine, artifact: Artifact, known: Codes, codes: Codes, rea
 
 
 def _differing(wanted: np.ndarray | None, got: np.ndarray, agrees: bool) -> int:
-    """How many of `got` are wrong. agrees: whether the hash, the only witness where `wanted` is None, says none."""
+    """How many of `got` are wrong. agrees: what the hash says, the only witness where `wanted` is None."""
     if wanted is not None and wanted.shape == got.shape:
         count = int(np.count_nonzero(wanted != got))
         return count if count or agrees else got.size

@@ -10,7 +10,7 @@ from torch import nn
 from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
 from fewbits.cli.workflow import Job, run
 from fewbits.report.report import Report
-from fewbits.run.cpu import adds_products_in_32_bits
+from fewbits.run.cpu import this_processor
 from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.normalize import DIGITS
@@ -58,7 +58,7 @@ def demo(
     net: nn.Module = initialised(digits_net, _DEMO_SEED)
     train(net, data.train, epochs=_DEMO_EPOCHS, normalize=DIGITS, seed=_DEMO_SEED)
     recipe, profile = "w8a8", "onnxruntime"
-    if not adds_products_in_32_bits():
+    if not this_processor().adds_products_in_32_bits:
         recipe, profile = "w7a8", "onnxruntime-portable"
         console.print("this CPU adds 8-bit products in 16 bits (no VNNI): 7-bit weights keep the codes exact")
     _finish(run(Job("digits_net", net, data, DIGITS, recipe, profile, out), console), out, console)

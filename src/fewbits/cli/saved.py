@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fewbits.api import QuantizedModel
 from fewbits.artifact import vectors
-from fewbits.artifact.store import load, read, sizes
+from fewbits.artifact.file import load, read, sizes
 from fewbits.artifact.verify import verify as replay
 from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
 from fewbits.errors import VerificationError

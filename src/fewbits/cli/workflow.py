@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from fewbits.artifact.store import save, sizes
+from fewbits.artifact.file import save, sizes
 from fewbits.errors import FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole

@@ -12,9 +12,9 @@ import numpy as np
 from onnx import TensorProto
 
 from fewbits.export.onnx_builder import MICROSOFT, OnnxBuilder
+from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
-from fewbits.numerics.block import TENSOR
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
 from fewbits.program.nodes import Margins, Node
@@ -115,7 +115,8 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
 def _max_pool(b: OnnxBuilder, node: op.MaxPool) -> None:
     # Without padding of its own the pool says VALID: ONNX Runtime would otherwise merge a Pad in front into
     # it, and then refuse margins as large as the kernel.
-    padding = {"pads": _onnx_pads(node.padding)} if any(map(sum, node.padding)) else {"auto_pad": "VALID"}
+    padded = any(map(sum, node.padding))
+    padding: dict[str, Any] = {"pads": _onnx_pads(node.padding)} if padded else {"auto_pad": "VALID"}
     b.node("MaxPool", [node.input], node.name, kernel_shape=list(node.kernel), strides=list(node.stride),
            dilations=list(node.dilation), **padding)
 
@@ -290,7 +291,7 @@ def _integer_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 
 
 def _qdq_weight(b: OnnxBuilder, name: str, data: Quantized) -> str:
-    axis = {"axis": 0} if data.encoding.scale.ndim else {}
+    axis: dict[str, Any] = {"axis": 0} if data.encoding.scale.ndim else {}
     return b.node("DequantizeLinear", b.weight(name, data), b.name(name, "weight.real"), **axis)
 
 
@@ -298,7 +299,7 @@ def _qdq_bias(b: OnnxBuilder, node: op.Conv | op.Linear) -> list[str]:
     if node.bias is None:
         return []
     scale = constants.accumulator_scale(b.program.encoding(node.input), node.weight.encoding)
-    axis = {"axis": 0} if scale.ndim else {}
+    axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
     parts = [b.constant(f"{node.name}.bias", node.bias), b.constant(f"{node.name}.bias.scale", scale)]
     return [b.node("DequantizeLinear", parts, b.name(node.name, "bias.real"), **axis)]
 

@@ -75,7 +75,7 @@ def _split(example: Example) -> tuple[Any, tuple[torch.Tensor, ...], dict[str, t
 
 def _export(net: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> ExportedProgram:
     batch = {0: Dim.DYNAMIC}
-    shapes: Any = tuple(batch for _ in args) if args else {name: batch for name in kwargs}
+    shapes: Any = tuple(batch for _ in args) if args else dict.fromkeys(kwargs, batch)
     try:
         with torch.no_grad():
             return export(net, args, kwargs, dynamic_shapes=shapes)
@@ -133,7 +133,7 @@ class _Reader:
                 if spec.kind == InputKind.USER_INPUT:
                     inputs.append(self._input(fx))
                 else:
-                    self.leaves[fx] = Param(spec.target)
+                    self.leaves[fx] = Param(str(spec.target))
             elif fx.op == "call_function":
                 if fx.users or fx.target in OUT_OF_PLACE:  # the rest are assertions on sizes
                     nodes.append(self._node(fx))
@@ -169,7 +169,8 @@ class _Reader:
     def _node(self, fx: FxNode) -> Node:
         module, source = _module(fx), _source(fx)
         name = self._name(fx, module[0] if module else "", _is_leaf(module))
-        target = OUT_OF_PLACE.get(fx.target, fx.target)
+        target: Any = fx.target
+        target = OUT_OF_PLACE.get(target, target)
         arguments, positional = self._arguments(fx, target)
         if target in _ADDITIONS and isinstance(arguments["other"], int | float):
             constant = f"{name}.constant"

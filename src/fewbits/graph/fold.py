@@ -126,7 +126,7 @@ def _fold_batch_norm(model: Model) -> None:
             nodes[node.name] = node
             continue
         scale, shift = _scale_and_shift(model, node)
-        source = node["input"].name
+        source: str = node["input"].name
         before = nodes.get(renamed.get(source, source))
         before_row = None if before is None else operator_of(before)
         alone = len(readers[source]) == 1 and source not in outputs

@@ -51,5 +51,5 @@ def _check_accumulators(program: Program) -> None:
         if isinstance(node, op.Conv | op.Linear | op.AveragePool | op.Mean):
             needed = accumulator_bound(program, node).bits
             if needed > available:
-                raise LoweringError(f"{node.name!r} needs sums of {needed} bits, but profile {program.profile.name} has "
-                                    f"{available}: use fewer bits, or split the layer")
+                raise LoweringError(f"{node.name!r} needs sums of {needed} bits, but profile {program.profile.name} "
+                                    f"has {available}: use fewer bits, or split the layer")

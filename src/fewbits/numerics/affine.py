@@ -7,6 +7,8 @@ The division is a true division in the type of `real` (a product with 1/scale gi
 ties), and the zero point is added after rounding (before it, ties would go the other way for odd ones).
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -19,7 +21,7 @@ def encode(real: Array, scale, zero_point, low, high, rounding: Rounding = half_
     real: any shape; scale, zero_point, low, high: broadcastable against it; rounding: another rule than
     half-even, by name (rounding.py).
     """
-    library = torch if isinstance(real, torch.Tensor) else np
+    library: Any = torch if isinstance(real, torch.Tensor) else np
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         code = (rounding(real / scale) + zero_point).clip(low, high)
     return library.where(library.isnan(code), low, code)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewbits.errors import EncodingError
+from fewbits.numerics.rounding import Array
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Block:
                 raise EncodingError(f"block {self} does not divide axis {axis} of shape {tuple(shape)}")
         return tuple(length // size if size else 1 for size, length in zip(sizes, shape, strict=True))
 
-    def expand(self, per_block, shape: Sequence[int]):
+    def expand(self, per_block: Array, shape: Sequence[int]) -> Array:
         """Per-block values (shape `scale_shape(shape)`, NumPy or torch) made broadcastable to `shape`."""
         for axis, size in enumerate(self.sizes):
             if size > 1:

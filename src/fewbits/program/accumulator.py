@@ -38,7 +38,7 @@ def accumulator_bound(program: Program, node: Conv | Linear | AveragePool | Mean
         count = node.kernel[0] * node.kernel[1]
         return Bound(count * low, count * high)
     if isinstance(node, Mean):
-        count = int(np.prod([program.values[node.input].shape[axis] for axis in node.axes]))
+        count = program.count(node.input, node.axes)
         return Bound(count * low, count * high)
     w, zero = node.weight.codes.reshape(len(node.weight.codes), -1), node.weight.encoding.zero_point
     if zero.any():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fewbits.errors import LoweringError
-from fewbits.numerics.formats import Int
+from fewbits.numerics.formats import ACCUMULATOR, Int
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Profile:
     weight_high: int
     addition: Literal["fma", "float"]
     relies_on: tuple[str, ...]
-    accumulator: Int = Int(32)
-    bias: Int = Int(32)
+    accumulator: Int = ACCUMULATOR
+    bias: Int = ACCUMULATOR
 
 
 ONNXRUNTIME = Profile(

@@ -1,6 +1,7 @@
 """The Program: an integer graph under a profile. It is the definition of the quantized model."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,11 @@ class Program:
         if encoding is None:
             raise ProgramError(f"{name!r} is a float input and has no encoding")
         return encoding
+
+    def count(self, name: str, axes: Sequence[int]) -> int:
+        """Elements of a value along some axes, none of them the batch."""
+        sizes = [self.values[name].shape[axis] for axis in axes]
+        return math.prod(size for size in sizes if size is not None)
 
     def is_accumulator(self, name: str) -> bool:
         """Whether a value is the raw 32-bit sums of its node (a float output), not activation codes."""

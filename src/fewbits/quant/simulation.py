@@ -90,7 +90,7 @@ class SimulationVisitor(Visitor):
         if row is not None and row.role == "dot" and argument == "bias":
             return self._bias(node, value)
         name = next((p for p in node.params if self.simulation.model.tensor(p) is value), None)
-        return value if name not in self._sites else self.simulation.quantizer(name)(value)
+        return value if name is None or name not in self._sites else self.simulation.quantizer(name)(value)
 
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
         """Biases on the grid of the sums they are added to, in float64 as lowering does; as they are where a

@@ -28,7 +28,7 @@ class EngineAgreement:
     engine: `torch` or `onnxruntime`; form: `integer` or `qdq`, level: `off` or `all` ('' for torch);
     values: the model's outputs, or every value of the graph through a debug copy that returns them all;
     exact: whether equality is promised (QDQ with optimisation off sums in float32: it will differ);
-    largest: biggest difference, in steps of its grid.
+    images: that were run; compared, differing: codes; largest: biggest difference, in steps of its grid.
     """
 
     engine: str
@@ -36,6 +36,7 @@ class EngineAgreement:
     level: str
     values: Extent
     exact: bool
+    images: int
     compared: int
     differing: int
     largest: float
@@ -69,13 +70,16 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
                for form, level in _SESSIONS for extent in extents]
     for number, tensors in enumerate(bound(program, batches, "comparing engines", batch_to_inputs)):
         inputs, keep = arrays(tensors), everything if every_value else ()
+        images = len(next(iter(inputs.values())))
         codes = executor.run(inputs, keep)
         if reference_batches is None or number < reference_batches:
             definition = reference.run(program, inputs, keep)
+            torch_tally.images += images
             for name in definition:
                 torch_tally.add_codes(name, definition[name], codes[name])
             codes = definition
         for session, tally in engines:
+            tally.images += images
             _compare(program, codes, session.run(inputs), tally)
     return tuple(tally.agreement() for tally in (torch_tally, *(tally for _, tally in engines)))
 
@@ -100,6 +104,7 @@ class _Tally:
     level: str
     values: Extent
     exact: bool
+    images: int = 0
     compared: int = 0
     differing: int = 0
     largest: float = 0.0
@@ -122,5 +127,5 @@ class _Tally:
         self.largest = max(self.largest, float(steps.max(initial=0)))
 
     def agreement(self) -> EngineAgreement:
-        return EngineAgreement(self.engine, self.form, self.level, self.values, self.exact, self.compared,
-                               self.differing, self.largest)
+        return EngineAgreement(self.engine, self.form, self.level, self.values, self.exact, self.images,
+                               self.compared, self.differing, self.largest)

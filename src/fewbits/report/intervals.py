@@ -4,7 +4,6 @@ Tails of the binomial distribution are summed term by term in log space; limits 
 """
 
 from functools import lru_cache
-from math import lgamma
 
 import numpy as np
 
@@ -76,6 +75,10 @@ def _upper_tail(successes: int, trials: int, p: float) -> float:
 
 @lru_cache(maxsize=4)
 def _log_choose(trials: int) -> np.ndarray:
-    """log(trials over k) for k = 0 ... trials: float64 [trials + 1]."""
-    logs = np.array([lgamma(k + 1) for k in range(trials + 1)])
-    return logs[-1] - logs - logs[::-1]
+    """log(trials over k) for k = 0 ... trials: float64 [trials + 1].
+
+    A running sum of log((trials - k + 1) / k), exact near the ends, where differences of lgamma are not.
+    """
+    k = np.arange(1, trials // 2 + 1)
+    half = np.concatenate([[0.0], np.cumsum(np.log((trials - k + 1) / k))])
+    return np.concatenate([half, half[:trials - trials // 2][::-1]])

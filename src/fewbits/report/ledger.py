@@ -16,6 +16,7 @@ from fewbits.program.program import Program
 from fewbits.quant.plan import Plan, Step
 
 _ENTERS = "enters as codes"
+_FLOAT = "float32"
 _BIAS_GRID = "int32 at the scale of its products"
 _REAL = 4  # bytes of a scale or a bias
 
@@ -97,6 +98,12 @@ class Ledger:
         return dict(Counter(operation.treatment for operation in self.operations))
 
     @property
+    def floating(self) -> int:
+        """Operations whose result is a float tensor: 0, unless recipes come to keep some in float."""
+        real = {entry.name for entry in self.tensors if entry.encoding == _FLOAT}
+        return sum(operation.value in real for operation in self.operations)
+
+    @property
     def macs(self) -> int:
         """Products per image."""
         return sum(entry.macs for entry in self.accumulations)
@@ -108,7 +115,8 @@ class Ledger:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {treatment}" for treatment, count in self.counts.items())
-        return f"{len(self.operations)} operations ({counts}), {len(self.tensors)} tensors, 0 in float"
+        return (f"{len(self.operations)} operations ({counts}), {len(self.tensors)} tensors, "
+                f"{self.floating} in float")
 
 
 def ledger(program: Program, plan: Plan, graph: Graph) -> Ledger:
@@ -232,7 +240,7 @@ class _Accountant:
         because = {input_codes(name) if site.kind == "input" else name: site.because
                    for name, site in self.plan.sites.items()}
         for name in self.program.inputs:
-            yield TensorEntry(name, "float input", self.program.values[name].shape, "float32", 0, 0,
+            yield TensorEntry(name, "float input", self.program.values[name].shape, _FLOAT, 0, 0,
                               "as the model takes it")
         for node in self.program.nodes:
             for name, stored in parameters.items():
@@ -241,8 +249,9 @@ class _Accountant:
                                       stored.scale_bytes, because[name])
             if not isinstance(node, op.Constant):
                 value = self.program.values[node.name]
-                yield TensorEntry(node.name, self.explained[node.name], value.shape, str(value.encoding),
-                                  0, 0, because.get(node.name, "the grid of what it reads"))
+                yield TensorEntry(node.name, self.explained[node.name], value.shape,
+                                  str(value.encoding or _FLOAT), 0, 0,
+                                  because.get(node.name, "the grid of what it reads"))
 
     def _stored(self) -> "dict[str, _Stored]":
         """What a file holds, by name; a weight used twice belongs to the first."""

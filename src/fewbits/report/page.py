@@ -23,11 +23,13 @@ def page(findings: Findings) -> str:
     environment = Environment(loader=PackageLoader("fewbits.report", ""), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=text.percent, points=text.points, count=text.count, size=text.size,
-                               milliseconds=text.milliseconds, products=text.products, shape=text.shape)
+                               milliseconds=text.milliseconds, products=text.products, shape=text.shape,
+                               steps=text.steps)
     best = max([_LOWEST_SCALE, *(site.sqnr for site in findings.sites)])
     parts: Counter[str] = Counter()
     for item in findings.sizes:
         parts[item.part] += item.bytes
     return environment.get_template("page.html.j2").render(
         f=findings, scale=best, parts=parts.most_common(), explained=_EXPLAINED,
-        weakest=min((site.sqnr for site in findings.sites), default=0.0))
+        weakest=min(findings.sites, key=lambda site: site.sqnr),
+        defined=min(engine.images for engine in findings.engines))

@@ -13,7 +13,6 @@ from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import Classifier, compare
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.report.engines import agreement
-from fewbits.report.executed import Executed
 from fewbits.report.findings import Findings
 from fewbits.report.latency import latency
 from fewbits.report.ledger import ledger
@@ -23,6 +22,7 @@ from fewbits.report.simulation_gap import simulation_gap
 from fewbits.report.sites import site_errors
 from fewbits.report.sizes import float_file_bytes, size_items, stored_items
 from fewbits.report.terminal import render
+from fewbits.run.executable import Executable
 
 
 class Report(Findings):
@@ -66,14 +66,13 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
     timed = {name: array[:latency_batch] for name, array in arrays(first).items()}
     comparison = None
     if test is not None:
-        comparison = compare(float_model or simulation.model, Executed(program), test, batch_to_inputs)
-    images = sum(len(tensors[program.inputs[0]])
-                 for tensors in bound(program, batches, "counting", batch_to_inputs))
+        comparison = compare(float_model or simulation.model, Executable(program), test, batch_to_inputs)
+    engines = agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs)
     return Report(
-        model=model, recipe=recipe, images=images, comparison=comparison, ledger=entries,
+        model=model, recipe=recipe, images=engines[-1].images, comparison=comparison, ledger=entries,
         sites=site_errors(program, simulation, batches, batch_to_inputs),
         gap=simulation_gap(program, simulation, batches, batch_to_inputs),
-        engines=agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs),
+        engines=engines,
         latency=latency(program, timed, threads),
         float_bytes=float_file_bytes(simulation.model),
         sizes=items or stored_items(entries),

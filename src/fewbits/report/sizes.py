@@ -46,7 +46,7 @@ def stored_items(entries: Ledger) -> tuple[SizeItem, ...]:
               if entry.code_bytes]
     scales = [SizeItem(entry.name, f"{entry.kind} scales", entry.scale_bytes) for entry in entries.tensors
               if entry.scale_bytes]
-    grids = [SizeItem(entry.name, "grid", 8) for entry in entries.tensors
+    grids = [SizeItem(entry.name, "activation grids", 8) for entry in entries.tensors
              if entry.kind in ("input", "activation")]
     return tuple(stored + scales + grids)
 

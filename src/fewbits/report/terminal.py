@@ -1,6 +1,7 @@
 """The findings in the terminal: the headline, then what a person looks at first when a figure is bad."""
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +17,7 @@ def render(findings: Findings, console: Console) -> None:
     console.print(Text(title, "bold"))
     for part in (_headline(findings), _engines(findings), _sites(findings), _sums(findings)):
         console.print(part)
-    console.print(_words(findings))
+    console.print(_words(findings), markup=False, highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -58,7 +59,7 @@ def _engines(findings: Findings) -> RenderableType:
         style = "" if not engine.differing else "red" if engine.exact else "yellow"
         note = "" if engine.exact else " (differences expected)"
         table.add_row(engine.name + note, engine.values, text.count(engine.compared),
-                      Text(text.count(engine.differing), style=style), f"{engine.largest:.3g}")
+                      Text(text.count(engine.differing), style=style), text.steps(engine.largest))
     return table
 
 
@@ -66,7 +67,7 @@ def _sites(findings: Findings) -> RenderableType:
     worst = sorted(findings.sites, key=lambda site: site.sqnr)[:_WORST]
     table = _table(f"Weakest {len(worst)} of {len(findings.sites)} sites", "site", "kind", "SQNR, dB")
     for site in worst:
-        table.add_row(site.site, site.kind, f"{site.sqnr:.1f}")
+        table.add_row(escape(site.site), site.kind, f"{site.sqnr:.1f}")
     return table
 
 
@@ -76,7 +77,7 @@ def _sums(findings: Findings) -> RenderableType:
     table = _table(f"Widest {len(widest)} of {len(sums)} sums", "node", "weights", "bits needed",
                    "bits there", "products per image")
     for entry in widest:
-        table.add_row(entry.node, entry.weights or entry.op, str(entry.bits), str(entry.available),
+        table.add_row(escape(entry.node), entry.weights or entry.op, str(entry.bits), str(entry.available),
                       text.products(entry.macs))
     return table
 

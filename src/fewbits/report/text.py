@@ -37,6 +37,11 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g}\u00a0ms" if value < 100 else f"{value:.0f}\u00a0ms"
 
 
+def steps(value: float) -> str:
+    """A distance in steps: `0`, `0.5`, `1 470`."""
+    return count(round(value)) if value >= 10 else f"{value:.2g}"
+
+
 def products(number: int) -> str:
     """Multiply-accumulates with a unit: 40 813 184 → `40.8 M`."""
     for unit, scale in (("G", 10**9), ("M", 10**6), ("k", 10**3)):

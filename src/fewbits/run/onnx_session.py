@@ -27,4 +27,5 @@ class OnnxSession:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output by name."""
-        return dict(zip(self.outputs, self._session.run(None, dict(inputs)), strict=True))
+        results = self._session.run(None, dict(inputs))
+        return {name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)}

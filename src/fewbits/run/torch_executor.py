@@ -180,8 +180,8 @@ def _average_pool(program: Program, node: op.AveragePool) -> Step:
 
 
 def _mean(program: Program, node: op.Mean) -> Step:
-    shape, x = program.values[node.input].shape, program.encoding(node.input)
-    count = int(np.prod([shape[axis] for axis in node.axes]))
+    x = program.encoding(node.input)
+    count = program.count(node.input, node.axes)
     multiplier = _tensor(constants.mean_multiplier(x, program.encoding(node.name), count))
     dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
     return lambda x: saturate((x.to(dtype) - zero).sum(node.axes, node.keep).float().mul_(multiplier))

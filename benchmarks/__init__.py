@@ -1,0 +1,1 @@
+"""Side by side with named peers: ratios, measured in one run, alternating, medians. Never a timed test."""

@@ -1,0 +1,170 @@
+"""The commands from end to end: the files they write, and one sentence with exit code 2 for bad input."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import fewbits as fb
+
+
+def test_quantize_writes_everything(saved):
+    assert {path.name for path in saved.iterdir()} == {"model.fewbits", "model.onnx", "report.html", "summary.json"}
+    summary = json.loads((saved / "summary.json").read_text())
+    assert set(summary) == {"float_accuracy", "accuracy", "samples", "flips", "float_bytes", "bytes", "mismatches",
+                            "compared_codes", "float_ms", "ms"}
+    assert summary["samples"] == 40
+    assert summary["mismatches"] == 0
+    assert summary["compared_codes"] > 10_000
+    assert summary["bytes"] == (saved / "model.fewbits").stat().st_size
+    assert fb.load(saved / "model.fewbits")(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
+
+
+def test_evaluate_inspect_verify_export(saved, small, fewbits, tmp_path):
+    file = saved / "model.fewbits"
+    accuracy = json.loads((saved / "summary.json").read_text())["accuracy"]
+    result = fewbits("evaluate", file, "--data", f"npz:{small / 'data.npz'}", "--mean", "0.5", "--std", "0.25")
+    assert result.code == 0
+    assert f"{100 * accuracy:.2f} %" in result.out
+    result = fewbits("inspect", file)
+    assert result.code == 0
+    assert str(file.stat().st_size) in result.out
+    result = fewbits("verify", file)
+    assert result.code == 0
+    assert result.out.count("as expected") == 3
+    for form in ("integer", "qdq"):
+        result = fewbits("export", file, "--form", form, "--out", tmp_path / f"{form}.onnx")
+        assert result.code == 0
+        assert "0 differ" in result.out
+    assert (tmp_path / "integer.onnx").read_bytes() == (saved / "model.onnx").read_bytes()
+
+
+def test_plan_is_printed_first(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    result = fewbits("quantize", "mynets:small", "--data", "npz:data.npz", "--mean", "0", "--std", "1",
+                     "--out", tmp_path, "--plan")
+    assert result.code == 0
+    assert "0.weight (weight): int8 per channel" in result.out
+
+
+def test_help_of_every_verb(fewbits):
+    for verb in ("quantize", "demo", "evaluate", "inspect", "verify", "export"):
+        result = fewbits(verb, "--help")
+        assert result.code == 0
+        assert "Usage" in result.out
+
+
+QUANTIZE = ("quantize", "mynets:small", "--weights", "small.pt", "--data", "npz:data.npz", "--mean", "0.5",
+            "--std", "0.25")
+
+
+def changed(**options):
+    """The good command with other options; None leaves one out."""
+    arguments = list(QUANTIZE)
+    for option, value in options.items():
+        if option == "network":
+            arguments[1] = value
+            continue
+        flag = f"--{option}"
+        if flag in arguments:
+            del arguments[arguments.index(flag):arguments.index(flag) + 2]
+        if value is not None:
+            arguments += [flag, value]
+    return arguments
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"network": "lenet6"}, ["lenet6", "lenet5"]),
+    ({"network": "nothere:make"}, ["nothere"]),
+    ({"network": "mynets:absent"}, ["absent"]),
+    ({"network": "mynets:unsupported"}, ["2 operators cannot become integers", "cumsum", "erf", "mynets.py:13"]),
+    ({"network": "mynets:other"}, ["small.pt", "another architecture"]),
+    ({"weights": "gone.pt"}, ["gone.pt"]),
+    ({"weights": "truncated.pt"}, ["truncated.pt", "damaged"]),
+    ({"data": "cifar11:here"}, ["cifar11"]),
+    ({"data": "npz:gone.npz"}, ["gone.npz"]),
+    ({"data": "npz:nan.npz", "mean": None, "std": None}, ["batch 0", "NaN"]),
+    ({"mean": None, "std": None}, ["--mean"]),
+    ({"std": None}, ["--mean and --std"]),
+    ({"recipe": "w9a9"}, ["w9a9", "w8a8"]),
+    ({"recipe": "unknown_key.yaml"}, ["unknown_key.yaml", "wieghts"]),
+    ({"recipe": "no_match.yaml"}, ["matches nothing"]),
+    ({"profile": "abacus"}, ["abacus", "onnxruntime-portable"]),
+    ({"profile": "onnxruntime-portable"}, ["-64 to 64", "w7a8"]),
+])
+def test_bad_input_is_one_sentence_and_exit_code_2(small, fewbits, monkeypatch, tmp_path, options, words):
+    good = "version: 1\nweights: {format: int8}\nactivations: {format: uint8}\n"
+    (small / "unknown_key.yaml").write_text(good + "wieghts: {}\n")
+    (small / "no_match.yaml").write_text(good + 'rules: [{module: "heat.*", weights: {format: int4}}]\n')
+    (small / "truncated.pt").write_bytes((small / "small.pt").read_bytes()[:700])
+    if options.get("network") == "mynets:unsupported":
+        options = {**options, "weights": None}
+    monkeypatch.chdir(small)
+    result = fewbits(*changed(**options), "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in result.err
+    assert not (tmp_path / "out" / "model.fewbits").exists()
+
+
+def test_out_is_a_file(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    (tmp_path / "out").write_text("mine")
+    result = fewbits(*QUANTIZE, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "inspect", "verify", "export"])
+def test_files_that_are_not_ours(saved, small, fewbits, tmp_path, verb):
+    options = {"evaluate": ["--data", f"npz:{small / 'data.npz'}"], "export": ["--out", tmp_path / "x.onnx"]}
+    whole = (saved / "model.fewbits").read_bytes()
+    (tmp_path / "cut.fewbits").write_bytes(whole[:-9])
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 16
+    (tmp_path / "flipped.fewbits").write_bytes(flipped)
+    shutil.copy(saved / "model.onnx", tmp_path / "foreign.fewbits")
+    for name in ("gone", "cut", "flipped", "foreign"):
+        result = fewbits(verb, tmp_path / f"{name}.fewbits", *options.get(verb, []))
+        assert result.code == 2, name
+        assert f"{name}.fewbits" in result.err
+        assert "Traceback" not in result.err
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_full_disk_keeps_the_old_file(saved, tmp_path):
+    """A limit on file size stands in for the full disk; it needs a process of its own."""
+    shutil.copy(saved / "model.fewbits", tmp_path / "old.fewbits")
+    script = f"""
+import resource, signal
+import fewbits as fb
+model = fb.load({str(tmp_path / 'old.fewbits')!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    model.save({str(tmp_path / 'old.fewbits')!r})
+except fb.FewbitsError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "old.fewbits" in done.stdout
+    assert (tmp_path / "old.fewbits").read_bytes() == (saved / "model.fewbits").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["old.fewbits"]
+
+
+def test_usage_mistakes_exit_with_2(fewbits):
+    assert fewbits("quantize", "lenet5").code == 2
+    assert fewbits("quantise").code == 2
+
+
+def test_float_data_and_mean_do_not_go_together(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    np.savez(tmp_path / "f.npz", x=np.zeros((4, 1, 8, 8), np.float32), y=np.zeros(4, np.int64))
+    result = fewbits(*changed(data=f"npz:{tmp_path / 'f.npz'}"), "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "leave out --mean" in result.err

@@ -1,0 +1,137 @@
+"""The ledger accounts for everything, and says so only where that is true."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from report_cases import Case, Everything, Residual, lowered, made
+from torch import nn
+
+from fewbits.errors import ProgramError
+from fewbits.graph.graph import Graph
+from fewbits.graph.operators import OPERATORS
+from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.nodes import Conv, Linear
+from fewbits.program.program import Program, Value
+from fewbits.quant.plan import Plan
+from fewbits.report.ledger import Ledger, ledger, reliances
+from fewbits.testing import random_network
+
+
+def of(case: Case) -> Ledger:
+    return ledger(case.program, case.simulation.plan, case.simulation.model.graph)
+
+
+def test_the_test_network_holds_every_operator(everything: Case) -> None:
+    used = {step.op for step in everything.simulation.plan.steps.values()}
+    assert {row.name for row in OPERATORS} - used == {"batch_norm"}
+
+
+def test_every_node_value_and_parameter_is_in_it_once(everything: Case) -> None:
+    entries, program = of(everything), everything.program
+    graph = everything.simulation.model.graph
+    assert [entry.node for entry in entries.operations] == list(graph.names())
+    stored = [name for name, site in everything.simulation.plan.sites.items()
+              if site.kind in ("weight", "bias", "constant")]
+    names = [entry.name for entry in entries.tensors]
+    assert sorted(names) == sorted({*program.values, *stored})
+    assert all(entry.value in program.values for entry in entries.operations if entry.value)
+    assert all(entry.encoding and entry.because for entry in entries.tensors)
+    assert set(entries.counts) == {"enters as codes", "integer", "part of the node before", "passes codes on",
+                                   "gone", "sizes only"}
+
+
+def test_source_lines_are_the_users(everything: Case) -> None:
+    sources = {entry.source.split(":")[0] for entry in of(everything).operations if entry.op == "conv"}
+    assert sources == {"report_cases.py"}
+
+
+def test_sums_have_their_proved_bits_products_and_bytes(residual: Case) -> None:
+    entries = of(residual)
+    nodes = {node.name: node for node in residual.program.nodes}
+    for entry in entries.accumulations:
+        node = nodes[entry.node]
+        assert isinstance(node, Conv | Linear)
+        assert entry.bits == accumulator_bound(residual.program, node).bits <= entry.available
+    assert [entry.macs for entry in entries.accumulations] == [36 * 6 * 2 * 9, 36 * 6 * 6 * 9, 54 * 5]
+    assert [entry.bytes for entry in entries.accumulations] == [
+        108 + 6 * 4 + 6 * 4, 324 + 6 * 4 + 6 * 4, 270 + 5 * 4 + 5 * 4]
+    assert entries.bytes == sum(entry.bytes for entry in entries.accumulations)
+    assert entries.macs == 36 * 6 * 2 * 9 + 36 * 6 * 6 * 9 + 54 * 5
+
+
+def test_a_weight_used_twice_is_stored_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(torch.relu(self.layer(x)))
+
+    entries = of(lowered(Tied(), torch.randn(3, 4, generator=torch.Generator().manual_seed(0))))
+    assert [entry.code_bytes for entry in entries.tensors if entry.kind == "weight"] == [16]
+    assert len(entries.accumulations) == 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks_are_accounted_for(seed: int) -> None:
+    case = lowered(*random_network(seed))
+    assert len(of(case).operations) == len(list(case.simulation.model.graph.names()))
+
+
+def test_a_node_without_an_entry_is_an_error(everything: Case) -> None:
+    program, plan, graph = everything.program, everything.simulation.plan, everything.simulation.model.graph
+    steps = dict(plan.steps)
+    del steps["conv"]
+    with pytest.raises(ProgramError, match="node 'conv' is missing from the plan"):
+        ledger(program, Plan(plan.sites, steps), graph)
+    shorter = Graph(graph.inputs, graph.nodes[:-1], graph.structure, graph.style)
+    with pytest.raises(ProgramError, match="is nowhere in the model"):
+        ledger(program, plan, shorter)
+
+
+def test_a_value_that_nothing_explains_is_an_error(residual: Case) -> None:
+    program = residual.program
+    first = next(node for node in program.nodes if isinstance(node, Conv))
+    stray = replace(first, name="stray")
+    values = {**program.values, "stray": program.values[first.name]}
+    with pytest.raises(ProgramError, match="value 'stray' is missing from the ledger"):
+        ledger(Program(program.profile, program.inputs, (*program.nodes, stray), values, program.structure),
+               residual.simulation.plan, residual.simulation.model.graph)
+
+
+def test_a_program_of_another_model_is_an_error(residual: Case, everything: Case) -> None:
+    with pytest.raises(ProgramError, match="from one model"):
+        ledger(everything.program, residual.simulation.plan, residual.simulation.model.graph)
+
+
+def test_equality_relies_on_what_the_program_uses(residual: Case) -> None:
+    fma, vnni = reliances(residual.program)
+    assert "FMA" in fma.on
+    assert len(fma.nodes) == 1
+    assert "VNNI" in vnni.on
+    assert len(vnni.nodes) == 3
+
+
+def test_equality_relies_on_nothing_where_the_profile_avoids_it() -> None:
+    assert reliances(lowered(*made(Residual, 4, 2, 6, 6), "w7a8", "onnxruntime-portable").program) == ()
+
+
+def test_small_weights_need_no_vnni_and_broadcast_sums_no_fma() -> None:
+    case = lowered(*made(Everything, 4, 4, 8, 8), recipe="w7a8")
+    assert [len(reliance.nodes) for reliance in reliances(case.program)] == [1]  # x + shift broadcasts
+
+
+def test_a_reliance_on_an_unknown_feature_is_kept(residual: Case) -> None:
+    profile = replace(residual.program.profile, relies_on=("SVE2",))
+    program = replace(residual.program, profile=profile)
+    assert [(reliance.on, reliance.nodes) for reliance in reliances(program)] == [("SVE2", ())]
+
+
+def test_values_of_a_program_are_frozen_text(residual: Case) -> None:
+    entry = of(residual).tensors[0]
+    assert isinstance(entry.encoding, str)
+    assert isinstance(residual.program.values["x"], Value)
+    assert not any(isinstance(value, np.ndarray) for value in vars(entry).values())
