@@ -241,7 +241,8 @@ def test_speed_is_at_least_half_of_torch(name):
 def test_half_away_differs_from_half_even_only_on_ties():
     encoding = Encoding(Int(8), 1.0)
     x = np.float32([0.5, 1.5, 2.5, -0.5, 0.7])
-    assert (encoding.encode(x).codes != encoding.encode(x, half_away).codes).tolist() == [True, False, True, True, False]
+    differs = encoding.encode(x).codes != encoding.encode(x, half_away).codes
+    assert differs.tolist() == [True, False, True, True, False]
 
 
 def test_scales_ascend_with_their_blocks():

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from fewbits.numerics import rounding
 from fewbits.numerics.rounding import RULES, divide, half_away, half_down, stochastic, stochastic_from, to_step
 
-GOLDEN_NAMES = {"floor": "floor", "ceil": "ceil", "half_even": "rne", "half_away": "half_away (C round, Ristretto code)",
+GOLDEN_NAMES = {"floor": "floor", "ceil": "ceil", "half_even": "rne",
+                "half_away": "half_away (C round, Ristretto code)",
                 "half_up": "half_up (floor(x+0.5), AIMET on shifted ints)",
                 "half_down": "half_down (Ristretto paper formula as it must be read: tie -> floor)"}
 

@@ -14,7 +14,8 @@ from fewbits.numerics.rounding import half_away
 from fewbits.ranges.compatibility import SHOWN, TOOLS, encode_as, tool, truth_table
 from fewbits.ranges.scale import encoding_for
 
-TENSORS = {"shown": SHOWN.astype(np.float32), "normal": np.random.default_rng(0).standard_normal(50_000).astype(np.float32),
+TENSORS = {"shown": SHOWN.astype(np.float32),
+           "normal": np.random.default_rng(0).standard_normal(50_000).astype(np.float32),
            "positive": np.random.default_rng(1).uniform(0.1, 3, 50_000).astype(np.float32)}
 
 

@@ -17,9 +17,10 @@ A code is the bit pattern sign | exponent field | mantissa field, an unsigned in
 | `none`      | a binade like the others: no zero at all (E8M0)                                             |
 
 Encoding is to the nearest number, ties to the even mantissa (IEEE 754 §4.3.1: without mantissa bits, to the
-larger magnitude); a number that rounds past the largest overflows: it `saturates` to the largest, or it becomes an infinity, or NaN where there is none. An infinity stays one
-where the format has it, so that every code comes back (OCP's saturating conversion would make it the largest),
-and overflows where it has not. NaN stays NaN, and where a format has none it becomes the lowest number.
+larger magnitude). A number that rounds past the largest overflows: it `saturates` to the largest, or it
+becomes an infinity, or NaN where there is none. An infinity stays one where the format has it, so that every
+code comes back (OCP's saturating conversion would make it the largest), and overflows where it has not. NaN
+stays NaN, and where a format has none it becomes the lowest number.
 
 Sources: IEEE 754-2019; OCP 8-bit Floating Point Specification 1.0; OCP Microscaling Formats 1.0;
 Noune et al. 2022, arXiv:2206.02915 (fnuz).

@@ -5,7 +5,6 @@ of at most 11 bits with the hidden one (bf16, TF32, fp16, FP8 and smaller), and 
 of the sum is torch's, so results of two orders differ as float32 sums do; products never.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -76,7 +76,7 @@ def stochastic(x: Array, generator: np.random.Generator | torch.Generator) -> Ar
     generator: of the library that x belongs to; the same state gives the same result. The draws are
     multiples of 2⁻⁵³ (float32 tensors: 2⁻²⁴). As a rule for an encoding: `partial(stochastic, generator=g)`.
     """
-    whole = floor(x)
+    whole: Any = floor(x)
     if isinstance(x, torch.Tensor):
         draw = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
         return torch.where(draw < _rest(x, whole), whole + 1, whole)
