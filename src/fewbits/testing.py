@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewbits.numerics.conformance import boundary_grid as boundary_grid
+from fewbits.numerics.conformance import check_format as check_format
 from fewbits.program.program import Program
 from fewbits.report.engines import EngineAgreement, agreement
 

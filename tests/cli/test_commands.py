@@ -52,7 +52,7 @@ def test_plan_is_printed_first(small, fewbits, monkeypatch, tmp_path):
 
 
 def test_help_of_every_verb(fewbits):
-    for verb in ("quantize", "demo", "evaluate", "inspect", "verify", "export"):
+    for verb in ("quantize", "demo", "evaluate", "inspect", "verify", "export", "formats"):
         result = fewbits(verb, "--help")
         assert result.code == 0
         assert "Usage" in result.out

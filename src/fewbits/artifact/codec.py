@@ -34,7 +34,7 @@ Place = tuple[str, ...]
 """Where a value stands: its layer (the `name` of an item, or a key in a mapping), then fields."""
 
 _DTYPES = {"scale": np.dtype(np.float32), "zero_point": np.dtype(np.int32), "bias": np.dtype(np.int32)}
-_FORMATS: tuple[type, ...] = get_args(Format) or (Format,)
+_FORMATS: tuple[type, ...] = get_args(Format)
 _CHUNK = 2**18  # codes packed at once: a multiple of 8, so that chunks end at whole bytes
 _ELEMENTS_LIMIT = 2**40
 _NAMESAKES_LIMIT = 16

@@ -10,6 +10,7 @@ from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.operators import bounds, operator_of
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.numerics.formats import Int
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
 from fewbits.program.profile import Profile
@@ -44,8 +45,9 @@ class Context:
             return self.names[argument.name]
         assert isinstance(argument, Param), "operands are values or parameters"
         if argument.name not in self.values:
-            quantizer = self.simulation.quantizer(argument.name)
-            data = quantizer.encoding.encode(self.array(argument.name))
+            encoding = self.simulation.quantizer(argument.name).encoding
+            integers(argument.name, encoding)
+            data = encoding.encode(self.array(argument.name))
             self.emit(op.Constant(argument.name, data), data.codes.shape, data.encoding)
         return argument.name
 
@@ -75,6 +77,7 @@ class Context:
             return Result(site, shape, self._accumulator_encoding(node), self.profile.accumulator.low,
                           self.profile.accumulator.high)
         encoding = self.simulation.quantizer(site).encoding
+        integers(site, encoding)
         if encoding.format.signed or encoding.format.bits > self.profile.activation_bits:
             raise LoweringError(f"{site!r} has {encoding.format} activations, but profile {self.profile.name} takes "
                                 f"unsigned ones of at most {self.profile.activation_bits} bits: use uint8")
@@ -90,6 +93,7 @@ class Context:
         """The node's weight in codes. Raises LoweringError when the profile does not take them."""
         name = node["weight"].name
         encoding = self.simulation.quantizer(name).encoding
+        integers(name, encoding)
         array = self.array(name)
         if not np.isfinite(array).all():
             raise LoweringError(f"weight {name!r} holds NaN or Inf")
@@ -140,6 +144,13 @@ class Context:
     def array(self, name: str) -> np.ndarray:
         """A parameter or buffer of the model."""
         return self.simulation.model.tensor(name).detach().cpu().numpy()
+
+
+def integers(site: str, encoding: Encoding) -> None:
+    """Raises LoweringError, naming the site, unless its codes are integers."""
+    if not isinstance(encoding.format, Int):
+        raise LoweringError(f"{site!r} has {encoding.format}, which an integer program does not compute with: "
+                            "use an integer format there, or stay with the simulation")
 
 
 @dataclass(frozen=True)

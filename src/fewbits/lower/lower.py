@@ -2,7 +2,7 @@
 
 from fewbits.errors import LoweringError
 from fewbits.graph.operators import operator_of
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, integers
 from fewbits.lower.rules import RULES
 from fewbits.program import nodes as op
 from fewbits.program.accumulator import Summing, accumulator_bound
@@ -26,6 +26,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
         context.values[item.name] = Value(item.shape, None, "int64" if item.dtype == "int64" else "float32")
         if item.name in simulation.plan.sites:
             encoding = simulation.quantizer(item.name).encoding
+            integers(item.name, encoding)
             context.names[item.name] = context.emit(op.Quantize(input_codes(item.name), item.name), item.shape,
                                                     encoding)
     for node in graph.nodes:

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewbits.numerics.rounding import Array, half_even
+from fewbits.numerics.rounding import Array, Rounding, half_even
 
 
-def encode(real: Array, scale, zero_point, low, high) -> Array:
+def encode(real: Array, scale, zero_point, low, high, rounding: Rounding = half_even) -> Array:
     """Codes of `real`, still in its floating type (eq. 1). Infinities saturate; NaN gives `low`.
 
-    real: any shape; scale, zero_point, low, high: broadcastable against it.
+    real: any shape; scale, zero_point, low, high: broadcastable against it; rounding: another rule than
+    half-even, by name (rounding.py).
     """
     library: Any = torch if isinstance(real, torch.Tensor) else np
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        code = (half_even(real / scale) + zero_point).clip(low, high)
+        code = (rounding(real / scale) + zero_point).clip(low, high)
     return library.where(library.isnan(code), low, code)
 
 
@@ -33,3 +34,26 @@ def decode(code: Array, scale, zero_point) -> Array:
     scale, zero_point: broadcastable. Returns float32.
     """
     return (code - zero_point) * scale
+
+
+def encode_into(codes: np.ndarray, real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray,
+                low: int, high: int, scratch: np.ndarray) -> None:
+    """Eq. 1 for a piece that fits the cache: the same codes without temporaries, and several times faster.
+
+    codes: integers of at most 16 bits, shape of real; scale, zero_point: broadcastable, zero_point int32.
+    Clipping may then come before the shift, as every number left is exact. scratch: of real's size at
+    least, in the type of the arithmetic.
+    """
+    flat = scratch[:real.size]
+    steps = flat.reshape(real.shape)
+    np.divide(real, scale, out=steps)
+    np.rint(flat, out=flat)
+    if zero_point.any():
+        shift = zero_point.astype(steps.dtype)
+        np.clip(steps, low - shift, high - shift, out=steps)
+        np.add(steps, shift, out=steps)
+    else:
+        np.clip(flat, low, high, out=flat)
+    if np.isnan(flat @ flat):  # all but NaN is finite by now
+        flat[np.isnan(flat)] = low
+    codes[...] = steps

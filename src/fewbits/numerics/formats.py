@@ -1,75 +1,45 @@
-"""Number formats: finite sets of numbers and the codes that stand for them."""
+"""Number formats: finite sets of numbers and the codes that stand for them.
+
+Every format answers `bits`, `low`, `high`, `dtype` (of codes), `signed`, `largest`, `values()`, `canonical(codes)`,
+`encode(numbers, rounding)`, `decode(codes)`, `nearest(numbers, rounding)` (NumPy or torch), and `str`.
+"""
 
 import re
-from dataclasses import dataclass
-
-import numpy as np
 
 from fewbits.errors import EncodingError
+from fewbits.numerics.floats import Float, parse_float, sign_magnitude
+from fewbits.numerics.integers import Int
+from fewbits.numerics.levels import named_table
+from fewbits.numerics.tables import Table, parse_table
 
-_INT_TEXT = re.compile(r"(u?)int(\d+)(-narrow)?")
+__all__ = ["ACCUMULATOR", "Float", "Format", "Int", "Table", "parse", "sign_magnitude"]
 
-
-@dataclass(frozen=True)
-class Int:
-    """Integers of `bits` bits; the value of a code is the code itself.
-
-    signed: two's complement [-2^(b-1), 2^(b-1)-1]; unsigned: [0, 2^b - 1].
-    narrow: a signed range without its lowest code, so that it is symmetric: [-(2^(b-1)-1), 2^(b-1)-1].
-    Raises EncodingError for widths other than 1 to 16 and 32, for a narrow unsigned format, and for a
-    narrow format of one bit (it would hold only 0).
-    """
-
-    bits: int
-    signed: bool = True
-    narrow: bool = False
-
-    def __post_init__(self):
-        if not (1 <= self.bits <= 16 or self.bits == 32):
-            raise EncodingError(f"integers have 1 to 16 bits, or 32 for accumulators, not {self.bits}")
-        if self.narrow and not self.signed:
-            raise EncodingError(f"uint{self.bits} cannot be narrow: only signed ranges have a code to drop")
-        if self.narrow and self.bits == 1:
-            raise EncodingError("int1-narrow would hold only 0: use 2 bits, or the binary format")
-
-    @property
-    def low(self) -> int:
-        """Lowest code."""
-        return -(2 ** (self.bits - 1)) + self.narrow if self.signed else 0
-
-    @property
-    def high(self) -> int:
-        """Highest code."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The smallest NumPy integer that holds every code."""
-        width = next(w for w in (8, 16, 32) if self.bits <= w)
-        return np.dtype(f"{'' if self.signed else 'u'}int{width}")
-
-    def values(self) -> np.ndarray:
-        """All numbers of the format, ascending: int64 [high - low + 1]."""
-        return np.arange(self.low, self.high + 1, dtype=np.int64)
-
-    def __str__(self) -> str:
-        return f"{'' if self.signed else 'u'}int{self.bits}{'-narrow' if self.narrow else ''}"
-
-
-Format = Int
+Format = Int | Float | Table
 
 ACCUMULATOR = Int(32)
 """The format of accumulators and of the biases added to them."""
 
+_INT_TEXT = re.compile(r"(u?)int(\d+)(-narrow)?")
+_FIXED_TEXT = re.compile(r"(u?)q(-?\d+)\.(-?\d+)")
+
 
 def parse(text: str) -> Format:
-    """The format a text names: `int8`, `uint4`, `int8-narrow`. Inverse of `str(format)`.
+    """The format a text names; inverse of `str(format)`.
 
+    `int8`, `uint4`, `int8-narrow`; fixed point `q4.4` (integer bits with the sign, bits behind the point);
+    sign and magnitude `sm8`; floats `fp16`, `bf16`, `tf32`, `e8m0`, `e4m3`, `e4m3-fnuz` (see parse_float);
+    tables `nf4`, `pow2-4`, `ternary` (see levels.py), `table(-1,0,1)`. All that have a name: `fewbits formats`.
     Raises EncodingError when the text names none.
     """
-    match = _INT_TEXT.fullmatch(text.strip())
-    if match is None:
-        raise EncodingError(f"no format is called {text!r}: write int2 to int16 or uint2 to uint16, "
-                            "with -narrow behind a signed one to drop its lowest code")
-    unsigned, bits, narrow = match.groups()
-    return Int(int(bits), signed=not unsigned, narrow=bool(narrow))
+    text = text.strip()
+    if match := _INT_TEXT.fullmatch(text):
+        unsigned, bits, narrow = match.groups()
+        return Int(int(bits), signed=not unsigned, narrow=bool(narrow))
+    if match := _FIXED_TEXT.fullmatch(text):
+        unsigned, whole, fraction = match.groups()
+        return Int(int(whole) + int(fraction), signed=not unsigned, fraction=int(fraction))
+    format = parse_float(text) or named_table(text) or parse_table(text)
+    if format is None:
+        raise EncodingError(f"no format is called {text!r}: write one such as int8, uint4, q4.4, e4m3, bf16, "
+                            "nf4 or ternary; `fewbits formats` lists them")
+    return format

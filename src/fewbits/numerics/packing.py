@@ -35,7 +35,7 @@ def unpack(data: np.ndarray, format: Format, shape: Sequence[int]) -> np.ndarray
     else:
         bits = np.unpackbits(data, count=count * format.bits, bitorder="little")
         codes = bits.reshape(count, format.bits).astype(np.int64) @ (1 << np.arange(format.bits))
-        if format.signed:
+        if format.low < 0:
             codes = np.where(codes >= 1 << (format.bits - 1), codes - (1 << format.bits), codes)
         codes = codes.astype(format.dtype)
     return codes.reshape(tuple(shape))

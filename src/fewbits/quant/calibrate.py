@@ -75,7 +75,7 @@ def _make_biases_fit(simulation: Simulation) -> None:
     """
     for node in simulation.model.graph.nodes:
         row = operator_of(node)
-        if row is None or row.role != "dot" or node["bias"] is None:
+        if row is None or row.role != "dot" or node["bias"] is None or not simulation.sums_integers(node):
             continue
         weight = simulation.quantizer(node["weight"].name)
         bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()

@@ -7,6 +7,7 @@ from torch import nn
 
 from fewbits.errors import CalibrationError
 from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.formats import Float, Int, Table
 from fewbits.numerics.rounding import half_even
 from fewbits.quant.plan import Site
 
@@ -33,6 +34,29 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor
     """
     rounded: Any = _RoundStraightThrough.apply(x / scale)
     return ((rounded + zero_point).clamp(low, high) - zero_point) * scale
+
+
+class _NearestStraightThrough(torch.autograd.Function):
+    """The nearest number of a Float or Table, with the gradient of the identity inside its range, 0 outside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, format: Float | Table) -> torch.Tensor:
+        lowest = -format.largest if format.signed else 0.0
+        ctx.save_for_backward((x >= lowest) & (x <= format.largest))
+        return format.nearest(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0] * ctx.saved_tensors[0], None
+
+
+def fake_nearest(x: torch.Tensor, scale: torch.Tensor, format: Float | Table) -> torch.Tensor:
+    """scale · nearest(x / scale): the numbers of a Float or a Table, which have no zero point.
+
+    x: any shape; scale: broadcastable. Backward: the identity in the range of the format, 0 outside.
+    """
+    nearest: Any = _NearestStraightThrough.apply(x / scale, format)
+    return nearest * scale
 
 
 class FakeQuantize(nn.Module):
@@ -83,6 +107,8 @@ class FakeQuantize(nn.Module):
         if self.mode != "simulate":
             return x
         scale, zero_point = (self.spec.block.expand(v, x.shape) for v in (self.scale, self.zero_point))
+        if not isinstance(self.spec.format, Int):
+            return fake_nearest(x, scale, self.spec.format)
         return fake_quantize(x, scale, zero_point, self.spec.format.low, self.spec.format.high)
 
     def extra_repr(self) -> str:

@@ -11,7 +11,7 @@ from fewbits.errors import CalibrationError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Tensors, Visitor
 from fewbits.graph.operators import operator_of
-from fewbits.numerics.formats import ACCUMULATOR
+from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
 from fewbits.quant.plan import Plan
 
@@ -57,6 +57,11 @@ class Simulation(nn.Module):
         weight = self.quantizer(node["weight"].name)
         return x.scale * (weight.scale.reshape(-1) if weight.scale.ndim else weight.scale)
 
+    def sums_integers(self, node: Node) -> bool:
+        """Whether a dot product's operands are both integers, so that its sums are."""
+        names = (self.plan.grid(node["input"].name), node["weight"].name)
+        return all(isinstance(self.quantizer(name).spec.format, Int) for name in names)
+
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
         return self.run(self.model.named_inputs(args, kwargs))
 
@@ -91,8 +96,9 @@ class SimulationVisitor(Visitor):
         return self.simulation.quantizer(name)(value)
 
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
-        """Biases on the grid of the sums they are added to, in float64 as lowering does."""
-        if self.simulation.mode != "simulate":
+        """Biases on the grid of the sums they are added to, in float64 as lowering does; as they are where a
+        float or a table makes the sums no integers."""
+        if self.simulation.mode != "simulate" or not self.simulation.sums_integers(node):
             return bias
         scale = self.simulation.accumulator_scale(node).double()
         return fake_quantize(bias.double(), scale, 0, ACCUMULATOR.low, ACCUMULATOR.high).to(bias.dtype)

@@ -8,8 +8,21 @@ Tools disagree about the first line of arithmetic, so every convention has a nam
 | `full`       | max / 2^(b−1)                      | max/128   | the lectures' "full range"; +max clips |
 | `torch`      | max / ((q_max − q_min) / 2)        | max/127.5 | PyTorch's observers                    |
 
+Others give a power of two, a fixed point whose zero point is always 0, or leave the numbers alone:
+
+| convention            | scale of b bits                                                            |
+|-----------------------|----------------------------------------------------------------------------|
+| `power-of-two`        | the smallest 2^k that reaches max                                          |
+| `dynamic-weights`     | 2^(il−b), il = ⌈log2 max + 1⌉: Ristretto; max itself clips if it is a power |
+| `dynamic-activations` | 2^(il−b), il = ⌈log2 max⌉: Ristretto, one bit fewer; the largest clip       |
+| `unit`                | 1: for tables and floats that say themselves how large a number is         |
+
 An asymmetric range is widened to contain 0, spread over all codes, and its zero point is rounded, so that
 the number 0 has a code of its own: scale = (high − low)/(q_max − q_min), zero_point = q_min − low/scale.
+
+A format with a fixed point (`q4.4`) has scale 2^-fraction whatever the range. A Float or a Table has no zero
+point, so that all its ranges are symmetric: its largest number takes the largest magnitude, scale =
+max/largest. Floats of 16 bits and more carry their exponents themselves: scale 1.
 
 What has no range still has an answer: a block of zeros takes the largest scale among the tensor's other
 blocks, and 1 where there is none; a scale below the smallest normal float32 becomes that one.
@@ -22,10 +35,11 @@ import numpy as np
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import TENSOR, Block
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.formats import Format
+from fewbits.numerics.formats import Float, Format, Int, Table
 from fewbits.numerics.rounding import half_even
 
-Convention = Literal["restricted", "full", "torch"]
+Convention = Literal["restricted", "full", "torch", "power-of-two", "dynamic-weights", "dynamic-activations",
+                     "unit"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -46,37 +60,69 @@ def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symm
     """(scale, zero_point) of numbers in [low, high], float64 and int32, of their shape.
 
     symmetric: zero point 0 and equal reach to both sides (an unsigned format then holds no negative
-    number), else asymmetric. convention: of the symmetric scale. Raises EncodingError for a range that is
-    not finite or upside down, and for negative numbers in a symmetric unsigned format.
+    number), else asymmetric. convention: of the symmetric scale; one of the second table makes every range
+    symmetric. Raises EncodingError for a range that is not finite or upside down, for negative numbers in a
+    symmetric unsigned format, and for a dynamic fixed point of anything but integers.
     """
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise EncodingError("a range must be finite: it holds NaN or Inf")
     if (low > high).any():
         raise EncodingError(f"a range must ascend, not run from {low.max():.6g} to {high.min():.6g}")
-    if symmetric:
-        if not format.signed and (low < 0).any():
+    no_shift = np.zeros(low.shape, np.int32)
+    if convention not in CONVENTIONS:
+        raise EncodingError(f"no scale convention is called {convention!r}: "
+                            f"choose one of {', '.join(CONVENTIONS)}")
+    if isinstance(format, Int) and format.fraction is not None:
+        return np.full(low.shape, 2.0**-format.fraction), no_shift
+    if convention == "unit" or (isinstance(format, Float) and format.bits >= 16):
+        return np.ones(low.shape), no_shift
+    if symmetric or not isinstance(format, Int) or convention in _POWERS_OF_TWO:
+        explicit = isinstance(format, Table) and format.thresholds is not None
+        if not format.signed and not explicit and (low < 0).any():
             raise EncodingError(f"symmetric {format} cannot hold {low.min():.6g}: "
                                 "use a signed format or an asymmetric one")
-        scale = _filled(np.maximum(np.abs(low), np.abs(high)) / _steps_to_maximum(format, convention))
-        return scale, np.zeros(scale.shape, np.int32)
+        reach = np.maximum(np.abs(low), np.abs(high))
+        if convention in _POWERS_OF_TWO:
+            return _filled(_power_of_two_scale(reach, format, convention)), no_shift
+        return _filled(reach / _steps_to_maximum(format, convention)), no_shift
     low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
     scale = _filled((high - low) / (format.high - format.low))
     zero_point = half_even(format.low - low / scale).clip(format.low, format.high)
     return scale, zero_point.astype(np.int32)
 
 
+_POWERS_OF_TWO = ("power-of-two", "dynamic-weights", "dynamic-activations")
+
+
+def ceil_log2(x: np.ndarray) -> np.ndarray:
+    """⌈log2 x⌉ exactly, for x > 0 (0 for 0): int64."""
+    mantissa, exponent = np.frexp(x)
+    return np.where(mantissa == 0.5, exponent - 1, exponent).astype(np.int64)
+
+
+def _power_of_two_scale(reach: np.ndarray, format: Format, convention: Convention) -> np.ndarray:
+    if convention == "power-of-two":
+        exponent = ceil_log2(reach / format.largest)
+    elif isinstance(format, Int):
+        sign_bit = 1 if format.signed and convention == "dynamic-weights" else 0
+        exponent = ceil_log2(reach) + sign_bit - format.bits
+    else:
+        raise EncodingError(f"a dynamic fixed point is made of integers, not {format}")
+    return np.where(reach == 0, 0.0, np.ldexp(1.0, exponent))
+
+
 def _steps_to_maximum(format: Format, convention: Convention) -> float:
     """How many steps of the scale reach the largest magnitude."""
+    if not isinstance(format, Int):
+        return format.largest
     if convention == "torch":
         return (format.high - format.low) / 2
     if not format.signed:
         return float(format.high)
     if convention == "full":
         return float(2 ** (format.bits - 1))
-    if convention == "restricted":
-        return max(float(2 ** (format.bits - 1) - 1), 1.0)
-    raise EncodingError(f"no scale convention is called {convention!r}: choose one of {', '.join(CONVENTIONS)}")
+    return max(float(2 ** (format.bits - 1) - 1), 1.0)
 
 
 def _filled(scale: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""LeNet-5 with ReLU and max pooling, for MNIST."""
+"""LeNets with ReLU and max pooling, for MNIST."""
 
 from torch import nn
 
@@ -22,4 +22,22 @@ def lenet5() -> nn.Sequential:
         nn.Linear(120, 84),
         nn.ReLU(),
         nn.Linear(84, 10),
+    )
+
+
+def caffe_lenet() -> nn.Sequential:
+    """An untrained LeNet as Caffe's MNIST example has it: 431 080 parameters, its layers at 0, 2, 5, 7.
+
+    forward: float32 [N, 1, 28, 28] -> logits float32 [N, 10]. One ReLU only, behind the first linear layer.
+    Source: BVLC Caffe, examples/mnist/lenet_train_test.prototxt; the LeNet of Ristretto and Deep Compression.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5),
+        nn.MaxPool2d(2),
+        nn.Conv2d(20, 50, 5),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(800, 500),
+        nn.ReLU(),
+        nn.Linear(500, 10),
     )

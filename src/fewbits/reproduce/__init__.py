@@ -1,0 +1,1 @@
+"""Published rows, rerun: one command each."""

@@ -1,0 +1,89 @@
+"""Any number system on a captured model with one line of a recipe: simulated exactly, or refused by name."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fewbits.errors import LoweringError, RecipeError
+from fewbits.graph.capture import capture
+from fewbits.lower.lower import lower
+from fewbits.numerics.catalogue import CATALOGUE
+from fewbits.numerics.formats import Int, parse
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe
+from fewbits.ranges.scale import CONVENTIONS
+from fewbits.testing import differences
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
+
+
+def simulated(weights, activations):
+    net, x = network().eval(), torch.rand(8, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = capture(net, x)
+    recipe = Recipe.model_validate({"version": 1, "weights": weights, "activations": activations})
+    return net, x, calibrate(model, plan(model, recipe), [x])
+
+
+@pytest.mark.parametrize("name", [each.name for each in CATALOGUE])
+def test_one_line_for_weights_and_activations(name):
+    format = parse(name)
+    line = {"format": name, "symmetric": format.signed}
+    # Weights have both signs: where a format has none, it is the activations that take it.
+    weights = {"format": "int8"} if not format.signed and not isinstance(format, Int) else line
+    net, x, simulation = simulated(weights, line)
+    with torch.no_grad():
+        y = simulation(x)
+    assert torch.isfinite(y).all()
+    assert y.shape == (8, 5)
+    for quantizer in simulation.quantizers():
+        data = torch.randn(4, 2, 8, 8) if "weight" not in quantizer.site else net[0].weight
+        if quantizer.encoding.block.sizes and data.shape[0] != quantizer.scale.numel():
+            continue
+        with torch.no_grad():
+            got = quantizer(data)
+        expected = quantizer.encoding.encode(data.detach().numpy()).dequantize()
+        np.testing.assert_array_equal(got.numpy(), expected)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_every_convention_by_name(convention):
+    _, x, simulation = simulated({"format": "int8", "scale": convention},
+                                 {"format": "int8", "symmetric": True, "scale": convention})
+    assert torch.isfinite(simulation(x)).all()
+
+
+@pytest.mark.parametrize("name", ["e4m3", "bf16", "nf4"])
+def test_gradients_pass_inside_the_range_only(name):
+    _, _, simulation = simulated({"format": name}, {"format": "uint8"})
+    quantizer = next(q for q in simulation.quantizers() if isinstance(q.spec.format, type(parse(name))))
+    data = torch.randn(quantizer.scale.shape[0], 2, 3, 3, requires_grad=True)
+    big = quantizer.scale.detach().reshape(-1, 1, 1, 1) * parse(name).largest
+    (quantizer(data) * 3).sum().backward()
+    torch.testing.assert_close(data.grad, torch.where(data.detach().abs() <= big, 3.0, 0.0))
+
+
+def test_static_fixed_point_reaches_integers():
+    """Q4.4 weights and unsigned fixed-point activations lower to a Program that every engine agrees on."""
+    _, x, simulation = simulated({"format": "q4.4", "symmetric": True}, {"format": "uq4.4", "symmetric": False})
+    program = lower(simulation)
+    assert {float(v.encoding.scale) for v in program.values.values() if v.encoding is not None
+            and v.encoding.format.bits == 8} == {2.0**-4}
+    assert not differences(program, {program.inputs[0]: x.numpy()})
+
+
+@pytest.mark.parametrize(("weights", "activations"), [("nf4", "uint8"), ("int8", "e4m3"), ("e4m3", "e4m3"),
+                                                      ("ternary", "uint8"), ("int8", "hwgq2")])
+def test_what_reaches_no_integers_is_refused_by_name(weights, activations):
+    _, _, simulation = simulated({"format": weights}, {"format": activations})
+    with pytest.raises(LoweringError, match=weights if weights != "int8" else activations):
+        lower(simulation)
+
+
+def test_an_unknown_format_is_one_sentence():
+    with pytest.raises((RecipeError, ValueError), match="float99"):
+        Recipe.model_validate({"version": 1, "weights": {"format": "float99"}, "activations": {"format": "uint8"}})

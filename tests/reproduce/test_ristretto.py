@@ -1,0 +1,35 @@
+"""Ristretto's table on Caffe's LeNet: the code on a small share of MNIST; the command gives the figures."""
+
+import pytest
+
+from fewbits.reproduce.ristretto import SCHEMES, accuracy, rows, table, trained
+from fewbits.tasks.data import load
+from fewbits.tasks.lenet import caffe_lenet
+
+
+def test_the_network_is_caffes():
+    assert sum(p.numel() for p in caffe_lenet().parameters()) == 431_080
+
+
+def test_the_recipes_read():
+    assert len({scheme.name for scheme in SCHEMES}) == len(SCHEMES) == 5
+    for scheme in SCHEMES:
+        assert scheme.recipe.weight_spec.block.sizes == ()
+    assert str(SCHEMES[3].recipe.weight_spec.format) == "e4m3-finite-zero"
+
+
+@pytest.mark.shared
+def test_every_scheme_keeps_a_small_network(shared):
+    """8000 images and two passes: the float network is above 90 %, and no scheme may lose 5 points of it."""
+    data = load(f"npz:{shared}/data/mnist/mnist_u8.npz")
+    small = type(data)(name=data.name, test=data.test.take(1000), calibration=data.calibration.take(256),
+                       train=data.train.take(8000), classes=10, normalize=data.normalize)
+    net = trained(small, epochs=2, seed=0)
+    reached = accuracy(net, small.test)
+    results = list(rows(net, small))
+    assert reached > 90
+    for row in results:
+        assert reached - row.accuracy < 5, row
+    text = table(reached, results)
+    assert "98.72" in text
+    assert "99.15" in text
