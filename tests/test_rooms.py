@@ -35,7 +35,7 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # An optional dependency is imported where it is used, so that its absence is an error only there.
-INSIDE_FUNCTIONS = {("tasks/data.py", "sklearn")}
+INSIDE_FUNCTIONS = {("tasks/data.py", "sklearn"), ("tasks/images.py", "PIL")}
 
 
 def modules():

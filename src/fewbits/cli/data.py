@@ -1,5 +1,6 @@
 """What `--data`, `--mean`, `--std` and `--divide` mean."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from fewbits.tasks.data import load
 from fewbits.tasks.normalize import Normalize
 from fewbits.tasks.split import DataSet
 
-DataOption = Annotated[str, typer.Option("--data", help="digits | mnist:DIR | cifar10:DIR | npz:FILE")]
+DataOption = Annotated[str, typer.Option("--data", help="digits | mnist:DIR | cifar10:DIR | images:DIR | npz:FILE")]
 MeanOption = Annotated[str | None, typer.Option(help="Mean per channel, after --divide: 0.485,0.456,0.406")]
 StdOption = Annotated[str | None, typer.Option(help="Standard deviation per channel: 0.229,0.224,0.225")]
 DivideOption = Annotated[float, typer.Option(help="What bytes are divided by before mean and std")]
@@ -17,12 +18,13 @@ BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images pe
 
 
 def open_data(text: str, mean: str | None, std: str | None, divide: float,
-              of_task: Normalize | None = None) -> tuple[DataSet, Normalize | None]:
+              of_task: Normalize | None = None,
+              shape: Sequence[int | None] | None = None) -> tuple[DataSet, Normalize | None]:
     """The data set and the normalisation of its bytes: as given, else the network's, else the data's own.
 
-    Raises DataError when bytes would go into the network as they are.
+    shape: of one input of the network, where known. Raises DataError when bytes would go into the network as they are.
     """
-    data = load(text)
+    data = load(text, shape)
     if (mean is None) != (std is None):
         raise DataError("--mean and --std belong together: give both")
     stored_as_bytes = str(data.test.x.dtype) == "torch.uint8"

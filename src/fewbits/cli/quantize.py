@@ -43,7 +43,7 @@ def quantize(
         apply_weights(net, load_weights(weights), str(weights))
     elif network in TASKS:
         console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
-    split, normalize = open_data(data, mean, std, divide, task.normalize)
+    split, normalize = open_data(data, mean, std, divide, task.normalize, task.example_shape)
     job = Job(network, net, split, normalize, recipe, profile, out, batch_size, seed, plan)
     _finish(run(job, console), out, console)
 

@@ -16,6 +16,7 @@ from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, 
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
 from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.program import Program
 from fewbits.report.accuracy import evaluate as measure
 
 FileArgument = Annotated[Path, typer.Argument(help="A .fewbits file")]
@@ -30,8 +31,9 @@ def evaluate(
     batch_size: BatchOption = 64,
 ) -> None:
     """Print a saved model's accuracy on the test images, with its 95 % interval."""
-    model = QuantizedModel(load(file))
-    split, normalize = open_data(data, mean, std, divide)
+    program = load(file)
+    model = QuantizedModel(program)
+    split, normalize = open_data(data, mean, std, divide, shape=_example_shape(program))
     accuracy = measure(model, split.test.batches(batch_size, normalize))
     Console().print(f"top-1 {accuracy}", highlight=False)
 
@@ -85,7 +87,12 @@ def export(
         batches = [{name: torch.from_numpy(array) for name, array in given.items()}]
         what = "the file's test vectors"
     else:
-        split, normalize = open_data(data, mean, std, divide)
+        split, normalize = open_data(data, mean, std, divide, shape=_example_shape(program))
         batches, what = split.calibration.inputs(batch_size, normalize), f"{len(split.calibration)} images"
     compared = export_onnx(program, out, batches, form=form)
     Console().print(f"{out}: {compared} outputs compared on {what}, 0 differ", highlight=False)
+
+
+def _example_shape(program: Program) -> tuple[int | None, ...]:
+    """Of one example of the first input."""
+    return program.values[program.inputs[0]].shape[1:]

@@ -1,24 +1,28 @@
 """Data sets by name, as typed after `--data`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import torch
 
 from fewbits.errors import DataError
 from fewbits.tasks import normalize
+from fewbits.tasks.images import USUAL_CROP, Crop, Images, class_folders, find_images
 from fewbits.tasks.readers import read_cifar10_binary, read_idx, read_npz
 from fewbits.tasks.split import DataSet, Split
 
 _CALIBRATION = 1024
+_PHOTOGRAPHS = 64
 _FOUR = ("train_x", "train_y", "test_x", "test_y")
 
 
-def load(text: str) -> DataSet:
-    """The data set named by `text`: `digits`, `mnist:DIR`, `cifar10:DIR` or `npz:FILE`.
+def load(text: str, shape: Sequence[int | None] | None = None) -> DataSet:
+    """The data set named by `text`: `digits`, `mnist:DIR`, `cifar10:DIR`, `images:DIR` or `npz:FILE`.
 
-    Raises DataError for an unknown name, missing or damaged files, or arrays that do not fit together.
+    shape: of one input of the network, for which images are cut out. Raises DataError for an unknown name, missing or
+    damaged files, or arrays that do not fit together.
     """
     name, _, place = text.partition(":")
     if name == "digits":
@@ -31,7 +35,8 @@ def load(text: str) -> DataSet:
     loader, what = _PLACED[name]
     if not place:
         raise DataError(f"{text!r} does not say where the data is; write {name}:{what}.")
-    return loader(Path(place).expanduser())
+    path = Path(place).expanduser()
+    return images(path, Crop.of_shape(shape)) if loader is images else loader(path)
 
 
 def digits() -> DataSet:
@@ -103,8 +108,36 @@ def npz(place: Path) -> DataSet:
     return DataSet(place.stem, train=train, calibration=calibration, test=test)
 
 
+def images(place: Path, crop: Crop = USUAL_CROP) -> DataSet:
+    """Photographs, uint8 [N, 3, size, size], decoded batch by batch; labels as `find_images` says.
+
+    place: a directory with `train` and `val` (or `test`) directories, of which calibration is the first 1024 of the
+    first; or one directory, of which calibration and training are the first 64 images (the first third of fewer than
+    192) and test is the rest.
+    """
+    tests = [folder for name in ("val", "test") if (folder := place / name).is_dir()]
+    if (place / "train").is_dir() and tests:
+        if class_folders(place / "train") != class_folders(tests[0]):
+            raise DataError(f"{place / 'train'} and {tests[0]} hold different classes; give both the same folders.")
+        train, test = _images(place / "train", crop), _images(tests[0], crop)
+        calibration = _first(train)
+    else:
+        whole = _images(place, crop)
+        if len(whole) < 3:
+            raise DataError(f"{place} holds {len(whole)} image(s), too few to calibrate and test; put 3 or more there.")
+        count = min(_PHOTOGRAPHS, len(whole) // 3)
+        train = calibration = whole.take(count)
+        test = whole.subset(range(count, len(whole)))
+    return DataSet(place.name, train=train, calibration=calibration, test=test)
+
+
+def _images(place: Path, crop: Crop) -> Split:
+    files, labels = find_images(place)
+    return Split(Images(tuple(files), crop), None if labels is None else torch.from_numpy(labels))
+
+
 _PLACED: Mapping[str, tuple[Callable[[Path], DataSet], str]] = MappingProxyType(
-    {"mnist": (mnist, "DIR"), "cifar10": (cifar10, "DIR"), "npz": (npz, "FILE")}
+    {"mnist": (mnist, "DIR"), "cifar10": (cifar10, "DIR"), "images": (images, "DIR"), "npz": (npz, "FILE")}
 )
 
 

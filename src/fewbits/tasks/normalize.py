@@ -13,13 +13,15 @@ from fewbits.errors import DataError
 class Normalize:
     """(u8 / divide - mean) / std, one mean and std per channel or one for all.
 
-    mean, std: in units of `divide` (so 0..1 for bytes over 255). Raises DataError when the lengths differ,
+    mean, std: in units of `divide` (so 0..1 for bytes over 255). bgr: turn the order of channels round first, so that
+    mean and std are those of blue, green and red. Raises DataError when the lengths differ,
     a number is not finite, or a std or `divide` is not positive.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     divide: float = 255.0
+    bgr: bool = False
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
@@ -48,6 +50,7 @@ class Normalize:
         shape = (1, len(self.mean)) + (1,) * (x.ndim - 2)
         mean = torch.tensor(self.mean, dtype=torch.float32, device=x.device).reshape(shape)
         std = torch.tensor(self.std, dtype=torch.float32, device=x.device).reshape(shape)
+        x = x.flip(1) if self.bgr else x
         return x.to(torch.float32).div_(self.divide).sub_(mean).div_(std)
 
 
@@ -63,3 +66,7 @@ MNIST = Normalize((0.1307,), (0.3081,))
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SYMMETRIC = Normalize((1.0,), (1.0,), divide=127.5)
 """Bytes to -1..1, as TensorFlow's MobileNets take them: u8/127.5 - 1."""
+CAFFE_CIFAR = Normalize((125.3, 123.0, 113.9), (1.0, 1.0, 1.0), divide=1.0)
+"""Bytes minus the mean colour of CIFAR-10's training images; Caffe subtracts the mean image."""
+CAFFE_IMAGENET = Normalize((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), divide=1.0, bgr=True)
+"""Blue, green and red bytes minus their mean, as Caffe's ImageNet networks take them."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewbits.errors import DataError
+from fewbits.tasks.images import Images
 from fewbits.tasks.normalize import Normalize
 
 
@@ -15,11 +16,12 @@ from fewbits.tasks.normalize import Normalize
 class Split:
     """Examples and, where known, their labels.
 
-    x: uint8 [N, C, H, W] (or [N, ...]) as stored, or float32 [N, ...] as the network takes it; y: int64 [N].
+    x: uint8 [N, C, H, W] (or [N, ...]) as stored, or float32 [N, ...] as the network takes it, or Images that are
+    decoded when a batch is read; y: int64 [N].
     Raises DataError on another dtype, no examples, or as many labels as there are not examples.
     """
 
-    x: Tensor
+    x: Tensor | Images
     y: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -161,7 +163,7 @@ class DataSet:
         return self.train.subset(order[:count])
 
 
-def _describe(x: Tensor) -> str:
+def _describe(x: Tensor | Images) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
 
 
@@ -191,7 +193,9 @@ def _check_view(split: Split, batch_size: int, normalize: Normalize | None) -> N
         raise DataError("The examples are bytes and nothing says how to normalise them; give mean and std.")
 
 
-def _floats(x: Tensor, normalize: Normalize | None) -> Tensor:
+def _floats(x: Tensor | Images, normalize: Normalize | None) -> Tensor:
+    if isinstance(x, Images):
+        x = x.read()
     if x.dtype == torch.uint8:
         assert normalize is not None
         return normalize(x)
