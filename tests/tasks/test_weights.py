@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -29,6 +30,17 @@ def test_reads_safetensors_and_torch_files(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     for name in ("a.safetensors", "a.pt", "old.pth"):
         assert_same(load_weights(tmp_path / name), state())
+
+
+def test_reads_npz_files_with_caffes_layer_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{key.replace(".", "/", 1): value.numpy() for key, value in state().items()})
+    assert_same(load_weights(tmp_path / "a.npz"), state())
+    np.savez(tmp_path / "words.npz", names=np.array(["a", "b"]))
+    with pytest.raises(DataError, match=r"words.npz holds no named tensors \(names is none\); save plain numbers"):
+        load_weights(tmp_path / "words.npz")
+    (tmp_path / "broken.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"broken.npz is damaged"):
+        load_weights(tmp_path / "broken.npz")
 
 
 def test_unwraps_a_checkpoint_of_data_parallel(tmp_path: Path) -> None:
@@ -78,7 +90,7 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path, found: object) 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"There are no weights at .*gone.pt; give the path"):
+    with pytest.raises(DataError, match=r"There are no weights at .*gone.pt; give a .safetensors"):
         load_weights(tmp_path / "gone.pt")
     with pytest.raises(DataError, match=r"There are no weights at"):
         load_weights(tmp_path)

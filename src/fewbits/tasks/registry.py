@@ -13,11 +13,20 @@ from torch import nn
 
 from fewbits.errors import DataError
 from fewbits.tasks import normalize
+from fewbits.tasks.caffe_cifar import caffe_cifar10_full
+from fewbits.tasks.char_gpt import char_gpt
 from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.lenet import lenet5
+from fewbits.tasks.lenet_twn import lenet_twn
+from fewbits.tasks.llama import stories260k
+from fewbits.tasks.mobilenet_v1 import mobilenet_v1, mobilenet_v1_025
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.normalize import Normalize
 from fewbits.tasks.resnet_cifar import resnet20, resnet32, resnet44, resnet56
+from fewbits.tasks.shufflenet_v2 import shufflenet_v2_05
+from fewbits.tasks.squeezenet import squeezenet
+from fewbits.tasks.transformer import digits_transformer
+from fewbits.tasks.vgg_cifar import vgg7, vgg_small
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class Task:
     """A network and what it takes.
 
     build: makes the network, untrained. example_shape: of one input without the batch axis. data_hint: what
-    to write after `--data`. normalize, example_shape and data_hint are None where only the user knows them.
+    to write after `--data`. normalize, example_shape and data_hint are None where only the user knows them, and
+    normalize and data_hint for language models. tokens: how many token numbers such a model knows; its input is int64.
     """
 
     name: str
@@ -33,6 +43,7 @@ class Task:
     normalize: Normalize | None = None
     example_shape: tuple[int, ...] | None = None
     data_hint: str | None = None
+    tokens: int | None = None
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -45,7 +56,18 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task("resnet32", resnet32, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet44", resnet44, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet56", resnet56, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
-            Task("mobilenet_v2", mobilenet_v2, normalize.SYMMETRIC, (3, 224, 224), "npz:FILE"),
+            Task("mobilenet_v2", mobilenet_v2, normalize.SYMMETRIC, (3, 224, 224), "images:DIR"),
+            Task("lenet_twn", lenet_twn, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
+            Task("caffe_cifar10_full", caffe_cifar10_full, normalize.CAFFE_CIFAR, (3, 32, 32), "cifar10:DIR"),
+            Task("vgg7", vgg7, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
+            Task("vgg_small", vgg_small, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
+            Task("mobilenet_v1", mobilenet_v1, normalize.IMAGENET, (3, 224, 224), "images:DIR"),
+            Task("mobilenet_v1_025", mobilenet_v1_025, normalize.IMAGENET, (3, 224, 224), "images:DIR"),
+            Task("squeezenet", squeezenet, normalize.CAFFE_IMAGENET, (3, 227, 227), "images:DIR"),
+            Task("shufflenet_v2_05", shufflenet_v2_05, normalize.IMAGENET, (3, 224, 224), "images:DIR"),
+            Task("digits_transformer", digits_transformer, normalize.DIGITS, (1, 8, 8), "digits"),
+            Task("char_gpt", char_gpt, example_shape=(128,), tokens=65),
+            Task("stories260k", stories260k, example_shape=(128,), tokens=512),
         )
     }
 )

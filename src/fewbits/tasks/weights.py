@@ -8,20 +8,26 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fewbits.errors import DataError
+from fewbits.tasks.llama2c import read_checkpoint
+from fewbits.tasks.readers import read_npz
 
 _SHOWN = 3
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a .safetensors file, or of one written by torch.save; on the CPU.
+    """The named tensors of a .safetensors, .npz or llama2.c .bin file, or of one written by torch.save; on the CPU.
 
-    A checkpoint's `state_dict` is unwrapped, and the `module.` that DataParallel puts before every name is
-    taken off. No pickled code is run. Raises DataError when the file is missing, damaged or holds anything
-    else.
+    Caffe's layer names in an .npz, `fire2/squeeze1x1`, become `fire2.squeeze1x1`. A checkpoint's `state_dict` is
+    unwrapped, and the `module.` that DataParallel puts before every name is taken off. No pickled code is run. Raises
+    DataError when the file is missing, damaged or holds anything else.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"There are no weights at {path}; give the path of a .safetensors, .pt or .pth file.")
+        raise DataError(f"There are no weights at {path}; give a .safetensors, .pt, .pth, .npz or .bin file.")
+    if path.suffix == ".npz":
+        return _from_npz(path)
+    if path.suffix == ".bin":
+        return read_checkpoint(path)
     try:
         if path.suffix == ".safetensors":
             found = load_file(path)
@@ -37,6 +43,14 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         raise DataError(f"{path} holds no named tensors; save model.state_dict() into it.")
     prefix = "module." if all(str(key).startswith("module.") for key in state) else ""
     return {str(key).removeprefix(prefix): value for key, value in state.items()}
+
+
+def _from_npz(path: Path) -> dict[str, Tensor]:
+    arrays = read_npz(path)
+    odd = [key for key, array in arrays.items() if array.dtype.kind not in "fiub"]
+    if odd or not arrays:
+        raise DataError(f"{path} holds no named tensors{f' ({odd[0]} is none)' if odd else ''}; save plain numbers.")
+    return {key.replace("/", "."): torch.from_numpy(array) for key, array in arrays.items()}
 
 
 def apply_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
