@@ -42,7 +42,10 @@ class _Parts:
 
     def emit(self, origin: Node, name: str, target: Callable[..., Any], arguments: dict[str, Any],
              shape: Shape | None) -> Ref:
-        node = Node(name, target, arguments, len(arguments), origin.module, origin.source, shape)
+        schema = getattr(target, "_schema", None)
+        by_name = {argument.name for argument in schema.arguments if argument.kwarg_only} if schema else set()
+        positional = len(arguments.keys() - by_name)
+        node = Node(name, target, arguments, positional, origin.module, origin.source, shape)
         self.nodes.append(node)
         self.shapes[name] = shape
         return Ref(name)
