@@ -16,6 +16,7 @@ import zoo_images
 import zoo_mobile
 import zoo_sequences
 from torch import nn
+from torch.utils._pytree import tree_leaves
 from zoo_layers import Example, Made
 
 from fewbits.errors import UnsupportedError
@@ -24,6 +25,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.run.executable import Executable
 from fewbits.testing import differences
 
 FAMILIES: dict[str, tuple[Callable[[], Made], ...]] = {
@@ -36,6 +38,9 @@ FAMILIES: dict[str, tuple[Callable[[], Made], ...]] = {
 
 # How many pass. A change may raise a number, none may lower one.
 FLOORS = {"convolutional": 31, "mobile": 16, "attention": 12, "images": 23, "sequences": 11}
+
+# Of the outputs, calibrated on the very example that is run. Measured: 34.7 (edsr) and up, median 47.
+LOWEST_SQNR = 30.0
 
 _PROBLEM = re.compile(r"^  .*? \(([^()]+)\)(?: at \S+)?: (.*)$", re.MULTILINE)
 _INPUT = re.compile(r"^  input .*: it is (\w+)", re.MULTILINE)
@@ -55,24 +60,36 @@ def made(build: Callable[[], Made]) -> Made:
 
 
 def lacking(net: nn.Module, example: Example) -> list[str]:
-    """What keeps a network from becoming a program: nothing, when all its codes were found to agree.
+    """What keeps a network from becoming a program: nothing, when one was made, checked, and found near the network.
 
     Each is an ATen operator, or the name of a known operator and why this use of it is refused.
     """
-    model = fold(capture(net, example))
+    given = example if isinstance(example, tuple) else (example,)
+    with torch.no_grad():
+        expected = tree_leaves(net(*given))
+        model = fold(capture(net, example))
+        folded = tree_leaves(model(*given))
+    for real, ours in zip(expected, folded, strict=True):
+        assert (real - ours).abs().max() <= 1e-4 * (real.max() - real.min())
     try:
         resolved = plan(model, "w8a8")
     except UnsupportedError as error:
-        text = str(error)
-        problems = [what if what.startswith("aten") else f"{what}: {why}" for what, why in _PROBLEM.findall(text)]
-        problems += [f"{kind} input" for kind in _INPUT.findall(text)]
-        assert len(problems) == int(text.split()[0]), f"a problem that was not read: {text}"
-        return problems
+        return problems(str(error))
     program = lower(calibrate(model, resolved, [example]), "onnxruntime")
-    given = example if isinstance(example, tuple) else (example,)
     found = differences(program, {name: x.numpy() for name, x in zip(program.inputs, given, strict=True)})
     assert not found, "; ".join(map(str, found))
+    for real, ours in zip(expected, tree_leaves(Executable(program)(*given)), strict=True):
+        decibels = 10 * torch.log10(real.square().sum() / (real - ours).square().sum())
+        assert decibels >= LOWEST_SQNR, f"{decibels:.1f} dB"
     return []
+
+
+def problems(error: str) -> list[str]:
+    """The lines of an UnsupportedError without the places."""
+    found = [what if what.startswith("aten") else f"{what}: {why}" for what, why in _PROBLEM.findall(error)]
+    found += [f"{kind} input" for kind in _INPUT.findall(error)]
+    assert len(found) == int(error.split()[0]), f"a problem that was not read: {error}"
+    return found
 
 
 def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
@@ -86,8 +103,8 @@ def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_becomes_a_program_or_says_all_it_lacks(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     lacked = {build.__name__: lacking(*made(build)) for build in FAMILIES[family]}
-    passing = [name for name, problems in lacked.items() if not problems]
-    networks = Counter(problem for problems in lacked.values() for problem in set(problems))
+    passing = [name for name, lacks in lacked.items() if not lacks]
+    networks = Counter(problem for lacks in lacked.values() for problem in set(lacks))
     with capsys.disabled():
         print(f"\n{family}: {len(passing)} of {len(lacked)} pass")
         for problem, count in networks.most_common():
