@@ -10,10 +10,12 @@ from fewbits.graph.capture import capture
 from fewbits.lower.lower import lower
 from fewbits.numerics.catalogue import CATALOGUE
 from fewbits.numerics.formats import Int, parse
+from fewbits.numerics.integer_form import integer_form
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.ranges.scale import CONVENTIONS
+from fewbits.report.simulation_gap import simulation_gap
 from fewbits.testing import differences
 
 
@@ -77,11 +79,40 @@ def test_static_fixed_point_reaches_integers():
 
 
 @pytest.mark.parametrize(("weights", "activations"), [("nf4", "uint8"), ("int8", "e4m3"), ("e4m3", "e4m3"),
-                                                      ("ternary", "uint8"), ("int8", "hwgq2")])
+                                                      ("int8", "ternary"), ("int8", "hwgq2")])
 def test_what_reaches_no_integers_is_refused_by_name(weights, activations):
     _, _, simulation = simulated({"format": weights}, {"format": activations})
     with pytest.raises(LoweringError, match=weights if weights != "int8" else activations):
         lower(simulation)
+
+
+EXACT = [each.name for each in CATALOGUE
+         if not isinstance(each.format, Int) and integer_form(each.format, None) is not None and each.format.signed]
+
+
+@pytest.mark.parametrize(("name", "integers"), [*((name, None) for name in EXACT), ("nf4", "int8"), ("e4m3", "int8"),
+                                                ("logsqrt2-4", "int8")])
+def test_weights_of_floats_and_tables_reach_integers(name, integers):
+    """Exactly where their numbers are multiples of one step, rounded to int8 where the recipe says so; what is
+    simulated is what runs."""
+    _, x, simulation = simulated({"format": name, "integers": integers}, {"format": "uint8"})
+    program = lower(simulation)
+    assert not differences(program, {program.inputs[0]: x.numpy()})
+    gap = simulation_gap(program, simulation, [x])
+    assert gap.largest <= 1
+    assert gap.differing <= 1 + gap.compared / 1000  # of a few thousand codes
+    for site in ("0.weight", "3.weight"):
+        quantizer, real = simulation.quantizer(site), simulation.model.tensor(site).detach()
+        codes = quantizer.integers(real.numpy())
+        assert np.array_equal(codes.dequantize(), quantizer(real).detach().numpy())
+        if integers is None:  # nothing was rounded: the numbers are the format's own
+            np.testing.assert_allclose(codes.dequantize(), quantizer.encoding.encode(real.numpy()).dequantize(),
+                                       rtol=1e-6)
+
+
+def test_some_formats_are_multiples_of_one_step():
+    assert {"ternary", "binary", "sm8", "e2m1"} <= set(EXACT)
+    assert "nf4" not in EXACT
 
 
 def test_an_unknown_format_is_one_sentence():

@@ -12,6 +12,7 @@ from torch import nn
 from fewbits.graph.functions import insert_zeros, join, masked_softmax
 from fewbits.graph.graph import Node, Param, Ref, Shape, replace
 from fewbits.graph.model import Model
+from fewbits.program.program import leaves
 
 aten = torch.ops.aten
 
@@ -36,6 +37,7 @@ class _Parts:
         self.model = model
         self.shapes = model.shapes()
         self.readers = model.graph.consumers()
+        self.outputs = set(leaves(model.graph.structure))
         self.nodes: list[Node] = []
         self.renamed: dict[str, str] = {}
         self.constants: dict[str, Param] = {}  # values that turned out to be parameters
@@ -66,7 +68,7 @@ class _Parts:
 
     def made_by(self, item: Any) -> Node | None:
         """The node that made a value, when only one node reads it."""
-        if not isinstance(item, Ref) or len(self.readers.get(item.name, [])) != 1:
+        if not isinstance(item, Ref) or len(self.readers.get(item.name, [])) != 1 or item.name in self.outputs:
             return None
         return next((node for node in self.nodes if node.name == item.name), None)
 
@@ -271,6 +273,35 @@ def _pool_of_one_axis(parts: _Parts, node: Node) -> bool:
     return True
 
 
+def _sum(parts: _Parts, node: Node) -> bool:
+    """A sum over axes of known size is their mean, times how many numbers they hold."""
+    shape = parts.shape(node["self"])
+    sizes = [shape[axis] for axis in node["dim"]]
+    if None in sizes or not sizes:
+        return False
+    mean = parts.emit(node, f"{node.name}.mean", aten.mean.dim,
+                      {"self": node["self"], "dim": node["dim"], "keepdim": node["keepdim"]}, node.shape)
+    count = math.prod(size for size in sizes if size is not None)
+    parts.emit(node, node.name, aten.mul.Tensor, {"self": mean, "other": float(count)}, node.shape)
+    return True
+
+
+def _gated(parts: _Parts, node: Node) -> bool:
+    """The first half times the sigmoid of the second (Dauphin et al. 2017, eq. 1)."""
+    shape = parts.shape(node["self"])
+    axis = node["dim"] % len(shape)
+    size = shape[axis]
+    if size is None:
+        return False
+    half = size // 2
+    first, second = (parts.emit(node, f"{node.name}.{name}", aten.slice.Tensor,
+                                {"self": node["self"], "dim": axis, "start": start, "end": start + half, "step": 1},
+                                node.shape) for name, start in (("values", 0), ("gates", half)))
+    gate = parts.emit(node, f"{node.name}.gate", aten.sigmoid.default, {"self": second}, node.shape)
+    parts.emit(node, node.name, aten.mul.Tensor, {"self": first, "other": gate}, node.shape)
+    return True
+
+
 def _stack(parts: _Parts, node: Node) -> bool:
     assert node.shape is not None, "a stack is one tensor"
     axis = node["dim"] % len(node.shape)
@@ -325,6 +356,7 @@ _RULES: dict[Any, Rule] = {  # by the call that is taken apart
     aten.upsample_bilinear2d.vec: _bilinear,
     aten.max_pool1d.default: _pool_of_one_axis, aten.avg_pool1d.default: _pool_of_one_axis,
     aten.adaptive_avg_pool1d.default: _pool_of_one_axis,
+    aten.sum.dim_IntList: _sum, aten.glu.default: _gated,
     aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _item_of_unbind,
     aten.expand.default: _expand, aten.cat.default: _cat,
 }

@@ -78,8 +78,8 @@ def _refuse_div(node: Node, shapes: Shapes) -> str | None:
 
 def _refuse_matmul(node: Node, shapes: Shapes) -> str | None:
     first, second = (node["self"], node.arguments.get("other", node.arguments.get("mat2")))
-    if not (isinstance(first, Ref) and isinstance(second, Ref)):
-        return "one operand is a parameter: use a linear layer"
+    if not isinstance(second, Ref):
+        return "its second operand is a parameter of other than two axes: use a linear layer"
     if min(len(_shape(shapes, first)), len(_shape(shapes, second))) < 2:
         return "an operand has fewer than two axes"
     return "it adds up over the batch" if _shape(shapes, first)[-1] is None else None
@@ -148,6 +148,13 @@ def _refuse_batch_axis(node: Node, shapes: Shapes) -> str | None:
     return "it splits the batch" if _batch_axis(node, shapes) else None
 
 
+def _refuse_roll(node: Node, shapes: Shapes) -> str | None:
+    shape = _shape(shapes, node["self"])
+    if not node["dims"]:
+        return "it rolls over all axes at once"
+    return "it rolls the batch" if any(shape[axis] is None for axis in node["dims"]) else None
+
+
 def _refuse_resize(node: Node, shapes: Shapes) -> str | None:
     return "its size is not known" if None in _shape(shapes, node["input"])[2:] else None
 
@@ -181,7 +188,7 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("conv", "dot", (aten.conv1d.default, aten.conv1d.padding, aten.conv2d.default, aten.conv2d.padding,
                              aten.conv3d.default, aten.conv3d.padding), _refuse_dot),
     Operator("linear", "dot", (aten.linear.default,), _refuse_dot),
-    Operator("matmul", "combine", (aten.matmul.default, aten.bmm.default), _refuse_matmul),
+    Operator("matmul", "combine", (aten.matmul.default, aten.bmm.default), _refuse_matmul, operands=("self",)),
     Operator("add", "combine", (aten.add.Tensor,), _refuse_add, operands=("self", "other")),
     Operator("sub", "combine", (aten.sub.Tensor,), _refuse_pair, operands=("other",)),
     Operator("mul", "combine", (aten.mul.Tensor,), _refuse_pair, operands=("other",)),
@@ -214,6 +221,7 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("select", "pass", (aten.select.int,), _refuse_batch_axis),
     Operator("split", "pass", (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default),
              _refuse_batch_axis),
+    Operator("roll", "pass", (aten.roll.default,), _refuse_roll),
     Operator("item", "pass", (operator.getitem,)),
     Operator("pad", "pass", (aten.pad.default, aten.constant_pad_nd.default), _refuse_pad),
     Operator("dropout", "gone", (aten.dropout.default, aten.feature_dropout.default)),

@@ -92,12 +92,15 @@ class Context:
     def weight(self, node: Node) -> Quantized:
         """The node's weight in codes. Raises LoweringError when the profile does not take them."""
         name = node["weight"].name
-        encoding = self.simulation.quantizer(name).encoding
-        integers(name, encoding)
+        quantizer = self.simulation.quantizer(name)
+        if quantizer.integer_form is None:
+            raise LoweringError(f"weight {name!r} has {quantizer.spec.format}, whose numbers are no multiples of one "
+                                "step: add `integers: int8` to its spec to round them to 8-bit integers")
         array = self.array(name)
         if not np.isfinite(array).all():
             raise LoweringError(f"weight {name!r} holds NaN or Inf")
-        data = encoding.encode(array)
+        data = quantizer.integers(array)
+        encoding = data.encoding
         low, high = int(data.codes.min(initial=0)), int(data.codes.max(initial=0))
         if low < self.profile.weight_low or high > self.profile.weight_high:
             raise LoweringError(f"weight {name!r} has codes {low} to {high}, but profile {self.profile.name} takes "
@@ -127,7 +130,7 @@ class Context:
 
     def _sum_scale(self, node: Node) -> np.ndarray:
         return constants.accumulator_scale(self.encoding(self.read(node["input"])),
-                                           self.simulation.quantizer(node["weight"].name).encoding)
+                                           self.simulation.quantizer(node["weight"].name).integer_encoding)
 
     def _accumulator_encoding(self, node: Node) -> Encoding:
         """int32 at the scale of the sums, per channel of the result where weights are."""

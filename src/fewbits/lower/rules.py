@@ -137,6 +137,17 @@ def _embedding(context: Context, node: Node) -> None:
     context.names[node.name] = context.emit(op.Embedding(y.name, node["indices"].name, table), y.shape, y.encoding)
 
 
+def _roll(context: Context, node: Node) -> None:
+    source, shape = context.read(node["self"]), context.shape(node["self"])
+    for axis, shift in zip(node["dims"], node["shifts"], strict=True):
+        size = shape[axis]
+        assert size is not None, "the operator table refuses the batch"
+        order = tuple((i - shift) % size for i in range(size))
+        name = node.name if axis == node["dims"][-1] else f"{node.name}.axis{axis}"
+        source = _moved(context, op.Pick(name, source, axis % len(shape), order), shape)
+    context.names[node.name] = source
+
+
 def _channel_shuffle(context: Context, node: Node) -> None:
     source = context.read(node["self"])
     channels = context.values[source].shape[1]
@@ -384,7 +395,7 @@ def _nothing(context: Context, node: Node) -> None:
 RULES: dict[str, Rule] = {
     "conv": _conv, "linear": _linear, "add": _add, "sub": _sub, "mul": _mul, "div": _table, "matmul": _matmul,
     "function": _table, "prelu": _prelu, "softmax": _softmax, "masked_softmax": _masked_softmax,
-    "layer_norm": _layer_norm, "embedding": _embedding, "channel_shuffle": _channel_shuffle,
+    "layer_norm": _layer_norm, "embedding": _embedding, "channel_shuffle": _channel_shuffle, "roll": _roll,
     "pixel_shuffle": _pixel_shuffle, "expand": _expand,
     "insert_zeros": _insert_zeros, "resize_nearest": _resize_nearest, "concat": _concat, "clamp": _clamp,
     "average_pool": _average_pool, "global_average_pool": _mean, "mean": _mean, "max_pool": _max_pool,

@@ -81,7 +81,8 @@ def _make_biases_fit(simulation: Simulation) -> None:
         bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()
         x_scale = float(simulation.quantizer(simulation.plan.grid(node["input"].name)).scale)
         needed = bias / (x_scale * _LARGEST_BIAS)
-        old = weight.encoding
+        old, form = weight.encoding, weight.integer_form
+        needed = needed / (form.step if form else 1.0)
         needed = needed.reshape(old.scale.shape) if old.scale.size == needed.size else needed.max()
         if (needed > old.scale).any():
             weight.encoding = Encoding(old.format, np.maximum(old.scale, needed), old.zero_point, old.block)

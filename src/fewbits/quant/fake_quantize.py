@@ -2,12 +2,14 @@
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from fewbits.errors import CalibrationError
-from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Float, Int, Table
+from fewbits.numerics.integer_form import IntegerForm, integer_form
 from fewbits.numerics.rounding import half_even
 from fewbits.quant.plan import Site
 
@@ -70,13 +72,49 @@ class FakeQuantize(nn.Module):
     def __init__(self, site: Site):
         super().__init__()
         assert site.spec is not None, "biases and accumulators have no quantizer of their own"
-        self.site, self.spec = site.name, site.spec
+        self.site, self.kind, self.spec = site.name, site.kind, site.spec
         self.mode: Mode = "off"
         self.observer = self.spec.observer()
         # Blocks of an activation never split the batch, so any batch size serves to count them.
         shape = self.spec.block.scale_shape([1 if size is None else size for size in site.shape])
         self.register_buffer("scale", torch.full(shape, torch.nan))
         self.register_buffer("zero_point", torch.zeros(shape, dtype=torch.int32))
+
+    @property
+    def integer_form(self) -> IntegerForm | None:
+        """How this site's numbers enter integer sums; None when they cannot: of floats and tables only weights do."""
+        if self.kind != "weight" and not isinstance(self.spec.format, Int):
+            return None
+        return integer_form(self.spec.format, self.spec.integers)
+
+    @property
+    def integer_scale(self) -> torch.Tensor:
+        """Scale of the integers that stand for this site's numbers, of the shape of `scale`.
+
+        Raises CalibrationError when its format has no integer form.
+        """
+        form = self.integer_form
+        if form is None:
+            raise CalibrationError(f"site {self.site!r} has {self.spec.format}, which is no integers: "
+                                   "add `integers: int8` to its spec to round it to some")
+        return self.scale * form.step
+
+    @property
+    def integer_encoding(self) -> Encoding:
+        """The grid of those integers. Raises CalibrationError as `integer_scale` does."""
+        form, scale = self.integer_form, self.integer_scale
+        if form is None or isinstance(self.spec.format, Int):
+            return self.encoding
+        return Encoding(form.integers, scale.detach().cpu().numpy(), 0, self.spec.block)
+
+    def integers(self, real: np.ndarray) -> Quantized:
+        """The integers that stand for `real`, as lowering stores them. Raises CalibrationError as above."""
+        encoding, form = self.integer_encoding, self.integer_form
+        if form is None or isinstance(self.spec.format, Int):
+            return encoding.encode(real)
+        units = self.spec.format.nearest(real / self.spec.block.expand(self.encoding.scale, real.shape))
+        codes = half_even(units / np.float32(form.step))
+        return Quantized(codes.astype(form.integers.dtype), encoding)
 
     @property
     def encoding(self) -> Encoding:
@@ -108,7 +146,12 @@ class FakeQuantize(nn.Module):
             return x
         scale, zero_point = (self.spec.block.expand(v, x.shape) for v in (self.scale, self.zero_point))
         if not isinstance(self.spec.format, Int):
-            return fake_nearest(x, scale, self.spec.format)
+            form = self.integer_form
+            if form is None:
+                return fake_nearest(x, scale, self.spec.format)
+            units = fake_nearest(x / scale, torch.ones((), device=x.device), self.spec.format)
+            rounded: Any = _RoundStraightThrough.apply(units / form.step)
+            return rounded * (scale * form.step)
         return fake_quantize(x, scale, zero_point, self.spec.format.low, self.spec.format.high)
 
     def extra_repr(self) -> str:

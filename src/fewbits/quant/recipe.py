@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fewbits.errors import EncodingError, RecipeError
 from fewbits.numerics.block import parse_block
-from fewbits.numerics.formats import parse
+from fewbits.numerics.formats import Int, parse
 from fewbits.quant.spec import Spec
 from fewbits.ranges.observer import RANGE_RULES
 from fewbits.ranges.scale import Convention
@@ -27,6 +27,7 @@ class SpecText(_Strict):
     block: str | tuple[int, ...] | None = None
     range: str | None = None
     scale: Convention | None = None
+    integers: Literal["int8"] | None = None
 
     @field_validator("format")
     @classmethod
@@ -56,7 +57,8 @@ class SpecText(_Strict):
             symmetric=spec.symmetric if self.symmetric is None else self.symmetric,
             block=spec.block if self.block is None else parse_block(self.block),
             range=spec.range if self.range is None else self.range,
-            scale=spec.scale if self.scale is None else self.scale)
+            scale=spec.scale if self.scale is None else self.scale,
+            integers=spec.integers if self.integers is None else Int(8))
 
 
 class Rule(_Strict):

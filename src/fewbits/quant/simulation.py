@@ -55,12 +55,13 @@ class Simulation(nn.Module):
         """float32 [] or [O]: scale of a dot product's sums and of its bias, x_scale · weight_scale (eq. 4)."""
         x = self.quantizer(self.plan.grid(node["input"].name))
         weight = self.quantizer(node["weight"].name)
-        return x.scale * (weight.scale.reshape(-1) if weight.scale.ndim else weight.scale)
+        scale = weight.integer_scale
+        return x.scale * (scale.reshape(-1) if scale.ndim else scale)
 
     def sums_integers(self, node: Node) -> bool:
-        """Whether a dot product's operands are both integers, so that its sums are."""
-        names = (self.plan.grid(node["input"].name), node["weight"].name)
-        return all(isinstance(self.quantizer(name).spec.format, Int) for name in names)
+        """Whether a dot product's operands are both integers, or taken as such, so that its sums are."""
+        x = self.quantizer(self.plan.grid(node["input"].name))
+        return isinstance(x.spec.format, Int) and self.quantizer(node["weight"].name).integer_form is not None
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
         return self.run(self.model.named_inputs(args, kwargs))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.formats import Format
+from fewbits.numerics.formats import Format, Int
 from fewbits.ranges.observer import RANGE_RULES, Observer
 from fewbits.ranges.scale import Convention, encoding_for
 
@@ -14,7 +14,8 @@ class Spec:
     """What is wanted of a site.
 
     format, block: what its codes are and who shares a scale; symmetric: zero point 0; range: name of the
-    range rule; scale: convention of the symmetric scale (ranges/scale.py).
+    range rule; scale: convention of the symmetric scale (ranges/scale.py); integers: to what the numbers of a Float
+    or Table weight are rounded, so that integer sums can be taken of them (numerics/integer_form.py).
     """
 
     format: Format
@@ -22,6 +23,7 @@ class Spec:
     block: Block
     range: str = "minmax"
     scale: Convention = "restricted"
+    integers: Int | None = None
 
     def observer(self) -> Observer:
         """A fresh observer for the range rule."""
@@ -35,4 +37,5 @@ class Spec:
     def __str__(self) -> str:
         kind = "symmetric" if self.symmetric else "asymmetric"
         scale = f" {self.scale}" if self.symmetric and self.scale != "restricted" else ""
-        return f"{self.format} per {self.block}, {kind}{scale}, {self.range}"
+        rounded = f" as {self.integers}" if self.integers else ""
+        return f"{self.format}{rounded} per {self.block}, {kind}{scale}, {self.range}"
