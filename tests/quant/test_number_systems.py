@@ -14,6 +14,7 @@ from fewbits.numerics.integer_form import integer_form
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
+from fewbits.ranges.microscaling import mx, nvfp4
 from fewbits.ranges.scale import CONVENTIONS
 from fewbits.report.simulation_gap import simulation_gap
 from fewbits.testing import differences
@@ -52,7 +53,27 @@ def test_one_line_for_weights_and_activations(name):
         np.testing.assert_array_equal(got.numpy(), expected)
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize(("format", "size", "convention"), [
+    ("e2m1", 32, "mx"), ("e4m3", 32, "mx"), ("int8", 32, "mx"), ("e2m1", 16, "nvfp4")])
+def test_microscaling_is_one_line_of_a_recipe(format, size, convention):
+    """The weights' blocks of MX and NVFP4, as ranges/microscaling.py finds them from the data itself."""
+    torch.manual_seed(0)
+    net, x = nn.Linear(64, 3).eval(), torch.randn(4, 64)
+    model = capture(net, x)
+    line = {"format": format, "block": [1, size], "scale": convention}
+    recipe = Recipe.model_validate({"version": 1, "weights": line, "activations": {"format": "uint8"}})
+    simulation = calibrate(model, plan(model, recipe), [x])
+    weight = net.weight.detach().numpy()
+    expected = nvfp4(weight) if convention == "nvfp4" else mx(weight, parse(format))
+    quantizer = simulation.quantizer("weight")
+    assert np.array_equal(quantizer.encoding.scale, expected.scale)
+    assert np.array_equal(quantizer(net.weight).detach().numpy(), expected.encode(weight).dequantize())
+    assert torch.isfinite(simulation(x)).all()
+    with pytest.raises(LoweringError, match="'weight'"):
+        lower(simulation)
+
+
+@pytest.mark.parametrize("convention", [name for name in CONVENTIONS if name != "nvfp4"])
 def test_every_convention_by_name(convention):
     _, x, simulation = simulated({"format": "int8", "scale": convention},
                                  {"format": "int8", "symmetric": True, "scale": convention})

@@ -44,9 +44,9 @@ def _conv(context: Context, node: Node) -> None:
 
 
 def _linear(context: Context, node: Node) -> None:
-    y = context.result(node)
+    weight, y = context.weight(node), context.result(node)
     context.names[node.name] = context.emit(
-        op.Linear(y.name, context.read(node["input"]), context.weight(node), context.bias(node), y.low, y.high),
+        op.Linear(y.name, context.read(node["input"]), weight, context.bias(node), y.low, y.high),
         y.shape, y.encoding)
 
 

@@ -11,6 +11,7 @@ from fewbits.errors import CalibrationError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Tensors, Visitor
 from fewbits.graph.operators import operator_of
+from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
 from fewbits.quant.plan import Plan
@@ -59,9 +60,11 @@ class Simulation(nn.Module):
         return x.scale * (scale.reshape(-1) if scale.ndim else scale)
 
     def sums_integers(self, node: Node) -> bool:
-        """Whether a dot product's operands are both integers, or taken as such, so that its sums are."""
-        x = self.quantizer(self.plan.grid(node["input"].name))
-        return isinstance(x.spec.format, Int) and self.quantizer(node["weight"].name).integer_form is not None
+        """Whether a dot product's operands are both integers, or taken as such, under one scale per tensor or output
+        channel, so that its sums are."""
+        x, weight = self.quantizer(self.plan.grid(node["input"].name)), self.quantizer(node["weight"].name)
+        return (isinstance(x.spec.format, Int) and weight.integer_form is not None
+                and weight.spec.block in (TENSOR, CHANNEL))
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
         return self.run(self.model.named_inputs(args, kwargs))

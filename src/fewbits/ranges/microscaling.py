@@ -13,7 +13,7 @@ import numpy as np
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.numerics.formats import Float, Int, parse
+from fewbits.numerics.formats import Float, Format, Int, Table, parse
 
 _E8M0 = parse("e8m0")
 _E4M3 = parse("e4m3")
@@ -29,11 +29,17 @@ def mx(x: np.ndarray, format: Float | Int, block: Block | None = None) -> Encodi
     integers of other widths than 8.
     """
     block = block or _along_last(x, 32)
-    largest = _largest(x, block)
+    return mx_of(_largest(x, block), format, block)
+
+
+def mx_of(largest: np.ndarray, format: Format, block: Block) -> Encoding:
+    """`mx` from the largest magnitude of each block, shape `block.scale_shape(...)`."""
     if isinstance(format, Int):
         if format.bits != 8 or not format.signed:
             raise EncodingError(f"MX has integers of 8 bits, signed, not {format}")
         top, unit = 0, 2.0**-6
+    elif isinstance(format, Table):
+        raise EncodingError(f"MX has floats and 8-bit integers, not {format}")
     else:
         top, unit = format.highest_exponent, 1.0
     exponent = np.where(largest > 0, np.frexp(largest)[1] - 1 - top, 0)
@@ -49,7 +55,13 @@ def nvfp4(x: np.ndarray, block: Block | None = None) -> Encoding:
     block: 16 along the last axis when None. Raises EncodingError as `mx` does.
     """
     block = block or _along_last(x, 16)
-    largest = _largest(x, block)
+    return nvfp4_of(_largest(x, block), _E2M1, block)
+
+
+def nvfp4_of(largest: np.ndarray, format: Format, block: Block) -> Encoding:
+    """`nvfp4` from the largest magnitude of each block, shape `block.scale_shape(...)`."""
+    if format != _E2M1:
+        raise EncodingError(f"NVFP4 has e2m1 numbers, not {format}")
     over_all = float(largest.max(initial=0.0)) / (_E4M3.largest * _E2M1.largest)
     over_all = over_all if over_all >= float(np.finfo(np.float32).tiny) else 1.0
     outer = Encoding(_E4M3, over_all)

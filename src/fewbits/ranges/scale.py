@@ -15,6 +15,8 @@ Others give a power of two, a fixed point whose zero point is always 0, or leave
 | `power-of-two`        | the smallest 2^k that reaches max                                          |
 | `dynamic-weights`     | 2^(il−b), il = ⌈log2 max + 1⌉: Ristretto; max itself clips if it is a power |
 | `dynamic-activations` | 2^(il−b), il = ⌈log2 max⌉: Ristretto, one bit fewer; the largest clip       |
+| `mx`                  | 2^(⌊log2 max⌋ − e) per block, e of the format: OCP MX (microscaling.py)     |
+| `nvfp4`               | max/6 per block in e4m3 under one float32: NVFP4, for e2m1                  |
 | `unit`                | 1: for tables and floats that say themselves how large a number is         |
 
 An asymmetric range is widened to contain 0, spread over all codes, and its zero point is rounded, so that
@@ -37,9 +39,10 @@ from fewbits.numerics.block import TENSOR, Block
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Float, Format, Int, Table
 from fewbits.numerics.rounding import half_even
+from fewbits.ranges.microscaling import mx_of, nvfp4_of
 
 Convention = Literal["restricted", "full", "torch", "power-of-two", "dynamic-weights", "dynamic-activations",
-                     "unit"]
+                     "mx", "nvfp4", "unit"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -49,8 +52,12 @@ def encoding_for(low: np.ndarray, high: np.ndarray, format: Format, symmetric: b
                  convention: Convention = "restricted", block: Block = TENSOR) -> Encoding:
     """The encoding that fits numbers in [low, high]: `scale_and_zero_point`, its scale rounded to float32.
 
-    low, high: one pair per block, shape `block.scale_shape(...)`.
+    low, high: one pair per block, shape `block.scale_shape(...)`. Conventions whose scales are themselves in few bits
+    give an encoding with a nested scale.
     """
+    if convention in _NESTED:
+        low, high = _checked(low, high)
+        return _NESTED[convention](np.maximum(np.abs(low), np.abs(high)), format, block)
     scale, zero_point = scale_and_zero_point(low, high, format, symmetric, convention)
     return Encoding(format, np.maximum(scale, _SMALLEST).astype(np.float32), zero_point, block)
 
@@ -64,15 +71,13 @@ def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symm
     symmetric. Raises EncodingError for a range that is not finite or upside down, for negative numbers in a
     symmetric unsigned format, and for a dynamic fixed point of anything but integers.
     """
-    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise EncodingError("a range must be finite: it holds NaN or Inf")
-    if (low > high).any():
-        raise EncodingError(f"a range must ascend, not run from {low.max():.6g} to {high.min():.6g}")
+    low, high = _checked(low, high)
     no_shift = np.zeros(low.shape, np.int32)
     if convention not in CONVENTIONS:
         raise EncodingError(f"no scale convention is called {convention!r}: "
                             f"choose one of {', '.join(CONVENTIONS)}")
+    if convention in _NESTED:
+        raise EncodingError(f"{convention} scales are themselves in few bits: ask for the whole encoding")
     if isinstance(format, Int) and format.fraction is not None:
         return np.full(low.shape, 2.0**-format.fraction), no_shift
     if convention == "unit" or (isinstance(format, Float) and format.bits >= 16):
@@ -90,6 +95,18 @@ def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symm
     scale = _filled((high - low) / (format.high - format.low))
     zero_point = half_even(format.low - low / scale).clip(format.low, format.high)
     return scale, zero_point.astype(np.int32)
+
+
+_NESTED = {"mx": mx_of, "nvfp4": nvfp4_of}
+
+
+def _checked(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise EncodingError("a range must be finite: it holds NaN or Inf")
+    if (low > high).any():
+        raise EncodingError(f"a range must ascend, not run from {low.max():.6g} to {high.min():.6g}")
+    return low, high
 
 
 _POWERS_OF_TWO = ("power-of-two", "dynamic-weights", "dynamic-activations")
