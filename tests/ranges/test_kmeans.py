@@ -97,8 +97,8 @@ def test_fewer_distinct_values_than_clusters_are_kept_exactly() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_numbers_of_16_bits_are_counted_by_pattern(dtype: str) -> None:
     values = np.random.default_rng(2).standard_normal(70_000).astype(np.float32)
-    shortened = {"float16": values.astype(np.float16), "bfloat16": (values.view(np.uint32) & 0xFFFF0000).view(np.float32)}
-    values = shortened[dtype]
+    cut = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    values = values.astype(np.float16) if dtype == "float16" else cut
     values[:2] = 0.0, -0.0
     expected, counts = np.unique(values.astype(np.float64), return_counts=True)
     points = distinct(values)
