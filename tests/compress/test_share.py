@@ -77,8 +77,8 @@ def test_bad_requests_are_refused(keywords) -> None:
         share(normal(4, 3), **keywords)
 
 
-@pytest.mark.parametrize("k", [8, 16])
-def test_counting_bits_beats_plain_sharing_at_equal_entropy(k: int) -> None:
+def test_counting_bits_beats_plain_sharing_at_equal_entropy() -> None:
+    k = 8
     weight = np.random.default_rng(1).laplace(size=4000).astype(np.float32)
     plain = share(weight, k)
 
@@ -86,7 +86,7 @@ def test_counting_bits_beats_plain_sharing_at_equal_entropy(k: int) -> None:
         return entropy(shared.counts()) / weight.size, float(((weight - shared.dense()) ** 2).mean())
 
     bits, error = point(plain)
-    reached = [point(constrained(weight, 64, price)) for price in np.geomspace(3e-3, 0.3, 24)]
+    reached = [point(constrained(weight, 64, price)) for price in np.geomspace(0.01, 0.1, 12)]
     assert min(e for b, e in reached if b <= bits) < 0.85 * error
 
 

@@ -40,7 +40,8 @@ class Shared:
     def dense(self) -> np.ndarray:
         """The weights: float32, of `shape`."""
         if self.positions is None:
-            return self.centroids[self._rows(np.arange(self.size)), self.codes].reshape(self.shape)
+            rows = zip(self.centroids, self.codes.reshape(len(self.centroids), self.group), strict=True)
+            return np.concatenate([row[codes] for row, codes in rows] or [self.centroids[:0, 0]]).reshape(self.shape)
         weights = np.zeros(self.size, np.float32)
         weights[self.positions] = self.centroids[self._rows(self.positions), self.codes]
         return weights.reshape(self.shape)
