@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.lenet import lenet5
+from fewbits.tasks.lenet import lenet5, lenet_300_100, lenet_caffe
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.normalize import SYMMETRIC
 from fewbits.tasks.registry import TASKS
@@ -30,6 +30,8 @@ def percent_right(model: nn.Module, batches: Batches) -> float:
     [
         (digits_net, 10_810),
         (lenet5, 61_706),
+        (lenet_300_100, 266_610),
+        (lenet_caffe, 431_080),
         (resnet20, 269_722),
         (resnet32, 464_154),
         (resnet44, 658_586),

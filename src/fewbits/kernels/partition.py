@@ -6,6 +6,8 @@ of two prefix sums, which are kept as unevaluated pairs high + low so that a far
 
 import numpy as np
 
+from fewbits.kernels.library import native
+
 ROWS = 6
 """Rows of a prefix array: weight, sum, sum of squares (high parts), then the low parts."""
 
@@ -37,6 +39,20 @@ def run_costs(sums: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
 
 
 def best_cuts(sums: np.ndarray, k: int) -> np.ndarray:
+    """As `best_cuts_reference`, natively where the library is there."""
+    library = native()
+    n = sums.shape[1] - 1
+    if library is None or n >= 2**31:
+        return best_cuts_reference(sums, k)
+    assert 1 <= k <= n
+    sums = np.ascontiguousarray(sums, np.float64)
+    cuts = np.empty(k + 1, np.int64)
+    if library.fb_best_cuts(sums.ctypes.data, n, k, cuts.ctypes.data):
+        raise MemoryError(f"{k} clusters of {n} points")
+    return cuts
+
+
+def best_cuts_reference(sums: np.ndarray, k: int) -> np.ndarray:
     """The cut of n points into k runs with the least total cost: int64 [k + 1], from 0 to n, ascending.
 
     sums: of `prefix_sums`; 1 ≤ k ≤ n. Among equal costs the leftmost last cut. O(k n log n) time: the best

@@ -14,7 +14,7 @@ from torch import nn
 from fewbits.errors import DataError
 from fewbits.tasks import normalize
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.lenet import lenet5
+from fewbits.tasks.lenet import lenet5, lenet_300_100, lenet_caffe
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.normalize import Normalize
 from fewbits.tasks.resnet_cifar import resnet20, resnet32, resnet44, resnet56
@@ -41,6 +41,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         for task in (
             Task("digits_net", digits_net, normalize.DIGITS, (1, 8, 8), "digits"),
             Task("lenet5", lenet5, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
+            Task("lenet_300_100", lenet_300_100, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
+            Task("lenet_caffe", lenet_caffe, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
             Task("resnet20", resnet20, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet32", resnet32, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet44", resnet44, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
