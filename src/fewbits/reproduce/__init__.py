@@ -1,0 +1,1 @@
+"""Published rows, rerun by one command each."""
