@@ -76,8 +76,8 @@ def main() -> None:
         coded = stream.encode(symbols, 16)
         middle = time.perf_counter()
         assert np.array_equal(stream.decode(coded), symbols)
-        console.print(f"{symbols.size} codes: {coded.coding}, {coded.size} bytes, encoded in {middle - start:.1f} s (all "
-                      f"candidates), decoded in {time.perf_counter() - middle:.1f} s, equal")
+        console.print(f"{symbols.size} codes: {coded.coding}, {coded.size} bytes, encoded in {middle - start:.1f} s "
+                      f"(all candidates), decoded in {time.perf_counter() - middle:.1f} s, equal")
         return
     for what, symbols in _sources(arguments.symbols // 4 * 4).items():
         bound = entropy(histogram(symbols)) / symbols.size

@@ -41,7 +41,9 @@ struct Reader {
 
   // Four symbols from one load of 57 or more bits.
   void four(const uint16_t* table) {
-    const uint64_t word = peek();
+    uint64_t word;
+    std::memcpy(&word, data + (at >> 3), 8);
+    word >>= at & 7;
     int64_t used = 0;
     for (int i = 0; i < 4; ++i) {
       const uint16_t entry = table[(word >> used) & kMask];
@@ -50,13 +52,6 @@ struct Reader {
     }
     at += used;
     left -= 4;
-  }
-
-  // The next 57 or more bits.
-  uint64_t peek() const {
-    uint64_t word;
-    std::memcpy(&word, data + (at >> 3), 8);
-    return word >> (at & 7);
   }
 
   bool has_four() const { return left >= 4 && (at >> 3) + 8 <= size; }
@@ -101,22 +96,7 @@ int32_t fb_decode(const uint8_t* const* streams, const int64_t* sizes, const int
   // Four at once: while one waits for its table, the others go on.
   if (number == kStreams) {
     while (readers[0].has_four() && readers[1].has_four() && readers[2].has_four() && readers[3].has_four()) {
-      uint64_t words[kStreams];
-      int64_t used[kStreams] = {};
-      for (int stream = 0; stream < kStreams; ++stream) words[stream] = readers[stream].peek();
-      for (int i = 0; i < 4; ++i) {
-        for (int stream = 0; stream < kStreams; ++stream) {
-          const uint16_t entry = table[words[stream] & kMask];
-          readers[stream].out[i] = static_cast<uint8_t>(entry);
-          words[stream] >>= entry >> 8;
-          used[stream] += entry >> 8;
-        }
-      }
-      for (int stream = 0; stream < kStreams; ++stream) {
-        readers[stream].out += 4;
-        readers[stream].at += used[stream];
-        readers[stream].left -= 4;
-      }
+      for (Reader& reader : readers) reader.four(table);
     }
   }
   for (int64_t i = 0; i < number; ++i) {
