@@ -4,11 +4,11 @@ import pytest
 
 from fewbits.reproduce.ristretto import SCHEMES, accuracy, rows, table, trained
 from fewbits.tasks.data import load
-from fewbits.tasks.lenet import caffe_lenet
+from fewbits.tasks.lenet import lenet_caffe
 
 
 def test_the_network_is_caffes():
-    assert sum(p.numel() for p in caffe_lenet().parameters()) == 431_080
+    assert sum(p.numel() for p in lenet_caffe().parameters()) == 431_080
 
 
 def test_the_recipes_read():

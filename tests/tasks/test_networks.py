@@ -13,7 +13,7 @@ from fewbits.tasks.caffe_cifar import LocalResponseNorm, caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
 from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.lenet import lenet5
+from fewbits.tasks.lenet import lenet5, lenet_300_100, lenet_caffe
 from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.llama import angles, rotate, stories260k
 from fewbits.tasks.mobilenet_v1 import mobilenet_v1, mobilenet_v1_025
@@ -40,6 +40,8 @@ def percent_right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], sk
     [
         (digits_net, 10_810),
         (lenet5, 61_706),
+        (lenet_300_100, 266_610),
+        (lenet_caffe, 431_080),
         (resnet20, 269_722),
         (resnet32, 464_154),
         (resnet44, 658_586),

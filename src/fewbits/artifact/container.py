@@ -160,6 +160,55 @@ def parse(data: bytes) -> Container:
                      views[HASHES].nbytes, len(data))
 
 
+@dataclass(frozen=True, eq=False)
+class Lazy:
+    """A file whose tensors are read one at a time, each against its own hash.
+
+    names: of the tensors, in file order, without the hashes. The digest over all bits is not checked, so whoever
+    reads must know names, order and sizes from a tensor. header_bytes, padding, hashes_bytes, size: as in Container.
+    """
+
+    writer: str
+    names: tuple[str, ...]
+    header_bytes: int
+    padding: int
+    hashes_bytes: int
+    size: int
+    _entries: Mapping[str, _Entry]
+    _body: memoryview
+    _hashes: memoryview
+
+    def take(self, name: str) -> np.ndarray:
+        """A view of one tensor. Raises Refusal when it does not agree with its hash."""
+        entry, number = self._entries[name], self.names.index(name)
+        view = self._body[entry.begin:entry.end]
+        if short_hash(view) != self._hashes[HASH_BYTES * number:HASH_BYTES * (number + 1)]:
+            raise Refusal(f"is damaged in tensor {quoted(name)} or its hash")
+        return np.frombuffer(view, entry.dtype).reshape(entry.shape)
+
+
+def open_lazily(data: memoryview) -> Lazy:
+    """As `parse`, but reads the header only. data: usually a mapped file. Raises Refusal as `parse` does."""
+    length = header_length(bytes(data[:_LENGTH_BYTES + 1]))
+    if len(data) < _LENGTH_BYTES + length:
+        raise Refusal(f"is cut short inside its header, after {len(data)} bytes")
+    head, body = bytes(data[:_LENGTH_BYTES + length]), data[_LENGTH_BYTES + length:]
+    header = _parsed(head)
+    entries = _entries(header)
+    check_size(len(data), len(head) + entries[-1].end)
+    facts = _facts(header)
+    _check_version(facts)
+    names = tuple(entry.name for entry in entries if entry.name != HASHES)
+    last = entries[-1]
+    if last.name != HASHES or last.end - last.begin != HASH_BYTES * len(names):
+        raise Refusal("has no hash for each of its tensors")
+    written = head[_LENGTH_BYTES:].rstrip(b" ")
+    if to_json(header) != written:
+        raise Refusal("has a header that fewbits did not write")
+    return Lazy(facts["writer"], names, _LENGTH_BYTES + len(written), length - len(written), last.end - last.begin,
+                len(data), {entry.name: entry for entry in entries}, body, body[last.begin:last.end])
+
+
 def check_size(size: int, expected: int) -> None:
     """Raises Refusal unless the file has just the bytes its header speaks of."""
     if size < expected:

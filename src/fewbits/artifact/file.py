@@ -3,7 +3,6 @@
 import os
 import stat
 from dataclasses import dataclass
-from importlib import metadata
 from math import prod
 from pathlib import Path
 
@@ -15,12 +14,14 @@ from fewbits.artifact.container import Container
 from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.artifact.sizes import Item, itemise
 from fewbits.artifact.vectors import Vectors
+from fewbits.artifact.writer import this_writer
 from fewbits.errors import FewbitsError, FileError
 from fewbits.files import write_whole
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.program import Program
 
 PROGRAM = "fewbits.program"
+WEIGHTS = "fewbits.weights"  # what a file of compressed weights has in its place
 _ELEMENTS_LIMIT = 2**40  # of one value
 _RESERVED = (PROGRAM, vectors.NODES, container.HASHES)
 
@@ -92,9 +93,9 @@ def sizes(path: str | Path) -> tuple[Item, ...]:
 def to_bytes(program: Program) -> bytes:
     """The bytes of the file. Raises Refusal when the program holds what a file cannot."""
     expected = vectors.expected(program)
-    data = container.build(_tensors(program, expected), _writer())
+    data = container.build(_tensors(program, expected), this_writer())
     again = from_bytes(data, "the new file")
-    if container.build(_tensors(again.program, again.vectors), _writer()) != data:
+    if container.build(_tensors(again.program, again.vectors), this_writer()) != data:
         raise Refusal("would not give the same program back", "report this to the makers of fewbits")
     return data
 
@@ -146,6 +147,8 @@ def _fits(encoding: Encoding | None, shape: tuple[int, ...]) -> bool:
 
 
 def _document(held: Container) -> bytes:
+    if PROGRAM not in held.tensors and WEIGHTS in held.tensors:
+        raise Refusal("holds compressed weights and no program", "use `fewbits inspect` or `fewbits decompress`")
     document = _reserved(held, PROGRAM)
     if document.dtype != np.uint8 or document.nbytes > container.HEADER_LIMIT:
         raise Refusal(f"has a program of more than {container.HEADER_LIMIT} bytes, or not of bytes")
@@ -174,10 +177,3 @@ def _bytes(path: Path) -> bytes:
         expected = container.expected_size(head)
         container.check_size(status.st_size, expected)
         return head + file.read(expected - len(head))
-
-
-def _writer() -> str:
-    try:
-        return f"fewbits {metadata.version('fewbits')}"
-    except metadata.PackageNotFoundError:  # run from its source tree
-        return "fewbits (source)"

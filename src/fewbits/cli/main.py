@@ -5,15 +5,17 @@ import sys
 import typer
 from rich.console import Console
 
+from fewbits.cli.compress import compress, decompress
 from fewbits.cli.formats import formats
 from fewbits.cli.quantize import demo, quantize
+from fewbits.cli.reproduce import reproduce
 from fewbits.cli.saved import evaluate, export, inspect, verify
 from fewbits.errors import FewbitsError
 
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, formats):
+for verb in (quantize, demo, evaluate, inspect, verify, export, formats, compress, decompress, reproduce):
     app.command()(verb)
 
 

@@ -12,6 +12,8 @@ from fewbits.api import QuantizedModel
 from fewbits.artifact import vectors
 from fewbits.artifact.file import load, read, sizes
 from fewbits.artifact.verify import verify as replay
+from fewbits.artifact.weights import holds_weights
+from fewbits.cli.compress import show
 from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
@@ -40,8 +42,12 @@ def evaluate(
 
 def inspect(file: FileArgument) -> None:
     """Print a saved model's integer graph, its accumulators, and where each byte of the file goes."""
+    console = Console()
+    if holds_weights(file):
+        show(file, console)
+        return
     artifact = read(file)
-    program, console = artifact.program, Console()
+    program = artifact.program
     console.print(str(program), highlight=False, markup=False)
     sums = Table("layer", "sums lie in", "bits needed", title="accumulators, proved from weights and code ranges")
     for node in program.dot_products:

@@ -1,1 +1,1 @@
-"""Published rows, rerun: one command each."""
+"""Published rows, rerun by one command each."""

@@ -22,7 +22,7 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.tasks.data import load
-from fewbits.tasks.lenet import caffe_lenet
+from fewbits.tasks.lenet import lenet_caffe
 from fewbits.tasks.normalize import Normalize
 from fewbits.tasks.split import DataSet, Split
 from fewbits.tasks.training import initialised, train
@@ -79,7 +79,7 @@ class Row:
 
 def trained(data: DataSet, epochs: int, seed: int) -> nn.Module:
     """Caffe's LeNet, trained on the images that calibrate nothing."""
-    net = initialised(caffe_lenet, seed)
+    net = initialised(lenet_caffe, seed)
     train(net, data.train, epochs=epochs, normalize=BYTES, batch_size=64, rate=0.05, seed=seed)
     return net
 

@@ -1,4 +1,4 @@
-"""LeNets with ReLU and max pooling, for MNIST."""
+"""LeNets for MNIST, with ReLU and max pooling: LeNet-5, and the two that Deep Compression reports."""
 
 from torch import nn
 
@@ -25,11 +25,27 @@ def lenet5() -> nn.Sequential:
     )
 
 
-def caffe_lenet() -> nn.Sequential:
-    """An untrained LeNet as Caffe's MNIST example has it: 431 080 parameters, its layers at 0, 2, 5, 7.
+def lenet_300_100() -> nn.Sequential:
+    """An untrained network of two hidden layers, 266 610 parameters, its layers at 1, 3, 5.
 
-    forward: float32 [N, 1, 28, 28] -> logits float32 [N, 10]. One ReLU only, behind the first linear layer.
-    Source: BVLC Caffe, examples/mnist/lenet_train_test.prototxt; the LeNet of Ristretto and Deep Compression.
+    forward: float32 [N, 1, 28, 28] -> logits float32 [N, 10]. Source: LeCun et al. 1998 as Han, Mao and Dally 2016,
+    arXiv:1510.00149, Table 2, take it: 784-300-100-10, with ReLU.
+    """
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 300),
+        nn.ReLU(),
+        nn.Linear(300, 100),
+        nn.ReLU(),
+        nn.Linear(100, 10),
+    )
+
+
+def lenet_caffe() -> nn.Sequential:
+    """Caffe's "LeNet", untrained: 20-50-500-10, 431 080 parameters, its layers at 0, 2, 5, 7.
+
+    forward: float32 [N, 1, 28, 28] -> logits float32 [N, 10]. No ReLU follows the convolutions. Source:
+    BVLC/caffe, examples/mnist/lenet.prototxt; the "LeNet-5" of arXiv:1510.00149, Table 3.
     """
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),

@@ -16,7 +16,7 @@ from fewbits.tasks import normalize
 from fewbits.tasks.caffe_cifar import caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.lenet import lenet5
+from fewbits.tasks.lenet import lenet5, lenet_300_100, lenet_caffe
 from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.llama import stories260k
 from fewbits.tasks.mobilenet_v1 import mobilenet_v1, mobilenet_v1_025
@@ -52,6 +52,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         for task in (
             Task("digits_net", digits_net, normalize.DIGITS, (1, 8, 8), "digits"),
             Task("lenet5", lenet5, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
+            Task("lenet_300_100", lenet_300_100, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
+            Task("lenet_caffe", lenet_caffe, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
             Task("resnet20", resnet20, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet32", resnet32, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet44", resnet44, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),

@@ -1,0 +1,102 @@
+"""Speeds of coding weight codes beside zlib and zstd, and of exact k-means: `python -m benchmarks.coding`.
+
+One thread, CPU time, the median of three. MB/s are of codes, one byte each.
+"""
+
+import argparse
+import statistics
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import zstandard
+from rich.console import Console
+from rich.table import Table
+
+from fewbits.compress import stream
+from fewbits.compress.huffman import canonical_codes, code_lengths, decoding_table, entropy
+from fewbits.kernels import library
+from fewbits.kernels.histogram import histogram
+from fewbits.kernels.huffman import decode_streams, encode_stream
+from fewbits.ranges.kmeans import optimal
+
+
+def _sources(size: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal(size, dtype=np.float32)
+    four = np.clip(np.rint(normal / 0.35) + 8, 0, 15).astype(np.uint8)
+    return {"4 bits": four, "8 bits": np.clip(np.rint(normal * 25) + 128, 0, 255).astype(np.uint8),
+            "4 bits, 90 % zeros": np.where(rng.random(size) < 0.9, 0, four).astype(np.uint8)}
+
+
+def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    times, result = [], None
+    for _ in range(3):
+        start = time.process_time()
+        result = work()
+        times.append(time.process_time() - start)
+    return statistics.median(times), result
+
+
+def _coders(symbols: np.ndarray) -> dict[str, tuple[Callable[[], Any], Callable[[Any], bytes]]]:
+    data = symbols.tobytes()
+    counts = histogram(symbols)
+    lengths = code_lengths(counts)
+    codes, table = canonical_codes(lengths), decoding_table(lengths)
+    quarters = np.split(symbols, 4)
+
+    def deflate(strategy: int, level: int) -> bytes:
+        packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+        return packer.compress(data) + packer.flush()
+
+    return {
+        "fewbits Huffman, 4 streams": (lambda: [encode_stream(part, codes, lengths) for part in quarters],
+                                       lambda made: decode_streams(made, [part.size for part in quarters],
+                                                                   table).tobytes()),
+        "zlib, Huffman only": (lambda: deflate(zlib.Z_HUFFMAN_ONLY, 6), lambda made: zlib.decompress(made, -15)),
+        "zlib, level 6": (lambda: deflate(zlib.Z_DEFAULT_STRATEGY, 6), lambda made: zlib.decompress(made, -15)),
+        "zstd, level 1": (lambda: zstandard.ZstdCompressor(level=1).compress(data),
+                          lambda made: zstandard.ZstdDecompressor().decompress(made)),
+        "zstd, level 3": (lambda: zstandard.ZstdCompressor(level=3).compress(data),
+                          lambda made: zstandard.ZstdDecompressor().decompress(made)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--symbols", type=int, default=16_000_000)
+    parser.add_argument("--round-trip", type=int, help="Only encode and decode so many codes, and compare")
+    arguments = parser.parse_args()
+    console = Console(width=120)
+    if arguments.round_trip:
+        symbols = _sources(arguments.round_trip)["4 bits"]
+        start = time.perf_counter()
+        coded = stream.encode(symbols, 16)
+        middle = time.perf_counter()
+        assert np.array_equal(stream.decode(coded), symbols)
+        console.print(f"{symbols.size} codes: {coded.coding}, {coded.size} bytes, encoded in {middle - start:.1f} s "
+                      f"(all candidates), decoded in {time.perf_counter() - middle:.1f} s, equal")
+        return
+    for what, symbols in _sources(arguments.symbols // 4 * 4).items():
+        bound = entropy(histogram(symbols)) / symbols.size
+        table = Table("coder", "bits a code", "encode, MB/s", "decode, MB/s",
+                      title=f"{what}, {symbols.size} codes, entropy {bound:.3f} bits, kernels {library.level()}")
+        for name, (encode, decode) in _coders(symbols).items():
+            spent, made = _seconds(encode)
+            back, plain = _seconds(lambda decode=decode, made=made: decode(made))
+            assert plain == symbols.tobytes(), name
+            size = sum(map(len, made)) if isinstance(made, list) else len(made)
+            table.add_row(name, f"{8 * size / symbols.size:.3f}", f"{symbols.size / spent / 1e6:.0f}",
+                          f"{symbols.size / back / 1e6:.0f}")
+        console.print(table)
+    weights = (np.random.default_rng(0).standard_normal(10_000_000, dtype=np.float32) * 0.02).astype(np.float16)
+    for level in library.levels():
+        with library.use(level):
+            spent, clusters = _seconds(lambda: optimal(weights, 16))
+        console.print(f"exact k-means, 10 million fp16 weights, k = 16, {level}: {spent:.3f} s, sse {clusters.sse:.6g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Where k-means starts, over 2 to 8 bits, before and after fine-tuning: Deep Compression's study on a real network.
+
+    python -m benchmarks.initialisation --network lenet5 --weights FILE --data mnist:DIR --out study.json
+
+Every layer is shared, not pruned. Errors are in % of the validation images (the last twelfth of training, at most
+5000); weights that were trained on them make those errors too small.
+"""
+
+import argparse
+import copy
+import json
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from fewbits.artifact.weights import WeightsFile, weights_bytes
+from fewbits.compress.flow import prunable
+from fewbits.compress.share import Method, share
+from fewbits.compress.tune import Codebooks, tune
+from fewbits.report.accuracy import evaluate
+from fewbits.tasks.data import load
+from fewbits.tasks.registry import resolve
+from fewbits.tasks.split import Split
+from fewbits.tasks.weights import apply_weights, load_weights
+
+METHODS: tuple[Method, ...] = ("random", "density", "linear", "optimal")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--bits", type=int, nargs="+", default=list(range(2, 9)))
+    parser.add_argument("--images", type=int, default=10_000, help="of the one epoch of fine-tuning")
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    task, data = resolve(arguments.network), load(arguments.data)
+    net = task.build().eval()
+    apply_weights(net, load_weights(arguments.weights), str(arguments.weights))
+    kept = min(5000, len(data.train) // 12)
+    validation = data.train.subset(range(len(data.train) - kept, len(data.train)))
+    learning = data.train.take(min(arguments.images, len(data.train) - kept))
+
+    def error(model: torch.nn.Module, split: Split) -> float:
+        return round(100 * (1 - evaluate(model.eval(), split.batches(500, task.normalize)).mean), 2)
+
+    rows = []
+    print(f"float: {error(net, validation)} % validation, {error(net, data.test)} % test")
+    for bits in arguments.bits:
+        for method in METHODS:
+            weights = {name: dict(net.named_parameters())[name].detach().numpy() for name in prunable(net)}
+            shared = {name: share(weight, 2**bits, method=method) for name, weight in weights.items()}
+            sse = sum(float(((weights[name] - one.dense()) ** 2).sum()) for name, one in shared.items())
+            model = copy.deepcopy(net)
+            books = Codebooks(model, shared)
+            before = error(books, validation)
+            optimizer = torch.optim.Adam([p for p in books.parameters() if p.requires_grad], lr=arguments.rate)
+            batches = learning.batches(64, task.normalize, torch.Generator().manual_seed(0))
+            books.train()
+            for _ in tune(books, batches, F.cross_entropy, optimizer):
+                pass
+            books.write()
+            file = WeightsFile.of_bytes(weights_bytes(model.state_dict(), books.shared(), "the study"))
+            model.load_state_dict(file.state_dict())
+            row = {"bits": bits, "start": method, "sse": round(sse, 4), "before": before,
+                   "after": error(model, validation), "test after": error(model, data.test), "bytes": file.size}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""`fewbits reproduce`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import fewbits.reproduce
+from fewbits.errors import DataError
+from fewbits.report.machine import this_machine
+from fewbits.reproduce.row import Result, Row, record, results
+from fewbits.reproduce.rows import ROWS
+from fewbits.tasks.data import load
+
+_RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
+
+
+def reproduce(
+    row: Annotated[str | None, typer.Argument(help="Which row; --list names them")] = None,
+    data: Annotated[str | None, typer.Option(help="The row's data, such as mnist:DIR")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights and order; each seed is a record of its own")] = 0,
+    show: Annotated[bool, typer.Option("--list", help="Print all rows and what was recorded of them")] = False,
+    records: Annotated[Path, typer.Option(help="The folder of records")] = _RECORDS,
+    keep: Annotated[bool, typer.Option("--record", help="Add the result to the records")] = False,
+) -> None:
+    """Rerun a published result, and print it beside the published figures."""
+    console = Console()
+    if show or row is None:
+        console.print(_table(records))
+        return
+    if row not in ROWS:
+        raise DataError(f"there is no row {row!r}; choose one of {', '.join(ROWS)}")
+    chosen = ROWS[row]
+    if data is None:
+        raise DataError(f"{row} needs data: give --data {chosen.data_hint}")
+    start = time.monotonic()
+    measured = chosen.run(load(data), seed, lambda line: console.print(line, highlight=False))
+    result = Result(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
+                    measured)
+    console.print(_beside(chosen, result))
+    if keep:
+        record(records, row, result)
+
+
+def _table(records: Path) -> Table:
+    table = Table("row", "what", "figure", "published", "measured, by seed", title=f"records in {records}")
+    for name, row in ROWS.items():
+        found = results(records, name)
+        for number, (figure, published) in enumerate(row.published.items()):
+            measured = ", ".join(f"{one.seed}: {one.measured.get(figure, float('nan')):.2f}" for one in found)
+            table.add_row(*((name, row.what) if not number else ("", "")), figure, f"{published:g}", measured or "–")
+    return table
+
+
+def _beside(row: Row, result: Result) -> Table:
+    table = Table("figure", "published", "measured", title=f"{row.name}, seed {result.seed}, {result.seconds} s")
+    for figure, measured in result.measured.items():
+        published = f"{row.published[figure]:g}" if figure in row.published else ""
+        if isinstance(measured, int | float):
+            table.add_row(figure, published, f"{measured:g}")
+        else:
+            for key, value in measured.items():
+                table.add_row(f"{figure} {key}", "", str(value))
+    return table

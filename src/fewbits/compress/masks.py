@@ -1,0 +1,57 @@
+"""Masks that no optimizer step can undo."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewbits.errors import RecipeError
+
+
+class Masks:
+    """Holds parameters of a model at zero where their masks say so, in place.
+
+    masks: by the parameters' names, bool, True where a weight stays. While an optimizer is held (`hold`), each of
+    its steps is preceded by dropping the gradients of pruned weights, so that they reach no norm and no momentum, and
+    followed by setting the pruned weights to zero, so that earlier momentum and weight decay move none.
+    Raises RecipeError for a name or a shape that the model does not have.
+    """
+
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]):
+        parameters = dict(model.named_parameters())
+        for name, mask in masks.items():
+            if name not in parameters or parameters[name].shape != mask.shape:
+                raise RecipeError(f"a mask for {name!r} of shape {list(mask.shape)} fits no parameter of the model")
+        self._parameters = {name: parameters[name] for name in masks}
+        self.masks = {name: mask.to(parameters[name].device) for name, mask in masks.items()}
+        self.apply()
+
+    def apply(self) -> None:
+        """Sets the pruned weights to zero."""
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.masked_fill_(~self.masks[name], 0)
+
+    def change(self, masks: Mapping[str, Tensor]) -> None:
+        """Takes other masks for some names; what is pruned no longer grows from zero again."""
+        self.masks.update(masks)
+        self.apply()
+
+    def hold(self, optimizer: torch.optim.Optimizer) -> None:
+        """Makes every step of that optimizer keep the masks, for as long as it lives."""
+        optimizer.register_step_pre_hook(self._before)
+        optimizer.register_step_post_hook(self._after)
+
+    def _before(self, *_: Any) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(~self.masks[name], 0)
+
+    def _after(self, *_: Any) -> None:
+        self.apply()
+
+    def density(self) -> float:
+        """Share of weights kept, over all masks."""
+        total = sum(mask.numel() for mask in self.masks.values())
+        return sum(int(mask.sum()) for mask in self.masks.values()) / max(total, 1)

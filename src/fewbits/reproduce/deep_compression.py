@@ -1,0 +1,170 @@
+"""Deep Compression of the LeNets on MNIST (Han, Mao and Dally 2016, arXiv:1510.00149, Tables 1 to 3).
+
+Beyond the paper, the compressed network learns from its own float original too (`distillation`), and the cost of bits
+takes part in the choice of codes.
+The last 5 000 training images are for validation: the settings below were chosen on them. The test images are
+looked at once, at the end. Sizes are those of the whole file, in bytes, header included, against four bytes for each
+parameter.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewbits.artifact.weights import WeightsFile, weights_bytes
+from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrain, share_layers, tune_codebooks
+from fewbits.compress.positions import fillers
+from fewbits.compress.share import Shared
+from fewbits.errors import DataError
+from fewbits.report.accuracy import evaluate
+from fewbits.reproduce.row import Log, Row
+from fewbits.tasks.registry import resolve
+from fewbits.tasks.split import DataSet, Split
+from fewbits.tasks.training import initialised, train
+
+_SOURCE = "Han, Mao and Dally 2016, arXiv:1510.00149"
+_VALIDATION = 5000
+_BATCH = 128
+_GAP = 32  # the paper's five bits
+_TEMPERATURE = 4.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """network; densities and centroids: by layer, in order; price: of a bit (`flow.Settings`); float_epochs,
+    prune_epochs, tune_epochs: of the three trainings."""
+
+    network: str
+    densities: tuple[float, ...]
+    centroids: tuple[int, ...]
+    price: float
+    float_epochs: int
+    prune_epochs: int
+    tune_epochs: int
+
+
+def compress(plan: Plan, data: DataSet, seed: int, log: Log) -> Mapping[str, Any]:
+    """Trains in float, prunes, shares, codes; gives errors in %, sizes, and the table by layer and stage.
+
+    float_error, error: of the test images; validation_float_error, validation_error; pruned_error: before sharing;
+    times_smaller; times_smaller_pruned, times_smaller_shared: with gaps of five bits and fillers, as the paper counts.
+    """
+    task = resolve(plan.network)
+    if len(data.train) <= _VALIDATION or data.train.y is None or data.test.y is None or task.normalize is None:
+        raise DataError(f"{data.name} is not the data of this row: give --data {task.data_hint}")
+    count = len(data.train) - _VALIDATION
+    validation = _normalised(data.train.subset(range(count, len(data.train))), task.normalize)
+    learning = _normalised(data.train.subset(range(count)), task.normalize)
+    test = _normalised(data.test, task.normalize)
+    net = initialised(task.build, seed)
+    train(net, learning, epochs=plan.float_epochs, batch_size=64, seed=seed, quiet=True)
+    original = copy.deepcopy(net)
+    log(f"float: {_error(net, validation):.2f} % validation error")
+
+    targets = _targets(original, learning)
+
+    def epochs(number: int) -> Iterable[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(10_000 * seed + number)
+        for rows in torch.randperm(len(learning), generator=generator).split(_BATCH):
+            part = learning.subset(rows).x
+            assert isinstance(part, Tensor), "MNIST is held in memory"
+            yield part, targets[rows]
+
+    names = prunable(net)
+    settings = Settings(dict(zip(names, plan.densities, strict=True)), dict(zip(names, plan.centroids, strict=True)),
+                        plan.price, prune_epochs=plan.prune_epochs, tune_epochs=plan.tune_epochs)
+    masks = prune_and_retrain(net, epochs, settings, Progress(), lambda progress: log(
+        f"pruning and retraining: epoch {progress.done} of {plan.prune_epochs}"), distillation)
+    pruned = copy.deepcopy(net)
+    shared = share_layers(net, settings, masks.masks)
+    shared = tune_codebooks(net, shared, epochs, settings, distillation)
+    state = dict(net.state_dict())
+    file = WeightsFile.of_bytes(weights_bytes(state, shared, plan.network))
+    decoded = copy.deepcopy(net)
+    decoded.load_state_dict(file.state_dict())  # what is measured is what the file holds
+    log(f"compressed: {_error(decoded, validation):.2f} % validation error, {file.size} bytes")
+    whole = sum(4 * tensor.numel() for tensor in state.values())
+    biases = sum(4 * tensor.numel() for name, tensor in state.items() if name not in shared)
+    stages = {name: _stages(one) for name, one in shared.items()}
+    return {
+        "float_error": _error(original, test), "error": _error(decoded, test), "pruned_error": _error(pruned, test),
+        "validation_float_error": _error(original, validation), "validation_error": _error(decoded, validation),
+        "bytes": file.size, "times_smaller": whole / file.size,
+        "times_smaller_pruned": whole / (biases + sum(stage["pruned"] for stage in stages.values())),
+        "times_smaller_shared": whole / (biases + sum(stage["shared"] for stage in stages.values())),
+        "layers": {name: {**stages[name], "coded": sum(i.bytes for i in file.items() if i.layer == name),
+                          "entropy": round(file.bounds()[name])} for name in shared},
+        "parts": _parts(file), "settings": asdict(plan),
+    }
+
+
+def distillation(logits: Tensor, targets: Tensor) -> Tensor:
+    """Half cross-entropy with the labels, half with the float network's softened answer.
+
+    logits: [B, C]; targets: [B, 2C], the float network's logits, then the labels as 0 and 1.
+    Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, §2.
+    """
+    teacher, labels = targets.chunk(2, dim=1)
+    answer, wanted = F.log_softmax(logits / _TEMPERATURE, 1), F.softmax(teacher / _TEMPERATURE, 1)
+    soft = F.kl_div(answer, wanted, reduction="batchmean")
+    return 0.5 * F.cross_entropy(logits, labels) + 0.5 * _TEMPERATURE**2 * soft
+
+
+def _targets(net: nn.Module, split: Split) -> Tensor:
+    """float32 [N, 20], as `distillation` takes them."""
+    assert split.y is not None, "the rows train on labelled images"
+    assert isinstance(split.x, Tensor), "MNIST is held in memory"
+    with torch.no_grad():
+        logits = torch.cat([net(x) for x in split.x.split(1000)])
+    return torch.cat([logits, F.one_hot(split.y, logits.shape[1]).to(logits)], 1)
+
+
+def _stages(shared: Shared) -> dict[str, float]:
+    """Bytes of a layer at 32 bits a weight and a gap of five bits; with codes of whole bits and a codebook instead."""
+    assert shared.positions is not None
+    stored = len(fillers(shared.positions, _GAP)[0])
+    k = shared.centroids.size
+    return {"weights": shared.size, "density": len(shared.positions) / shared.size, "centroids": k,
+            "pruned": stored * (32 + 5) / 8, "shared": stored * (int(np.ceil(np.log2(max(k, 2)))) + 5) / 8 + 4 * k}
+
+
+def _parts(file: WeightsFile) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for item in file.items():
+        sizes[item.part] = sizes.get(item.part, 0) + item.bytes
+    return sizes
+
+
+def _normalised(split: Split, normalize: Any) -> Split:
+    return split if split.x.dtype == torch.float32 else Split(normalize(split.x), split.y)
+
+
+def _error(net: nn.Module, split: Split) -> float:
+    net.eval()
+    return round(100 * (1 - evaluate(net, split.batches(1000)).mean), 4)
+
+
+def _row(name: str, what: str, published: Mapping[str, float], plan: Plan) -> Row:
+    return Row(name, what, _SOURCE, published, "mnist:DIR", partial(compress, plan))
+
+
+ROWS = (
+    _row("deep-compression-lenet-300-100", "LeNet-300-100 on MNIST, 40x at no loss",
+         {"float_error": 1.64, "error": 1.58, "times_smaller": 40, "times_smaller_pruned": 12,
+          "times_smaller_shared": 32},
+         Plan("lenet_300_100", (0.08, 0.09, 0.26), (32, 32, 32), 0.005, 12, 18, 4)),
+    _row("deep-compression-lenet-300-100-beyond", "the same network, smaller than the paper's",
+         {"float_error": 1.64, "error": 1.58, "times_smaller": 40},
+         Plan("lenet_300_100", (0.04, 0.07, 0.3), (32, 32, 32), 0.03, 12, 20, 5)),
+    _row("deep-compression-lenet-5", "Caffe's LeNet (20-50-500-10) on MNIST, 39x at no loss",
+         {"float_error": 0.80, "error": 0.74, "times_smaller": 39, "times_smaller_pruned": 12,
+          "times_smaller_shared": 33},
+         Plan("lenet_caffe", (0.66, 0.12, 0.06, 0.19), (32, 32, 32, 32), 0.01, 8, 10, 3)),
+)

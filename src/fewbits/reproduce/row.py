@@ -1,0 +1,56 @@
+"""What a reproduction is, and what is recorded of it."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fewbits.errors import DataError
+from fewbits.files import write_whole
+from fewbits.tasks.split import DataSet
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published result. name: as typed; what: one line; source; published: figures of the source, by the names
+    under which `run` gives the measured ones; data_hint: what to write after --data; run: (data, seed, log) ->
+    measured figures, errors in % of the test images."""
+
+    name: str
+    what: str
+    source: str
+    published: Mapping[str, float]
+    data_hint: str
+    run: Callable[[DataSet, int, Log], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. seed; seconds: wall clock; machine: processor and threads; measured: as `Row.run` gave it."""
+
+    seed: int
+    seconds: float
+    machine: str
+    measured: Mapping[str, Any]
+
+
+def results(folder: Path, name: str) -> list[Result]:
+    """What is recorded of a row, by seed. Raises DataError for a record that does not read."""
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        return []
+    try:
+        return [Result(**entry) for entry in json.loads(path.read_text())]
+    except (ValueError, TypeError):
+        raise DataError(f"{path} is no record of results: delete it, and run the row again") from None
+
+
+def record(folder: Path, name: str, result: Result) -> None:
+    """Adds a result to a row's record, in place of an earlier one of the same seed."""
+    kept = [one for one in results(folder, name) if one.seed != result.seed]
+    entries = [asdict(one) for one in sorted([*kept, result], key=lambda one: one.seed)]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / f"{name}.json", (json.dumps(entries, indent=1) + "\n").encode())

@@ -1,0 +1,9 @@
+"""All rows, by name. A new method adds its own here."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from fewbits.reproduce import deep_compression
+from fewbits.reproduce.row import Row
+
+ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (*deep_compression.ROWS,)})

@@ -1,0 +1,114 @@
+"""`fewbits compress`, `decompress` and `inspect` of what they write."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fewbits.artifact.weights import WeightsFile
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    state = {"a.weight": torch.randn(40, 50, generator=generator), "a.bias": torch.randn(40, generator=generator),
+             "half": torch.randn(30, 30, generator=generator).to(torch.bfloat16), "count": torch.tensor(3)}
+    save_file(state, tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_without_data(fewbits, weights: Path, tmp_path: Path) -> None:
+    out, back = tmp_path / "net.fewbits", tmp_path / "back.safetensors"
+    done = fewbits("compress", weights, "--bits", 3, "--out", out)
+    assert done.code == 0, done.err
+    assert f"{out.stat().st_size}" in done.out
+    shown = fewbits("inspect", out)
+    assert shown.code == 0
+    assert "codebook" in shown.out
+    assert "entropy" in shown.out
+    assert fewbits("decompress", out, "--out", back).code == 0
+    before, after = load_file(weights), load_file(back)
+    assert {name: (t.dtype, t.shape) for name, t in before.items()} == {
+        name: (t.dtype, t.shape) for name, t in after.items()}
+    assert len(after["a.weight"].unique()) == 8
+    assert torch.equal(before["a.bias"], after["a.bias"])
+    assert ((before["a.weight"] - after["a.weight"]) ** 2).mean() < 0.04
+
+
+def test_lossless(fewbits, weights: Path, tmp_path: Path) -> None:
+    out, back = tmp_path / "net.fewbits", tmp_path / "back.safetensors"
+    assert fewbits("compress", weights, "--lossless", "--out", out).code == 0
+    assert fewbits("decompress", out, "--out", back).code == 0
+    after = load_file(back)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in load_file(weights).items())
+
+
+def test_a_target_size_without_data(fewbits, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.fewbits"
+    assert fewbits("compress", weights, "--target-size", "5x", "--out", out).code == 0
+    file = WeightsFile(out)
+    assert file.decoded_bytes() / file.size >= 5
+    failed = fewbits("compress", weights, "--target-size", "500x", "--out", out)
+    assert failed.code == 2
+    assert "give --data" in failed.err
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    (["lenet5"], "no weights file"), (["net.safetensors", "--target-size", "small"], "no ratio"),
+    (["absent.safetensors"], "absent"), (["net.safetensors", "--max-drop", "1"], "--data"),
+    (["lenet5", "--data", "digits"], "--weights")])
+def test_bad_input_is_one_sentence(fewbits, tmp_path: Path, arguments: list[str], told: str) -> None:
+    failed = fewbits("compress", *arguments, "--out", tmp_path / "a.fewbits")
+    assert failed.code == 2
+    assert told in failed.err
+    assert failed.err.count("\n") == 1
+
+
+def test_with_data_killed_and_resumed(fewbits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tinynets.py").write_text("""
+from torch import nn
+
+def tiny():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 40), nn.ReLU(), nn.Linear(40, 60), nn.ReLU(), nn.Linear(60, 2))
+""")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((480, 1, 4, 4)).astype(np.float32)
+    y = (x.reshape(480, -1).sum(1) > 0).astype(np.int64)
+    np.savez(tmp_path / "data.npz", train_x=x[:400], train_y=y[:400], test_x=x[400:], test_y=y[400:])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import tinynets
+    torch.manual_seed(0)
+    torch.save(tinynets.tiny().state_dict(), "tiny.pt")
+
+    def command(out: str):
+        return fewbits("compress", "tinynets:tiny", "--weights", "tiny.pt", "--data", "npz:data.npz", "--epochs", 4,
+                       "--target-size", "6x", "--max-drop", 100, "--out", out)
+
+    done = command("whole.fewbits")
+    assert done.code == 0, done.err
+    file = WeightsFile("whole.fewbits")
+    assert file.decoded_bytes() / file.size >= 6
+
+    calls = 0
+    from fewbits.cli import compression
+    keep = compression._keep
+
+    def killed(*arguments):
+        nonlocal calls
+        keep(*arguments)
+        calls += 1
+        if calls in (3, 6):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(compression, "_keep", killed)
+    assert command("again.fewbits").code == 130
+    assert command("again.fewbits").code == 130
+    assert not Path("again.fewbits").exists()
+    resumed = command("again.fewbits")
+    assert resumed.code == 0
+    assert "going on" in resumed.out
+    assert Path("again.fewbits").read_bytes() == Path("whole.fewbits").read_bytes()
+    assert not list(tmp_path.glob("*.progress")) + list(tmp_path.glob("*.trial"))

@@ -1,0 +1,52 @@
+"""Rows as data: what is typed, what is recorded, and a row run small."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewbits.errors import DataError
+from fewbits.reproduce.deep_compression import Plan, compress
+from fewbits.reproduce.row import Result, record, results
+from fewbits.reproduce.rows import ROWS
+from fewbits.tasks.normalize import MNIST
+from fewbits.tasks.split import DataSet, Split
+
+
+def data(count: int) -> DataSet:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(0, 10, (count,), generator=generator)
+    x = torch.randint(0, 60, (count, 1, 28, 28), generator=generator).to(torch.uint8)
+    x[torch.arange(count), 0, 2 * y + 3] = 250  # a bright line tells the class
+    whole = Split(x, y)
+    return DataSet("lines", whole.subset(range(count - 200)), whole.take(64), whole.subset(range(count - 200, count)),
+                   10, MNIST)
+
+
+def test_a_row_run_small() -> None:
+    plan = Plan("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 1, 2, 1)
+    measured = compress(plan, data(6700), 0, lambda _: None)
+    assert measured["error"] <= 2
+    assert measured["times_smaller"] > 30
+    assert measured["times_smaller"] > measured["times_smaller_shared"] > measured["times_smaller_pruned"]
+    assert sum(measured["parts"].values()) == measured["bytes"]
+    assert measured["layers"]["1.weight"]["density"] == pytest.approx(0.05, abs=1e-4)
+    with pytest.raises(DataError, match="mnist:DIR"):
+        compress(plan, data(300), 0, lambda _: None)
+
+
+def test_records_are_kept_by_seed(tmp_path: Path) -> None:
+    one = Result(1, 2.5, "a machine", {"error": 1.5, "parts": {"codes": 3}})
+    record(tmp_path, "row", one)
+    record(tmp_path, "row", replace(one, seed=0))
+    record(tmp_path, "row", replace(one, seconds=3.0))
+    assert results(tmp_path, "row") == [replace(one, seed=0), replace(one, seconds=3.0)]
+    assert results(tmp_path, "other") == []
+    (tmp_path / "row.json").write_text("[3]")
+    with pytest.raises(DataError, match="no record"):
+        results(tmp_path, "row")
+
+
+def test_rows_name_what_they_measure() -> None:
+    assert all(name == row.name and row.source and row.published for name, row in ROWS.items())
