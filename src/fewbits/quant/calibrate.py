@@ -37,7 +37,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
                 simulation.quantizer(site.name)(model.tensor(site.name))
         for number, batch in _numbered(batches):
             try:
-                simulation.run(_inputs(model, batch, batch_to_inputs))
+                simulation.run(model_inputs(model, batch, batch_to_inputs))
             except (CalibrationError, DataError) as error:
                 raise CalibrationError(f"batch {number}: {error}") from error
     for quantizer in simulation.quantizers():
@@ -57,7 +57,9 @@ def _numbered(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
         raise CalibrationError("there are no calibration batches: give at least one")
 
 
-def _inputs(model: Model, batch: Batch, batch_to_inputs: Callable[[Any], Any] | None) -> dict[str, torch.Tensor]:
+def model_inputs(model: Model, batch: Batch,
+                 batch_to_inputs: Callable[[Any], Any] | None = None) -> dict[str, torch.Tensor]:
+    """A batch as the model's inputs by name. Raises DataError for a wrong shape or type, no values, NaN or Inf."""
     inputs = bind([item.name for item in model.graph.inputs], batch, batch_to_inputs)
     for item in model.graph.inputs:
         tensor = inputs[item.name]

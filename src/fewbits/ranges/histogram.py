@@ -83,6 +83,9 @@ class Counts:
         self.low, self.high = min(self.low, low), max(self.high, high)
         largest = max(-self.low, self.high)
         exponent = max(self.exponent, math.frexp(largest)[1] - _INDEX_BITS if largest else _SMALLEST_EXPONENT)
+        spread = self.high - self.low
+        if spread > 0:  # no need to try widths that are certainly too small
+            exponent = max(exponent, math.frexp(spread)[1] - 2 - self.bins.bit_length())
         while (math.floor(math.ldexp(self.high, -exponent)) - math.floor(math.ldexp(self.low, -exponent))
                >= self.bins):
             exponent += 1
