@@ -15,11 +15,14 @@ from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import adaround
 from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
 from fewbits.optimize.equalize import equalize
+from fewbits.optimize.gptq import gptq
+from fewbits.optimize.sequential_mse import sequential_mse
+from fewbits.optimize.smoothquant import smooth
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
 
 __all__ = ["FewbitsError", "QuantizedModel", "absorb_high_biases", "adaround", "calibrate", "capture", "compare",
-           "correct_biases", "correct_biases_without_data", "equalize", "evaluate", "export_onnx", "fold", "load",
-           "lower", "parse", "plan", "quantize", "recipe", "report"]
+           "correct_biases", "correct_biases_without_data", "equalize", "evaluate", "export_onnx", "fold", "gptq",
+           "load", "lower", "parse", "plan", "quantize", "recipe", "report", "sequential_mse", "smooth"]

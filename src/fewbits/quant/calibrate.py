@@ -17,7 +17,7 @@ from fewbits.progress import track
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 
-_LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
+LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
 
 
 def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
@@ -84,7 +84,7 @@ def _make_biases_fit(simulation: Simulation) -> None:
         weight = simulation.quantizer(node["weight"].name)
         bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()
         x_scale = float(simulation.quantizer(simulation.plan.grid(node["input"].name)).scale)
-        needed = bias / (x_scale * _LARGEST_BIAS)
+        needed = bias / (x_scale * LARGEST_BIAS)
         old = weight.encoding
         needed = needed.reshape(old.scale.shape) if old.scale.size == needed.size else needed.max()
         if (needed > old.scale).any():
