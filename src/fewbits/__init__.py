@@ -18,11 +18,13 @@ from fewbits.optimize.equalize import equalize
 from fewbits.optimize.gptq import gptq
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
+from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
+from fewbits.report.explain import explain
 
-__all__ = ["FewbitsError", "QuantizedModel", "absorb_high_biases", "adaround", "calibrate", "capture", "compare",
-           "correct_biases", "correct_biases_without_data", "equalize", "evaluate", "export_onnx", "fold", "gptq",
-           "load", "lower", "parse", "plan", "quantize", "recipe", "report", "sequential_mse", "smooth"]
+__all__ = ["FewbitsError", "QuantizedModel", "absorb_high_biases", "adaround", "calibrate", "calibrate_cached", "capture",
+           "compare", "correct_biases", "correct_biases_without_data", "equalize", "evaluate", "explain", "export_onnx",
+           "fold", "gptq", "load", "lower", "parse", "plan", "quantize", "recipe", "report", "sequential_mse", "smooth"]
