@@ -10,6 +10,7 @@ from fewbits.errors import FileError
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
+from fewbits.optimize.brecq import reconstruct_blocks
 from fewbits.optimize.equalize import equalize
 from fewbits.optimize.gptq import gptq
 from fewbits.optimize.sequential_mse import sequential_mse
@@ -21,6 +22,7 @@ QUICK = Schedule(iterations=30, rows=128, evidence=1024)
 
 @pytest.mark.parametrize(("algorithm", "settings"), [
     (partial(adaround, schedule=QUICK), {"resumable": True, "slack": 0.5}),
+    (partial(reconstruct_blocks, schedule=QUICK), {"resumable": True, "slack": 0.5}),
     (gptq, {"resumable": True, "slack": 0.5}),
     (sequential_mse, {"resumable": True, "slack": 0.5}),
     (correct_biases, {"slack": 0.3}),
@@ -28,7 +30,7 @@ QUICK = Schedule(iterations=30, rows=128, evidence=1024)
     (equalize, {"slack": 1.0, "recipe": "w8a8-per-tensor"}),
     (smooth, {"slack": 2.0, "recipe": "w8a8-per-tensor"}),
     (absorb_high_biases, {"keeps_float": False, "slack": 1.0}),
-], ids=["adaround", "gptq", "sequential_mse", "correct_biases", "data_free", "equalize", "smooth", "absorb"])
+], ids=["adaround", "brecq", "gptq", "sequential_mse", "correct_biases", "data_free", "equalize", "smooth", "absorb"])
 def test_repairs(algorithm, settings):
     check_algorithm(algorithm, seeds=range(2), **settings)
 

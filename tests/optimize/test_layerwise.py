@@ -7,6 +7,8 @@ from optimize_cases import batches, error, outputs, simulation
 
 from fewbits.errors import RepairError
 from fewbits.lower.lower import lower
+from fewbits.optimize.adaround import Schedule, adaround
+from fewbits.optimize.brecq import blocks, reconstruct_blocks
 from fewbits.optimize.gptq import gptq, round_matrix
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth, smoothing
@@ -70,3 +72,32 @@ def test_what_cannot_be():
     for repair in (smooth, sequential_mse):
         with pytest.raises(RepairError, match="before"):
             repair(rounded, batches())
+
+
+def test_blocks_end_where_one_value_is_alive():
+    sim = simulation()
+    found = [[node.name for node in block.nodes] for block in blocks(sim)]
+    assert sum(len(block) for block in found) == len(sim.model.graph.nodes)
+    assert len(found[0]) == 2  # a layer and its ReLU
+    together = next(block for block in found if "depthwise.0" in block)
+    assert "point.0" in together  # the residual holds them together
+    assert "first.0" not in together
+
+
+def test_blocks_are_reconstructed_and_lower():
+    sim = simulation()
+    truth = outputs(sim.reference)
+    schedule = Schedule(iterations=100, rate=0.05)
+    done = reconstruct_blocks(sim, batches(), schedule=schedule)
+    assert error(done, truth) < 0.8 * error(sim, truth)
+    lower(done)
+    first = adaround(sim, batches(), schedule=schedule)
+    assert error(reconstruct_blocks(first, batches(), schedule=schedule), truth) < 1.3 * error(first, truth)
+
+
+def test_dropping_quantization_gives_another_rounding_that_lowers():
+    sim = simulation()
+    schedule = Schedule(iterations=20, rate=0.05)
+    plain, dropped = (reconstruct_blocks(sim, batches(), schedule=schedule, drop=drop) for drop in (0.0, 0.5))
+    assert not outputs(plain).equal(outputs(dropped))
+    lower(dropped)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from fewbits.cli.calibrate import calibrate
 from fewbits.cli.quantize import demo, quantize
+from fewbits.cli.rounding_study import rounding_study
 from fewbits.cli.saved import evaluate, export, inspect, verify
 from fewbits.cli.sensitivity import sensitivity
 from fewbits.errors import FewbitsError
@@ -14,7 +15,7 @@ from fewbits.errors import FewbitsError
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, sensitivity):
+for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, sensitivity, rounding_study):
     app.command()(verb)
 
 

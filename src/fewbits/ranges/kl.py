@@ -26,7 +26,7 @@ from fewbits.ranges.rule import Range, RangeRule, Target
 
 Variant = Literal["slides", "nvidia"]
 _BINS = 2048  # of |x|, as both sources have it; more where there are more levels
-_CANDIDATES = 2048  # about so many at most; with more bins every so-manieth is tried
+_WORK = 2**22  # candidates times levels, at most about so many: beyond 10 bits every so-manieth candidate is tried
 _CLOSE = 1e-11  # candidates nearer than this to the best are compared by the definition itself
 
 
@@ -160,6 +160,6 @@ class KlRule(RangeRule):
         all_codes = one_sided and not (target.symmetric and target.format.signed)
         levels = 2 ** (target.format.bits if all_codes else target.format.bits - 1)
         magnitudes, width = counts.magnitudes(max(_BINS, 4 * levels))
-        stride = max(1, (len(magnitudes) - levels) // _CANDIDATES)
+        stride = max(1, (len(magnitudes) - levels) * levels // _WORK)
         variant: Variant = "nvidia" if self.variant == "nvidia" else "slides"
         return threshold(magnitudes, levels, variant, stride).reach * width

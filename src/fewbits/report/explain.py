@@ -194,7 +194,7 @@ class _Causes(Visitor):
             return float(part / error) if error else 0.0
 
         order = np.argsort(-sums.channel_error)[:_WORST] if error else []
-        channels = tuple((int(c), share(sums.channel_error[c])) for c in order)
+        channels = tuple((int(c), share(float(sums.channel_error[c]))) for c in order)
         bias = float((sums.channel_mean**2 / np.maximum(sums.channel_count, 1)).sum())
         return SiteCause(name, self.simulation.plan.sites[name].kind, float(decibels(sums.signal, error)),
                          share(sums.clipped), share(sums.rounded), share(bias), only, without, channels, sums.plot())
