@@ -51,12 +51,16 @@ class Counts:
         """Counts values: any shape, float, all within [low, high], which some of them reach."""
         self._fit(low, high)
         factor = math.ldexp(1.0, -self.exponent)
+        # Times a power of two is exact unless it underflows, which a factor of 1 or more cannot make it do.
+        kind = values.dtype if -100 < self.exponent <= 0 and values.dtype == torch.float32 else torch.float64
+        start, end = math.floor(low * factor), math.floor(high * factor)
+        dense = torch.zeros(end - start + 1, dtype=torch.int64, device=values.device)
         for chunk in values.reshape(-1).split(_CHUNK):
-            index = torch.floor(chunk.double() * factor).long()
-            start = int(index.min())
-            counted = torch.bincount(index - start).cpu().numpy()
-            filled = np.flatnonzero(counted)
-            self._add(filled + start, counted[filled])
+            index = (chunk.to(kind) * factor).floor_().long().sub_(start)
+            dense += torch.bincount(index, minlength=len(dense))
+        counted = dense.cpu().numpy()
+        filled = np.flatnonzero(counted)
+        self._add(filled + start, counted[filled])
 
     def join(self, other: "Counts") -> None:
         """Takes in another block's counts."""
