@@ -232,7 +232,7 @@ layer as all others.
 "best range" is the pair of weight and activation rules, out of minmax, mse and minmax, percentile(99.99), mse, kl,
 with the highest SQNR on {choice} calibration images of seed 0 when calibrated on {choice} others; the repairs below it
 build on it, one upon the other. Bias correction and AdaRound see {repair} calibration images; AdaRound runs 400
-iterations a layer . CPU seconds are of quantizing and
+iterations a layer. CPU seconds are of quantizing and
 repairing, one thread, on a shared machine. The range rules were not chosen on test images. AdaRound's weight λ was
 first tried at 0.1, 1 and 10 with test figures in view, then chosen among 1 to 30 by training images outside
 calibration, where 10 was best too: take its figures with that in mind.

@@ -1,6 +1,6 @@
 """KL divergence: the clipping threshold that changes the distribution least, as TensorRT chooses it.
 
-Two definitions exist and differ by a bin (docs/ptq.md):
+Two definitions exist, and differ by about a bin:
 
 | variant  | candidates      | bin 0            | of equal ones | threshold        |
 |----------|-----------------|------------------|---------------|------------------|
