@@ -11,10 +11,23 @@ from fewbits.errors import FewbitsError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.numerics.formats import parse
+from fewbits.optimize.absorb import absorb_high_biases
+from fewbits.optimize.adaround import adaround
+from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
+from fewbits.optimize.brecq import reconstruct_blocks
+from fewbits.optimize.equalize import equalize
+from fewbits.optimize.gptq import gptq
+from fewbits.optimize.rounding_study import rounding_study
+from fewbits.optimize.sequential_mse import sequential_mse
+from fewbits.optimize.smoothquant import smooth
+from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
+from fewbits.report.explain import explain
 
-__all__ = ["FewbitsError", "QuantizedModel", "calibrate", "capture", "compare", "evaluate", "export_onnx", "fold",
-           "load", "lower", "parse", "plan", "quantize", "recipe", "report"]
+__all__ = ["FewbitsError", "QuantizedModel", "absorb_high_biases", "adaround", "calibrate", "calibrate_cached",
+           "capture", "compare", "correct_biases", "correct_biases_without_data", "equalize", "evaluate", "explain",
+           "export_onnx", "fold", "gptq", "load", "lower", "parse", "plan", "quantize", "recipe", "reconstruct_blocks",
+           "report", "rounding_study", "sequential_mse", "smooth"]

@@ -29,6 +29,10 @@ class CalibrationError(FewbitsError):
     """Calibration data that would give wrong ranges; names the site and the batch."""
 
 
+class RepairError(FewbitsError):
+    """A repair that does not fit the simulation: too late in the order of repairs, or nothing to work on."""
+
+
 class LoweringError(FewbitsError):
     """A simulation that has no integer program under the chosen profile."""
 

@@ -168,3 +168,29 @@ def test_float_data_and_mean_do_not_go_together(small, fewbits, monkeypatch, tmp
     result = fewbits(*changed(data=f"npz:{tmp_path / 'f.npz'}"), "--out", tmp_path / "out")
     assert result.code == 2
     assert "leave out --mean" in result.err
+
+
+def test_calibrate_keeps_and_reuses_ranges(small, fewbits, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    cache, table = tmp_path / "ranges.json", tmp_path / "table"
+    command = ["calibrate", "mynets:small", "--data", f"npz:{small / 'data.npz'}", "--mean", "0.5", "--std", "0.25",
+               "--cache", cache]
+    result = fewbits(*command, "--tensorrt", table)
+    assert result.code == 0, result.err
+    assert "written" in result.out
+    assert table.read_text().startswith("TRT-")
+    assert "read from" in fewbits(*command).out
+    refused = fewbits(*command, "--recipe", "w4a8")
+    assert refused.code == 2
+    assert "another plan" in refused.err
+
+
+def test_sensitivity(small, fewbits, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    path = tmp_path / "sites.json"
+    result = fewbits("sensitivity", "mynets:small", "--data", "npz:data.npz", "--mean", "0.5", "--std", "0.25",
+                     "--recipe", "w4a8", "--json", path)
+    assert result.code == 0, result.err
+    assert "what each site does" in result.out
+    found = json.loads(path.read_text())
+    assert {site["site"] for site in found["sites"]} >= {"input", "0.weight", "4.weight"}

@@ -5,17 +5,21 @@ import sys
 import typer
 from rich.console import Console
 
+from fewbits.cli.calibrate import calibrate
 from fewbits.cli.compress import compress, decompress
 from fewbits.cli.formats import formats
 from fewbits.cli.quantize import demo, quantize
 from fewbits.cli.reproduce import reproduce
+from fewbits.cli.rounding_study import rounding_study
 from fewbits.cli.saved import evaluate, export, inspect, verify
+from fewbits.cli.sensitivity import sensitivity
 from fewbits.errors import FewbitsError
 
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, formats, compress, decompress, reproduce):
+for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, sensitivity, rounding_study, formats,
+             compress, decompress, reproduce):
     app.command()(verb)
 
 

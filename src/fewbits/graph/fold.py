@@ -6,7 +6,7 @@ from torch import nn
 from fewbits.errors import CaptureError
 from fewbits.graph.decompose import decompose
 from fewbits.graph.graph import Graph, Node, Param, Ref, replace
-from fewbits.graph.model import Model
+from fewbits.graph.model import Model, Normal
 from fewbits.graph.operators import operator_of
 from fewbits.program.program import fill, leaves
 
@@ -45,6 +45,7 @@ def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
                   n.module, n.source, n.shape) for n in nodes]
     graph = model.graph
     structure = fill(graph.structure, {name: target(name) for name in leaves(graph.structure)})
+    predicted = model.predicted
     used = dict.fromkeys(name for node in nodes for name in node.params)
     state = {name: model.tensor(name) for name in used}
     for name in list(model._modules):
@@ -52,6 +53,7 @@ def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
     model._parameters.clear()
     model._buffers.clear()
     Model.__init__(model, Graph(graph.inputs, tuple(nodes), structure, graph.style), state)
+    model.predicted = predicted
     model.eval()
 
 
@@ -136,6 +138,7 @@ def _fold_batch_norm(model: Model) -> None:
         if (before is not None and before_row is not None and before_row.role == "dot" and alone
                 and before_row.refuse(before, shapes) is None and weight_users[before["weight"].name] == 1):
             nodes[before.name] = _into_weights(model, before, scale, shift)
+            model.predicted[before.name] = _prediction(model, node, scale.numel())
             renamed[node.name] = before.name
         else:
             nodes[node.name] = _as_depthwise(model, node, scale, shift)
@@ -155,6 +158,16 @@ def _scale_and_shift(model: Model, node: Node) -> tuple[torch.Tensor, torch.Tens
     scale = scale if gamma is None else scale * gamma
     shift = -mean * scale
     return scale, shift if beta is None else shift + beta
+
+
+def _prediction(model: Model, node: Node, channels: int) -> Normal:
+    """What its results are distributed like where the data is that of training."""
+    def tensor(argument: str, default: float) -> torch.Tensor:
+        param = node[argument]
+        return torch.full((channels,), default).double() if param is None else \
+            model.tensor(param.name).detach().double().clone()
+
+    return Normal(tensor("bias", 0.0), tensor("weight", 1.0).abs())
 
 
 def _into_weights(model: Model, node: Node, scale: torch.Tensor, shift: torch.Tensor) -> Node:

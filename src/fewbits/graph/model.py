@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +28,15 @@ class Visitor:
         return value
 
 
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """Mean and standard deviation of each channel, float64 [C]: β and |γ| of a batch norm (Nagel et al. 2019,
+    arXiv:1906.04721, §4.1.3)."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
 class Model(nn.Module):
     """Runs a graph in float, with parameters and buffers under the user's own names.
 
@@ -39,6 +49,8 @@ class Model(nn.Module):
         self.graph = graph
         for name, tensor in state.items():
             self.set_tensor(name, tensor)
+        self.predicted: dict[str, Normal] = {}
+        """What batch norm says of the results of the nodes it was folded into, by node."""
         self._last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.refs}
 
     def set_tensor(self, name: str, tensor: torch.Tensor) -> None:
@@ -84,14 +96,15 @@ class Model(nn.Module):
         values = {name: visitor.value(name, tensor) for name, tensor in inputs.items()}
         wanted = set(leaves(self.graph.structure))
         for i, node in enumerate(self.graph.nodes):
-            result = self._call(node, values, visitor)
+            result = self.call(node, values, visitor)
             values[node.name] = visitor.value(node.name, result)
             for name in node.refs:
                 if self._last_use[name] == i and name not in wanted:
                     del values[name]
         return fill(self.graph.structure, values)
 
-    def _call(self, node: Node, values: Mapping[str, Any], visitor: Visitor) -> Any:
+    def call(self, node: Node, values: Mapping[str, Any], visitor: Visitor) -> Any:
+        """One node's result from the values of those before it; the visitor sees its parameters only."""
         def resolve(argument: str, item: Any) -> Any:
             if isinstance(item, Ref):
                 return values[item.name]

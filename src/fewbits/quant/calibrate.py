@@ -17,7 +17,7 @@ from fewbits.progress import track
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 
-_LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
+LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
 
 
 def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
@@ -37,7 +37,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
                 simulation.quantizer(site.name)(model.tensor(site.name))
         for number, batch in _numbered(batches):
             try:
-                simulation.run(_inputs(model, batch, batch_to_inputs))
+                simulation.run(model_inputs(model, batch, batch_to_inputs))
             except (CalibrationError, DataError) as error:
                 raise CalibrationError(f"batch {number}: {error}") from error
     for quantizer in simulation.quantizers():
@@ -57,7 +57,9 @@ def _numbered(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
         raise CalibrationError("there are no calibration batches: give at least one")
 
 
-def _inputs(model: Model, batch: Batch, batch_to_inputs: Callable[[Any], Any] | None) -> dict[str, torch.Tensor]:
+def model_inputs(model: Model, batch: Batch,
+                 batch_to_inputs: Callable[[Any], Any] | None = None) -> dict[str, torch.Tensor]:
+    """A batch as the model's inputs by name. Raises DataError for a wrong shape or type, no values, NaN or Inf."""
     inputs = bind([item.name for item in model.graph.inputs], batch, batch_to_inputs)
     for item in model.graph.inputs:
         tensor = inputs[item.name]
@@ -80,7 +82,7 @@ def _make_biases_fit(simulation: Simulation) -> None:
         weight = simulation.quantizer(node["weight"].name)
         bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()
         x_scale = float(simulation.quantizer(simulation.plan.grid(node["input"].name)).scale)
-        needed = bias / (x_scale * _LARGEST_BIAS)
+        needed = bias / (x_scale * LARGEST_BIAS)
         old, form = weight.encoding, weight.integer_form
         needed = needed / (form.step if form else 1.0)
         needed = needed.reshape(old.scale.shape) if old.scale.size == needed.size else needed.max()

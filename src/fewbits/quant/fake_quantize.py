@@ -134,7 +134,10 @@ class FakeQuantize(nn.Module):
         """Finds the grid for what was observed. Raises CalibrationError, naming the site."""
         if not self.observer.count:
             raise CalibrationError(f"site {self.site!r} was never reached: no batch gave it a value")
-        self.encoding = self.spec.fit(self.observer)
+        try:
+            self.encoding = self.spec.fit(self.observer)
+        except CalibrationError as error:
+            raise CalibrationError(f"site {self.site!r}: {error}") from error
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode == "observe":

@@ -11,7 +11,7 @@ from fewbits.errors import EncodingError, RecipeError
 from fewbits.numerics.block import parse_block
 from fewbits.numerics.formats import Int, parse
 from fewbits.quant.spec import Spec
-from fewbits.ranges.observer import RANGE_RULES
+from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.scale import Convention
 
 
@@ -46,8 +46,8 @@ class SpecText(_Strict):
     @field_validator("range")
     @classmethod
     def _known_range(cls, value: str | None) -> str | None:
-        if value is not None and value not in RANGE_RULES:
-            raise ValueError(f"no range rule is called {value!r}: choose one of {', '.join(RANGE_RULES)}")
+        if value is not None:
+            _sentence(parse_rule, value)
         return value
 
     def over(self, spec: Spec) -> Spec:

@@ -30,6 +30,7 @@ class Simulation(nn.Module):
         self._quantizers = nn.ModuleDict({_key(site.name): FakeQuantize(site)
                                           for site in plan.sites.values() if site.spec is not None})
         self.mode: Mode = "off"
+        self._reference: tuple[Model, ...] = ()  # a tuple, so that it is no part of this module
         self.eval()
 
     def quantizers(self) -> Iterator[FakeQuantize]:
@@ -73,9 +74,26 @@ class Simulation(nn.Module):
         """The model's outputs, from inputs by name."""
         return self.model.run(inputs, visitor or SimulationVisitor(self))
 
+    @property
+    def reference(self) -> Model:
+        """The float model that repairs and reports measure against: the model as it was before any repair."""
+        return self._reference[0] if self._reference else self.model
+
+    @property
+    def is_repaired(self) -> bool:
+        """Whether the parameters are no longer those of the reference."""
+        return bool(self._reference)
+
     def copy(self) -> "Simulation":
-        """A simulation of its own, parameters included: what a repair works on."""
-        return copy.deepcopy(self)
+        """A simulation of its own, parameters included; the reference, which nobody changes, is shared."""
+        return copy.deepcopy(self, {id(model): model for model in self._reference})
+
+    def to_repair(self) -> "Simulation":
+        """A copy whose parameters a repair may change. This simulation's model becomes its reference, so it
+        must not be trained afterwards."""
+        copied = self.copy()
+        copied._reference = (self.reference,)
+        return copied
 
 
 class SimulationVisitor(Visitor):

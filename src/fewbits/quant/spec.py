@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Format, Int
-from fewbits.ranges.observer import RANGE_RULES, Observer
+from fewbits.ranges.observer import Observer
+from fewbits.ranges.registry import parse_rule
+from fewbits.ranges.rule import RangeRule, Target
 from fewbits.ranges.scale import Convention, encoding_for
 
 
@@ -13,9 +15,11 @@ from fewbits.ranges.scale import Convention, encoding_for
 class Spec:
     """What is wanted of a site.
 
-    format, block: what its codes are and who shares a scale; symmetric: zero point 0; range: name of the
-    range rule; scale: convention of the symmetric scale (ranges/scale.py); integers: to what the numbers of a Float
-    or Table weight are rounded, so that integer sums can be taken of them (numerics/integer_form.py).
+    format, block: what its codes are and who shares a scale; symmetric: zero point 0; range: the range
+    rule as a recipe writes it (ranges/registry.py); scale: convention of the symmetric scale
+    (ranges/scale.py); integers: to what the numbers of a Float or Table weight are rounded, so that integer sums can be
+    taken of them (numerics/integer_form.py). Raises EncodingError for a rule that is none, or has no meaning for such
+    blocks.
     """
 
     format: Format
@@ -25,13 +29,21 @@ class Spec:
     scale: Convention = "restricted"
     integers: Int | None = None
 
+    def __post_init__(self):
+        self.rule.check(self.block)
+
+    @property
+    def rule(self) -> RangeRule:
+        """The range rule."""
+        return parse_rule(self.range)
+
     def observer(self) -> Observer:
         """A fresh observer for the range rule."""
-        return RANGE_RULES[self.range](self.block)
+        return self.rule.observer(self.block)
 
     def fit(self, observer: Observer) -> Encoding:
         """The encoding for what was observed. Raises CalibrationError or EncodingError."""
-        low, high = observer.range()
+        low, high = self.rule.range(observer, Target(self.format, self.symmetric, self.scale))
         return encoding_for(low, high, self.format, self.symmetric, self.scale, self.block)
 
     def __str__(self) -> str:

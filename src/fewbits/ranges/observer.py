@@ -31,16 +31,25 @@ class Observer(ABC):
 
     def merge(self, later: "Observer") -> None:
         """Takes in what another observer saw after this one."""
-        if type(later) is not type(self) or later.block != self.block:
+        if type(later) is not type(self) or later.settings() != self.settings():
             raise CalibrationError(f"a {type(later).__name__} per {later.block} cannot be merged into "
-                                   f"a {type(self).__name__} per {self.block}")
+                                   f"a {type(self).__name__} per {self.block} of other settings")
         if later.count:
             self._join(later)
             self.count += later.count
 
+    def settings(self) -> tuple:
+        """What two observers must share to be merged."""
+        return (self.block,)
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(smallest, largest) per block, float64. Raises CalibrationError when nothing was seen."""
+        if not self.count:
+            raise CalibrationError("no value was seen")
+        return self._extremes()
+
     @abstractmethod
-    def range(self) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high) per block, float64. Raises CalibrationError when nothing was seen."""
+    def _extremes(self) -> tuple[np.ndarray, np.ndarray]: ...
 
     @abstractmethod
     def _take(self, x: torch.Tensor) -> None: ...
@@ -56,18 +65,14 @@ class MinMax(Observer):
         super().__init__(block)
         self._low = self._high = np.zeros(0)
 
-    def range(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self.count:
-            raise CalibrationError("no value was seen")
+    def _extremes(self) -> tuple[np.ndarray, np.ndarray]:
         return self._low, self._high
 
     def _take(self, x: torch.Tensor) -> None:
-        values, axes = self.block.split(x)
-        low, high = (values.amin(axes), values.amax(axes)) if axes else (values, values)
-        self._widen(low.double().cpu().numpy(), high.double().cpu().numpy())
+        self._widen(*block_extremes(self.block, x))
 
     def _join(self, later: Observer) -> None:
-        self._widen(*later.range())
+        self._widen(*later.extremes())
 
     def _widen(self, low: np.ndarray, high: np.ndarray) -> None:
         first = not self.count
@@ -75,5 +80,8 @@ class MinMax(Observer):
         self._high = high if first else np.maximum(self._high, high)
 
 
-RANGE_RULES: dict[str, type[Observer]] = {"minmax": MinMax}
-"""Range rules by the name a recipe uses."""
+def block_extremes(block: Block, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(smallest, largest) of one tensor, per block, float64."""
+    values, axes = block.split(x)
+    low, high = (values.amin(axes), values.amax(axes)) if axes else (values, values)
+    return low.double().cpu().numpy(), high.double().cpu().numpy()

@@ -1,0 +1,41 @@
+"""`fewbits calibrate`: find the ranges of a network, keep them, use them again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption
+from fewbits.cli.opened import opened
+from fewbits.quant.cache import calibrate_cached
+from fewbits.quant.tensorrt_table import write_table
+
+
+def calibrate(
+    network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
+    data: DataOption,
+    cache: Annotated[Path, typer.Option(help="The file that keeps the ranges; read when it exists")],
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
+    tensorrt: Annotated[Path | None, typer.Option(help="Also write TensorRT's calibration table here")] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    divide: DivideOption = 255.0,
+    batch_size: BatchOption = 64,
+    seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
+) -> None:
+    """Find the range of every tensor, or read it from a cache of the same model and plan."""
+    console = Console()
+    job = opened(network, data, weights, recipe, mean, std, divide, batch_size, seed)
+    known = cache.exists()
+    simulation = calibrate_cached(job.model, job.plan, job.calibration, cache)
+    table = Table("site", "encoding", "rule")
+    for quantizer in simulation.quantizers():
+        table.add_row(quantizer.site, str(quantizer.encoding), quantizer.spec.range)
+    console.print(table)
+    console.print(f"read from {cache}" if known else f"written: {cache}", highlight=False)
+    if tensorrt is not None:
+        write_table(simulation, tensorrt)
+        console.print(f"written: {tensorrt}", highlight=False)

@@ -1,0 +1,64 @@
+"""A dot product as repairs see it: a matrix for each group of channels, and what stands around it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from fewbits.graph.graph import Node
+from fewbits.graph.model import Model
+from fewbits.graph.operators import bounds, operator_of
+from fewbits.quant.simulation import Simulation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """node: a convolution or linear layer; low, high: of the ReLU or clamp that alone reads it (else infinite)."""
+
+    node: Node
+    low: float
+    high: float
+
+    @property
+    def name(self) -> str:
+        """Of the node."""
+        return self.node.name
+
+    @property
+    def weight(self) -> str:
+        """Name of its weight."""
+        return self.node["weight"].name
+
+    @property
+    def groups(self) -> int:
+        """Into how many parts its channels are divided; 1 for linear."""
+        return self.node.arguments.get("groups", 1)
+
+    def matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight [O, ...] as a view [groups, O/groups, K]; K: inputs of one sum."""
+        return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+
+    def activate(self, x: torch.Tensor) -> torch.Tensor:
+        """What the closing clamp makes of sums."""
+        return x if math.isinf(self.low) and math.isinf(self.high) else x.clamp(self.low, self.high)
+
+
+def layers(simulation: Simulation) -> Iterator[Layer]:
+    """Every dot product, in running order."""
+    by_name = {node.name: node for node in simulation.model.graph.nodes}
+    for node in simulation.model.graph.nodes:
+        row = operator_of(node)
+        if row is None or row.role != "dot":
+            continue
+        last = by_name[simulation.plan.grid(node.name)]
+        yield Layer(node, *(bounds(last) if last is not node else (-math.inf, math.inf)))
+
+
+def users(model: Model) -> dict[str, int]:
+    """How many nodes read each parameter."""
+    count: dict[str, int] = {}
+    for node in model.graph.nodes:
+        for name in node.params:
+            count[name] = count.get(name, 0) + 1
+    return count

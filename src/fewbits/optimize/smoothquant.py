@@ -1,0 +1,72 @@
+"""SmoothQuant: wide activation channels made narrower at the cost of the weights that read them.
+
+s_j = max|x_j|^α / max|w_j|^(1−α): the layer before is divided by s, the weights behind are multiplied by it. Where
+no layer stands before (an addition, an input), there is nothing to divide and the layer stays as it is.
+Source: Xiao et al. 2022, arXiv:2211.10438, eq. 4.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewbits.errors import RepairError
+from fewbits.graph.model import Visitor
+from fewbits.numerics.block import Block
+from fewbits.optimize.chains import Chain, chains, columns, rescale
+from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
+from fewbits.program.inputs import Batch
+from fewbits.progress import track
+from fewbits.quant.calibrate import model_inputs
+from fewbits.quant.simulation import Simulation
+from fewbits.ranges.observer import MinMax
+
+
+def smooth(simulation: Simulation, batches: Iterable[Batch], *, alpha: float = 0.5,
+           batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
+    """A simulation of the rescaled model, calibrated on `batches` (read twice, so re-iterable).
+
+    alpha: how much of the difficulty moves to the weights, 0 to 1. Raises RepairError after repairs that round weights.
+    """
+    if not 0 <= alpha <= 1:
+        raise RepairError(f"alpha lies between 0 and 1, not at {alpha:g}")
+    if iter(batches) is batches:
+        raise RepairError("smooth reads the batches twice: give a list or a loader, not a one-shot iterator")
+    model = model_to_rescale(simulation, "smooth")
+    found = chains(model)
+    seen = _Ranges(found)
+    with torch.no_grad():
+        for batch in track(batches, "watching channels"):
+            model.run(model_inputs(model, batch, batch_to_inputs), seen)
+    for chain in found:
+        weight = columns(model, chain).detach().abs().amax((1, 3)).reshape(-1).double()
+        activation = seen.largest(chain, len(weight))
+        rescale(model, chain, smoothing(activation, weight, alpha))
+    return recalibrated(model, simulation.plan, batches, batch_to_inputs)
+
+
+def smoothing(activation: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.Tensor:
+    """s, float64 [channels]; 1 where a channel or its weights are 0."""
+    usable = (activation > 0) & (weight > 0)
+    ones = torch.ones_like(weight)
+    return torch.where(usable, torch.where(usable, activation, ones) ** alpha
+                       / torch.where(usable, weight, ones) ** (1 - alpha), ones)
+
+
+class _Ranges(Visitor):
+    """Largest magnitude of each channel of what each chain's second layer reads."""
+
+    def __init__(self, found: tuple[Chain, ...]):
+        # Axis 1 is the channel of [N, C, H, W] and of rows [N, C].
+        self._observers = {chain.second["input"].name: MinMax(Block((-1, 1))) for chain in found}
+
+    def value(self, name: str, value: Any) -> Any:
+        if name in self._observers:
+            self._observers[name].update(value if value.ndim == 4 else value.reshape(-1, value.shape[-1]))
+        return value
+
+    def largest(self, chain: Chain, channels: int) -> torch.Tensor:
+        """float64 [channels]; a flattened channel is as wide as its widest number."""
+        low, high = self._observers[chain.second["input"].name].extremes()
+        return torch.from_numpy(np.maximum(-low, high).reshape(channels, -1).max(1))

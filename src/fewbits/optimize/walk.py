@@ -1,0 +1,92 @@
+"""The float network and its simulation, run side by side, node by node, over the same batches.
+
+A repair that works layer by layer sees each layer once, with the inputs the float network gives it and those
+that the simulation, repaired so far, gives it. Each node is run once per batch and stream: linear in depth.
+Memory: the values alive at the widest place, of all batches, twice; give as few images as the repair needs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fewbits.errors import CalibrationError, DataError
+from fewbits.graph.graph import Node
+from fewbits.graph.model import Visitor
+from fewbits.optimize.layer import Layer, layers
+from fewbits.program.inputs import Batch
+from fewbits.program.program import leaves
+from fewbits.progress import track
+from fewbits.quant.calibrate import model_inputs
+from fewbits.quant.simulation import Simulation, SimulationVisitor
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A layer about to run. reference, simulated: its input in each batch, float32 [B, ...]."""
+
+    layer: Layer
+    reference: list[torch.Tensor]
+    simulated: list[torch.Tensor]
+
+
+def walk(simulation: Simulation, batches: Iterable[Batch], what: str,
+         batch_to_inputs: Callable[[Any], Any] | None = None) -> Iterator[Stop]:
+    """Stops before each layer; what the caller changes of the layer then is what runs.
+
+    what: said by the progress bar. Raises CalibrationError, naming the batch, for bad data or none.
+    """
+    simulation.set_mode("simulate")
+    stops = {layer.name: layer for layer in layers(simulation)}
+    reference, simulated = Visitor(), SimulationVisitor(simulation)
+    originals = {node.name: node for node in simulation.reference.graph.nodes}
+    streams = _start(simulation, batches, simulated, batch_to_inputs)
+    done = _last_uses(simulation)
+    for node in track(simulation.model.graph.nodes, what):
+        if node.name in stops:
+            name = node["input"].name
+            yield Stop(stops[node.name], [old[name] for old, _ in streams], [new[name] for _, new in streams])
+            node = _current(simulation, node.name)
+        with torch.no_grad():
+            for old, new in streams:
+                old[node.name] = simulation.reference.call(originals[node.name], old, reference)
+                new[node.name] = simulated.value(node.name, simulation.model.call(node, new, simulated))
+                for name in done[node.name]:
+                    del old[name], new[name]
+
+
+def _start(simulation: Simulation, batches: Iterable[Batch], visitor: Visitor,
+           batch_to_inputs: Callable[[Any], Any] | None) -> list[tuple[Values, Values]]:
+    streams = []
+    for number, batch in enumerate(batches):
+        try:
+            inputs = model_inputs(simulation.model, batch, batch_to_inputs)
+        except DataError as error:
+            raise CalibrationError(f"batch {number}: {error}") from error
+        with torch.no_grad():
+            streams.append((dict(inputs), {name: visitor.value(name, x) for name, x in inputs.items()}))
+    if not streams:
+        raise CalibrationError("there are no batches to repair on: give at least one")
+    return streams
+
+
+def _current(simulation: Simulation, name: str) -> Node:
+    """The node as it is now: a caller may have given it a bias."""
+    return next(node for node in simulation.model.graph.nodes if node.name == name)
+
+
+def _last_uses(simulation: Simulation) -> dict[str, list[str]]:
+    """The values that nobody reads after each node."""
+    wanted = set(leaves(simulation.model.graph.structure))
+    last: dict[str, str] = {}
+    for node in simulation.model.graph.nodes:
+        for name in node.refs:
+            last[name] = node.name
+    done: dict[str, list[str]] = {node.name: [] for node in simulation.model.graph.nodes}
+    for name, node in last.items():
+        if name not in wanted:
+            done[node].append(name)
+    return done

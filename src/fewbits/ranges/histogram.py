@@ -1,0 +1,147 @@
+"""A histogram that widens as data comes and never loses or moves a count.
+
+Bins lie on a lattice through 0, [i·w, (i+1)·w), whose width w = 2^k is the smallest at which everything seen
+fits into `bins` of them. When data comes that does not fit, neighbours 2j and 2j+1 become bin j: exactly
+the histogram that wider bins would have had from the start. So the state is a function of the data alone,
+neither of its order nor of how it was cut into batches or shards, and merging is exact.
+
+How fine it is: w < 2·(max − min)/(bins − 1), or w ≤ max|x|/2^29 where that is larger (a spread so small
+beside its distance from 0 that float32 itself has few steps there). A percentile read from it is at most one
+w above the order statistic it stands for.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from fewbits.numerics.block import Block
+from fewbits.ranges.observer import Observer, block_extremes
+
+BINS = 8192
+_INDEX_BITS = 30
+_SMALLEST_EXPONENT = -149  # of float32's smallest number: no finer lattice tells two floats apart
+_CHUNK = 2**20
+
+
+class Counts:
+    """The histogram of one block: bins that hold something, ascending.
+
+    exponent: k of the width 2^k; index: int64 [n], lattice positions; count: int64 [n], all > 0;
+    low, high: the exact extremes.
+    """
+
+    def __init__(self, bins: int):
+        self.bins = bins
+        self.exponent = _SMALLEST_EXPONENT
+        self.index = self.count = np.zeros(0, np.int64)
+        self.low, self.high = math.inf, -math.inf
+
+    @property
+    def width(self) -> float:
+        """Of a bin, in units of the data."""
+        return math.ldexp(1.0, self.exponent)
+
+    @property
+    def total(self) -> int:
+        """Values counted."""
+        return int(self.count.sum())
+
+    def take(self, values: torch.Tensor, low: float, high: float) -> None:
+        """Counts values: any shape, float, all within [low, high], which some of them reach."""
+        self._fit(low, high)
+        factor = math.ldexp(1.0, -self.exponent)
+        # Times a power of two is exact unless it underflows, which a factor of 1 or more cannot make it do.
+        kind = values.dtype if -100 < self.exponent <= 0 and values.dtype == torch.float32 else torch.float64
+        start, end = math.floor(low * factor), math.floor(high * factor)
+        dense = torch.zeros(end - start + 1, dtype=torch.int64, device=values.device)
+        for chunk in values.reshape(-1).split(_CHUNK):
+            index = (chunk.to(kind) * factor).floor_().long().sub_(start)
+            dense += torch.bincount(index, minlength=len(dense))
+        counted = dense.cpu().numpy()
+        filled = np.flatnonzero(counted)
+        self._add(filled + start, counted[filled])
+
+    def join(self, other: "Counts") -> None:
+        """Takes in another block's counts."""
+        self._fit(other.low, other.high)
+        self._add(other.index >> (self.exponent - other.exponent), other.count)
+
+    def centres(self) -> np.ndarray:
+        """The middle of each bin, held within the extremes: float64 [n]."""
+        return ((self.index + 0.5) * self.width).clip(self.low, self.high)
+
+    def magnitudes(self, bins: int) -> tuple[np.ndarray, float]:
+        """(counts, width): of |x| in at most `bins` bins from 0 up, the last one filled: float64 [n].
+
+        A negative number on the edge between two bins counts to the lower one.
+        """
+        index = np.where(self.index < 0, -1 - self.index, self.index)
+        exponent = self.exponent
+        while index.max() >= bins:
+            index, exponent = index >> 1, exponent + 1
+        return np.bincount(index, self.count), math.ldexp(1.0, exponent)
+
+    def _fit(self, low: float, high: float) -> None:
+        """Widens the range to hold [low, high], and the bins to hold the range."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        largest = max(-self.low, self.high)
+        exponent = max(self.exponent, math.frexp(largest)[1] - _INDEX_BITS if largest else _SMALLEST_EXPONENT)
+        spread = self.high - self.low
+        if spread > 0:  # no need to try widths that are certainly too small
+            exponent = max(exponent, math.frexp(spread)[1] - 2 - self.bins.bit_length())
+        while (math.floor(math.ldexp(self.high, -exponent)) - math.floor(math.ldexp(self.low, -exponent))
+               >= self.bins):
+            exponent += 1
+        index, self.exponent, shift = self.index, exponent, exponent - self.exponent
+        self.index = np.zeros(0, np.int64)
+        count, self.count = self.count, np.zeros(0, np.int64)
+        self._add(index >> min(shift, 63), count)
+
+    def _add(self, index: np.ndarray, count: np.ndarray) -> None:
+        """index: [m], in any order, repeats allowed; the span of all of them is at most `bins`."""
+        if not index.size:
+            return
+        index = np.concatenate([self.index, index])
+        start = int(index.min())
+        # Summed in float64, exact below 2^53 values.
+        dense = np.bincount(index - start, np.concatenate([self.count, count]))
+        filled = np.flatnonzero(dense)
+        self.index, self.count = filled + start, dense[filled].astype(np.int64)
+
+
+class Histogram(Observer):
+    """One `Counts` for each block, in row-major order of the scales."""
+
+    def __init__(self, block: Block, bins: int = BINS):
+        super().__init__(block)
+        self.bins = bins
+        self.shape: tuple[int, ...] = ()
+        self.blocks: list[Counts] = []
+
+    def settings(self) -> tuple:
+        return self.block, self.bins
+
+    def _extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(np.array([getattr(b, end) for b in self.blocks]).reshape(self.shape)  # type: ignore[return-value]
+                     for end in ("low", "high"))
+
+    def _take(self, x: torch.Tensor) -> None:
+        low, high = block_extremes(self.block, x)
+        self._make(low.shape)
+        values, axes = self.block.split(x)
+        kept = [axis for axis in range(values.ndim) if axis not in axes]
+        rows = values.permute(*kept, *axes).reshape(len(self.blocks), -1)
+        for counts, row, least, most in zip(self.blocks, rows, low.ravel(), high.ravel(), strict=True):
+            counts.take(row, float(least), float(most))
+
+    def _join(self, later: Observer) -> None:
+        assert isinstance(later, Histogram)
+        self._make(later.shape)
+        for counts, other in zip(self.blocks, later.blocks, strict=True):
+            counts.join(other)
+
+    def _make(self, shape: tuple[int, ...]) -> None:
+        if not self.blocks:
+            self.shape = shape
+            self.blocks = [Counts(self.bins) for _ in range(math.prod(shape))]

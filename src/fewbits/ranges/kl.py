@@ -1,0 +1,165 @@
+"""KL divergence: the clipping threshold that changes the distribution least, as TensorRT chooses it.
+
+Two definitions exist, and differ by about a bin:
+
+| variant  | candidates      | bin 0            | of equal ones | threshold        |
+|----------|-----------------|------------------|---------------|------------------|
+| `slides` | levels … n − 1  | as it is         | the first     | (m + 0.5)·width  |
+| `nvidia` | levels … n      | replaced by bin 1 | the last     | m·width          |
+
+For a candidate m: P is the first m bins, with everything beyond added to the last of them; Q is the first m bins
+(without what lies beyond) merged into `levels` levels, each spread evenly over its non-empty bins. Both are
+normalised; KL(P‖Q) = Σ p·ln(p/q), infinite where P > 0 and Q = 0.
+Sources: S. Migacz, GTC 2017, s7310; NVIDIA pytorch-quantization, `_compute_amax_entropy`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from fewbits.errors import EncodingError
+from fewbits.numerics.block import TENSOR, Block
+from fewbits.ranges.histogram import Counts, Histogram
+from fewbits.ranges.observer import Observer
+from fewbits.ranges.rule import Range, RangeRule, Target
+
+Variant = Literal["slides", "nvidia"]
+_BINS = 2048  # of |x|, as both sources have it; more where there are more levels
+_WORK = 2**22  # candidates times levels, at most about so many: beyond 10 bits every so-manieth candidate is tried
+_CLOSE = 1e-11  # candidates nearer than this to the best are compared by the definition itself
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """bins: m, how many bins are kept; reach: the threshold in units of a bin; divergence: in nats."""
+
+    bins: int
+    reach: float
+    divergence: float
+
+
+def divergence(counts: np.ndarray, m: int, levels: int, variant: Variant = "slides") -> float:
+    """KL of one candidate, straight from the definition. counts: [n] of |x|, from 0 up; O(m)."""
+    bins = _prepared(counts, variant)
+    p = bins[:m].copy()
+    p[-1] += bins[m:].sum()
+    q = spread(bins[:m], levels)
+    if q.sum() == 0:
+        return np.inf
+    p, q = p / p.sum(), q / q.sum()
+    some = p > 0
+    if (q[some] == 0).any():
+        return np.inf
+    return float((p[some] * np.log(p[some] / q[some])).sum())
+
+
+def spread(bins: np.ndarray, levels: int) -> np.ndarray:
+    """The bins merged into levels, level = ⌊j·levels/n⌋, and each level spread evenly over its non-empty bins."""
+    level = np.arange(bins.size) * levels // bins.size
+    filled = bins > 0
+    number = np.bincount(level, filled, levels)
+    each = np.bincount(level, bins, levels) / np.maximum(number, 1)
+    return np.where(filled, each[level], 0.0)
+
+
+def divergences(counts: np.ndarray, levels: int, variant: Variant = "slides", stride: int = 1) -> dict[int, float]:
+    """KL of every candidate m, or of every `stride`-th and the last: within 1e-12 of `divergence`.
+
+    O(levels) a candidate: Q is constant within a level, so a level's mass, its filled bins and Σ p·ln p, all
+    from prefix sums, are enough.
+    """
+    bins = _prepared(counts, variant)
+    filled = bins > 0
+    logs = np.log(bins, out=np.zeros_like(bins), where=filled)
+    mass, number, entropy = (np.concatenate([[0.0], np.cumsum(v)]) for v in (bins, filled, bins * logs))
+    last = bins.size if variant == "nvidia" else bins.size - 1
+    candidates = list(range(levels, last + 1, stride))
+    if candidates and candidates[-1] != last:
+        candidates.append(last)
+    return {m: _from_prefixes(m, levels, bins, mass, number, entropy) for m in candidates}
+
+
+def _from_prefixes(m: int, levels: int, bins: np.ndarray, mass: np.ndarray, number: np.ndarray,
+                   entropy: np.ndarray) -> float:
+    """Level l holds bins ⌈l·m/levels⌉ to ⌈(l+1)·m/levels⌉ − 1: those with ⌊j·levels/m⌋ = l."""
+    kept, total = mass[m], mass[-1]
+    if kept == 0:
+        return np.inf
+    edges = -(-np.arange(levels + 1) * m // levels)
+    level_mass, level_number = np.diff(mass[edges]), np.diff(number[edges])
+    some = level_mass > 0
+    log_each = np.log(level_mass[some] / level_number[some])
+    beyond, end = total - kept, bins[m - 1]
+    p_log_p = entropy[m] - _x_log_x(end) + _x_log_x(end + beyond)
+    p_log_q = (level_mass[some] * log_each).sum()
+    if beyond > 0:
+        if end == 0:
+            return np.inf  # P > 0 where Q = 0
+        p_log_q += beyond * log_each[-1]  # the last bin is filled, so it lies in the last filled level
+    return float((p_log_p - p_log_q) / total - np.log(total / kept))
+
+
+def _prepared(counts: np.ndarray, variant: Variant) -> np.ndarray:
+    bins = np.array(counts, np.float64)
+    if variant == "nvidia" and bins.size > 1:
+        bins[0] = bins[1]
+    return bins
+
+
+def _x_log_x(x: float) -> float:
+    return float(x * np.log(x)) if x > 0 else 0.0
+
+
+def threshold(counts: np.ndarray, levels: int, variant: Variant = "slides", stride: int = 1) -> Threshold:
+    """The candidate of least divergence. Without one (fewer bins than levels) all bins are kept."""
+    approximate = divergences(counts, levels, variant, stride)
+    least = min(approximate.values(), default=np.inf)
+    if least == np.inf:
+        return Threshold(len(counts), float(len(counts)), np.inf)
+    # Ties are told by the definition's own arithmetic, not by that of the prefix sums.
+    close = [m for m, value in approximate.items() if value <= least + _CLOSE]
+    exact = {m: divergence(counts, m, levels, variant) for m in close}
+    least = min(exact.values())
+    ties = [m for m in close if exact[m] == least]
+    m = ties[-1] if variant == "nvidia" else ties[0]
+    return Threshold(m, float(m) if variant == "nvidia" else m + 0.5, least)
+
+
+@dataclass(frozen=True)
+class KlRule(RangeRule):
+    """`kl`, `kl(slides)`, `kl(nvidia)`: for whole tensors of activations.
+
+    A symmetric grid of b bits has 2^(b−1) magnitudes; so has an asymmetric one of data on both sides of 0. Data
+    on one side of 0 has 2^b of them in an unsigned or asymmetric format. The range is what was seen, cut to ±threshold.
+    """
+
+    variant: str = "slides"
+    name = "kl"
+
+    def __post_init__(self):
+        if self.variant not in get_args(Variant):
+            raise EncodingError(f"no kl rule is called {self.variant!r}: write kl(slides) or kl(nvidia)")
+
+    def check(self, block: Block) -> None:
+        if block != TENSOR:
+            raise EncodingError(f"{self} per {block} has no meaning: a block has too few values for a distribution. "
+                                "Use it per tensor, or minmax, percentile or mse per block")
+
+    def observer(self, block: Block) -> Observer:
+        return Histogram(block, bins=2**18)  # sparse; fine enough to be merged to any number of levels
+
+    def range(self, observer: Observer, target: Target) -> Range:
+        assert isinstance(observer, Histogram)
+        low, high = observer.extremes()
+        reach = self._reach(observer.blocks[0], target)
+        return np.maximum(low, -reach), np.minimum(high, reach)
+
+    def _reach(self, counts: Counts, target: Target) -> float:
+        one_sided = counts.low >= 0 or counts.high <= 0
+        all_codes = one_sided and not (target.symmetric and target.format.signed)
+        levels = 2 ** (target.format.bits if all_codes else target.format.bits - 1)
+        magnitudes, width = counts.magnitudes(max(_BINS, 4 * levels))
+        stride = max(1, (len(magnitudes) - levels) * levels // _WORK)
+        variant: Variant = "nvidia" if self.variant == "nvidia" else "slides"
+        return threshold(magnitudes, levels, variant, stride).reach * width

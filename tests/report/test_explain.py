@@ -1,0 +1,78 @@
+"""Explanations: errors that were put in are found, at the right site and under the right cause."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fewbits.errors import DataError
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.numerics.encoding import Encoding
+from fewbits.optimize.adaround import Schedule, adaround
+from fewbits.optimize.bias_correction import correct_biases
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.report.explain import explain
+
+
+@pytest.fixture(scope="module")
+def case():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, bias=False), nn.ReLU(), nn.Flatten(),
+                        nn.Linear(96, 4))
+    batches = [torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    model = fold(capture(net, batches[0][:2]))
+    return calibrate(model, plan(model, "w8a8"), batches), batches
+
+
+def scaled(simulation, site, factor):
+    spoiled = simulation.copy()
+    old = spoiled.quantizer(site).encoding
+    spoiled.quantizer(site).encoding = Encoding(old.format, old.scale * np.float32(factor), old.zero_point, old.block)
+    return spoiled
+
+
+def test_every_site_is_there_and_shares_add_up(case):
+    simulation, batches = case
+    found = explain(simulation, batches)
+    assert {site.site for site in found.sites} == {quantizer.site for quantizer in simulation.quantizers()}
+    for site in found.sites:
+        assert site.clipping + site.rounding == pytest.approx(1)
+        assert 0 <= site.bias <= 1
+        assert site.only > found.sqnr
+        assert sum(site.plot.counts) == sum(site.plot.log2_counts) + site.plot.zeros
+    assert json.loads(found.to_json())["sqnr"] == found.sqnr
+    assert simulation.mode == "simulate"
+
+
+@pytest.mark.parametrize("site", ["2.weight", "3"])
+@pytest.mark.parametrize(("factor", "cause"), [(0.05, "clipping"), (20, "rounding")])
+def test_a_spoiled_site_is_first_with_its_cause_and_healed(case, site, factor, cause):
+    simulation, batches = case
+    site = next(q.site for q in simulation.quantizers() if q.site in (site, "relu_1")) if site == "3" else site
+    found = explain(scaled(simulation, site, factor), batches)
+    worst = found.sites[0]
+    assert worst.site == site
+    assert getattr(worst, cause) > 0.9
+    assert worst.without > found.sqnr + 6
+    assert found.remedies[0].site == site
+    assert found.remedies[0].gain > (6 if cause == "rounding" else 3)
+
+
+def test_after_repairs(case):
+    simulation, batches = case
+    repaired = correct_biases(adaround(simulation, batches, schedule=Schedule(iterations=20, rows=64)), batches)
+    found = explain(repaired, batches)
+    assert len(found.sites) == len(list(repaired.quantizers()))
+    assert all(np.isfinite(site.only) for site in found.sites)
+
+
+def test_what_cannot_be(case):
+    simulation, batches = case
+    with pytest.raises(DataError, match="one-shot"):
+        explain(simulation, iter(batches))
+    with pytest.raises(DataError, match="no batches"):
+        explain(simulation, [])
