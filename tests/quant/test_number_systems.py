@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from fewbits.errors import LoweringError, RecipeError
+from fewbits.errors import EncodingError, LoweringError, RecipeError, RepairError
 from fewbits.graph.capture import capture
 from fewbits.lower.lower import lower
 from fewbits.numerics.catalogue import CATALOGUE
 from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.integer_form import integer_form
+from fewbits.optimize.adaround import adaround
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
@@ -139,3 +140,15 @@ def test_some_formats_are_multiples_of_one_step():
 def test_an_unknown_format_is_one_sentence():
     with pytest.raises((RecipeError, ValueError), match="float99"):
         Recipe.model_validate({"version": 1, "weights": {"format": "float99"}, "activations": {"format": "uint8"}})
+
+
+@pytest.mark.parametrize("rule", ["mse", "kl", "isotone"])
+def test_rules_of_even_grids_refuse_other_formats(rule):
+    with pytest.raises(EncodingError, match="evenly spaced"):
+        simulated({"format": "nf4", "block": "tensor", "range": rule}, {"format": "uint8"})
+
+
+def test_choosing_a_rounding_needs_integers():
+    _, x, simulation = simulated({"format": "nf4"}, {"format": "uint8"})
+    with pytest.raises(RepairError, match="among integers only"):
+        adaround(simulation, [x])

@@ -82,7 +82,7 @@ class Everything(nn.Module):
         seen = (rows @ rows.transpose(1, 2)).softmax(-1)
         gate = self.mix(x).mean((2, 3))[:, :1, None, None].expand(-1, 4, -1, -1)
         grown = self.nearest(x)[:, 4:] - self.nearest(x)[:, :4] * gate
-        more = [seen, self.shuffle(grown) / 1.5]
+        more = [seen, self.shuffle(grown.roll(1, 2)) / 1.5]
         logits = self.head(self.drop(self.one(x).flatten(1)))
         return {"logits": logits, "features": [self.token(tokens[:, 0]), x.mean((2, 3))], "more": more}
 

@@ -44,7 +44,7 @@ def capture(net: nn.Module, example: Example) -> Model:
     for name, tensor in net.state_dict().items():
         if tensor.device.type == "meta":
             raise CaptureError(f"weight {name!r} is on the meta device and has no values: load the weights first")
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
             raise CaptureError(f"weight {name!r} is {str(tensor.dtype).removeprefix('torch.')}: quantizing starts "
                                "from float32, so call net.float() first")
         if kind := not_finite(tensor):

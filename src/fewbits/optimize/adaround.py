@@ -16,7 +16,7 @@ import torch
 
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
-from fewbits.optimize.rounding import grid, nearest, numbers, write_codes
+from fewbits.optimize.rounding import grid, integer_encoding, nearest, numbers, write_codes
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
 from fewbits.quant.simulation import Simulation
@@ -95,7 +95,7 @@ def round_layer(simulation: Simulation, evidence: Evidence, schedule: Schedule,
                 generator: torch.Generator) -> torch.Tensor:
     """The codes of one layer's weight, float32; those of nearest rounding unless others are better."""
     layer = evidence.layer
-    encoding = simulation.quantizer(layer.weight).encoding
+    encoding = integer_encoding(simulation, layer.weight)
     weight = simulation.model.tensor(layer.weight).detach()
     scale, zero_point = (layer.matrix(v) for v in grid(encoding, weight))
     low, high = encoding.format.low - zero_point, encoding.format.high - zero_point

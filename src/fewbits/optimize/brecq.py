@@ -19,7 +19,7 @@ from fewbits.graph.model import Model, Visitor
 from fewbits.optimize.adaround import Schedule, beta_at, initial, rectified_sigmoid, undecided
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.layer import layers
-from fewbits.optimize.rounding import grid, nearest, write_codes
+from fewbits.optimize.rounding import grid, integer_encoding, nearest, write_codes
 from fewbits.program.inputs import Batch
 from fewbits.program.program import leaves
 from fewbits.progress import track
@@ -157,7 +157,7 @@ def _learn(simulation: Simulation, block: Block, names: Sequence[str], data: tup
 
 def _begin(simulation: Simulation, name: str, now: torch.Tensor) -> _Rounding:
     """From the float weight's fraction; drawn to the present rounding where a repair chose one."""
-    encoding = simulation.quantizer(name).encoding
+    encoding = integer_encoding(simulation, name)
     original = simulation.reference.tensor(name).detach()
     scale, zero_point = grid(encoding, original)
     steps = original / scale

@@ -14,7 +14,7 @@ import torch
 from fewbits.numerics import affine
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
-from fewbits.optimize.rounding import grid, nearest, numbers, write_codes
+from fewbits.optimize.rounding import grid, integer_encoding, nearest, numbers, write_codes
 from fewbits.optimize.rows import products
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
@@ -51,7 +51,7 @@ def round_layer(simulation: Simulation, evidence: Evidence, damping: float, by_s
     layer = evidence.layer
     weight = simulation.model.tensor(layer.weight).detach()
     format = simulation.quantizer(layer.weight).spec.format
-    encoding = simulation.quantizer(layer.weight).encoding
+    encoding = integer_encoding(simulation, layer.weight)
     scale, zero_point = (layer.matrix(v).double() for v in grid(encoding, weight))
     matrix = layer.matrix(weight).double()
     codes = torch.stack([round_matrix(matrix[g], evidence.x[:, g], scale[g], zero_point[g], format.low, format.high,

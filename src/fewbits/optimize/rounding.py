@@ -7,7 +7,9 @@ simulation and in lowering, so neither needs to know that somebody chose them (t
 import numpy as np
 import torch
 
+from fewbits.errors import RepairError
 from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.formats import Int
 from fewbits.quant.simulation import Simulation
 
 
@@ -33,3 +35,12 @@ def write_codes(simulation: Simulation, weight: str, codes: torch.Tensor) -> Non
     values = numbers(simulation.quantizer(weight).encoding, codes)
     with torch.no_grad():
         simulation.model.tensor(weight).copy_(values)
+
+
+def integer_encoding(simulation: Simulation, weight: str) -> Encoding:
+    """The encoding of a weight whose rounding is to be chosen. Raises RepairError unless it is of integers."""
+    encoding = simulation.quantizer(weight).encoding
+    if not isinstance(encoding.format, Int):
+        raise RepairError(f"weight {weight!r} has {encoding.format}, and rounding is chosen among integers only: "
+                          "use an integer format there")
+    return encoding

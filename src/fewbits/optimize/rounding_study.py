@@ -14,7 +14,7 @@ import torch
 from fewbits.errors import RepairError
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.layer import layers
-from fewbits.optimize.rounding import grid, write_codes
+from fewbits.optimize.rounding import grid, integer_encoding, write_codes
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
 from fewbits.quant.simulation import Simulation
@@ -70,7 +70,7 @@ def rounded(simulation: Simulation, which: Sequence[str], way: Way, generator: t
     for layer in layers(simulation):
         if layer.name not in which:
             continue
-        encoding = simulation.quantizer(layer.weight).encoding
+        encoding = integer_encoding(simulation, layer.weight)
         weight = simulation.model.tensor(layer.weight).detach()
         scale, zero_point = grid(encoding, weight)
         codes = round_steps(weight / scale, way, generator) + zero_point

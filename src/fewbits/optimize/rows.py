@@ -12,8 +12,8 @@ from fewbits.optimize.layer import Layer
 
 def draw_places(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...], count: int,
                 generator: torch.Generator) -> torch.Tensor:
-    """Places in the output of one batch, drawn with replacement: int64 [count, 3] of (image, row, column) for
-    a convolution, [count, 1] of position for a linear layer; all places, each once, where there are no more."""
+    """Places in the output of one batch, drawn with replacement: int64 [count, 1 + axes] of (image, place)
+    for a convolution, [count, 1] of position for a linear layer; all places, each once, where there are no more."""
     sizes = [x.shape[0], *_output_size(layer, x, kernel)] if kernel else [x.numel() // x.shape[-1]]
     total = int(torch.tensor(sizes).prod())
     flat = torch.arange(total) if total <= count else torch.randint(total, (count,), generator=generator)
@@ -23,16 +23,18 @@ def draw_places(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...], count: i
 def rows(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...], places: torch.Tensor) -> torch.Tensor:
     """float32 [n, groups, K]: the inputs of the sums at `places`, in the order of `Layer.matrix`.
 
-    x: the layer's input, [N, C, H, W] or [..., I]; kernel: (kh, kw), or () for a linear layer.
+    x: the layer's input, [N, C, ...] or [..., I]; kernel: its sizes, or () for a linear layer.
     """
     if not kernel:
         return x.reshape(-1, x.shape[-1])[places[:, 0], None]
-    stride, dilation = _pair(layer.node["stride"]), _pair(layer.node["dilation"])
-    padded = F.pad(x, _margins(layer, kernel)).permute(0, 2, 3, 1)
-    down = places[:, 1, None] * stride[0] + torch.arange(kernel[0]) * dilation[0]  # [n, kh]
-    right = places[:, 2, None] * stride[1] + torch.arange(kernel[1]) * dilation[1]  # [n, kw]
-    seen = padded[places[:, 0, None, None], down[:, :, None], right[:, None, :]]  # [n, kh, kw, C]
-    return seen.permute(0, 3, 1, 2).reshape(len(places), layer.groups, -1)
+    rank = len(kernel)
+    stride, dilation = (_sizes(layer.node[name], rank) for name in ("stride", "dilation"))
+    padded = F.pad(x, [size for pair in reversed(_margins(layer, kernel)) for size in pair]).movedim(1, -1)
+    image = places[:, 0].reshape(-1, *[1] * rank)
+    along = [(places[:, 1 + axis, None] * stride[axis] + torch.arange(kernel[axis]) * dilation[axis])
+             .reshape(-1, *[kernel[axis] if other == axis else 1 for other in range(rank)]) for axis in range(rank)]
+    seen = padded[(image, *along)]  # [n, *kernel, C]
+    return seen.movedim(-1, 1).reshape(len(places), layer.groups, -1)
 
 
 def products(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -42,26 +44,21 @@ def products(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.matmul(matrix, x.permute(1, 2, 0)).reshape(-1, len(x)).T
 
 
-def _output_size(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...]) -> tuple[int, int]:
-    left, right, top, bottom = _margins(layer, kernel)
-    stride, dilation = _pair(layer.node["stride"]), _pair(layer.node["dilation"])
-    height, width = x.shape[2] + top + bottom, x.shape[3] + left + right
-    return tuple((size - d * (k - 1) - 1) // s + 1  # type: ignore[return-value]
-                 for size, d, k, s in zip((height, width), dilation, kernel, stride, strict=True))
+def _output_size(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...]) -> tuple[int, ...]:
+    stride, dilation = (_sizes(layer.node[name], len(kernel)) for name in ("stride", "dilation"))
+    return tuple((size + sum(margin) - d * (k - 1) - 1) // s + 1 for size, margin, d, k, s in
+                 zip(x.shape[2:], _margins(layer, kernel), dilation, kernel, stride, strict=True))
 
 
-def _margins(layer: Layer, kernel: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom), as F.pad takes them."""
-    padding, dilation = layer.node["padding"], _pair(layer.node["dilation"])
-    if padding == "valid":
-        return 0, 0, 0, 0
+def _margins(layer: Layer, kernel: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(before, after) per axis behind the channels."""
+    padding, dilation = layer.node["padding"], _sizes(layer.node["dilation"], len(kernel))
     if padding == "same":  # the odd one behind
-        down, right = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-        return right // 2, right - right // 2, down // 2, down - down // 2
-    down, right = _pair(padding)
-    return right, right, down, down
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(size, size) for size in _sizes(0 if padding == "valid" else padding, len(kernel))]
 
 
-def _pair(value: int | list[int]) -> tuple[int, int]:
+def _sizes(value: int | list[int], rank: int) -> list[int]:
     values = [value] if isinstance(value, int) else list(value)
-    return values[0], values[-1]
+    return values * rank if len(values) == 1 else values

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fewbits.errors import EncodingError
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Format, Int
@@ -31,6 +32,9 @@ class Spec:
 
     def __post_init__(self):
         self.rule.check(self.block)
+        if self.rule.even_grids_only and not isinstance(self.format, Int):
+            raise EncodingError(f"range rule {self.range} reckons with evenly spaced codes, which {self.format} does "
+                                "not have: use minmax or a percentile")
 
     @property
     def rule(self) -> RangeRule:

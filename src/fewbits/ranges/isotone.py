@@ -70,6 +70,7 @@ class IsotoneRule(RangeRule):
     """
 
     name = "isotone"
+    even_grids_only = True
 
     def check(self, block: Block) -> None:
         if block != TENSOR:

@@ -136,6 +136,7 @@ class KlRule(RangeRule):
 
     variant: str = "slides"
     name = "kl"
+    even_grids_only = True
 
     def __post_init__(self):
         if self.variant not in get_args(Variant):

@@ -43,6 +43,7 @@ class MseRule(RangeRule):
     """
 
     name = "mse"
+    even_grids_only = True
 
     def observer(self, block: Block) -> Observer:
         return Histogram(block)

@@ -28,6 +28,8 @@ class RangeRule(ABC):
     """A frozen dataclass whose fields are the rule's parameters, in the order a recipe writes them."""
 
     name: ClassVar[str]
+    even_grids_only: ClassVar[bool] = False
+    """Whether the rule reckons with evenly spaced codes, so that Floats and Tables have no use for it."""
 
     def check(self, block: Block) -> None:  # noqa: B027  (most rules serve every block)
         """Raises EncodingError when the rule has no meaning for such blocks."""
