@@ -68,7 +68,7 @@ def _bounded(b: OnnxBuilder, node: Any, emit: Callable[[str], str]) -> None:
         emit(node.name)
 
 
-def _onnx_pads(padding: Margins) -> list[int]:
+def onnx_pads(padding: Margins) -> list[int]:
     return [before for before, _ in padding] + [after for _, after in padding]
 
 
@@ -85,7 +85,7 @@ def _quantize_onto(b: OnnxBuilder, real: str, name: str, out: str) -> str:
     return b.node("QuantizeLinear", [real, *b.grid(name, b.program.encoding(name))], out)
 
 
-def _reshape(b: OnnxBuilder, node: op.Reshape) -> None:
+def emit_reshape(b: OnnxBuilder, node: op.Reshape) -> None:
     _reshape_to(b, node.input, node.shape, node.name)
 
 
@@ -93,11 +93,11 @@ def _reshape_to(b: OnnxBuilder, source: str, shape: tuple[int, ...], out: str) -
     return b.node("Reshape", [source, b.constant(f"{out}.shape", np.array(shape, np.int64))], out)
 
 
-def _transpose(b: OnnxBuilder, node: op.Transpose) -> None:
+def emit_transpose(b: OnnxBuilder, node: op.Transpose) -> None:
     b.node("Transpose", [node.input], node.name, perm=list(node.permutation))
 
 
-def _slice(b: OnnxBuilder, node: op.Slice) -> None:
+def emit_slice(b: OnnxBuilder, node: op.Slice) -> None:
     arguments = [b.constant(f"{node.name}.{part}", np.array([value], np.int64)) for part, value in
                  (("start", node.start), ("stop", node.stop), ("axis", node.axis), ("step", node.step))]
     b.node("Slice", [node.input, *arguments], node.name)
@@ -111,11 +111,11 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
            node.name)
 
 
-def _max_pool(b: OnnxBuilder, node: op.MaxPool) -> None:
+def emit_max_pool(b: OnnxBuilder, node: op.MaxPool) -> None:
     # Without padding of its own the pool says VALID: ONNX Runtime would otherwise merge a Pad in front into
     # it, and then refuse margins as large as the kernel.
     padded = any(map(sum, node.padding))
-    padding: dict[str, Any] = {"pads": _onnx_pads(node.padding)} if padded else {"auto_pad": "VALID"}
+    padding: dict[str, Any] = {"pads": onnx_pads(node.padding)} if padded else {"auto_pad": "VALID"}
     b.node("MaxPool", [node.input], node.name, kernel_shape=list(node.kernel), strides=list(node.stride),
            dilations=list(node.dilation), **padding)
 
@@ -126,7 +126,7 @@ def _float_pair(b: OnnxBuilder, node: op.Add | op.Mul | op.MatMul, operator: str
     _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
 
 
-def _gather(b: OnnxBuilder, node: op.Pick) -> None:
+def emit_gather(b: OnnxBuilder, node: op.Pick) -> None:
     indices = b.constant(f"{node.name}.indices", np.array(node.indices, np.int64))
     b.node("Gather", [node.input, indices], node.name, axis=node.axis)
 
@@ -224,7 +224,7 @@ def _scaled_sums(b: OnnxBuilder, name: str, source: str, weight: list[str], bias
 
 
 def _conv_attributes(node: op.Conv) -> dict[str, Any]:
-    return {"strides": list(node.stride), "pads": _onnx_pads(node.padding),
+    return {"strides": list(node.stride), "pads": onnx_pads(node.padding),
             "dilations": list(node.dilation), "group": node.groups}
 
 
@@ -241,7 +241,7 @@ def _ones(b: OnnxBuilder, node: op.AveragePool, count: int) -> tuple[Quantized, 
     assert channels is not None, "only the batch is unknown"
     ones = Quantized(np.ones((channels, 1, *node.kernel)),
                      Encoding(Int(8), np.float32(1) / np.float32(count), 0, TENSOR))
-    return ones, {"strides": list(node.stride), "pads": _onnx_pads(node.padding), "group": channels}
+    return ones, {"strides": list(node.stride), "pads": onnx_pads(node.padding), "group": channels}
 
 
 def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool, counts: np.ndarray) -> None:
@@ -467,8 +467,8 @@ def _qdq_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 
 
 _SHARED: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
-    op.Quantize: _quantize, op.Constant: _constant, op.MaxPool: _max_pool, op.Reshape: _reshape,
-    op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad, op.Pick: _gather, op.Embedding: _embedding,
+    op.Quantize: _quantize, op.Constant: _constant, op.MaxPool: emit_max_pool, op.Reshape: emit_reshape,
+    op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad, op.Pick: emit_gather, op.Embedding: _embedding,
     op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
 }
 _INTEGER = _SHARED | {

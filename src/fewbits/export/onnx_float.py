@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from fewbits.export.onnx import for_every_image, output_name
+from fewbits.export.onnx import (
+    emit_gather,
+    emit_max_pool,
+    emit_reshape,
+    emit_slice,
+    emit_transpose,
+    for_every_image,
+    onnx_pads,
+    output_name,
+)
 from fewbits.export.onnx_builder import OnnxBuilder
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
@@ -63,13 +72,9 @@ def _weights(b: OnnxBuilder, node: op.Conv | op.Linear) -> list[str]:
     return names
 
 
-def _pads(padding: op.Margins) -> list[int]:
-    return [before for before, _ in padding] + [after for _, after in padding]
-
-
 def _conv(b: OnnxBuilder, node: op.Conv) -> None:
     _bounded(b, node, lambda out: b.node(
-        "Conv", [node.input, *_weights(b, node)], out, strides=list(node.stride), pads=_pads(node.padding),
+        "Conv", [node.input, *_weights(b, node)], out, strides=list(node.stride), pads=onnx_pads(node.padding),
         dilations=list(node.dilation), group=node.groups))
 
 
@@ -133,24 +138,14 @@ def _embedding(b: OnnxBuilder, node: op.Embedding) -> None:
     b.node("Gather", [b.constant(f"{node.name}.table", node.table.dequantize()), node.input], node.name, axis=0)
 
 
-def _pick(b: OnnxBuilder, node: op.Pick) -> None:
-    indices = b.constant(f"{node.name}.indices", np.array(node.indices, np.int64))
-    b.node("Gather", [node.input, indices], node.name, axis=node.axis)
-
-
 def _requantize(b: OnnxBuilder, node: op.Requantize) -> None:
     _bounded(b, node, lambda out: b.node("Identity", [node.input], out))
-
-
-def _max_pool(b: OnnxBuilder, node: op.MaxPool) -> None:
-    b.node("MaxPool", [node.input], node.name, kernel_shape=list(node.kernel), strides=list(node.stride),
-           pads=_pads(node.padding), dilations=list(node.dilation))
 
 
 def _average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
     _bounded(b, node, lambda out: b.node(
         "AveragePool", [node.input], out, kernel_shape=list(node.kernel), strides=list(node.stride),
-        pads=_pads(node.padding), count_include_pad=int(node.count_padding)))
+        pads=onnx_pads(node.padding), count_include_pad=int(node.count_padding)))
 
 
 def _mean(b: OnnxBuilder, node: op.Mean) -> None:
@@ -162,21 +157,6 @@ def _concat(b: OnnxBuilder, node: op.Concat) -> None:
     _bounded(b, node, lambda out: b.node("Concat", for_every_image(b, node), out, axis=node.axis))
 
 
-def _reshape(b: OnnxBuilder, node: op.Reshape) -> None:
-    shape = b.constant(f"{node.name}.shape", np.array(node.shape, np.int64))
-    b.node("Reshape", [node.input, shape], node.name)
-
-
-def _transpose(b: OnnxBuilder, node: op.Transpose) -> None:
-    b.node("Transpose", [node.input], node.name, perm=list(node.permutation))
-
-
-def _slice(b: OnnxBuilder, node: op.Slice) -> None:
-    arguments = [b.constant(f"{node.name}.{part}", np.array([value], np.int64)) for part, value in
-                 (("start", node.start), ("stop", node.stop), ("axis", node.axis), ("step", node.step))]
-    b.node("Slice", [node.input, *arguments], node.name)
-
-
 def _pad(b: OnnxBuilder, node: op.Pad) -> None:
     before, after = zip(*node.margins, strict=True)
     b.node("Pad", [node.input, b.constant(f"{node.name}.margins", np.array([*before, *after], np.int64))],
@@ -186,7 +166,7 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
 _EMITTERS: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Quantize: _identity, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add,
     op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
-    op.Embedding: _embedding, op.Pick: _pick, op.Requantize: _requantize, op.MaxPool: _max_pool,
+    op.Embedding: _embedding, op.Pick: emit_gather, op.Requantize: _requantize, op.MaxPool: emit_max_pool,
     op.AveragePool: _average_pool, op.Mean: _mean,
-    op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
+    op.Concat: _concat, op.Reshape: emit_reshape, op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad,
 }
