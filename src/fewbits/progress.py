@@ -10,8 +10,8 @@ from rich.progress import track as rich_track
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+def track(items: Iterable[T], what: str) -> Iterator[T]:
     """The items, with a bar that says `what` when standard error is a terminal."""
     console = Console(stderr=True)
-    yield from rich_track(items, what, total=total, console=console, transient=True,
+    yield from rich_track(items, what, console=console, transient=True,
                           disable=not sys.stderr.isatty())

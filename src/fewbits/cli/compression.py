@@ -80,7 +80,7 @@ def run(job: Job, console: Console) -> None:
         def epochs(number: int, attempt: int = attempt) -> Iterable[tuple[Tensor, Tensor]]:
             seed = 1000 * (1000 * job.seed + attempt) + number
             batches = train.batches(_BATCH, job.normalize, torch.Generator().manual_seed(seed))
-            return track(batches, f"attempt {attempt + 1}, epoch {number + 1}", len(batches))
+            return track(batches, f"attempt {attempt + 1}, epoch {number + 1}")
 
         masks = prune_and_retrain(job.net, epochs, settings, state.progress,
                                   lambda _: _keep(beside, job, state))

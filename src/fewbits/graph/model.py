@@ -51,7 +51,12 @@ class Model(nn.Module):
             self.set_tensor(name, tensor)
         self.predicted: dict[str, Normal] = {}
         """What batch norm says of the results of the nodes it was folded into, by node."""
-        self._last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.refs}
+        wanted = set(leaves(graph.structure))
+        last = {name: node.name for node in graph.nodes for name in node.refs if name not in wanted}
+        self._spent: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
+        """Values that nobody reads after a node, by node."""
+        for name, node in last.items():
+            self._spent[node].append(name)
 
     def set_tensor(self, name: str, tensor: torch.Tensor) -> None:
         """Puts a parameter or buffer under its dotted name, replacing what was there."""
@@ -94,13 +99,11 @@ class Model(nn.Module):
         """The graph's results, a visitor seeing (and replacing) every value and parameter."""
         visitor = visitor or Visitor()
         values = {name: visitor.value(name, tensor) for name, tensor in inputs.items()}
-        wanted = set(leaves(self.graph.structure))
-        for i, node in enumerate(self.graph.nodes):
+        for node in self.graph.nodes:
             result = self.call(node, values, visitor)
             values[node.name] = visitor.value(node.name, result)
-            for name in node.refs:
-                if self._last_use[name] == i and name not in wanted:
-                    del values[name]
+            for name in self._spent[node.name]:
+                del values[name]
         return fill(self.graph.structure, values)
 
     def call(self, node: Node, values: Mapping[str, Any], visitor: Visitor) -> Any:

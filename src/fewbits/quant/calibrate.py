@@ -49,9 +49,8 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
 
 def _numbered(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
     """Batches counted from 0, with a progress bar. Raises CalibrationError when there is none."""
-    total = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]
     number = -1
-    for number, batch in enumerate(track(batches, "calibrating", total)):
+    for number, batch in enumerate(track(batches, "calibrating")):
         yield number, batch
     if number < 0:
         raise CalibrationError("there are no calibration batches: give at least one")

@@ -11,6 +11,7 @@ w above the order statistic it stands for.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -122,9 +123,18 @@ class Histogram(Observer):
     def settings(self) -> tuple:
         return self.block, self.bins
 
+    def range_by_block(self, choose: Callable[[Counts], tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high) per block, float64, as `choose` finds them from a block's counts. Raises CalibrationError when
+        nothing was seen."""
+        self.extremes()
+        return self._by_block(choose)
+
+    def _by_block(self, choose: Callable[[Counts], tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+        ends = np.array([choose(counts) for counts in self.blocks], np.float64).reshape(-1, 2)
+        return ends[:, 0].reshape(self.shape), ends[:, 1].reshape(self.shape)
+
     def _extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(np.array([getattr(b, end) for b in self.blocks]).reshape(self.shape)  # type: ignore[return-value]
-                     for end in ("low", "high"))
+        return self._by_block(lambda counts: (counts.low, counts.high))
 
     def _take(self, x: torch.Tensor) -> None:
         low, high = block_extremes(self.block, x)

@@ -50,10 +50,7 @@ class MseRule(RangeRule):
 
     def range(self, observer: Observer, target: Target) -> Range:
         assert isinstance(observer, Histogram)
-        low, _ = observer.extremes()
-        ranges = [self._one(counts, target) for counts in observer.blocks]
-        return tuple(np.array(ends).reshape(low.shape)  # type: ignore[return-value]
-                     for ends in zip(*ranges, strict=True))
+        return observer.range_by_block(lambda counts: self._one(counts, target))
 
     def _one(self, counts: Counts, target: Target) -> tuple[float, float]:
         low, high = min(counts.low, 0.0), max(counts.high, 0.0)

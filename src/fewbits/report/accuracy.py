@@ -156,8 +156,7 @@ class _Scores:
 def _labelled(batches: Iterable[Any],
               batch_to_inputs: BatchToInputs) -> Iterator[tuple[int, Any, torch.Tensor]]:
     """(number, inputs, labels) of each batch."""
-    total = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]
-    for number, batch in enumerate(track(batches, "evaluating", total)):
+    for number, batch in enumerate(track(batches, "evaluating")):
         if not (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], torch.Tensor)):
             raise DataError(f"batch {number} has no labels: accuracy needs batches of (inputs, labels)")
         inputs, labels = batch

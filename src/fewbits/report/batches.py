@@ -23,9 +23,8 @@ def bound(program: Program, batches: Iterable[Batch], what: str,
     """
     if isinstance(batches, torch.Tensor):
         raise DataError("the batches are one tensor: put it in a list, or give a loader")
-    total = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]
     number = -1
-    for number, batch in enumerate(track(batches, what, total)):
+    for number, batch in enumerate(track(batches, what)):
         try:
             tensors = bind(program.inputs, batch, batch_to_inputs)
             for name, tensor in tensors.items():
