@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fewbits.report.accuracy import Comparison
+from fewbits.report.energy import EnergyEstimate
 from fewbits.report.engines import EngineAgreement
 from fewbits.report.latency import Latency
 from fewbits.report.ledger import Ledger
@@ -32,6 +33,7 @@ class Findings:
     gap: SimulationGap
     engines: tuple[EngineAgreement, ...]
     latency: Latency
+    energy: tuple[EnergyEstimate, ...]
     float_bytes: int
     sizes: tuple[SizeItem, ...]
     stored: str

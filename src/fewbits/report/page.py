@@ -24,7 +24,7 @@ def page(findings: Findings) -> str:
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=text.percent, points=text.points, count=text.count, size=text.size,
                                milliseconds=text.milliseconds, products=text.products, shape=text.shape,
-                               steps=text.steps)
+                               steps=text.steps, energy=text.energy, factor=text.factor)
     best = max([_LOWEST_SCALE, *(site.sqnr for site in findings.sites)])
     parts: Counter[str] = Counter()
     for item in findings.sizes:

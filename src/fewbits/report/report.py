@@ -12,6 +12,7 @@ from fewbits.program.program import Program
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import Classifier, compare
 from fewbits.report.batches import BatchToInputs, arrays, bound
+from fewbits.report.energy import energy_estimates
 from fewbits.report.engines import agreement
 from fewbits.report.findings import Findings
 from fewbits.report.latency import latency
@@ -74,6 +75,7 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
         gap=simulation_gap(program, simulation, batches, batch_to_inputs),
         engines=engines,
         latency=latency(program, timed, threads),
+        energy=energy_estimates(program),
         float_bytes=float_file_bytes(simulation.model),
         sizes=items or stored_items(entries),
         stored="file" if items else "stored tensors", machine=this_machine())

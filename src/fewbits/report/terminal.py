@@ -47,6 +47,9 @@ def _headline(findings: Findings) -> RenderableType:
     time = findings.latency
     table.add_row(f"time of a batch of {time.batch}", text.milliseconds(time.float_ms),
                   text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
+    for estimate in findings.energy:
+        table.add_row(f"energy, bytes from {estimate.memory}", text.energy(estimate.float.total),
+                      text.energy(estimate.integers.total), text.factor(estimate.ratio))
     style = "green" if findings.mismatches == 0 else "bold red"
     table.add_row("codes compared, differing", "", text.count(findings.compared_codes),
                   Text(text.count(findings.mismatches), style=style))
@@ -91,4 +94,6 @@ def _words(findings: Findings) -> str:
               f"{', …' if len(reliance.nodes) > _WORST else ''}." for reliance in relied]
     if not relied:
         lines.append("Equality relies on no CPU feature: any x86-64 gives these codes.")
+    lines.append("Energy is an estimate for one input: " + "; ".join((*findings.energy[0].counted,
+                 *findings.energy[0].integers.assumptions[::2])) + ".")
     return "\n".join(lines)

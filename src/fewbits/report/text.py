@@ -37,6 +37,18 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g}\u00a0ms" if value < 100 else f"{value:.0f}\u00a0ms"
 
 
+def energy(picojoules: tuple[float, float]) -> str:
+    """Lowest and highest, in a unit: (2.5e5, 2.5e5) → `0.25 µJ`, (1e5, 2e5) → `0.1 to 0.2 µJ`."""
+    low, high = (f"{value * 1e-6:.3g}" for value in picojoules)
+    return f"{low}\u00a0µJ" if low == high else f"{low} to {high}\u00a0µJ"
+
+
+def factor(ratio: tuple[float, float]) -> str:
+    """Lowest and highest quotient: (4.1, 4.1) → `4.1×`."""
+    low, high = (f"{value:.2g}" for value in sorted(ratio))
+    return f"{low}{TIMES}" if low == high else f"{low} to {high}{TIMES}"
+
+
 def steps(value: float) -> str:
     """A distance in steps: `0`, `0.5`, `1 470`."""
     return count(round(value)) if value >= 10 else f"{value:.2g}"

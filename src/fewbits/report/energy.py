@@ -1,0 +1,144 @@
+"""What one input costs in energy, in integers and in float: counted from the Program, priced by the 45 nm tables."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from fewbits.numerics.encoding import Quantized
+from fewbits.numerics.energy import Energy, Work, energy, macs
+from fewbits.numerics.packing import packed_bytes
+from fewbits.program import nodes as op
+from fewbits.program.program import Program
+
+_REAL = 4  # bytes of a float32 number, a scale or a bias
+_ON_CHIP, _OFF_CHIP = "32 KB cache", "DRAM"
+
+COUNTED = (
+    "one input; each weight read once, each value written once and read once by every node that reads it",
+    "a product of codes of 8 bits or fewer costs an int8 multiply and an int32 add, in float an fp32 multiply and add",
+    "bringing a sum back to codes costs one fp32 multiply and add a number, an addition of codes two of both",
+    "a division or an exponential counts as one fp32 multiply; comparisons, table look-ups and moved codes as none",
+)
+
+
+@dataclass(frozen=True)
+class EnergyEstimate:
+    """Of one input. float, integers: the float original and the program; memory: where each byte comes from;
+    counted: what was counted how, beside each Energy's own assumptions."""
+
+    float: Energy
+    integers: Energy
+    memory: str
+    counted: tuple[str, ...] = COUNTED
+
+    @property
+    def ratio(self) -> tuple[float, float]:
+        """Float energy over that of the integers, at the low and at the high ends of the table."""
+        low, high = (a / b if b else 1.0 for a, b in zip(self.float.total, self.integers.total, strict=True))
+        return low, high
+
+
+def energy_estimates(program: Program) -> tuple[EnergyEstimate, ...]:
+    """The estimate with every byte from on-chip memory, and with every byte from DRAM: the truth lies between."""
+    floats, integers = float_work(program), integer_work(program)
+    return tuple(EnergyEstimate(energy(floats, memory), energy(integers, memory), memory)
+                 for memory in (_ON_CHIP, _OFF_CHIP))
+
+
+def integer_work(program: Program) -> tuple[Work, ...]:
+    """What each node of the program does with one input."""
+    return tuple(Work(_integer_operations(program, node), _moved(program, node) + sum(map(_stored, _weights(node)))
+                      + _bias_bytes(node), node.name) for node in program.nodes)
+
+
+def float_work(program: Program) -> tuple[Work, ...]:
+    """What the float original does where the program has a node: 4 bytes for each number, fp32 arithmetic."""
+    return tuple(Work(_float_operations(program, node), _moved_numbers(program, node) * _REAL
+                      + sum(data.codes.size for data in _weights(node)) * _REAL + _bias_bytes(node), node.name)
+                 for node in program.nodes if not isinstance(node, op.Quantize))
+
+
+def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
+    written, read = _numbers(program, node.name), sum(_numbers(program, name) for name in op.reads(node))
+    requantized = Counter({} if program.is_accumulator(node.name) else {"multiply fp32": written, "add fp32": written})
+    match node:
+        case op.Conv() | op.Linear() | op.MatMul():
+            return Counter(macs(_products(program, node), "int8")) + requantized
+        case op.Add():
+            return Counter({"multiply fp32": 2 * written, "add fp32": 2 * written})
+        case op.Mul():
+            return Counter({"multiply int8": written}) + requantized
+        case op.AveragePool():
+            return Counter({"add int32": written * prod(node.kernel)}) + requantized
+        case op.Mean():
+            return Counter({"add int32": read}) + requantized
+        case op.Requantize() | op.Concat() | op.Quantize():
+            return requantized
+        case op.Softmax():
+            return Counter({"add int32": read, "multiply fp32": written}) + requantized
+        case op.LayerNorm():
+            return Counter({"multiply int8": read, "add int32": 2 * read, "multiply fp32": 2 * written,
+                            "add fp32": 2 * written}) + requantized
+        case _:
+            return {}
+
+
+def _float_operations(program: Program, node: op.Node) -> Mapping[str, float]:
+    written, read = _numbers(program, node.name), sum(_numbers(program, name) for name in op.reads(node))
+    match node:
+        case op.Conv() | op.Linear() | op.MatMul():
+            return macs(_products(program, node), "fp32")
+        case op.Add():
+            return {"add fp32": written}
+        case op.Mul() | op.Table():
+            return {"multiply fp32": written}
+        case op.AveragePool():
+            return {"add fp32": written * prod(node.kernel), "multiply fp32": written}
+        case op.Mean():
+            return {"add fp32": read, "multiply fp32": written}
+        case op.Softmax():
+            return {"add fp32": read, "multiply fp32": 2 * written}
+        case op.LayerNorm():
+            return {"add fp32": 4 * read, "multiply fp32": 3 * read}
+        case _:
+            return {}
+
+
+def _products(program: Program, node: op.Conv | op.Linear | op.MatMul) -> int:
+    """Multiply-accumulates for one input."""
+    written = _numbers(program, node.name)
+    if isinstance(node, op.MatMul):
+        return written * program.count(node.first, (-1,))
+    return written * prod(node.weight.codes.shape[1:])
+
+
+def _numbers(program: Program, name: str) -> int:
+    """Elements of a value for one input."""
+    return prod(1 if size is None else size for size in program.values[name].shape)
+
+
+def _moved_numbers(program: Program, node: op.Node) -> int:
+    return sum(_numbers(program, name) for name in (node.name, *op.reads(node)))
+
+
+def _moved(program: Program, node: op.Node) -> float:
+    """Bytes of the values a node reads and writes."""
+    return sum(_numbers(program, name) * _bits(program, name) / 8 for name in (node.name, *op.reads(node)))
+
+
+def _bits(program: Program, name: str) -> int:
+    encoding = program.values[name].encoding
+    return 8 * _REAL if encoding is None else encoding.format.bits
+
+
+def _weights(node: op.Node) -> tuple[Quantized, ...]:
+    return (node.weight,) if isinstance(node, op.Conv | op.Linear) else ()
+
+
+def _stored(data: Quantized) -> int:
+    return packed_bytes(data.codes.size, data.encoding.format) + _REAL * data.encoding.scale.size
+
+
+def _bias_bytes(node: op.Node) -> int:
+    return _REAL * node.bias.size if isinstance(node, op.Conv | op.Linear) and node.bias is not None else 0
