@@ -45,7 +45,8 @@ class Job:
 def run(job: Job, console: Console) -> Report:
     """Writes model.fewbits, model.onnx, report.html and summary.json into `job.out`; returns the report.
 
-    Nothing is written before ONNX Runtime gave the program's outputs on every calibration image.
+    Nothing is written before ONNX Runtime gave the program's outputs on every calibration image. A profile that no
+    engine here computes gives no model.onnx.
     """
     net = job.net.eval()
     calibration = job.data.draw_calibration(job.seed).inputs(job.batch_size, job.normalize)
@@ -58,10 +59,15 @@ def run(job: Job, console: Console) -> Report:
     simulation = calibrate(model, resolved, calibration)
     program = lower(simulation, job.profile)
     _make_folder(job.out)
-    compared = export_onnx(program, job.out / "model.onnx", calibration)
+    if program.profile.engine:
+        compared = export_onnx(program, job.out / "model.onnx", calibration)
+        console.print(f"verified: {compared} outputs on {len(job.data.calibration)} calibration images, 0 differ",
+                      highlight=False)
+    else:
+        console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
+                      "reference and the torch executor", highlight=False)
+        (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     save(program, job.out / "model.fewbits")
-    console.print(f"verified: {compared} outputs on {len(job.data.calibration)} calibration images, 0 differ",
-                  highlight=False)
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.normalize)
     report = build(program, simulation, list(islice(calibration, max(1, _REPORTED_IMAGES // job.batch_size))),
                    test=test, model=job.name, recipe=job.recipe, float_model=net,

@@ -46,7 +46,7 @@ class Context:
         assert isinstance(argument, Param), "operands are values or parameters"
         if argument.name not in self.values:
             encoding = self.simulation.quantizer(argument.name).encoding
-            integers(argument.name, encoding)
+            self.check_codes(argument.name, encoding)
             data = encoding.encode(self.array(argument.name))
             self.emit(op.Constant(argument.name, data), data.codes.shape, data.encoding)
         return argument.name
@@ -77,10 +77,7 @@ class Context:
             return Result(site, shape, self._accumulator_encoding(node), self.profile.accumulator.low,
                           self.profile.accumulator.high)
         encoding = self.simulation.quantizer(site).encoding
-        integers(site, encoding)
-        if encoding.format.signed or encoding.format.bits > self.profile.activation_bits:
-            raise LoweringError(f"{site!r} has {encoding.format} activations, but profile {self.profile.name} takes "
-                                f"unsigned ones of at most {self.profile.activation_bits} bits: use uint8")
+        self.check_codes(site, encoding)
         low, high = encoding.format.low, encoding.format.high
         clamp = next((n for n in self.simulation.model.graph.nodes if n.name == site), node)
         row = operator_of(clamp)
@@ -88,6 +85,16 @@ class Context:
             limits = encoding.encode(np.array(bounds(clamp), np.float32)).codes
             low, high = int(limits[0]), int(limits[1])
         return Result(site, shape, encoding, low, high)
+
+    def check_codes(self, site: str, encoding: Encoding) -> None:
+        """Raises LoweringError, naming the site, unless its codes are such as the profile takes for activations."""
+        integers(site, encoding)
+        profile = self.profile
+        if (encoding.format.signed != profile.signed or encoding.format.bits > profile.activation_bits
+                or (profile.symmetric and encoding.zero_point.any())):
+            has = f"{encoding.format} activations" + (" with a zero point" if encoding.zero_point.any() else "")
+            raise LoweringError(f"{site!r} has {has}, but profile {profile.name} takes {profile.activations}: "
+                                f"use recipe {profile.recipe}, or activations as it has them")
 
     def weight(self, node: Node) -> Quantized:
         """The node's weight in codes. Raises LoweringError when the profile does not take them."""
@@ -105,14 +112,23 @@ class Context:
         if low < self.profile.weight_low or high > self.profile.weight_high:
             raise LoweringError(f"weight {name!r} has codes {low} to {high}, but profile {self.profile.name} takes "
                                 f"{self.profile.weight_low} to {self.profile.weight_high}: "
-                                "use a recipe of fewer weight bits, such as w7a8")
-        if encoding.zero_point.any():
-            raise LoweringError(f"weight {name!r} has a zero point, which profile {self.profile.name} does not "
-                                "take: make the weights symmetric")
+                                f"use recipe {self.profile.recipe}, or fewer weight bits")
+        self._check_weight_zero(name, encoding.zero_point)
         if encoding.block.sizes not in ((), (1,)):
             raise LoweringError(f"weight {name!r} has one scale per block {encoding.block}, but an integer sum needs "
                                 "one per tensor or output channel")
         return data
+
+    def _check_weight_zero(self, name: str, zero: np.ndarray) -> None:
+        allowed = self.profile.weight_zero_points
+        if not zero.any() or allowed == "any":
+            return
+        if allowed == "none":
+            raise LoweringError(f"weight {name!r} has a zero point, which profile {self.profile.name} does not "
+                                "take: make the weights symmetric")
+        if (zero != zero.flat[0]).any():
+            raise LoweringError(f"weight {name!r} has a zero point per channel, but profile {self.profile.name} takes "
+                                "one per tensor: use `block: tensor`, or make the weights symmetric")
 
     def bias(self, node: Node) -> np.ndarray | None:
         """int32 [O] at the scale of the node's sums. Raises LoweringError when it does not fit."""

@@ -98,7 +98,7 @@ def _prelu(context: Context, node: Node) -> None:
 def _tabulate(context: Context, node: Node, source: str, results: np.ndarray) -> None:
     """results: float64 [rows, codes], the function's values in code order."""
     y = context.result(node)
-    entries = np.zeros((len(results), 256), y.encoding.format.dtype)
+    entries = np.zeros((len(results), max(256, results.shape[1])), y.encoding.format.dtype)
     entries[:, :results.shape[1]] = y.encoding.encode(results).codes.clip(y.low, y.high)
     arguments = [str(value) for value in node.arguments.values() if isinstance(value, int | float | str)]
     words = str(getattr(node.target, "__name__", node.target)).split(".")[0]

@@ -38,20 +38,18 @@ def accumulator_bound(program: Program, node: Summing) -> Bound:
     partial sum too, and what padding leaves out.
     """
     if isinstance(node, MatMul):
-        a, b = (_interval(program, name) for name in (node.first, node.second))
+        a, b = (code_interval(program, name) for name in (node.first, node.second))
         products = [p * q for p in a for q in b]
         count = program.count(node.first, (-1,))
         return Bound(count * min(products), count * max(products))
-    low, high = _interval(program, node.input)
+    low, high = code_interval(program, node.input)
     if isinstance(node, AveragePool):
         count = math.prod(node.kernel)
         return Bound(count * low, count * high)
     if isinstance(node, Mean):
         count = program.count(node.input, node.axes)
         return Bound(count * low, count * high)
-    w, zero = node.weight.codes.reshape(len(node.weight.codes), -1), node.weight.encoding.zero_point
-    if zero.any():
-        w = w.astype(np.int64) - zero.reshape(-1, 1)
+    w = centred_weight(node)
     positive = np.maximum(w, 0).sum(1, dtype=np.int64)
     negative = np.minimum(w, 0).sum(1, dtype=np.int64)
     lowest, highest = low * positive + high * negative, high * positive + low * negative
@@ -60,7 +58,13 @@ def accumulator_bound(program: Program, node: Summing) -> Bound:
     return Bound(int(lowest.min()), int(highest.max()))
 
 
-def _interval(program: Program, name: str) -> tuple[int, int]:
+def centred_weight(node: Conv | Linear) -> np.ndarray:
+    """Codes less their zero points, [O, K]."""
+    w, zero = node.weight.codes.reshape(len(node.weight.codes), -1), node.weight.encoding.zero_point
+    return w.astype(np.int64) - zero.reshape(-1, 1) if zero.any() else w
+
+
+def code_interval(program: Program, name: str) -> tuple[int, int]:
     """Lowest and highest code less the zero point: at most 0, at least 0."""
     encoding = program.encoding(name)
     return encoding.format.low - int(encoding.zero_point), encoding.format.high - int(encoding.zero_point)
