@@ -51,7 +51,9 @@ def test_one_line_for_weights_and_activations(name):
         with torch.no_grad():
             got = quantizer(data)
         expected = quantizer.encoding.encode(data.detach().numpy()).dequantize()
-        np.testing.assert_array_equal(got.numpy(), expected)
+        # What has an integer form is simulated as its integers, whose scale is rounded once more.
+        exact = isinstance(format, Int) or quantizer.integer_form is None
+        np.testing.assert_allclose(got.numpy(), expected, rtol=0 if exact else 2e-7)
 
 
 @pytest.mark.parametrize(("format", "size", "convention"), [
@@ -100,8 +102,7 @@ def test_static_fixed_point_reaches_integers():
     assert not differences(program, {program.inputs[0]: x.numpy()})
 
 
-@pytest.mark.parametrize(("weights", "activations"), [("nf4", "uint8"), ("int8", "e4m3"), ("e4m3", "e4m3"),
-                                                      ("int8", "ternary"), ("int8", "hwgq2")])
+@pytest.mark.parametrize(("weights", "activations"), [("nf4", "uint8"), ("int8", "e4m3"), ("e4m3", "e4m3")])
 def test_what_reaches_no_integers_is_refused_by_name(weights, activations):
     _, _, simulation = simulated({"format": weights}, {"format": activations})
     with pytest.raises(LoweringError, match=weights if weights != "int8" else activations):

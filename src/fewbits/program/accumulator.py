@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.nodes import AveragePool, Conv, Linear, MatMul, Mean
 from fewbits.program.program import Program
 
@@ -49,20 +50,29 @@ def accumulator_bound(program: Program, node: Summing) -> Bound:
     if isinstance(node, Mean):
         count = program.count(node.input, node.axes)
         return Bound(count * low, count * high)
-    w, zero = node.weight.codes.reshape(len(node.weight.codes), -1), node.weight.encoding.zero_point
+    return dot_bound(node.weight, node.bias, low, high)
+
+
+def dot_bound(weight: Quantized, bias: np.ndarray | None, low: int, high: int) -> Bound:
+    """Interval of the sums of products of a weight [O, ...] with numbers in [low, high], which holds 0, and of those
+    sums with their bias [O] (eq. 9)."""
+    w, zero = weight.codes.reshape(len(weight.codes), -1), weight.encoding.zero_point
     if zero.any():
         w = w.astype(np.int64) - zero.reshape(-1, 1)
     positive = np.maximum(w, 0).sum(1, dtype=np.int64)
     negative = np.minimum(w, 0).sum(1, dtype=np.int64)
     lowest, highest = low * positive + high * negative, high * positive + low * negative
-    if node.bias is not None:
-        lowest, highest = (np.concatenate([bound, bound + node.bias]) for bound in (lowest, highest))
+    if bias is not None:
+        lowest, highest = (np.concatenate([bound, bound + bias]) for bound in (lowest, highest))
     return Bound(int(lowest.min()), int(highest.max()))
 
 
 def _interval(program: Program, name: str) -> tuple[int, int]:
+    return interval(program.encoding(name))
+
+
+def interval(encoding: Encoding) -> tuple[int, int]:
     """Lowest and highest code less the zero point: at most 0, at least 0."""
-    encoding = program.encoding(name)
     return encoding.format.low - int(encoding.zero_point), encoding.format.high - int(encoding.zero_point)
 
 

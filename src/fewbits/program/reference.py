@@ -223,6 +223,19 @@ def _table(program: Program, node: op.Table, x: Codes) -> Codes:
     return node.table[rows, x]
 
 
+def _threshold(program: Program, node: op.Threshold, x: np.ndarray) -> Codes:
+    def along(per_row: np.ndarray) -> np.ndarray:
+        shape = [1] * x.ndim
+        shape[node.axis] = per_row.size
+        return per_row.reshape(shape)
+
+    directed = x.astype(np.int64 if x.dtype == np.int32 else f32) * along(node.direction)
+    reached = np.zeros(x.shape, np.int64)
+    for place in range(node.thresholds.shape[1]):
+        reached += directed >= along(node.thresholds[:, place])
+    return node.levels[reached]
+
+
 def _softmax(program: Program, node: op.Softmax, x: Codes) -> Codes:
     y, table = program.encoding(node.name), constants.exponentials(program.encoding(node.input), node.factor)
     q = x.astype(np.int64)
@@ -282,8 +295,8 @@ def _pad(program: Program, node: op.Pad, x: Codes) -> Codes:
 
 _KERNELS: dict[type[Node], Callable[..., Any]] = {
     op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: add_codes,
-    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
-    op.Embedding: lookup, op.Pick: _pick,
+    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
+    op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: lookup, op.Pick: _pick,
     op.Requantize: _requantize_node, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
 }

@@ -9,7 +9,7 @@ from torch import nn
 from fewbits.errors import CalibrationError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Float, Int, Table
-from fewbits.numerics.integer_form import IntegerForm, integer_form
+from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
 from fewbits.numerics.rounding import half_even
 from fewbits.quant.plan import Site
 
@@ -82,9 +82,7 @@ class FakeQuantize(nn.Module):
 
     @property
     def integer_form(self) -> IntegerForm | None:
-        """How this site's numbers enter integer sums; None when they cannot: of floats and tables only weights do."""
-        if self.kind != "weight" and not isinstance(self.spec.format, Int):
-            return None
+        """How this site's numbers enter integer sums; None when they cannot."""
         return integer_form(self.spec.format, self.spec.integers)
 
     @property
@@ -105,16 +103,18 @@ class FakeQuantize(nn.Module):
         form, scale = self.integer_form, self.integer_scale
         if form is None or isinstance(self.spec.format, Int):
             return self.encoding
-        return Encoding(form.integers, scale.detach().cpu().numpy(), 0, self.spec.block)
+        scale = scale.detach().cpu().numpy()
+        if self.kind == "weight":
+            return Encoding(form.integers, scale, 0, self.spec.block)
+        return Encoding(UNSIGNED, scale, -min(int(levels(self.spec.format, form)[0]), 0), self.spec.block)
 
     def integers(self, real: np.ndarray) -> Quantized:
         """The integers that stand for `real`, as lowering stores them. Raises CalibrationError as above."""
         encoding, form = self.integer_encoding, self.integer_form
         if form is None or isinstance(self.spec.format, Int):
             return encoding.encode(real)
-        units = self.spec.format.nearest(real / self.spec.block.expand(self.encoding.scale, real.shape))
-        codes = half_even(units / np.float32(form.step))
-        return Quantized(codes.astype(form.integers.dtype), encoding)
+        steps = in_steps(self.spec.format, form, real / self.spec.block.expand(self.encoding.scale, real.shape))
+        return Quantized((steps + int(encoding.zero_point.max(initial=0))).astype(encoding.format.dtype), encoding)
 
     @property
     def encoding(self) -> Encoding:
