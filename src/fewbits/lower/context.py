@@ -86,11 +86,18 @@ class Context:
             raise LoweringError(f"{site!r} has {encoding.format} activations, which only dot products, functions of "
                                 f"one number and inputs can write, and {node.name!r} is none: use an integer format "
                                 "there")
+        self.check_rounding(self.simulation.quantizer(site))
         if encoding.format.signed or encoding.format.bits > self.profile.activation_bits:
             raise LoweringError(f"{site!r} has {encoding.format} activations, but profile {self.profile.name} takes "
                                 f"unsigned ones of at most {self.profile.activation_bits} bits: use uint8")
         limits = encoding.encode(np.array(self.clamped(site), np.float32)).codes
         return Result(site, shape, encoding, int(limits[0]), int(limits[1]))
+
+    def check_rounding(self, quantizer: FakeQuantize) -> None:
+        """Raises LoweringError where an activation rounds as no profile does."""
+        if quantizer.spec.rounding != "half_even":
+            raise LoweringError(f"{quantizer.site!r} rounds {quantizer.spec.rounding}, but profile {self.profile.name} "
+                                "rounds activations half_even: take the `rounding` out of its spec")
 
     def clamped(self, site: str) -> tuple[float, float]:
         """Bounds of the numbers at a site: those of a ReLU or clamp that is part of the node before, else none."""
@@ -114,6 +121,7 @@ class Context:
         """The integers that an activation of a Float or Table has in the program. Raises LoweringError where it has
         none, or they span more than the profile's codes."""
         integers(quantizer)
+        self.check_rounding(quantizer)
         try:
             encoding = quantizer.integer_encoding
         except EncodingError as error:

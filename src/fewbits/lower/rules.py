@@ -96,6 +96,7 @@ def read_input(context: Context, name: str, shape: Shape) -> None:
     """Quantizes a float input: by a scale, or by comparison where its format is a table or float."""
     quantizer, codes = context.simulation.quantizer(name), input_codes(name)
     if isinstance(quantizer.spec.format, Int):
+        context.check_rounding(quantizer)
         context.names[name] = context.emit(op.Quantize(codes, name), shape, quantizer.encoding)
         return
     encoding = context.uneven_encoding(quantizer)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.formats import Float, Format, Int, Table
-from fewbits.numerics.rounding import half_even
+from fewbits.numerics.rounding import Rounding, half_even
 
 UNSIGNED = Int(8, signed=False)
 """Of activations: a format without the number 0 has it there too, as its zero point (binary ±1 is {0, 2} around 1)."""
@@ -41,9 +41,11 @@ def integer_form(format: Format, wanted: Int | None) -> IntegerForm | None:
     return IntegerForm(wanted, format.largest / wanted.high, False)
 
 
-def in_steps(format: Float | Table, form: IntegerForm, numbers: np.ndarray) -> np.ndarray:
-    """Where `numbers`, in units of the format's scale, end up as steps of its integers: whole float64, any shape."""
-    return half_even(format.nearest(numbers) / np.float32(form.step)).astype(np.float64)
+def in_steps(format: Float | Table, form: IntegerForm, numbers: np.ndarray,
+             rounding: Rounding = half_even) -> np.ndarray:
+    """Where `numbers`, in units of the format's scale, end up as steps of its integers: whole float64, any shape.
+    rounding: to the format; from there to the integers it is half_even."""
+    return half_even(format.nearest(numbers, rounding) / np.float32(form.step)).astype(np.float64)
 
 
 def levels(format: Float | Table, form: IntegerForm) -> np.ndarray:
