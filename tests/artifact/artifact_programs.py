@@ -93,6 +93,10 @@ def every_node() -> Program:
         op.Add("less", "rows", "rows", 0, 255, subtract=True),
         op.Reshape("flat", "mean", (-1, 12)),
         op.Linear("fc", "flat", fc, None, -(2**31), 2**31 - 1),
+        op.Threshold("z.level", "z", np.float32([[-0.5, 0.1, 0.7]]), np.ones(1, np.int8),
+                     np.uint8([0, 5, 6, 200]), 1),
+        op.Linear("fc.sums", "flat", fc, None, -(2**31), 2**31 - 1),
+        op.Threshold("signs", "fc.sums", np.int32([[-90], [7], [300]]), np.int8([1, -1, 1]), np.uint8([0, 2]), 1),
     )
     values = {
         "x": Value((None, 2, 8, 8), None),
@@ -117,6 +121,9 @@ def every_node() -> Program:
         "mul": Value((None, 4, 3), Y),
         "pick": Value((None, 3, 3), Y),
         "matmul": Value((None, 3, 3), X),
+        "z.level": Value((None, 4), Y),
+        "fc.sums": Value((None, 3), Encoding(ACCUMULATOR, 1e-3)),
+        "signs": Value((None, 3), Encoding(parse("uint8"), 1, 1)),
         "ids": Value((None, 2), None, "int64"),
         "rows": Value((None, 2, 3), Y),
         "less": Value((None, 2, 3), Y),

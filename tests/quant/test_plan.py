@@ -131,10 +131,18 @@ def test_unsupported_operators_come_all_at_once_with_their_lines():
     assert message.count("test_plan.py:") == 3
 
 
-def test_batch_norm_must_be_folded():
-    model = capture(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), torch.randn(2, 1, 3, 3))
+def test_batch_norm_behind_no_product_must_be_folded():
+    model = capture(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.BatchNorm2d(2)), torch.randn(2, 1, 3, 3))
     with pytest.raises(UnsupportedError, match="fold the model first"):
         plan(model, "w8a8")
+
+
+def test_live_batch_norm_shares_the_site_of_what_ends_it():
+    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))
+    made = plan(capture(net, torch.randn(2, 1, 3, 3)), "w8a8")
+    assert {"0", "1"}.isdisjoint(made.sites)
+    assert made.grid("0") == made.grid("1") == "2"
+    assert made.sites["0.bias"].because == "batch norm's offset"
 
 
 def test_one_weight_cannot_be_two_things(tmp_path):

@@ -37,13 +37,13 @@ def test_a_network_counted_by_hand(two_layers: Case) -> None:
 def test_arithmetic_and_memory_apart(two_layers: Case) -> None:
     near, far = energy_estimates(two_layers.program)
     products = 4 * 4 * 4 * 2 * 9 + 640
-    assert near.float.arithmetic[0] == pytest.approx(products * 4.6)
+    assert near.original.arithmetic[0] == pytest.approx(products * 4.6)
     assert near.integers.arithmetic[0] == pytest.approx(products * 0.3 + (72 + 64) * 4.6)
     assert near.integers.arithmetic == far.integers.arithmetic
     moved = sum(work.bytes for work in integer_work(two_layers.program))
     assert near.integers.memory[0] == pytest.approx(moved / 8 * 20)
     assert far.integers.memory == pytest.approx((moved / 8 * 1300, moved / 8 * 2600))
-    assert far.ratio[0] == pytest.approx(far.float.total[0] / far.integers.total[0])
+    assert far.ratio[0] == pytest.approx(far.original.total[0] / far.integers.total[0])
 
 
 def test_every_node_is_counted_or_known_to_move_only(everything: Case) -> None:

@@ -10,10 +10,15 @@ from fewbits.lower.lower import lower
 from fewbits.program import nodes as op
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe
 from fewbits.testing import differences, random_network
 
+UNEVEN = Recipe.model_validate({
+    "version": 1, "weights": {"format": "ternary"}, "activations": {"format": "uint8"},
+    "rules": [{"op": "conv", "activations": {"format": "ternary"}, "optional": True},
+              {"op": "linear", "activations": {"format": "binary"}, "optional": True}]})
 VARIANTS = (("w8a8", "onnxruntime"), ("w8a8-per-tensor", "onnxruntime"), ("w7a8", "onnxruntime-portable"),
-            ("w4a8", "onnxruntime"))
+            ("w4a8", "onnxruntime"), (UNEVEN, "onnxruntime"))
 NETWORKS, PER_TEST = 200, 20
 
 

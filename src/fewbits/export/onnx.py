@@ -155,6 +155,36 @@ def _table(b: OnnxBuilder, node: op.Table) -> None:
     _reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[node.name].shape), node.name)
 
 
+def _threshold(b: OnnxBuilder, node: op.Threshold) -> None:
+    """One comparison and one choice for each level after the lowest."""
+    sums = b.program.values[node.input].encoding is not None
+    dtype, shape = np.int32 if sums else np.float32, [1] * len(b.program.values[node.name].shape)
+    shape[node.axis] = len(node.direction)
+    x = node.input
+    if (node.direction < 0).any():
+        direction = b.constant(f"{node.name}.direction", node.direction.astype(dtype).reshape(shape))
+        x = b.node("Mul", [x, direction], b.name(node.name, "directed"))
+    chosen = b.constant(f"{node.name}.level0", node.levels[0])
+    for place, column in enumerate(node.thresholds.T, 1):
+        shape[node.axis] = len(column)
+        limit = b.constant(f"{node.name}.threshold{place}", column.reshape(shape))
+        reached = b.node("GreaterOrEqual", [x, limit], b.name(node.name, "reached"))
+        out = node.name if place == len(node.levels) - 1 else b.name(node.name, "chosen")
+        level = b.constant(f"{node.name}.level{place}", node.levels[place])
+        chosen = b.node("Where", [reached, level, chosen], out)
+
+
+def _raw_sums(b: OnnxBuilder, node: op.Conv | op.Linear) -> None:
+    """int32 sums of products, for a Threshold to read."""
+    zero = b.grid(node.input, b.program.encoding(node.input))[1]
+    if isinstance(node, op.Conv):
+        weight = b.weight(node.name, node.weight)[0]
+        b.node("ConvInteger", [node.input, weight, zero], node.name, **_conv_attributes(node))
+    else:
+        columns = b.constant(f"{node.name}.columns", np.ascontiguousarray(node.weight.codes.T))
+        b.node("MatMulInteger", [node.input, columns, zero], node.name)
+
+
 def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
     def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
         return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
@@ -290,7 +320,7 @@ def _mean_as_global_pool(b: OnnxBuilder, node: op.Mean, emit: Callable[[str, str
 
 def _integer_conv(b: OnnxBuilder, node: op.Conv) -> None:
     if b.program.is_accumulator(node.name):
-        return _float_conv(b, node)
+        return _float_conv(b, node) if node.name in b.program.outputs else _raw_sums(b, node)
     _qlinear_conv(b, node, node.weight, node.bias, _conv_attributes(node))
 
 
@@ -305,6 +335,8 @@ def _qlinear_conv(b: OnnxBuilder, node: op.Conv | op.AveragePool, weight: Quanti
 
 def _integer_linear(b: OnnxBuilder, node: op.Linear) -> None:
     accumulates = b.program.is_accumulator(node.name)
+    if accumulates and node.name not in b.program.outputs:
+        return _raw_sums(b, node)
     bias = "" if node.bias is None else b.constant(f"{node.name}.bias", node.bias)
 
     def gemm(source: str, out: str) -> str:
@@ -408,6 +440,8 @@ def _qdq_bias(b: OnnxBuilder, node: op.Conv | op.Linear) -> list[str]:
 
 def _qdq_conv(b: OnnxBuilder, node: op.Conv) -> None:
     if b.program.is_accumulator(node.name):
+        if node.name not in b.program.outputs:
+            return _raw_sums(b, node)
         return _float_conv(b, node)  # a float Conv without a quantizer behind it would not be exact
     inputs = [b.dequantize(node.input, b.name(node.input, "real")), _qdq_weight(b, node.name, node.weight),
               *_qdq_bias(b, node)]
@@ -416,6 +450,9 @@ def _qdq_conv(b: OnnxBuilder, node: op.Conv) -> None:
 
 
 def _qdq_linear(b: OnnxBuilder, node: op.Linear) -> None:
+    if b.program.is_accumulator(node.name) and node.name not in b.program.outputs:
+        return _raw_sums(b, node)
+
     def gemm(source: str, out: str) -> str:
         grid = b.grid(node.input, b.program.encoding(node.input))
         real = b.node("DequantizeLinear", [source, *grid], b.name(node.input, "real"))
@@ -476,7 +513,7 @@ def _qdq_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 _SHARED: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Quantize: _quantize, op.Constant: _constant, op.MaxPool: emit_max_pool, op.Reshape: emit_reshape,
     op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad, op.Pick: emit_gather, op.Embedding: _embedding,
-    op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
+    op.Table: _table, op.Threshold: _threshold, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
 }
 _INTEGER = _SHARED | {
     op.Conv: _integer_conv, op.Linear: _integer_linear, op.Add: _integer_add,

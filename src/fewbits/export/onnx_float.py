@@ -120,6 +120,14 @@ def _table(b: OnnxBuilder, node: op.Table) -> None:
         b.node("Mul", [node.input, b.constant(f"{node.name}.factor", np.array(0.5, np.float32))], node.name)
 
 
+def _threshold(b: OnnxBuilder, node: op.Threshold) -> None:
+    """A clamp to the largest numbers, as a float network trained for such levels has one."""
+    encoding = b.program.encoding(node.name)
+    bounds = [b.constant(f"{node.name}.{side}", encoding.decode(level)) for side, level in
+              (("low", node.levels[0]), ("high", node.levels[-1]))]
+    b.node("Clip", [node.input, *bounds], node.name)
+
+
 def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
     source = node.input
     if node.mask is not None:
@@ -165,8 +173,9 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
 
 _EMITTERS: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Quantize: _identity, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add,
-    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
-    op.Embedding: _embedding, op.Pick: emit_gather, op.Requantize: _requantize, op.MaxPool: emit_max_pool,
+    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
+    op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: _embedding, op.Pick: emit_gather,
+    op.Requantize: _requantize, op.MaxPool: emit_max_pool,
     op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: emit_reshape, op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad,
 }

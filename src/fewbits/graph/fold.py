@@ -1,9 +1,12 @@
 """Batch norm and constants computed beforehand, for use after training."""
 
+from typing import Literal
+
 import torch
 from torch import nn
 
 from fewbits.errors import CaptureError
+from fewbits.graph.batch_norm import scale_and_shift
 from fewbits.graph.decompose import decompose
 from fewbits.graph.graph import Graph, Node, Param, Ref, replace
 from fewbits.graph.model import Model, Normal
@@ -13,9 +16,9 @@ from fewbits.program.program import fill, leaves
 aten = torch.ops.aten
 
 
-def fold(model: Model) -> Model:
+def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     """The model without batch norm, dropout and operators on constants; its outputs stay within 1e-4 of
-    their range.
+    their range. norms: `keep` leaves batch norm and dropout live, for training.
 
     Batch norm behind a convolution or linear layer that nothing else reads goes into its weights,
     w·γ/√(σ²+ε) and (b−μ)·γ/√(σ²+ε)+β (methods.md B.2; Jacob et al. 2018, eq. 14); elsewhere it becomes
@@ -24,9 +27,11 @@ def fold(model: Model) -> Model:
     """
     _drop_dead(model)
     _fold_constants(model)
-    _drop_gone(model)
+    if norms == "fold":
+        _drop_gone(model)
     rebuild(model, *decompose(model))
-    _fold_batch_norm(model)
+    if norms == "fold":
+        _fold_batch_norm(model)
     _drop_dead(model)
     return model
 
@@ -130,7 +135,7 @@ def _fold_batch_norm(model: Model) -> None:
         if row is None or row.role != "norm":
             nodes[node.name] = node
             continue
-        scale, shift = _scale_and_shift(model, node)
+        scale, shift = scale_and_shift(model, node)
         source: str = node["input"].name
         before = nodes.get(renamed.get(source, source))
         before_row = None if before is None else operator_of(before)
@@ -143,21 +148,6 @@ def _fold_batch_norm(model: Model) -> None:
         else:
             nodes[node.name] = _as_depthwise(model, node, scale, shift)
     rebuild(model, list(nodes.values()), renamed)
-
-
-def _scale_and_shift(model: Model, node: Node) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batch norm as scale·x + shift, float64 [C]."""
-    def tensor(argument: str) -> torch.Tensor | None:
-        param = node[argument]
-        return None if param is None else model.tensor(param.name).detach().double()
-
-    mean, var, gamma, beta = (tensor(name) for name in ("running_mean", "running_var", "weight", "bias"))
-    if mean is None or var is None:
-        raise CaptureError(f"batch norm {node.name!r} keeps no running statistics: it cannot be folded")
-    scale = torch.rsqrt(var + node["eps"])
-    scale = scale if gamma is None else scale * gamma
-    shift = -mean * scale
-    return scale, shift if beta is None else shift + beta
 
 
 def _prediction(model: Model, node: Node, channels: int) -> Normal:

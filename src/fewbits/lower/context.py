@@ -5,16 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from fewbits.errors import LoweringError
+from fewbits.errors import EncodingError, LoweringError
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.operators import bounds, operator_of
+from fewbits.lower.batch_norm import scaled
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
+from fewbits.numerics.integer_form import IntegerForm, levels
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
 from fewbits.program.profile import Profile
 from fewbits.program.program import Value
+from fewbits.quant.batch_norm import affine, channel_axis, norms_behind
+from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation
 
 
@@ -33,6 +37,10 @@ class Context:
     names: dict[str, str] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
 
+    def __post_init__(self):
+        self._nodes = {node.name: node for node in self.simulation.model.graph.nodes}
+        self._norms = norms_behind(self.simulation.model.graph)
+
     def emit(self, node: op.Node, shape: Shape, encoding: Encoding) -> str:
         """Adds a node; returns the name of its value."""
         self.nodes.append(node)
@@ -45,9 +53,10 @@ class Context:
             return self.names[argument.name]
         assert isinstance(argument, Param), "operands are values or parameters"
         if argument.name not in self.values:
-            encoding = self.simulation.quantizer(argument.name).encoding
-            self.check_codes(argument.name, encoding)
-            data = encoding.encode(self.array(argument.name))
+            quantizer = self.simulation.quantizer(argument.name)
+            integers(quantizer)
+            self.check_codes(argument.name, quantizer.integer_encoding)
+            data = quantizer.integers(self.array(argument.name))
             self.emit(op.Constant(argument.name, data), data.codes.shape, data.encoding)
         return argument.name
 
@@ -69,35 +78,93 @@ class Context:
 
     def result(self, node: Node) -> "Result":
         """Name, encoding and code bounds of what a number-making node writes: those of its closing clamp where it
-        has one, of its own site otherwise."""
+        has one, of its own site otherwise. Raises LoweringError for activations the profile does not take."""
         site = self.simulation.plan.grid(node.name)
         shape = node.shape
         assert shape is not None, "operators that make numbers return one tensor"
-        if self.simulation.plan.sites[site].kind == "accumulator":
-            return Result(site, shape, self._accumulator_encoding(node), self.profile.accumulator.low,
-                          self.profile.accumulator.high)
         encoding = self.simulation.quantizer(site).encoding
+        if not isinstance(encoding.format, Int):
+            raise LoweringError(f"{site!r} has {encoding.format} activations, which only dot products, functions of "
+                                f"one number and inputs can write, and {node.name!r} is none: use an integer format "
+                                "there")
+        self.check_rounding(self.simulation.quantizer(site))
         self.check_codes(site, encoding)
-        low, high = encoding.format.low, encoding.format.high
-        clamp = next((n for n in self.simulation.model.graph.nodes if n.name == site), node)
-        row = operator_of(clamp)
-        if row is not None and row.role == "clamp":
-            limits = encoding.encode(np.array(bounds(clamp), np.float32)).codes
-            low, high = int(limits[0]), int(limits[1])
-        return Result(site, shape, encoding, low, high)
+        limits = encoding.encode(np.array(self.clamped(site), np.float32)).codes
+        return Result(site, shape, encoding, int(limits[0]), int(limits[1]))
 
-    def check_codes(self, site: str, encoding: Encoding) -> None:
+    def check_codes(self, site: str, encoding: Encoding, kind: str = "") -> None:
         """Raises LoweringError, naming the site, unless its codes are such as the profile takes for activations."""
-        integers(site, encoding)
         profile = self.profile
         if (encoding.format.signed != profile.signed or encoding.format.bits > profile.activation_bits
                 or (profile.symmetric and encoding.zero_point.any())):
             has = f"{encoding.format} activations" + (" with a zero point" if encoding.zero_point.any() else "")
-            raise LoweringError(f"{site!r} has {has}, but profile {profile.name} takes {profile.activations}: "
+            raise LoweringError(f"{site!r} has {kind}{has}, but profile {profile.name} takes {profile.activations}: "
                                 f"use recipe {profile.recipe}, or activations as it has them")
 
-    def weight(self, node: Node) -> Quantized:
-        """The node's weight in codes. Raises LoweringError when the profile does not take them."""
+    def check_rounding(self, quantizer: FakeQuantize) -> None:
+        """Raises LoweringError where an activation rounds as no profile does."""
+        if quantizer.spec.rounding != "half_even":
+            raise LoweringError(f"{quantizer.site!r} rounds {quantizer.spec.rounding}, but profile {self.profile.name} "
+                                "rounds activations half_even: take the `rounding` out of its spec")
+
+    def clamped(self, site: str) -> tuple[float, float]:
+        """Bounds of the numbers at a site: those of a ReLU or clamp that is part of the node before, else none."""
+        node = self._nodes.get(site)
+        row = None if node is None else operator_of(node)
+        return bounds(node) if node is not None and row is not None and row.role == "clamp" else (-np.inf, np.inf)
+
+    def leaves_sums(self, node: Node) -> bool:
+        """Whether a dot product's sums are what the model returns."""
+        return self.simulation.plan.sites[self.simulation.plan.grid(node.name)].kind == "accumulator"
+
+    def uneven(self, node: Node) -> FakeQuantize | None:
+        """The quantizer of what a node writes where its numbers are those of a Float or Table, else None."""
+        site = self.simulation.plan.grid(node.name)
+        if self.simulation.plan.sites[site].spec is None:
+            return None
+        quantizer = self.simulation.quantizer(site)
+        return None if isinstance(quantizer.spec.format, Int) else quantizer
+
+    def uneven_encoding(self, quantizer: FakeQuantize) -> Encoding:
+        """The integers that an activation of a Float or Table has in the program. Raises LoweringError where it has
+        none, or they span more than the profile's codes."""
+        integers(quantizer)
+        self.check_rounding(quantizer)
+        try:
+            encoding = quantizer.integer_encoding
+        except EncodingError as error:
+            raise LoweringError(f"{quantizer.site!r}: {error}") from error
+        self.check_codes(quantizer.site, encoding, f"{quantizer.spec.format} activations, which are stored in ")
+        return encoding
+
+    def level_codes(self, quantizer: FakeQuantize) -> np.ndarray:
+        """The codes of a Float or Table activation, ascending: uint8."""
+        format, zero_point = quantizer.spec.format, int(self.uneven_encoding(quantizer).zero_point)
+        assert not isinstance(format, Int), "integers are all their codes"
+        return (levels(format, integers(quantizer)) + zero_point).astype(np.uint8)
+
+    def operands(self, node: Node, unscaled: bool = False) -> tuple[Quantized, np.ndarray | None]:
+        """Weight and bias of a dot product, its batch norm inside; or the weight as it is, and no bias (`unscaled`).
+
+        bias: int32 [O] at the scale of the sums. Raises LoweringError when the profile does not take them.
+        """
+        weight = self._weight(node)
+        norm = self._norms.get(node.name)
+        if unscaled:
+            return weight, None
+        gain, offset = (part.cpu().numpy() for part in affine(self.simulation.model, node, norm))
+        x_scale = self.encoding(self.read(node["input"])).scale
+        if norm is not None:
+            weight = scaled(node["weight"].name, weight, gain, offset, x_scale)
+        return weight, None if norm is None and node["bias"] is None else self._bias(node, weight, offset)
+
+    def gain_and_offset(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
+        """float64 [O]: by how much a dot product's sums count, in units of its result, and what is added to them."""
+        gain, offset = (part.cpu().numpy() for part in affine(self.simulation.model, node, self._norms.get(node.name)))
+        scale = constants.accumulator_scale(self.encoding(self.read(node["input"])), self._weight(node).encoding)
+        return gain * scale.astype(np.float64), offset
+
+    def _weight(self, node: Node) -> Quantized:
         name = node["weight"].name
         quantizer = self.simulation.quantizer(name)
         if quantizer.integer_form is None:
@@ -130,32 +197,22 @@ class Context:
             raise LoweringError(f"weight {name!r} has a zero point per channel, but profile {self.profile.name} takes "
                                 "one per tensor: use `block: tensor`, or make the weights symmetric")
 
-    def bias(self, node: Node) -> np.ndarray | None:
-        """int32 [O] at the scale of the node's sums. Raises LoweringError when it does not fit."""
-        if node["bias"] is None:
-            return None
-        name = node["bias"].name
-        array = self.array(name).astype(np.float64)
-        scale = self._sum_scale(node).astype(np.float64)
-        steps = np.abs(array / scale).max(initial=0)
+    def _bias(self, node: Node, weight: Quantized, bias: np.ndarray) -> np.ndarray:
+        scale = constants.accumulator_scale(self.encoding(self.read(node["input"])), weight.encoding)
+        steps = np.abs(bias / scale.astype(np.float64)).max(initial=0)
         limit = self.profile.bias
         if not steps <= limit.high:
             raise LoweringError(f"the bias of {node.name!r} is {steps:.3g} steps of its sums and does not fit "
                                 f"{limit}: its weights are too fine beside it; use a coarser weight scale")
-        return Encoding(limit, scale, 0, Block((1,)) if scale.ndim else Block()).encode(array).codes
+        return Encoding(limit, scale, 0, Block((1,)) if scale.ndim else Block()).encode(bias).codes
 
-    def _sum_scale(self, node: Node) -> np.ndarray:
-        return constants.accumulator_scale(self.encoding(self.read(node["input"])),
-                                           self.simulation.quantizer(node["weight"].name).integer_encoding)
-
-    def _accumulator_encoding(self, node: Node) -> Encoding:
-        """int32 at the scale of the sums, per channel of the result where weights are."""
-        scale = self._sum_scale(node)
+    def sums(self, node: Node, weight: Quantized) -> Encoding:
+        """int32 at the scale of a dot product's sums, per channel of the result where the weights are."""
+        scale = constants.accumulator_scale(self.encoding(self.read(node["input"])), weight.encoding)
         if not scale.ndim:
             return Encoding(self.profile.accumulator, scale)
         assert node.shape is not None, "a dot product returns one tensor"
-        row = operator_of(node)
-        axis = 1 if row is not None and row.name == "conv" else len(node.shape) - 1
+        axis = channel_axis(node)
         shape = [1] * len(node.shape)
         shape[axis] = scale.size
         return Encoding(self.profile.accumulator, scale.reshape(shape), 0, Block((*[-1] * axis, 1)))
@@ -165,11 +222,13 @@ class Context:
         return self.simulation.model.tensor(name).detach().cpu().numpy()
 
 
-def integers(site: str, encoding: Encoding) -> None:
-    """Raises LoweringError, naming the site, unless its codes are integers."""
-    if not isinstance(encoding.format, Int):
-        raise LoweringError(f"{site!r} has {encoding.format}, which an integer program does not compute with: "
-                            "use an integer format there, or stay with the simulation")
+def integers(quantizer: FakeQuantize) -> IntegerForm:
+    """How a site's numbers are integers. Raises LoweringError, naming the site, when they are none."""
+    form = quantizer.integer_form
+    if form is None:
+        raise LoweringError(f"{quantizer.site!r} has {quantizer.spec.format}, whose numbers are no multiples of one "
+                            "step: add `integers: int8` to its spec to round them, or stay with the simulation")
+    return form
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
-from fewbits.lower.rules import RULES
-from fewbits.program import nodes as op
+from fewbits.lower.rules import RULES, read_input
 from fewbits.program.limits import check_limits
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of
@@ -25,10 +24,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     for item in graph.inputs:
         context.values[item.name] = Value(item.shape, None, "int64" if item.dtype == "int64" else "float32")
         if item.name in simulation.plan.sites:
-            encoding = simulation.quantizer(item.name).encoding
-            context.check_codes(item.name, encoding)
-            context.names[item.name] = context.emit(op.Quantize(input_codes(item.name), item.name), item.shape,
-                                                    encoding)
+            read_input(context, item.name, item.shape)
     for node in graph.nodes:
         row = operator_of(node)
         assert row is not None, "the plan refused unknown operators"
@@ -41,6 +37,3 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     return program
 
 
-def input_codes(name: str) -> str:
-    """Name of the codes of a float input."""
-    return f"{name}.codes"

@@ -10,9 +10,15 @@ import torch.nn.functional as F
 from fewbits.errors import LoweringError
 from fewbits.graph.graph import Node, Shape
 from fewbits.graph.operators import mean_axes
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, integers
+from fewbits.lower.threshold import of_numbers, of_sums
+from fewbits.numerics.encoding import Quantized
+from fewbits.numerics.formats import Int
 from fewbits.program import nodes as op
+from fewbits.program.accumulator import dot_bound, interval
 from fewbits.program.nodes import Margins, Sizes
+from fewbits.quant.batch_norm import channel_axis
+from fewbits.quant.fake_quantize import FakeQuantize
 
 Rule = Callable[[Context, Node], None]
 WHOLE = 2**31  # slices that end beyond this run to the end
@@ -34,20 +40,71 @@ def _margins(padding: Any, kernel: Sizes, dilation: Sizes) -> Margins:
 
 
 def _conv(context: Context, node: Node) -> None:
-    weight, y = context.weight(node), context.result(node)
-    kernel = weight.codes.shape[2:]
+    kernel = context.array(node["weight"].name).shape[2:]
     dilation, stride = (_sizes(node[name], len(kernel)) for name in ("dilation", "stride"))
-    context.names[node.name] = context.emit(
-        op.Conv(y.name, context.read(node["input"]), weight, context.bias(node), stride,
-                _margins(node["padding"], kernel, dilation), dilation, node["groups"], y.low, y.high),
-        y.shape, y.encoding)
+    margins, source = _margins(node["padding"], kernel, dilation), context.read(node["input"])
+    _dot(context, node, lambda name, weight, bias, low, high: op.Conv(
+        name, source, weight, bias, stride, margins, dilation, node["groups"], low, high))
 
 
 def _linear(context: Context, node: Node) -> None:
-    weight, y = context.weight(node), context.result(node)
-    context.names[node.name] = context.emit(
-        op.Linear(y.name, context.read(node["input"]), weight, context.bias(node), y.low, y.high),
-        y.shape, y.encoding)
+    source = context.read(node["input"])
+    _dot(context, node, lambda name, weight, bias, low, high: op.Linear(name, source, weight, bias, low, high))
+
+
+def _dot(context: Context, node: Node,
+         make: Callable[[str, Quantized, np.ndarray | None, int, int], op.Conv | op.Linear]) -> None:
+    """A dot product with its bias and batch norm, and what brings its sums to codes."""
+    assert node.shape is not None, "a dot product returns one tensor"
+    quantizer, sums = context.uneven(node), context.profile.accumulator
+    if quantizer is not None:
+        weight, _ = context.operands(node, unscaled=True)
+        name = context.emit(make(f"{node.name}.sums", weight, None, sums.low, sums.high), node.shape,
+                            context.sums(node, weight))
+        context.names[node.name] = _sums_to_levels(context, node, name, weight, quantizer)
+        return
+    weight, bias = context.operands(node)
+    if context.leaves_sums(node):
+        name, encoding = context.simulation.plan.grid(node.name), context.sums(node, weight)
+        low, high = sums.low, sums.high
+    else:
+        y = context.result(node)
+        name, encoding, low, high = y.name, y.encoding, y.low, y.high
+    context.names[node.name] = context.emit(make(name, weight, bias, low, high), node.shape, encoding)
+
+
+def _sums_to_levels(context: Context, node: Node, name: str, weight: Quantized, quantizer: FakeQuantize) -> str:
+    """Sums to the codes of a table or float, by comparison."""
+    assert node.shape is not None and not isinstance(quantizer.spec.format, Int)
+    site, encoding = context.simulation.plan.grid(node.name), context.uneven_encoding(quantizer)
+    gain, offset = context.gain_and_offset(node)
+    bound = dot_bound(weight, None, *interval(context.encoding(context.read(node["input"]))))
+    thresholds, direction = of_sums(site, quantizer.spec.format, integers(quantizer), float(quantizer.encoding.scale),
+                                    gain, offset, context.clamped(site), (bound.low, bound.high))
+    if (thresholds == thresholds[:1]).all() and (direction == direction[0]).all():
+        thresholds, direction = thresholds[:1], direction[:1]
+    return context.emit(op.Threshold(site, name, thresholds, direction, context.level_codes(quantizer),
+                                     channel_axis(node)), node.shape, encoding)
+
+
+def input_codes(name: str) -> str:
+    """Name of the codes of a float input."""
+    return f"{name}.codes"
+
+
+def read_input(context: Context, name: str, shape: Shape) -> None:
+    """Quantizes a float input: by a scale, or by comparison where its format is a table or float."""
+    quantizer, codes = context.simulation.quantizer(name), input_codes(name)
+    if isinstance(quantizer.spec.format, Int):
+        context.check_rounding(quantizer)
+        context.check_codes(name, quantizer.encoding)
+        context.names[name] = context.emit(op.Quantize(codes, name), shape, quantizer.encoding)
+        return
+    encoding = context.uneven_encoding(quantizer)
+    thresholds = of_numbers(quantizer.spec.format, integers(quantizer), quantizer.encoding.scale)
+    context.names[name] = context.emit(
+        op.Threshold(codes, name, thresholds, np.ones(1, np.int8), context.level_codes(quantizer), len(shape) - 1),
+        shape, encoding)
 
 
 def _add(context: Context, node: Node) -> None:
@@ -97,14 +154,21 @@ def _prelu(context: Context, node: Node) -> None:
 
 def _tabulate(context: Context, node: Node, source: str, results: np.ndarray) -> None:
     """results: float64 [rows, codes], the function's values in code order."""
-    y = context.result(node)
-    entries = np.zeros((len(results), max(256, results.shape[1])), y.encoding.format.dtype)
-    entries[:, :results.shape[1]] = y.encoding.encode(results).codes.clip(y.low, y.high)
+    assert node.shape is not None, "a function returns one tensor"
+    site, quantizer = context.simulation.plan.grid(node.name), context.uneven(node)
+    if quantizer is not None:
+        encoding = context.uneven_encoding(quantizer)
+        codes = quantizer.integers(results.clip(*context.clamped(site))).codes
+    else:
+        y = context.result(node)
+        encoding, codes = y.encoding, y.encoding.encode(results).codes.clip(y.low, y.high)
+    entries = np.zeros((len(results), max(256, results.shape[1])), encoding.format.dtype)
+    entries[:, :results.shape[1]] = codes
     arguments = [str(value) for value in node.arguments.values() if isinstance(value, int | float | str)]
     words = str(getattr(node.target, "__name__", node.target)).split(".")[0]
     if words in ("mul", "div", "sub", "rsub", "pow"):
         words = f"{words} {arguments[0]}"
-    context.names[node.name] = context.emit(op.Table(y.name, source, entries, words), y.shape, y.encoding)
+    context.names[node.name] = context.emit(op.Table(site, source, entries, words), node.shape, encoding)
 
 
 def _softmax(context: Context, node: Node) -> None:
@@ -246,6 +310,8 @@ def _clamp(context: Context, node: Node) -> None:
     if context.simulation.plan.grid(source) == node.name:  # the node before carries it in its bounds
         context.names[node.name] = context.names[source]
         return
+    if context.uneven(node) is not None:
+        return _tabulate(context, node, context.names[source], context.every_real(context.names[source]).reshape(1, -1))
     y = context.result(node)
     context.names[node.name] = context.emit(
         op.Requantize(y.name, context.names[source], y.low, y.high), y.shape, y.encoding)
@@ -400,6 +466,6 @@ RULES: dict[str, Rule] = {
     "insert_zeros": _insert_zeros, "resize_nearest": _resize_nearest, "concat": _concat, "clamp": _clamp,
     "average_pool": _average_pool, "global_average_pool": _mean, "mean": _mean, "max_pool": _max_pool,
     "reshape": _reshape, "transpose": _transpose, "slice": _slice, "select": _select, "split": _split,
-    "item": _item, "pad": _pad, "dropout": _unchanged, "identity": _unchanged, "cast": _unchanged,
-    "size": _nothing,
+    "item": _item, "pad": _pad, "dropout": _unchanged, "batch_norm": _unchanged, "identity": _unchanged,
+    "cast": _unchanged, "size": _nothing,
 }

@@ -7,7 +7,12 @@ from math import gcd, lcm
 
 import numpy as np
 
+from fewbits.errors import EncodingError
 from fewbits.numerics.formats import Float, Format, Int, Table
+from fewbits.numerics.rounding import Rounding, half_even
+
+UNSIGNED = Int(8, signed=False)
+"""Of activations: a format without the number 0 has it there too, as its zero point (binary ±1 is {0, 2} around 1)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,26 @@ def integer_form(format: Format, wanted: Int | None) -> IntegerForm | None:
     if wanted is None:
         return None
     return IntegerForm(wanted, format.largest / wanted.high, False)
+
+
+def in_steps(format: Float | Table, form: IntegerForm, numbers: np.ndarray,
+             rounding: Rounding = half_even) -> np.ndarray:
+    """Where `numbers`, in units of the format's scale, end up as steps of its integers: whole float64, any shape.
+    rounding: to the format; from there to the integers it is half_even."""
+    return half_even(format.nearest(numbers, rounding) / np.float32(form.step)).astype(np.float64)
+
+
+def levels(format: Float | Table, form: IntegerForm) -> np.ndarray:
+    """The integers that a format's numbers become, each once, ascending: int64.
+
+    Raises EncodingError when they span more than 8 bits.
+    """
+    numbers = format.values()
+    found = np.unique(in_steps(format, form, numbers[np.isfinite(numbers)].astype(np.float32))).astype(np.int64)
+    if max(found[-1], 0) - min(found[0], 0) > UNSIGNED.high:
+        raise EncodingError(f"the numbers of {format} span {found[0]} to {found[-1]} steps, more than 8 bits: "
+                            "add `integers: int8` to round them")
+    return found
 
 
 @lru_cache(maxsize=64)

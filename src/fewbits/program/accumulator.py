@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.nodes import AveragePool, Conv, Linear, MatMul, Mean
 from fewbits.program.program import Program
 
@@ -38,35 +39,40 @@ def accumulator_bound(program: Program, node: Summing) -> Bound:
     partial sum too, and what padding leaves out.
     """
     if isinstance(node, MatMul):
-        a, b = (code_interval(program, name) for name in (node.first, node.second))
+        a, b = (interval(program.encoding(name)) for name in (node.first, node.second))
         products = [p * q for p in a for q in b]
         count = program.count(node.first, (-1,))
         return Bound(count * min(products), count * max(products))
-    low, high = code_interval(program, node.input)
+    low, high = interval(program.encoding(node.input))
     if isinstance(node, AveragePool):
         count = math.prod(node.kernel)
         return Bound(count * low, count * high)
     if isinstance(node, Mean):
         count = program.count(node.input, node.axes)
         return Bound(count * low, count * high)
-    w = centred_weight(node)
+    return dot_bound(node.weight, node.bias, low, high)
+
+
+def dot_bound(weight: Quantized, bias: np.ndarray | None, low: int, high: int) -> Bound:
+    """Interval of the sums of products of a weight [O, ...] with numbers in [low, high], which holds 0, and of those
+    sums with their bias [O] (eq. 9)."""
+    w = centred_weight(weight)
     positive = np.maximum(w, 0).sum(1, dtype=np.int64)
     negative = np.minimum(w, 0).sum(1, dtype=np.int64)
     lowest, highest = low * positive + high * negative, high * positive + low * negative
-    if node.bias is not None:
-        lowest, highest = (np.concatenate([bound, bound + node.bias]) for bound in (lowest, highest))
+    if bias is not None:
+        lowest, highest = (np.concatenate([bound, bound + bias]) for bound in (lowest, highest))
     return Bound(int(lowest.min()), int(highest.max()))
 
 
-def centred_weight(node: Conv | Linear) -> np.ndarray:
+def centred_weight(weight: Quantized) -> np.ndarray:
     """Codes less their zero points, [O, K]."""
-    w, zero = node.weight.codes.reshape(len(node.weight.codes), -1), node.weight.encoding.zero_point
+    w, zero = weight.codes.reshape(len(weight.codes), -1), weight.encoding.zero_point
     return w.astype(np.int64) - zero.reshape(-1, 1) if zero.any() else w
 
 
-def code_interval(program: Program, name: str) -> tuple[int, int]:
+def interval(encoding: Encoding) -> tuple[int, int]:
     """Lowest and highest code less the zero point: at most 0, at least 0."""
-    encoding = program.encoding(name)
     return encoding.format.low - int(encoding.zero_point), encoding.format.high - int(encoding.zero_point)
 
 

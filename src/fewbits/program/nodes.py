@@ -113,6 +113,24 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
+class Threshold:
+    """Codes by comparison (eq. 16), for numbers that are not evenly spaced and for signs.
+
+    It reads 32-bit sums or a float32 input, and nothing else. levels: the codes written, uint8 [n + 1], ascending;
+    thresholds: ascending [rows, n], int32 for sums, float32 for an input; direction: int8 [rows], 1 or -1. As many
+    thresholds of its row as direction · x reaches, so far along the levels x gets. rows: one, or one per entry of
+    `axis`.
+    """
+
+    name: str
+    input: str
+    thresholds: np.ndarray
+    direction: np.ndarray
+    levels: np.ndarray
+    axis: int
+
+
+@dataclass(frozen=True, eq=False)
 class Softmax:
     """Of factor · input, over the last axis (eq. 13). mask: uint8, broadcastable to the input; where it is 0 the
     result is 0; None for none."""
@@ -260,8 +278,8 @@ class Pad:
     margins: tuple[tuple[int, int], ...]
 
 
-Node = (Quantize | Constant | Conv | Linear | Add | Mul | MatMul | Table | Softmax | LayerNorm | Embedding | Requantize
-        | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose | Slice | Pick | Pad)
+Node = (Quantize | Constant | Conv | Linear | Add | Mul | MatMul | Table | Threshold | Softmax | LayerNorm | Embedding
+        | Requantize | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose | Slice | Pick | Pad)
 
 
 def reads(node: Node) -> tuple[str, ...]:

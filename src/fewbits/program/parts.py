@@ -1,8 +1,8 @@
-"""Sums of products cut into parts that fit a narrow accumulator (docs/numerics.md, eq. 21)."""
+"""Sums of products cut into parts that fit a narrow accumulator (docs/numerics.md, eq. 26)."""
 
 import numpy as np
 
-from fewbits.program.accumulator import centred_weight, code_interval
+from fewbits.program.accumulator import centred_weight, interval
 from fewbits.program.nodes import Conv, Linear
 from fewbits.program.program import Program
 
@@ -13,8 +13,8 @@ def parts(program: Program, node: Conv | Linear, bits: int) -> tuple[slice, ...]
     The terms are those of the weight [O, K], its axes behind the first made one. The bias is none of them: it is
     added in the accumulator. None when a single product does not fit.
     """
-    low, high = code_interval(program, node.input)
-    w = centred_weight(node).astype(np.int64)
+    low, high = interval(program.encoding(node.input))
+    w = centred_weight(node.weight).astype(np.int64)
     least, most = np.minimum(w * low, w * high), np.maximum(w * low, w * high)
     limits = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     if least.min(initial=0) < limits[0] or most.max(initial=0) > limits[1]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
-from fewbits.program.nodes import Conv, Embedding, Linear, Node, Quantize, reads
+from fewbits.program.nodes import Conv, Embedding, Linear, Node, Quantize, Threshold, reads
 from fewbits.program.profile import Profile
 
 
@@ -32,7 +32,7 @@ class Program:
     inputs: float32 values, in the order the model takes them; values: every value by name;
     structure: what the model returns, built of dicts, lists and tuples with value names for leaves.
     Raises ProgramError when a node reads what no earlier one wrote, a name is used twice, or an
-    accumulator is read by a node.
+    accumulator is read by any node but a Threshold.
     """
 
     profile: Profile
@@ -50,6 +50,11 @@ class Program:
                 if name not in known:
                     raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
                 value = self.values[name]
+                if isinstance(node, Threshold):
+                    if value.encoding is not None and not self.is_accumulator(name):
+                        raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
+                                           "a Threshold reads sums or an input, and nothing else")
+                    continue
                 if (value.encoding is None) != isinstance(node, Quantize | Embedding):
                     raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
                                        "only Quantize and Embedding read inputs, and nothing else")

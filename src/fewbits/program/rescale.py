@@ -1,4 +1,4 @@
-"""The factors by which sums become codes, in the form the profile rescales with (docs/numerics.md, eq. 5, 8, 10, 15).
+"""The factors by which sums become codes, in the form the profile rescales with (docs/numerics.md, eq. 5, 8, 10, 20).
 
 float32 factors are multiplied in float32; those of integer profiles are a multiplier and a shift.
 """
@@ -55,7 +55,7 @@ def for_codes(profile: Profile) -> str:
 
 
 def addition(profile: Profile, a: Encoding, b: Encoding, y: Encoding) -> tuple[int, Fixed, Fixed, Fixed]:
-    """(bits by which codes are raised, factors of both onto the common grid, factor from it) (eq. 19)."""
+    """(bits by which codes are raised, factors of both onto the common grid, factor from it) (eq. 24)."""
     raised = 15 if profile.activation_bits > 8 else 20
     twice = 2 * np.maximum(np.float64(a.scale), np.float64(b.scale))
     onto = fixed(np.float64(a.scale) / twice), fixed(np.float64(b.scale) / twice)

@@ -2,7 +2,7 @@
 
 from fewbits.errors import LoweringError
 from fewbits.program import rescale
-from fewbits.program.accumulator import Summing, accumulator_bound, code_interval
+from fewbits.program.accumulator import Summing, accumulator_bound, interval
 from fewbits.program.fixed_point import Fixed
 from fewbits.program.nodes import Add, AveragePool, Concat, Conv, Linear, MatMul, Mean, Mul, Node, Requantize
 from fewbits.program.parts import parts
@@ -13,7 +13,7 @@ _FITS = 2**31 - 2**16  # leaves room for a zero point
 
 def check_sums(program: Program) -> None:
     """Raises LoweringError, naming the node, for sums of more bits than the profile adds in (docs/numerics.md, eq. 9),
-    parts included (eq. 21), and for what leaves 32 bits when it is shifted left on the way to codes (eq. 16)."""
+    parts included (eq. 26), and for what leaves 32 bits when it is shifted left on the way to codes (eq. 21)."""
     for node in program.nodes:
         if isinstance(node, Summing):
             _check_width(program, node)
@@ -57,7 +57,7 @@ def _rescaled(program: Program, node: Node) -> tuple[Fixed | None, int]:
     profile = program.profile
 
     def reach(name: str) -> int:
-        low, high = code_interval(program, name)
+        low, high = interval(program.encoding(name))
         return max(-low, high)
 
     y = program.encoding(node.name)

@@ -9,55 +9,61 @@ from torch import nn
 from fewbits.errors import CalibrationError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Float, Int, Table
-from fewbits.numerics.integer_form import IntegerForm, integer_form
-from fewbits.numerics.rounding import half_even
+from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
+from fewbits.numerics.rounding import RULES, Rounding, half_even
 from fewbits.quant.plan import Site
 
 Mode = Literal["observe", "simulate", "off"]
 
 
 class _RoundStraightThrough(torch.autograd.Function):
-    """half_even with the gradient of the identity (Bengio et al. 2013, arXiv:1308.3432)."""
+    """A rounding with the gradient of the identity (Bengio et al. 2013, arXiv:1308.3432)."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return half_even(x)
+    def forward(ctx: Any, x: torch.Tensor, rounding: Rounding) -> torch.Tensor:
+        return rounding(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        return gradients[0]
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0], None
+
+
+def round_pass(x: torch.Tensor, rounding: Rounding = half_even) -> torch.Tensor:
+    """`rounding` of x, whose gradient is that of x (Bengio et al. 2013, arXiv:1308.3432, §2)."""
+    rounded: Any = _RoundStraightThrough.apply(x, rounding)
+    return rounded
 
 
 def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | int,
-                  low: int, high: int) -> torch.Tensor:
-    """scale · (clip(half_even(x / scale) + zero_point) − zero_point): docs/numerics.md, eq. 1 then 2.
+                  low: int, high: int, rounding: Rounding = half_even) -> torch.Tensor:
+    """scale · (clip(rounding(x / scale) + zero_point) − zero_point): docs/numerics.md, eq. 1 then 2.
 
     x: any shape; scale, zero_point: broadcastable. Backward: the identity inside [low, high], 0 outside.
     """
-    rounded: Any = _RoundStraightThrough.apply(x / scale)
-    return ((rounded + zero_point).clamp(low, high) - zero_point) * scale
+    return ((round_pass(x / scale, rounding) + zero_point).clamp(low, high) - zero_point) * scale
 
 
 class _NearestStraightThrough(torch.autograd.Function):
     """The nearest number of a Float or Table, with the gradient of the identity inside its range, 0 outside."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, format: Float | Table) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, format: Float | Table, rounding: Rounding) -> torch.Tensor:
         lowest = -format.largest if format.signed else 0.0
         ctx.save_for_backward((x >= lowest) & (x <= format.largest))
-        return format.nearest(x)
+        return format.nearest(x, rounding)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradients[0] * ctx.saved_tensors[0], None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradients[0] * ctx.saved_tensors[0], None, None
 
 
-def fake_nearest(x: torch.Tensor, scale: torch.Tensor, format: Float | Table) -> torch.Tensor:
+def fake_nearest(x: torch.Tensor, scale: torch.Tensor, format: Float | Table,
+                 rounding: Rounding = half_even) -> torch.Tensor:
     """scale · nearest(x / scale): the numbers of a Float or a Table, which have no zero point.
 
     x: any shape; scale: broadcastable. Backward: the identity in the range of the format, 0 outside.
     """
-    nearest: Any = _NearestStraightThrough.apply(x / scale, format)
+    nearest: Any = _NearestStraightThrough.apply(x / scale, format, rounding)
     return nearest * scale
 
 
@@ -82,9 +88,7 @@ class FakeQuantize(nn.Module):
 
     @property
     def integer_form(self) -> IntegerForm | None:
-        """How this site's numbers enter integer sums; None when they cannot: of floats and tables only weights do."""
-        if self.kind != "weight" and not isinstance(self.spec.format, Int):
-            return None
+        """How this site's numbers enter integer sums; None when they cannot."""
         return integer_form(self.spec.format, self.spec.integers)
 
     @property
@@ -105,16 +109,24 @@ class FakeQuantize(nn.Module):
         form, scale = self.integer_form, self.integer_scale
         if form is None or isinstance(self.spec.format, Int):
             return self.encoding
-        return Encoding(form.integers, scale.detach().cpu().numpy(), 0, self.spec.block)
+        scale = scale.detach().cpu().numpy()
+        if self.kind == "weight":
+            return Encoding(form.integers, scale, 0, self.spec.block)
+        return Encoding(UNSIGNED, scale, -min(int(levels(self.spec.format, form)[0]), 0), self.spec.block)
 
     def integers(self, real: np.ndarray) -> Quantized:
         """The integers that stand for `real`, as lowering stores them. Raises CalibrationError as above."""
         encoding, form = self.integer_encoding, self.integer_form
         if form is None or isinstance(self.spec.format, Int):
-            return encoding.encode(real)
-        units = self.spec.format.nearest(real / self.spec.block.expand(self.encoding.scale, real.shape))
-        codes = half_even(units / np.float32(form.step))
-        return Quantized(codes.astype(form.integers.dtype), encoding)
+            return encoding.encode(real, self.rounding)
+        units = real / self.spec.block.expand(self.encoding.scale, real.shape)
+        steps = in_steps(self.spec.format, form, units, self.rounding)
+        return Quantized((steps + int(encoding.zero_point.max(initial=0))).astype(encoding.format.dtype), encoding)
+
+    @property
+    def rounding(self) -> Rounding:
+        """How numbers are rounded to the format."""
+        return RULES[self.spec.rounding]
 
     @property
     def encoding(self) -> Encoding:
@@ -151,11 +163,10 @@ class FakeQuantize(nn.Module):
         if not isinstance(self.spec.format, Int):
             form = self.integer_form
             if form is None:
-                return fake_nearest(x, scale, self.spec.format)
-            units = fake_nearest(x / scale, torch.ones((), device=x.device), self.spec.format)
-            rounded: Any = _RoundStraightThrough.apply(units / form.step)
-            return rounded * (scale * form.step)
-        return fake_quantize(x, scale, zero_point, self.spec.format.low, self.spec.format.high)
+                return fake_nearest(x, scale, self.spec.format, self.rounding)
+            units = fake_nearest(x / scale, torch.ones((), device=x.device), self.spec.format, self.rounding)
+            return round_pass(units / form.step) * (scale * form.step)
+        return fake_quantize(x, scale, zero_point, self.spec.format.low, self.spec.format.high, self.rounding)
 
     def extra_repr(self) -> str:
         return f"{self.site}: {self.spec}, {self.mode}"

@@ -84,7 +84,8 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
 
 def _check_supported(model: Model) -> None:
     graph, problems = model.graph, []
-    shapes = model.shapes()
+    shapes, readers, outputs = model.shapes(), graph.consumers(), set(leaves(graph.structure))
+    by_name = {node.name: node for node in graph.nodes}
     for node in graph.nodes:
         row = operator_of(node)
         where = f" at {node.source}" if node.source else ""
@@ -93,13 +94,13 @@ def _check_supported(model: Model) -> None:
             if node.target in TAKEN_APART:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
-        elif row.role == "norm":
-            problems.append(f"{node.name} (batch norm){where}: fold the model first, with fb.fold(model)")
+        elif row.role == "norm" and not _follows_products(node, by_name, readers, outputs):
+            problems.append(f"{node.name} (batch norm){where}: it does not alone follow a convolution or linear layer; "
+                            "fold the model first, with fb.fold(model)")
         elif (reason := row.refuse(node, shapes)) is not None:
             problems.append(f"{node.name} ({row.name}){where}: {reason}")
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
-    readers = graph.consumers()
     for item in graph.inputs:
         numbers_rows = item.dtype == "int64" and all(_reads_rows(node) for node in readers[item.name])
         if item.dtype != "float32" and not numbers_rows:
@@ -107,6 +108,15 @@ def _check_supported(model: Model) -> None:
                             "(int64 may number the rows of an embedding)")
     if problems:
         raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems))
+
+
+def _follows_products(norm: Node, nodes: Mapping[str, Node], readers: Mapping[str, list[Node]],
+                      outputs: set[str]) -> bool:
+    """Whether a batch norm alone reads the sums of a dot product, so that it can move into their scale and bias."""
+    before = nodes.get(norm.refs[0])
+    row = None if before is None else operator_of(before)
+    return (before is not None and row is not None and row.role == "dot" and before.name not in outputs
+            and len(readers[before.name]) == 1 and (row.name == "conv" or len(before.shape or ()) == 2))
 
 
 def _reads_rows(node: Node) -> bool:
@@ -144,6 +154,7 @@ class _Planner:
         self.model, self.recipe, self.graph = model, decided, model.graph
         self.readers = self.graph.consumers()
         self.outputs = set(leaves(self.graph.structure))
+        self.nodes = {node.name: node for node in self.graph.nodes}
         self.sites: dict[str, Site] = {}
         self.steps: dict[str, Step] = {}
 
@@ -165,8 +176,8 @@ class _Planner:
     def _treatment(self, node: Node, role: str) -> Any:
         if role == "clamp":
             return "part of the node before" if self._closes(node) else "integer"
-        return {"dot": "integer", "combine": "integer", "pass": "passes codes on", "gone": "gone",
-                "size": "sizes only"}[role]
+        return {"norm": "part of the node before", "dot": "integer", "combine": "integer", "pass": "passes codes on",
+                "gone": "gone", "size": "sizes only"}[role]
 
     def _grid_of(self, node: Node, role: str) -> str:
         """Makes the node's own site, or finds the one it shares."""
@@ -175,28 +186,46 @@ class _Planner:
         if role in ("pass", "gone"):
             source = node.refs[0]
             return self.steps[source].grid if source in self.steps else source
-        last = self._closing_clamp(node) if role in ("dot", "combine") else None
-        if last is not None:
-            return last.name
+        if role in ("dot", "combine"):
+            last = self._last(node, ("norm", "clamp") if role == "dot" else ("clamp",))
+            if last is not node:
+                return last.name
+        elif role == "norm" and not self._closes(node):
+            return self.steps[node.refs[0]].grid
         self._value_site(node, role)
         return node.name
 
-    def _closing_clamp(self, node: Node) -> Node | None:
-        """The ReLU or clamp that alone reads the node's result: the quantizer stands behind that one."""
-        readers = self.readers[node.name]
-        if len(readers) != 1 or node.name in self.outputs:
-            return None
-        row = operator_of(readers[0])
-        return readers[0] if row is not None and row.role == "clamp" else None
+    def _last(self, node: Node, followers: tuple[str, ...]) -> Node:
+        """The last node that works on the numbers before they are quantized: of the wanted roles, in that order, each
+        alone reading what comes before."""
+        for wanted in followers:
+            readers = self.readers[node.name]
+            if len(readers) == 1 and node.name not in self.outputs:
+                row = operator_of(readers[0])
+                if row is not None and row.role == wanted:
+                    node = readers[0]
+        return node
 
-    def _closes(self, clamp: Node) -> bool:
-        before = self.steps.get(clamp.refs[0])
-        return before is not None and before.grid == clamp.name
+    def _closes(self, node: Node) -> bool:
+        before = self.steps.get(node.refs[0])
+        return before is not None and before.grid == node.name
+
+    def _merged(self, node: Node) -> list[Node]:
+        """The node and those before it whose results share its site: a dot product, its batch norm."""
+        merged = [node]
+        while True:
+            row = operator_of(merged[-1])
+            if row is None or row.role not in ("clamp", "norm"):
+                return merged
+            before = self.steps.get(merged[-1].refs[0])
+            if before is None or before.grid != node.name:
+                return merged
+            merged.append(self.nodes[before.node])
 
     def _value_site(self, node: Node, role: str) -> None:
         assert node.shape is not None, "operators that make numbers return one tensor"
-        if role == "dot" and self.recipe.outputs == "float" and node.name in self.outputs and \
-                not self.readers[node.name]:
+        sums = role in ("dot", "norm")
+        if sums and self.recipe.outputs == "float" and node.name in self.outputs and not self.readers[node.name]:
             self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
         spec, because = self._resolve(node, "activations")
@@ -205,9 +234,11 @@ class _Planner:
     def _dot_sites(self, node: Node) -> None:
         spec, because = self._resolve(node, "weights")
         self._param_site(node["weight"], "weight", spec, because)
-        if node["bias"] is not None:
-            shape = tuple(self.model.tensor(node["bias"].name).shape)
-            self._add(Site(f"{node.name}.bias", "bias", shape, None, "biases follow input and weight"))
+        normed = (row := operator_of(self._last(node, ("norm",)))) is not None and row.role == "norm"
+        if node["bias"] is not None or normed:
+            outputs = len(self.model.tensor(node["weight"].name))
+            because = "batch norm's offset" if normed else "biases follow input and weight"
+            self._add(Site(f"{node.name}.bias", "bias", (outputs,), None, because))
 
     def _constant_sites(self, node: Node, operands: tuple[str, ...]) -> None:
         """Operands of an addition, product or concatenation that are parameters."""
@@ -234,13 +265,10 @@ class _Planner:
     def _resolve(self, node: Node, what: Literal["weights", "activations"]) -> tuple[Spec, str]:
         spec = self.recipe.weight_spec if what == "weights" else self.recipe.activation_spec
         because: str = what
-        origin = node
-        if what == "activations" and (row := operator_of(node)) is not None and row.role == "clamp" \
-                and self._closes(node):
-            origin = next(n for n in self.graph.nodes if n.name == node.refs[0])
+        nodes = self._merged(node) if what == "activations" else [node]
         for number, rule in enumerate(self.recipe.rules, 1):
             text = rule.weights if what == "weights" else rule.activations
-            if text is not None and (_matches(rule, node) or _matches(rule, origin)):
+            if text is not None and any(_matches(rule, each) for each in nodes):
                 spec, because = text.over(spec), f"rule {number} {rule}"
         return spec, because
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fewbits.errors import EncodingError, RecipeError
 from fewbits.numerics.block import parse_block
 from fewbits.numerics.formats import Int, parse
+from fewbits.numerics.rounding import RULES
 from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.scale import Convention
@@ -28,6 +29,7 @@ class SpecText(_Strict):
     range: str | None = None
     scale: Convention | None = None
     integers: Literal["int8"] | None = None
+    rounding: str | None = None
 
     @field_validator("format")
     @classmethod
@@ -50,6 +52,13 @@ class SpecText(_Strict):
             _sentence(parse_rule, value)
         return value
 
+    @field_validator("rounding")
+    @classmethod
+    def _known_rounding(cls, value: str | None) -> str | None:
+        if value is not None and value not in RULES:
+            raise ValueError(f"no rounding is called {value!r}: choose one of {', '.join(RULES)}")
+        return value
+
     def over(self, spec: Spec) -> Spec:
         """`spec` with what this text says put over it."""
         return Spec(
@@ -58,7 +67,8 @@ class SpecText(_Strict):
             block=spec.block if self.block is None else parse_block(self.block),
             range=spec.range if self.range is None else self.range,
             scale=spec.scale if self.scale is None else self.scale,
-            integers=spec.integers if self.integers is None else Int(8))
+            integers=spec.integers if self.integers is None else Int(8),
+            rounding=spec.rounding if self.rounding is None else self.rounding)
 
 
 class Rule(_Strict):

@@ -13,6 +13,7 @@ from fewbits.graph.model import Model, Tensors, Visitor
 from fewbits.graph.operators import operator_of
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
+from fewbits.quant.batch_norm import affine, channel_axis, norms_behind
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
 from fewbits.quant.plan import Plan
 
@@ -58,13 +59,13 @@ class Simulation(nn.Module):
         x = self.quantizer(self.plan.grid(node["input"].name))
         weight = self.quantizer(node["weight"].name)
         scale = weight.integer_scale
-        return x.scale * (scale.reshape(-1) if scale.ndim else scale)
+        return x.integer_scale * (scale.reshape(-1) if scale.ndim else scale)
 
     def sums_integers(self, node: Node) -> bool:
         """Whether a dot product's operands are both integers, or taken as such, under one scale per tensor or output
         channel, so that its sums are."""
         x, weight = self.quantizer(self.plan.grid(node["input"].name)), self.quantizer(node["weight"].name)
-        return (isinstance(x.spec.format, Int) and weight.integer_form is not None
+        return (x.integer_form is not None and weight.integer_form is not None
                 and weight.spec.block in (TENSOR, CHANNEL))
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
@@ -102,9 +103,14 @@ class SimulationVisitor(Visitor):
     def __init__(self, simulation: Simulation):
         self.simulation = simulation
         self._sites: Mapping[str, Any] = simulation.plan.sites
+        self._norms = norms_behind(simulation.model.graph)
+        self._dots = {norm.name: next(node for node in simulation.model.graph.nodes if node.name == dot)
+                      for dot, norm in self._norms.items()}
 
     def value(self, name: str, value: Any) -> Any:
         site = self._sites.get(name)
+        if name in self._dots and not self.simulation.training:
+            value = self._rounded_offset(name, value)
         return value if site is None or site.spec is None else self.simulation.quantizer(name)(value)
 
     def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
@@ -120,10 +126,28 @@ class SimulationVisitor(Visitor):
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
         """Biases on the grid of the sums they are added to, in float64 as lowering does; as they are where a
         float or a table makes the sums no integers."""
-        if self.simulation.mode != "simulate" or not self.simulation.sums_integers(node):
+        if self.simulation.mode != "simulate" or node.name in self._norms or not self.simulation.sums_integers(node):
             return bias
         scale = self.simulation.accumulator_scale(node).double()
         return fake_quantize(bias.double(), scale, 0, ACCUMULATOR.low, ACCUMULATOR.high).to(bias.dtype)
+
+    def _rounded_offset(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """What a batch norm gives where its offset lies on the grid of the sums, as lowering puts it there (eq. 15);
+        a sign and other tables take it into their thresholds unrounded."""
+        simulation, norm, dot = self.simulation, self._norms[self._dots[name].name], self._dots[name]
+        grid = simulation.plan.grid(name)
+        site = simulation.plan.sites[grid]
+        if simulation.mode != "simulate" or not simulation.sums_integers(dot) or (
+                site.spec is not None and not isinstance(site.spec.format, Int)):
+            return value
+        gain, offset = affine(simulation.model, dot, norm)
+        scale = simulation.accumulator_scale(dot).double() * gain.abs()
+        rounded = fake_quantize(offset, torch.where(scale > 0, scale, 1.0), 0, ACCUMULATOR.low, ACCUMULATOR.high)
+        shift = torch.where(scale > 0, rounded - offset, 0.0)
+        axis = channel_axis(dot)
+        shape = [1] * value.ndim
+        shape[axis] = -1
+        return value + shift.to(value.dtype).reshape(shape)
 
 
 def _key(site: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.formats import Format, Int
+from fewbits.numerics.formats import Format, Int, Table
+from fewbits.numerics.rounding import RULES
 from fewbits.ranges.observer import Observer
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.rule import RangeRule, Target
@@ -18,9 +19,9 @@ class Spec:
 
     format, block: what its codes are and who shares a scale; symmetric: zero point 0; range: the range
     rule as a recipe writes it (ranges/registry.py); scale: convention of the symmetric scale
-    (ranges/scale.py); integers: to what the numbers of a Float or Table weight are rounded, so that integer sums can be
-    taken of them (numerics/integer_form.py). Raises EncodingError for a rule that is none, or has no meaning for such
-    blocks.
+    (ranges/scale.py); integers: to what the numbers of a Float or Table are rounded, so that integer sums can be taken
+    of them (numerics/integer_form.py); rounding: rule of numerics/rounding.py by name, where the format has none of its
+    own. Raises EncodingError for a rule that is none, or has no meaning for such blocks or formats.
     """
 
     format: Format
@@ -29,8 +30,13 @@ class Spec:
     range: str = "minmax"
     scale: Convention = "restricted"
     integers: Int | None = None
+    rounding: str = "half_even"
 
     def __post_init__(self):
+        if self.rounding not in RULES:
+            raise EncodingError(f"no rounding is called {self.rounding!r}: choose one of {', '.join(RULES)}")
+        if self.rounding != "half_even" and isinstance(self.format, Table):
+            raise EncodingError(f"{self.format} has thresholds of its own: it takes no rounding {self.rounding}")
         self.rule.check(self.block)
         if self.rule.even_grids_only and not isinstance(self.format, Int):
             raise EncodingError(f"range rule {self.range} reckons with evenly spaced codes, which {self.format} does "
@@ -54,4 +60,5 @@ class Spec:
         kind = "symmetric" if self.symmetric else "asymmetric"
         scale = f" {self.scale}" if self.symmetric and self.scale != "restricted" else ""
         rounded = f" as {self.integers}" if self.integers else ""
+        rounded += f" {self.rounding}" if self.rounding != "half_even" else ""
         return f"{self.format}{rounded} per {self.block}, {kind}{scale}, {self.range}"

@@ -24,10 +24,10 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class EnergyEstimate:
-    """Of one input. float, integers: the float original and the program; memory: where each byte comes from;
+    """Of one input. original, integers: the float network and the program; memory: where each byte comes from;
     counted: what was counted how, beside each Energy's own assumptions."""
 
-    float: Energy
+    original: Energy
     integers: Energy
     memory: str
     counted: tuple[str, ...] = COUNTED
@@ -35,7 +35,7 @@ class EnergyEstimate:
     @property
     def ratio(self) -> tuple[float, float]:
         """Float energy over that of the integers, at the low and at the high ends of the table."""
-        low, high = (a / b if b else 1.0 for a, b in zip(self.float.total, self.integers.total, strict=True))
+        low, high = (a / b if b else 1.0 for a, b in zip(self.original.total, self.integers.total, strict=True))
         return low, high
 
 

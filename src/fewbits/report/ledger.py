@@ -8,7 +8,7 @@ from typing import Any
 
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
-from fewbits.lower.lower import input_codes
+from fewbits.lower.rules import input_codes
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import nodes as op
@@ -18,12 +18,14 @@ from fewbits.quant.plan import Plan, Step
 
 _ENTERS = "enters as codes"
 _FLOAT = "float32"
+_IN_THRESHOLDS = "part of the thresholds behind"
 _BIAS_GRID = "int32 at the scale of its products"
 _REAL = 4  # bytes of a scale or a bias
 
 # What a program computes for each operator that makes new numbers.
 _COMPUTED_AS: Mapping[str, Any] = {
-    "conv": op.Conv, "linear": op.Linear, "add": op.Add, "concat": op.Concat, "clamp": op.Requantize,
+    "conv": op.Conv | op.Threshold, "linear": op.Linear | op.Threshold, "add": op.Add, "concat": op.Concat,
+    "clamp": op.Requantize | op.Table,
     "matmul": op.MatMul, "function": op.Table, "div": op.Table, "prelu": op.Table, "softmax": op.Softmax,
     "masked_softmax": op.Softmax, "layer_norm": op.LayerNorm, "embedding": op.Embedding,
     "sub": op.Add | op.Table, "mul": op.Mul | op.Table,
@@ -198,7 +200,7 @@ class _Accountant:
                 return Operation(name, "input", "numbers the rows of an embedding", "", "", "")
             return Operation(name, "input", "gone", "", "", "")
         self.explained[codes] = "input"
-        return Operation(name, "input", _ENTERS, "Quantize", codes, "")
+        return Operation(name, "input", _ENTERS, type(self.nodes[codes]).__name__, codes, "")
 
     def _operation(self, node: Node, step: Step) -> Operation:
         made, value = self._made(node, step)
@@ -266,6 +268,10 @@ class _Accountant:
                 yield TensorEntry(f"{node.name}.table", "table", entries.shape,
                                   str(self.program.values[node.name].encoding), entries.nbytes, 0,
                                   "what each code, or each row, becomes")
+            if isinstance(node, op.Threshold):
+                yield TensorEntry(f"{node.name}.thresholds", "table", node.thresholds.shape, str(node.thresholds.dtype),
+                                  node.thresholds.nbytes + node.direction.nbytes + node.levels.nbytes, 0,
+                                  "where one level becomes the next")
             if not isinstance(node, op.Constant):
                 value = self.program.values[node.name]
                 yield TensorEntry(node.name, self.explained[node.name], value.shape,
@@ -277,9 +283,12 @@ class _Accountant:
         found = {node.name: _stored(node.name, "constant", node.data) for node in self.program.nodes
                  if isinstance(node, op.Constant)}
         for node in self.graph.nodes:
-            made = self.nodes.get(self.values.get(node.name, ""))
+            made = self.nodes.get(f"{node.name}.sums") or self.nodes.get(self.values.get(node.name, ""))
             if self.plan.steps[node.name].op in ("conv", "linear") and isinstance(made, op.Conv | op.Linear):
                 found.setdefault(node["weight"].name, _stored(made.name, "weight", made.weight))
+                if made.name != self.values[node.name] and f"{node.name}.bias" in self.plan.sites:
+                    found[f"{node.name}.bias"] = _Stored(made.name, "bias", (len(made.weight.codes),), _IN_THRESHOLDS,
+                                                         0, 0)
                 if made.bias is not None:
                     found[f"{node.name}.bias"] = _Stored(made.name, "bias", made.bias.shape, _BIAS_GRID,
                                                          _REAL * made.bias.size, 0)

@@ -48,7 +48,7 @@ def _headline(findings: Findings) -> RenderableType:
         table.add_row(f"time of a batch of {time.batch}", text.milliseconds(time.float_ms),
                       text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
     for estimate in findings.energy:
-        table.add_row(f"energy, bytes from {estimate.memory}", text.energy(estimate.float.total),
+        table.add_row(f"energy, bytes from {estimate.memory}", text.energy(estimate.original.total),
                       text.energy(estimate.integers.total), text.factor(estimate.ratio))
     style = "green" if findings.mismatches == 0 else "bold red"
     table.add_row("codes compared, differing", "", text.count(findings.compared_codes),

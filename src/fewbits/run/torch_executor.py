@@ -208,6 +208,24 @@ def _table(program: Program, node: op.Table) -> Step:
     return step
 
 
+def _threshold(program: Program, node: op.Threshold) -> Step:
+    sums = program.values[node.input].encoding is not None
+    dtype = torch.int64 if sums else torch.float32
+    shape = [1] * len(program.values[node.name].shape)
+    shape[node.axis] = len(node.thresholds)
+    direction, levels = _tensor(node.direction, dtype).reshape(shape), _tensor(node.levels, torch.uint8)
+    rows = [_tensor(column, dtype).reshape(shape) for column in node.thresholds.T]
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        directed = x.to(dtype) * direction
+        reached = torch.zeros(x.shape, dtype=torch.int32)
+        for row in rows:
+            reached += directed >= row
+        return levels[reached.reshape(-1)].reshape(x.shape)
+
+    return step
+
+
 def _softmax(program: Program, node: op.Softmax) -> Step:
     y = program.encoding(node.name)
     table = _tensor(constants.exponentials(program.encoding(node.input), node.factor), torch.int64)
@@ -338,7 +356,8 @@ def _pad(program: Program, node: op.Pad) -> Step:
 
 _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
     op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add, op.Mul: _mul,
-    op.MatMul: _matmul, op.Table: _table, op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: _embedding,
+    op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
+    op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: _embedding,
     op.Pick: _pick,
     op.Requantize: _requantize, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
