@@ -26,6 +26,7 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.engines import EngineAgreement, agreement
 from fewbits.report.simulation_gap import simulation_gap
+from fewbits.train.after_training import calibrate_activations
 from fewbits.train.fit import Adam, fit
 from fewbits.train.registry import trainable
 
@@ -150,6 +151,7 @@ def check_method(recipe: str | Path | Recipe, *, seed: int = 0) -> None:
         assert torch.equal(copy.deepcopy(result)(x), y), "a deep copy gives other numbers"
     moved = copy.deepcopy(result).to("meta")
     assert all(tensor.is_meta for tensor in moved.state_dict().values()), "something stayed behind on its device"
+    result = calibrate_activations(result, [x])
     program = lower(result)
     wrong = differences(program, {program.inputs[0]: x.numpy()})
     assert not wrong, str(wrong[0])

@@ -1,6 +1,5 @@
 """Quantizers of one site, made by name."""
 
-import torch
 
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import parse

@@ -133,7 +133,8 @@ def _ends(graph: Graph) -> dict[str, str]:
 
 def _matches(rule: Rule, node: Node, ends: Mapping[str, str]) -> bool:
     row = operator_of(node)
-    return ((rule.layer is None or ends.get(rule.layer) == node.name) and (rule.op is None or (row is not None and row.name == rule.op))
+    return ((rule.layer is None or ends.get(rule.layer) == node.name)
+            and (rule.op is None or (row is not None and row.name == rule.op))
             and (rule.module is None or fnmatchcase(node.name, rule.module)
                  or fnmatchcase(node.module, rule.module)))
 

@@ -9,6 +9,7 @@ from fewbits.errors import RecipeError
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.plan import Site
 from fewbits.quant.simulation import Simulation
+from fewbits.train.after_training import AfterTraining
 from fewbits.train.binary_connect import BinaryConnect, StochasticBinaryConnect
 from fewbits.train.bwn import BinaryWeights
 from fewbits.train.dorefa import DoReFaActivations, DoReFaWeights
@@ -31,7 +32,7 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
 ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "moving": MovingRange, "lsq": LearnedStep, "lsq-plus": LearnedStepAndOffset, "pact": ClippedActivation,
     "dorefa": DoReFaActivations, "lab": partial(FirstBatchRange, range="document"),
-    "lab-efficient": partial(FirstBatchRange, range="efficient"),
+    "lab-efficient": partial(FirstBatchRange, range="efficient"), "after-training": AfterTraining,
 })
 """Methods of activations; numbers in brackets are handed on: `moving(0.99, 1000)`, `dorefa(6)`."""
 
