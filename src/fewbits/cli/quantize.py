@@ -9,6 +9,8 @@ from torch import nn
 
 from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
 from fewbits.cli.workflow import Job, run
+from fewbits.program.profile import PROFILES
+from fewbits.quant.recipe import presets
 from fewbits.report.report import Report
 from fewbits.run.cpu import this_processor
 from fewbits.tasks.data import load
@@ -26,8 +28,10 @@ def quantize(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
     weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
-    recipe: Annotated[str, typer.Option(help="w8a8, w8a8-per-tensor, w7a8, w4a8, or a YAML file")] = "w8a8",
-    profile: Annotated[str, typer.Option(help="onnxruntime or onnxruntime-portable")] = "onnxruntime",
+    recipe: Annotated[str, typer.Option(help=f"{', '.join(presets())}, or a YAML file")] = "w8a8",
+    profile: Annotated[str, typer.Option(
+        help=f"{', '.join(PROFILES)}; with /sums16 or /sums24 behind it, narrower sums; -split adds them in parts",
+    )] = "onnxruntime",
     mean: MeanOption = None,
     std: StdOption = None,
     divide: DivideOption = 255.0,
@@ -67,4 +71,5 @@ def demo(
 def show(report: Report, out: Path, console: Console) -> None:
     """Prints a report, and where the files are."""
     report.render(console)
-    console.print(f"written: {out}/model.fewbits, model.onnx, report.html, summary.json", highlight=False)
+    onnx = "model.onnx, " if (out / "model.onnx").exists() else ""
+    console.print(f"written: {out}/model.fewbits, {onnx}report.html, summary.json", highlight=False)

@@ -53,7 +53,7 @@ def inspect(file: FileArgument) -> None:
     for node in program.dot_products:
         bound = accumulator_bound(program, node)
         sums.add_row(node.name, f"{bound.low} … {bound.high}",
-                     f"{bound.bits} of {program.profile.accumulator.bits}")
+                     f"{bound.bits} of {program.profile.sum_bits}")
     console.print(sums)
     items = sizes(file)
     table = Table("layer", "part", "bytes", title=f"{file}: {file.stat().st_size} bytes")

@@ -47,7 +47,8 @@ class Job:
 def run(job: Job, console: Console) -> Report:
     """Writes model.fewbits, model.onnx, report.html and summary.json into `job.out`; returns the report.
 
-    Nothing is written before ONNX Runtime gave the program's outputs on every calibration image.
+    Nothing is written before ONNX Runtime gave the program's outputs on every calibration image. A profile that no
+    engine here computes gives no model.onnx.
     """
     return finish(job, calibrated(job, console), console)
 
@@ -73,10 +74,15 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
     """Lowers, verifies, writes and reports a simulation of the job's network."""
     program, batches = lower(simulation, job.profile), calibration(job)
     _make_folder(job.out)
-    compared = export_onnx(program, job.out / "model.onnx", batches)
+    if program.profile.engine:
+        compared = export_onnx(program, job.out / "model.onnx", batches)
+        console.print(f"verified: {compared} outputs on {len(job.data.calibration)} calibration images, 0 differ",
+                      highlight=False)
+    else:
+        console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
+                      "reference and the torch executor", highlight=False)
+        (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     save(program, job.out / "model.fewbits")
-    console.print(f"verified: {compared} outputs on {len(job.data.calibration)} calibration images, 0 differ",
-                  highlight=False)
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.normalize)
     report = build(program, simulation, list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size))),
                    test=test, model=job.name, recipe=job.recipe, float_model=job.net.eval(),

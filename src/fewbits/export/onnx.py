@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from onnx import TensorProto
 
+from fewbits.errors import VerificationError
 from fewbits.export.onnx_builder import MICROSOFT, OnnxBuilder
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
@@ -30,8 +31,12 @@ def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = Fals
 
     Inputs bear the program's input names and are float32; outputs are the model's, float32, named after
     the program's output values. every_code: a debug copy that also returns the codes of every value that
-    is not an accumulator, under the name `<value>.codes`.
+    is not an accumulator, under the name `<value>.codes`. Raises VerificationError for a profile whose arithmetic ONNX
+    does not have.
     """
+    if program.profile.engine != "onnxruntime":
+        raise VerificationError(f"profile {program.profile.name} rounds in integers as no ONNX operator does: lower "
+                                "with profile onnxruntime, onnxruntime-portable or tensorrt to export")
     builder = OnnxBuilder(program)
     # A value that is an output gives its own name to the dequantized tensor; codes keep `<name>` inside.
     emitters = _INTEGER if form == "integer" else _QDQ
@@ -138,10 +143,11 @@ def _embedding(b: OnnxBuilder, node: op.Embedding) -> None:
 def _table(b: OnnxBuilder, node: op.Table) -> None:
     """Cast, flatten, GatherElements, reshape: four times as fast as Gather in ONNX Runtime."""
     index = b.node("Cast", [node.input], b.name(node.name, "index"), to=TensorProto.INT32)
-    rows = len(node.table)
-    if rows > 1:
+    rows, lowest = len(node.table), b.program.encoding(node.input).format.low
+    if rows > 1 or lowest:
         rank = len(b.program.values[node.input].shape)
-        offsets = 256 * np.arange(rows, dtype=np.int32).reshape(-1, *[1] * (rank - 2))
+        starts = node.table.shape[1] * np.arange(rows, dtype=np.int32) - np.int32(lowest)
+        offsets = starts.reshape(-1, *[1] * (rank - 2)) if rows > 1 else starts
         index = b.node("Add", [index, b.constant(f"{node.name}.rows", offsets)], b.name(node.name, "entry"))
     index = _reshape_to(b, index, (-1,), b.name(node.name, "flat"))
     table = b.constant(f"{node.name}.table", node.table.reshape(-1))
@@ -185,9 +191,10 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
 
     axis = b.constant(f"{node.name}.axis", np.array([-1], np.int64))
     codes = seen = step("Cast", [node.input], "codes", to=TensorProto.INT32)
+    unseen = b.program.encoding(node.input).format.low - 1
     mask = None if node.mask is None else b.constant(f"{node.name}.mask", node.mask.astype(bool))
     if mask is not None:
-        seen = step("Where", [mask, codes, b.constant(f"{node.name}.unseen", np.array(-1, np.int32))], "seen")
+        seen = step("Where", [mask, codes, b.constant(f"{node.name}.unseen", np.array(unseen, np.int32))], "seen")
     steps = step("Sub", [step("ReduceMax", [seen, axis], "largest", keepdims=1), codes], "steps")
     if mask is not None:
         steps = step("Where", [mask, steps, b.constant(f"{node.name}.masked", np.array(256, np.int32))], "kept")

@@ -55,6 +55,7 @@ class Context:
         if argument.name not in self.values:
             quantizer = self.simulation.quantizer(argument.name)
             integers(quantizer)
+            self.check_codes(argument.name, quantizer.integer_encoding)
             data = quantizer.integers(self.array(argument.name))
             self.emit(op.Constant(argument.name, data), data.codes.shape, data.encoding)
         return argument.name
@@ -87,11 +88,18 @@ class Context:
                                 f"one number and inputs can write, and {node.name!r} is none: use an integer format "
                                 "there")
         self.check_rounding(self.simulation.quantizer(site))
-        if encoding.format.signed or encoding.format.bits > self.profile.activation_bits:
-            raise LoweringError(f"{site!r} has {encoding.format} activations, but profile {self.profile.name} takes "
-                                f"unsigned ones of at most {self.profile.activation_bits} bits: use uint8")
+        self.check_codes(site, encoding)
         limits = encoding.encode(np.array(self.clamped(site), np.float32)).codes
         return Result(site, shape, encoding, int(limits[0]), int(limits[1]))
+
+    def check_codes(self, site: str, encoding: Encoding, kind: str = "") -> None:
+        """Raises LoweringError, naming the site, unless its codes are such as the profile takes for activations."""
+        profile = self.profile
+        if (encoding.format.signed != profile.signed or encoding.format.bits > profile.activation_bits
+                or (profile.symmetric and encoding.zero_point.any())):
+            has = f"{encoding.format} activations" + (" with a zero point" if encoding.zero_point.any() else "")
+            raise LoweringError(f"{site!r} has {kind}{has}, but profile {profile.name} takes {profile.activations}: "
+                                f"use recipe {profile.recipe}, or activations as it has them")
 
     def check_rounding(self, quantizer: FakeQuantize) -> None:
         """Raises LoweringError where an activation rounds as no profile does."""
@@ -126,10 +134,7 @@ class Context:
             encoding = quantizer.integer_encoding
         except EncodingError as error:
             raise LoweringError(f"{quantizer.site!r}: {error}") from error
-        if encoding.format.bits > self.profile.activation_bits:
-            raise LoweringError(f"{quantizer.site!r} has {quantizer.spec.format} activations, which are stored in "
-                                f"{encoding.format}, but profile {self.profile.name} takes at most "
-                                f"{self.profile.activation_bits} bits")
+        self.check_codes(quantizer.site, encoding, f"{quantizer.spec.format} activations, which are stored in ")
         return encoding
 
     def level_codes(self, quantizer: FakeQuantize) -> np.ndarray:
@@ -174,14 +179,23 @@ class Context:
         if low < self.profile.weight_low or high > self.profile.weight_high:
             raise LoweringError(f"weight {name!r} has codes {low} to {high}, but profile {self.profile.name} takes "
                                 f"{self.profile.weight_low} to {self.profile.weight_high}: "
-                                "use a recipe of fewer weight bits, such as w7a8")
-        if encoding.zero_point.any():
-            raise LoweringError(f"weight {name!r} has a zero point, which profile {self.profile.name} does not "
-                                "take: make the weights symmetric")
+                                f"use recipe {self.profile.recipe}, or fewer weight bits")
+        self._check_weight_zero(name, encoding.zero_point)
         if encoding.block.sizes not in ((), (1,)):
             raise LoweringError(f"weight {name!r} has one scale per block {encoding.block}, but an integer sum needs "
                                 "one per tensor or output channel")
         return data
+
+    def _check_weight_zero(self, name: str, zero: np.ndarray) -> None:
+        allowed = self.profile.weight_zero_points
+        if not zero.any() or allowed == "any":
+            return
+        if allowed == "none":
+            raise LoweringError(f"weight {name!r} has a zero point, which profile {self.profile.name} does not "
+                                "take: make the weights symmetric")
+        if (zero != zero.flat[0]).any():
+            raise LoweringError(f"weight {name!r} has a zero point per channel, but profile {self.profile.name} takes "
+                                "one per tensor: use `block: tensor`, or make the weights symmetric")
 
     def _bias(self, node: Node, weight: Quantized, bias: np.ndarray) -> np.ndarray:
         scale = constants.accumulator_scale(self.encoding(self.read(node["input"])), weight.encoding)

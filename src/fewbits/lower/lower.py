@@ -1,13 +1,13 @@
 """From a Simulation to a Program under a profile, with its accumulators proved wide enough."""
 
-from fewbits.errors import LoweringError
 from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
 from fewbits.lower.rules import RULES, read_input
-from fewbits.program.accumulator import Summing, accumulator_bound
+from fewbits.program.limits import check_limits
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program, Value, fill, leaves
+from fewbits.program.widths import check_sums
 from fewbits.quant.simulation import Simulation
 
 
@@ -32,15 +32,8 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     structure = fill(graph.structure, {name: context.names[name] for name in leaves(graph.structure)})
     program = Program(chosen, tuple(item.name for item in graph.inputs), tuple(context.nodes), context.values,
                       structure)
-    _check_accumulators(program)
+    check_limits(program)
+    check_sums(program)
     return program
 
 
-def _check_accumulators(program: Program) -> None:
-    available = program.profile.accumulator.bits
-    for node in program.nodes:
-        if isinstance(node, Summing):
-            needed = accumulator_bound(program, node).bits
-            if needed > available:
-                raise LoweringError(f"{node.name!r} needs sums of {needed} bits, but profile {program.profile.name} "
-                                    f"has {available}: use fewer bits, or split the layer")

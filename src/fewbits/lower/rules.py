@@ -97,6 +97,7 @@ def read_input(context: Context, name: str, shape: Shape) -> None:
     quantizer, codes = context.simulation.quantizer(name), input_codes(name)
     if isinstance(quantizer.spec.format, Int):
         context.check_rounding(quantizer)
+        context.check_codes(name, quantizer.encoding)
         context.names[name] = context.emit(op.Quantize(codes, name), shape, quantizer.encoding)
         return
     encoding = context.uneven_encoding(quantizer)
@@ -161,7 +162,7 @@ def _tabulate(context: Context, node: Node, source: str, results: np.ndarray) ->
     else:
         y = context.result(node)
         encoding, codes = y.encoding, y.encoding.encode(results).codes.clip(y.low, y.high)
-    entries = np.zeros((len(results), 256), encoding.format.dtype)
+    entries = np.zeros((len(results), max(256, results.shape[1])), encoding.format.dtype)
     entries[:, :results.shape[1]] = codes
     arguments = [str(value) for value in node.arguments.values() if isinstance(value, int | float | str)]
     words = str(getattr(node.target, "__name__", node.target)).split(".")[0]

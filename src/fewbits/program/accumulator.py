@@ -39,11 +39,11 @@ def accumulator_bound(program: Program, node: Summing) -> Bound:
     partial sum too, and what padding leaves out.
     """
     if isinstance(node, MatMul):
-        a, b = (_interval(program, name) for name in (node.first, node.second))
+        a, b = (interval(program.encoding(name)) for name in (node.first, node.second))
         products = [p * q for p in a for q in b]
         count = program.count(node.first, (-1,))
         return Bound(count * min(products), count * max(products))
-    low, high = _interval(program, node.input)
+    low, high = interval(program.encoding(node.input))
     if isinstance(node, AveragePool):
         count = math.prod(node.kernel)
         return Bound(count * low, count * high)
@@ -56,9 +56,7 @@ def accumulator_bound(program: Program, node: Summing) -> Bound:
 def dot_bound(weight: Quantized, bias: np.ndarray | None, low: int, high: int) -> Bound:
     """Interval of the sums of products of a weight [O, ...] with numbers in [low, high], which holds 0, and of those
     sums with their bias [O] (eq. 9)."""
-    w, zero = weight.codes.reshape(len(weight.codes), -1), weight.encoding.zero_point
-    if zero.any():
-        w = w.astype(np.int64) - zero.reshape(-1, 1)
+    w = centred_weight(weight)
     positive = np.maximum(w, 0).sum(1, dtype=np.int64)
     negative = np.minimum(w, 0).sum(1, dtype=np.int64)
     lowest, highest = low * positive + high * negative, high * positive + low * negative
@@ -67,8 +65,10 @@ def dot_bound(weight: Quantized, bias: np.ndarray | None, low: int, high: int) -
     return Bound(int(lowest.min()), int(highest.max()))
 
 
-def _interval(program: Program, name: str) -> tuple[int, int]:
-    return interval(program.encoding(name))
+def centred_weight(weight: Quantized) -> np.ndarray:
+    """Codes less their zero points, [O, K]."""
+    w, zero = weight.codes.reshape(len(weight.codes), -1), weight.encoding.zero_point
+    return w.astype(np.int64) - zero.reshape(-1, 1) if zero.any() else w
 
 
 def interval(encoding: Encoding) -> tuple[int, int]:

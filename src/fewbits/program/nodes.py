@@ -102,8 +102,8 @@ class MatMul:
 class Table:
     """Any function of one number, as its codes (eq. 12).
 
-    table: output codes [rows, 256], by input code; one row, or one per channel (axis 1). function: what it computes,
-    in words for a reader.
+    table: output codes [rows, 256] (65536 for 16-bit codes), by input code less the lowest; one row, or one per
+    channel (axis 1). function: what it computes, in words for a reader.
     """
 
     name: str

@@ -1,20 +1,33 @@
 """Profiles: the arithmetic of a target, as data."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fewbits.errors import LoweringError
 from fewbits.numerics.formats import ACCUMULATOR, Int
 
+Rescaling = Literal["float", "double", "single", "wide"]
+
 
 @dataclass(frozen=True)
 class Profile:
-    """Whose integers a program computes. Everything that may differ between targets stands here.
+    """Whose integers a program computes. Everything that may differ between targets stands here; the equations
+    are those of docs/numerics.md.
 
-    activation_bits: widest unsigned activation code; weight_low, weight_high: allowed weight codes;
+    activation_bits, signed, symmetric: widest activation code, whether codes have a sign, whether their zero point
+    must be 0; weight_low, weight_high: allowed weight codes; weight_zero_points: whether weights may have zero points
+    other than 0, one per `tensor` or in `any` number;
     accumulator, bias: formats of the dot products and of what is added to them;
-    addition: how two activations are added (docs/numerics.md, eq. 7): `float` rounds every step to
-    float32, `fma` keeps the products exact, as AVX2 and later do;
+    sum_bits: width in which a node adds (eq. 9); split: whether products that do not fit it are added in parts that
+    do, and the parts in the accumulator (eq. 26);
+    entering: which way ties of float inputs go (eq. 1);
+    rescaling: how sums become codes: `float` (eq. 6), or by an integer multiplier and a shift with `double` rounding
+    (eq. 21), `single` rounding (eq. 22), or for sums over 32 bits the `wide` form (eq. 23; all else is `double`);
+    addition: how two activations are added: `float` rounds every step to float32, `fma` keeps the products exact, as
+    AVX2 and later do (eq. 7), `integer` brings both to a finer common grid (eq. 24);
+    recipe: a preset whose codes it takes; engine: which engine here computes it, '' for none;
+    lacks: what it has no definition of, by the names of limits.py;
     relies_on: what the equality with the engine rests on, in words for the ledger.
     """
 
@@ -22,11 +35,29 @@ class Profile:
     activation_bits: int
     weight_low: int
     weight_high: int
-    addition: Literal["fma", "float"]
+    addition: Literal["fma", "float", "integer"]
     relies_on: tuple[str, ...]
     accumulator: Int = ACCUMULATOR
     bias: Int = ACCUMULATOR
+    signed: bool = False
+    symmetric: bool = False
+    weight_zero_points: Literal["none", "tensor", "any"] = "none"
+    sum_bits: int = 32
+    split: bool = False
+    entering: Literal["half_even", "half_away"] = "half_even"
+    rescaling: Rescaling = "float"
+    recipe: str = "w8a8"
+    engine: Literal["onnxruntime", ""] = "onnxruntime"
+    lacks: tuple[str, ...] = ()
 
+    @property
+    def activations(self) -> str:
+        """The activation codes it takes, in words."""
+        kind = "symmetric signed" if self.symmetric else "signed" if self.signed else "unsigned"
+        return f"{kind} ones of at most {self.activation_bits} bits"
+
+
+_NO_ENGINE = ("no engine on this machine: the reference and the torch executor were compared, nothing else",)
 
 ONNXRUNTIME = Profile(
     name="onnxruntime", activation_bits=8, weight_low=-128, weight_high=127, addition="fma",
@@ -35,14 +66,46 @@ ONNXRUNTIME = Profile(
 )
 PORTABLE = Profile(
     name="onnxruntime-portable", activation_bits=8, weight_low=-64, weight_high=64, addition="float",
-    relies_on=(),
+    relies_on=(), recipe="w7a8",
+)
+TENSORRT = Profile(
+    name="tensorrt", activation_bits=8, signed=True, symmetric=True, weight_low=-128, weight_high=127,
+    addition="float", recipe="w8a8-symmetric",
+    relies_on=("VNNI, where a weight code lies beyond ±64 (pairs of products saturate at 16 bits without it)",),
+)
+LITERT = Profile(
+    name="litert", activation_bits=8, signed=True, weight_low=-127, weight_high=127, addition="integer",
+    entering="half_away", rescaling="double", recipe="w8a8-signed", engine="", relies_on=_NO_ENGINE,
+    lacks=("softmax", "layer norm", "average that counts padding"),
+)
+LITERT_SINGLE = replace(LITERT, name="litert-single-rounding", rescaling="single")
+LITERT_INT16 = replace(
+    LITERT, name="litert-int16", activation_bits=16, symmetric=True, rescaling="wide", sum_bits=48,
+    recipe="w8a16", lacks=(*LITERT.lacks, "function of one number", "product of two activation matrices"),
+)
+CMSIS_NN = replace(
+    LITERT, name="cmsis-nn",
+    lacks=(*LITERT.lacks, "convolution over three axes", "broadcast sum or product", "difference",
+           "mean over anything but the image", "product of two activation matrices"),
 )
 
-PROFILES = {profile.name: profile for profile in (ONNXRUNTIME, PORTABLE)}
+PROFILES = {profile.name: profile for profile in (ONNXRUNTIME, PORTABLE, TENSORRT, LITERT, LITERT_SINGLE,
+                                                  LITERT_INT16, CMSIS_NN)}
+
+_NARROW = re.compile(r"(.+)/sums(\d+)(-split)?")
 
 
 def profile(name: str) -> Profile:
-    """The profile of that name. Raises LoweringError when there is none."""
-    if name not in PROFILES:
-        raise LoweringError(f"no profile is called {name!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    """The profile of that name; `<name>/sums16` is the same with sums of 16 bits, and `<name>/sums16-split` adds
+    products that do not fit in parts that do. Raises LoweringError when there is none.
+    """
+    narrow = _NARROW.fullmatch(name)
+    base, width, split = narrow.groups() if narrow else (name, None, None)
+    if base not in PROFILES:
+        raise LoweringError(f"no profile is called {base!r}: choose one of {', '.join(PROFILES)}; "
+                            "/sums16 or /sums24 behind it, and -split, narrow its accumulator")
+    if width is None:
+        return PROFILES[base]
+    if not 8 < int(width) < 32:
+        raise LoweringError(f"profile {name!r} would add in {width} bits: choose 9 to 31, such as {base}/sums16")
+    return replace(PROFILES[base], name=name, sum_bits=int(width), split=split is not None)

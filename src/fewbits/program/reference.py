@@ -11,10 +11,13 @@ import numpy as np
 
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.rounding import half_even
+from fewbits.numerics.rounding import half_away, half_even
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
+from fewbits.program import rescale
+from fewbits.program.fixed_point import ROUNDINGS, Fixed
 from fewbits.program.nodes import Margins, Node, Sizes, reads
+from fewbits.program.parts import parts
 from fewbits.program.program import Program
 
 f32 = np.float32
@@ -65,6 +68,14 @@ def _saturate(v: np.ndarray, zero_point: int, low: int, high: int, encoding: Enc
     return (half_even(v).astype(np.float64) + zero_point).clip(low, high).astype(encoding.format.dtype)
 
 
+def _rescale(acc: np.ndarray, factor: rescale.Factor, rounding: str, y: Encoding, low: int, high: int) -> Codes:
+    """Integers times a factor, rounded, to codes: in float32 (eq. 6), or by multiplier and shift (eq. 21-23)."""
+    if isinstance(factor, Fixed):
+        rounded = ROUNDINGS[rounding](acc, factor) + int(y.zero_point)
+        return rounded.clip(low, high).astype(y.format.dtype)
+    return _saturate(acc.astype(f32) * factor, int(y.zero_point), low, high, y)
+
+
 def _centred(program: Program, name: str, codes: Codes) -> np.ndarray:
     """code − zero_point as int64: the number in units of its scale, so that 0 is the number 0."""
     return codes.astype(np.int64) - int(program.encoding(name).zero_point)
@@ -84,24 +95,25 @@ def _windows(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Margins, dila
 
 def _finish(program: Program, node: op.Conv | op.Linear, acc: np.ndarray, channel_axis: int) -> Codes:
     """Adds the bias, then requantises (eq. 5, 6) or keeps the accumulator."""
-    def along(per_channel: np.ndarray) -> np.ndarray:
-        shape = [1] * acc.ndim
-        if per_channel.ndim:
-            shape[channel_axis] = per_channel.size
-        return per_channel.reshape(shape)
-
+    shape = [1] * acc.ndim
+    shape[channel_axis] = -1
     if node.bias is not None:
-        acc = acc + along(node.bias.astype(np.int64))
+        acc = acc + node.bias.astype(np.int64).reshape(shape)
     y = program.encoding(node.name)
     if program.is_accumulator(node.name):
         return acc.astype(y.format.dtype)
-    multiplier = along(constants.dot_multiplier(program.encoding(node.input), node.weight.encoding, y))
-    return _saturate(acc.astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
+    factor = rescale.dot(program.profile, program.encoding(node.input), node.weight.encoding, y)
+    factor = factor.reshape(tuple(shape)) if factor.ndim else factor
+    return _rescale(acc, factor, rescale.for_sums(program.profile), y, node.low, node.high)
 
 
-def _requantize(codes: Codes, x: Encoding, y: Encoding, low: int, high: int) -> Codes:
-    """float32(code − x_zero) · x_scale / y_scale, rounded (eq. 2, then eq. 1)."""
-    return _saturate(x.decode(codes) / y.scale, int(y.zero_point), low, high, y)
+def _requantize(program: Program, codes: Codes, source: str, node: op.Requantize | op.Concat | op.AveragePool) -> Codes:
+    """float32(code − x_zero) · x_scale / y_scale, rounded (eq. 2, then eq. 1); in integer profiles eq. 21 or 22."""
+    x, y, profile = program.encoding(source), program.encoding(node.name), program.profile
+    if profile.rescaling == "float":
+        return _saturate(x.decode(codes) / y.scale, int(y.zero_point), node.low, node.high, y)
+    centred = codes.astype(np.int64) - int(x.zero_point)
+    return _rescale(centred, rescale.regrid(x, y), rescale.for_codes(profile), y, node.low, node.high)
 
 
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -121,7 +133,9 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def add_codes(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
-    """Eq. 7, in the profile's form; differences, and sums that broadcast, always take the float form."""
+    """Eq. 7 or 24, in the profile's form; differences, and sums that broadcast, take the float form of eq. 7."""
+    if program.profile.addition == "integer":
+        return _add_integers(program, node, a, b)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     if node.subtract or program.profile.addition == "float" or a.shape != b.shape:
         left, right = first.decode(a), second.decode(b)
@@ -134,11 +148,39 @@ def add_codes(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
     return _saturate(v, 0, node.low, node.high, y)  # the zero point is inside `fixed`, before rounding
 
 
+def _add_integers(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
+    """Eq. 24: both codes raised, brought to the grid of twice the larger scale, added, and brought to the output's."""
+    y, rounding = program.encoding(node.name), rescale.for_codes(program.profile)
+    raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, program.encoding(node.first),
+                                                        program.encoding(node.second), y)
+    left = ROUNDINGS[rounding](_centred(program, node.first, a) << raised, onto_a)
+    right = ROUNDINGS[rounding](_centred(program, node.second, b) << raised, onto_b)
+    return _rescale(left - right if node.subtract else left + right, from_sum, rounding, y, node.low, node.high)
+
+
+def _added(program: Program, node: op.Conv | op.Linear, w: np.ndarray,
+           sums: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Sums of products; where the profile splits them, of parts that are each kept to its width (eq. 26)."""
+    bits = program.profile.sum_bits
+    cuts = parts(program, node, bits) if program.profile.split else None
+    if cuts is None:
+        return sums(w)
+    total: Any = 0
+    for cut in cuts:
+        part = np.zeros_like(w)
+        flat, source = part.reshape(len(w), -1), w.reshape(len(w), -1)
+        flat[:, cut] = source[:, cut]
+        half = 2 ** (bits - 1)
+        total = total + ((sums(part) + half) % (2 * half) - half)  # as an accumulator of that width wraps
+    return total
+
+
 # ------------------------------------------------------------------------------------ kernels
 
 
 def _quantize(program: Program, node: op.Quantize, x: np.ndarray) -> Codes:
-    return program.encoding(node.name).encode(x).codes
+    rounding = half_even if program.profile.entering == "half_even" else half_away
+    return program.encoding(node.name).encode(x, rounding).codes
 
 
 def _constant(program: Program, node: op.Constant) -> Codes:
@@ -147,22 +189,27 @@ def _constant(program: Program, node: op.Constant) -> Codes:
 
 def _conv(program: Program, node: op.Conv, x: Codes) -> Codes:
     w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, node.weight.codes.ndim)
+    centred = _centred(program, node.input, x)
+    return _finish(program, node, _added(program, node, w, lambda w: _convolve(node, centred, w)), channel_axis=1)
+
+
+def _convolve(node: op.Conv, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     groups, kernel = node.groups, w.shape[2:]
     w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     acc = None
-    for position, taps in _windows(_centred(program, node.input, x), kernel, node.stride, node.padding,
-                                   node.dilation, fill=0):
+    for position, taps in _windows(x, kernel, node.stride, node.padding, node.dilation, fill=0):
         flat = taps.reshape(len(taps), groups, w.shape[2], -1)
         part = np.einsum("ngcp,goc->ngop", flat, w[(..., *position)])
         part = part.reshape(len(taps), -1, *taps.shape[2:])
         acc = part if acc is None else acc + part
     assert acc is not None, "a kernel has at least one position"
-    return _finish(program, node, acc, channel_axis=1)
+    return acc
 
 
 def _linear(program: Program, node: op.Linear, x: Codes) -> Codes:
     w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, 2)
-    acc = np.einsum("...k,ok->...o", _centred(program, node.input, x), w)
+    centred = _centred(program, node.input, x)
+    acc = _added(program, node, w, lambda w: np.einsum("...k,ok->...o", centred, w))
     return _finish(program, node, acc, channel_axis=-1)
 
 
@@ -172,7 +219,7 @@ def _weight_zero(encoding: Encoding, rank: int) -> np.ndarray:
 
 
 def _requantize_node(program: Program, node: op.Requantize, x: Codes) -> Codes:
-    return _requantize(x, program.encoding(node.input), program.encoding(node.name), node.low, node.high)
+    return _requantize(program, x, node.input, node)
 
 
 def _max_pool(program: Program, node: op.MaxPool, x: Codes) -> Codes:
@@ -185,6 +232,8 @@ def _max_pool(program: Program, node: op.MaxPool, x: Codes) -> Codes:
 
 
 def _average_pool(program: Program, node: op.AveragePool, x: Codes) -> Codes:
+    if program.profile.rescaling != "float":
+        return _average_in_place(program, node, x)
     total = sum(taps for _, taps in _windows(_centred(program, node.input, x), node.kernel, node.stride,
                                              node.padding, (1, 1), fill=0))
     y = program.encoding(node.name)
@@ -193,34 +242,46 @@ def _average_pool(program: Program, node: op.AveragePool, x: Codes) -> Codes:
     return _saturate(np.asarray(total).astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
 
 
+def _average_in_place(program: Program, node: op.AveragePool, x: Codes) -> Codes:
+    """Eq. 25: the mean of the codes inside the image, half away from 0, on the input's grid; then the output's."""
+    total: Any = sum(taps for _, taps in _windows(x.astype(np.int64), node.kernel, node.stride, node.padding, (1, 1),
+                                                  fill=0))
+    count = constants.window_counts(node, *x.shape[2:])
+    average = np.sign(total) * ((np.abs(total) + count // 2) // count)
+    return _requantize(program, average, node.input, node)
+
+
 def _mean(program: Program, node: op.Mean, x: Codes) -> Codes:
     total = _centred(program, node.input, x).sum(node.axes, keepdims=node.keep)
     count = int(np.prod([x.shape[axis] for axis in node.axes]))
     y = program.encoding(node.name)
-    multiplier = constants.mean_multiplier(program.encoding(node.input), y, count)
-    return _saturate(total.astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
+    factor = rescale.mean(program.profile, program.encoding(node.input), y, count)
+    return _rescale(total, factor, rescale.for_sums(program.profile), y, node.low, node.high)
 
 
 def _mul(program: Program, node: op.Mul, a: Codes, b: Codes) -> Codes:
     y = program.encoding(node.name)
     product = _centred(program, node.first, a) * _centred(program, node.second, b)
-    multiplier = constants.product_multiplier(program.encoding(node.first), program.encoding(node.second), y)
-    v = product.astype(f32) * multiplier + y.zero_point.astype(f32)
+    factor = rescale.product(program.profile, program.encoding(node.first), program.encoding(node.second), y)
+    if isinstance(factor, Fixed):
+        return _rescale(product, factor, rescale.for_codes(program.profile), y, node.low, node.high)
+    v = product.astype(f32) * factor + y.zero_point.astype(f32)
     return _saturate(v, 0, node.low, node.high, y)  # the zero point is added before rounding
 
 
 def _matmul(program: Program, node: op.MatMul, a: Codes, b: Codes) -> Codes:
     y = program.encoding(node.name)
     acc = np.einsum("...ik,...kj->...ij", _centred(program, node.first, a), _centred(program, node.second, b))
-    multiplier = constants.product_multiplier(program.encoding(node.first), program.encoding(node.second), y)
-    return _saturate(acc.astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
+    factor = rescale.matrix_product(program.profile, program.encoding(node.first), program.encoding(node.second), y)
+    return _rescale(acc, factor, rescale.for_sums(program.profile), y, node.low, node.high)
 
 
 def _table(program: Program, node: op.Table, x: Codes) -> Codes:
+    entry = x.astype(np.int64) - program.encoding(node.input).format.low
     if len(node.table) == 1:
-        return node.table[0][x]
+        return node.table[0][entry]
     rows = np.arange(len(node.table)).reshape(-1, *[1] * (x.ndim - 2))
-    return node.table[rows, x]
+    return node.table[rows, entry]
 
 
 def _threshold(program: Program, node: op.Threshold, x: np.ndarray) -> Codes:
@@ -238,7 +299,7 @@ def _threshold(program: Program, node: op.Threshold, x: np.ndarray) -> Codes:
 
 def _softmax(program: Program, node: op.Softmax, x: Codes) -> Codes:
     y, table = program.encoding(node.name), constants.exponentials(program.encoding(node.input), node.factor)
-    q = x.astype(np.int64)
+    q = x.astype(np.int64) - program.encoding(node.input).format.low
     if node.mask is None:
         steps = q.max(-1, keepdims=True) - q
     else:
@@ -271,9 +332,9 @@ def _pick(program: Program, node: op.Pick, x: Codes) -> Codes:
 
 
 def _concat(program: Program, node: op.Concat, *inputs: Codes) -> Codes:
-    y, batch = program.encoding(node.name), max(len(codes) for codes in inputs)
+    batch = max(len(codes) for codes in inputs)
     inputs = tuple(np.broadcast_to(codes, (batch, *codes.shape[1:])) for codes in inputs)
-    return np.concatenate([_requantize(codes, program.encoding(name), y, node.low, node.high)
+    return np.concatenate([_requantize(program, codes, name, node)
                            for name, codes in zip(node.inputs, inputs, strict=True)], node.axis)
 
 

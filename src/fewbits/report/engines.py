@@ -53,7 +53,8 @@ class EngineAgreement:
 def agreement(program: Program, batches: Iterable[Batch], every_value: bool = False,
               reference_batches: int | None = None, threads: int = 1,
               batch_to_inputs: BatchToInputs = None) -> tuple[EngineAgreement, ...]:
-    """Codes compared engine by engine, in one pass over the batches.
+    """Codes compared engine by engine, in one pass over the batches; torch alone under a profile that no engine
+    here computes.
 
     A float32 output of ONNX Runtime is compared bit for bit with what its code stands for: one compared
     code per element. every_value: adds rows for every value but accumulators, through a debug copy.
@@ -67,7 +68,7 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
     torch_tally = _Tally("torch", "", "", extents[-1], True)
     engines = [(OnnxSession(onnx_bytes(program, form, every_code=extent == "every value"), level, threads),
                 _Tally("onnxruntime", form, level, extent, (form, level) != ("qdq", "off")))
-               for form, level in _SESSIONS for extent in extents]
+               for form, level in (_SESSIONS if program.profile.engine == "onnxruntime" else ()) for extent in extents]
     for number, tensors in enumerate(bound(program, batches, "comparing engines", batch_to_inputs)):
         inputs, keep = arrays(tensors), everything if every_value else ()
         images = len(next(iter(inputs.values())))

@@ -32,7 +32,7 @@ class Findings:
     sites: tuple[SiteError, ...]
     gap: SimulationGap
     engines: tuple[EngineAgreement, ...]
-    latency: Latency
+    latency: Latency | None
     energy: tuple[EnergyEstimate, ...]
     float_bytes: int
     sizes: tuple[SizeItem, ...]
@@ -56,7 +56,8 @@ class Findings:
 
     def summary(self) -> dict[str, float | int | None]:
         """The figures of the demo's summary.json. Accuracies are shares (0 to 1), None without labels;
-        times are median milliseconds of one batch of `latency.batch`."""
+        times are median milliseconds of one batch of `latency.batch`, None where no engine
+        here computes the profile."""
         seen = self.comparison
         return {
             "float_accuracy": seen.float_accuracy.mean if seen else None,
@@ -67,8 +68,8 @@ class Findings:
             "bytes": self.bytes,
             "mismatches": self.mismatches,
             "compared_codes": self.compared_codes,
-            "float_ms": self.latency.float_ms,
-            "ms": self.latency.ms,
+            "float_ms": self.latency.float_ms if self.latency else None,
+            "ms": self.latency.ms if self.latency else None,
         }
 
     def to_dict(self) -> dict[str, Any]:

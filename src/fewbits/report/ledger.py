@@ -295,7 +295,7 @@ class _Accountant:
         return found
 
     def _accumulations(self) -> Iterable[Accumulation]:
-        available = self.program.profile.accumulator.bits
+        available = self.program.profile.sum_bits
         for node in self.program.nodes:
             if isinstance(node, op.AveragePool | op.Mean):
                 yield Accumulation(node.name, type(node).__name__, "",

@@ -44,9 +44,9 @@ def _headline(findings: Findings) -> RenderableType:
         table.add_row("mean logit SQNR", "", f"{seen.sqnr:.1f} dB", "")
     table.add_row("bytes", text.count(findings.float_bytes), text.count(findings.bytes),
                   text.percent(findings.bytes / findings.float_bytes, 1))
-    time = findings.latency
-    table.add_row(f"time of a batch of {time.batch}", text.milliseconds(time.float_ms),
-                  text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
+    if time := findings.latency:
+        table.add_row(f"time of a batch of {time.batch}", text.milliseconds(time.float_ms),
+                      text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
     for estimate in findings.energy:
         table.add_row(f"energy, bytes from {estimate.memory}", text.energy(estimate.original.total),
                       text.energy(estimate.integers.total), text.factor(estimate.ratio))

@@ -15,12 +15,15 @@ import torch
 import torch.nn.functional as F
 
 from fewbits.numerics import affine
+from fewbits.numerics.rounding import half_away, half_even
 from fewbits.program import nodes as op
-from fewbits.program import reference
+from fewbits.program import reference, rescale
 from fewbits.program import requantize as constants
 from fewbits.program.accumulator import Summing, accumulator_bound
+from fewbits.program.fixed_point import Fixed
 from fewbits.program.nodes import Node, reads
 from fewbits.program.program import Program
+from fewbits.run.torch_fixed_point import Rescale, rescaler
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.int32): torch.int32,
           np.dtype(np.int16): torch.int16, np.dtype(np.uint16): torch.uint16}
@@ -76,15 +79,23 @@ def _saturate(program: Program, node: Any) -> Callable[[torch.Tensor], torch.Ten
     return lambda v: v.round_().add_(zero).clamp_(node.low, node.high).to(dtype)
 
 
+def _rescaler(program: Program, node: Any, factor: rescale.Factor, rounding: str) -> Rescale:
+    """Exact integers, of a floating or integer type, to codes, as reference._rescale."""
+    if isinstance(factor, Fixed):
+        zero, dtype = int(program.encoding(node.name).zero_point), _code_type(program, node.name)
+        rounded = rescaler(factor, rounding)
+        return lambda acc: rounded(acc).add_(zero).clamp_(node.low, node.high).to(dtype)
+    scale, saturate = _tensor(factor), _saturate(program, node)
+    return lambda acc: saturate(acc.float().mul_(scale))
+
+
 def _finish(program: Program, node: op.Conv | op.Linear, shape: tuple[int, ...]) -> Step:
     """Accumulators with their bias to codes. shape: of a per-channel constant."""
     if program.is_accumulator(node.name):
         return lambda acc: acc.to(torch.int32)
     x, y = program.encoding(node.input), program.encoding(node.name)
-    multiplier = constants.dot_multiplier(x, node.weight.encoding, y)
-    scale = _tensor(multiplier.reshape(shape) if multiplier.ndim else multiplier)
-    saturate = _saturate(program, node)
-    return lambda acc: saturate(acc.float().mul_(scale))
+    factor = rescale.dot(program.profile, x, node.weight.encoding, y)
+    return _rescaler(program, node, factor.reshape(shape) if factor.ndim else factor, rescale.for_sums(program.profile))
 
 
 # ------------------------------------------------------------------------------------ kernels
@@ -92,8 +103,8 @@ def _finish(program: Program, node: op.Conv | op.Linear, shape: tuple[int, ...])
 
 def _quantize(program: Program, node: op.Quantize) -> Step:
     y, dtype = program.encoding(node.name), _code_type(program, node.name)
-    scale = _tensor(y.scale)
-    return lambda x: affine.encode(x, scale, int(y.zero_point), y.format.low, y.format.high).to(dtype)
+    scale, rounding = _tensor(y.scale), half_even if program.profile.entering == "half_even" else half_away
+    return lambda x: affine.encode(x, scale, int(y.zero_point), y.format.low, y.format.high, rounding).to(dtype)
 
 
 def _constant(program: Program, node: op.Constant) -> Step:
@@ -132,6 +143,8 @@ def _linear(program: Program, node: op.Linear) -> Step:
 
 
 def _add(program: Program, node: op.Add) -> Step:
+    if program.profile.addition == "integer":
+        return _add_integers(program, node)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     same_shape = program.values[node.first].shape == program.values[node.second].shape
     if program.profile.addition == "fma" and same_shape and not node.subtract:
@@ -148,11 +161,24 @@ def _add(program: Program, node: op.Add) -> Step:
     return lambda a, b: saturate(join((a.float() - zero_a) * scale_a, (b.float() - zero_b) * scale_b) / scale_y)
 
 
+def _add_integers(program: Program, node: op.Add) -> Step:
+    first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
+    rounding = rescale.for_codes(program.profile)
+    raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, first, second, y)
+    rescale_a, rescale_b = rescaler(onto_a, rounding), rescaler(onto_b, rounding)
+    finish = _rescaler(program, node, from_sum, rounding)
+    zero_a, zero_b, join = int(first.zero_point), int(second.zero_point), torch.sub if node.subtract else torch.add
+    return lambda a, b: finish(join(rescale_a((a.long() - zero_a) << raised), rescale_b((b.long() - zero_b) << raised)))
+
+
 def _mul(program: Program, node: op.Mul) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     zero_a, zero_b, zero_y = int(first.zero_point), int(second.zero_point), int(y.zero_point)
-    multiplier = _tensor(constants.product_multiplier(first, second, y))
-    dtype = _code_type(program, node.name)
+    factor = rescale.product(program.profile, first, second, y)
+    if isinstance(factor, Fixed):
+        finish = _rescaler(program, node, factor, rescale.for_codes(program.profile))
+        return lambda a, b: finish((a.long() - zero_a) * (b.long() - zero_b))
+    multiplier, dtype = _tensor(factor), _code_type(program, node.name)
 
     def step(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         v = ((a.float() - zero_a) * (b.float() - zero_b)) * multiplier + zero_y  # products of 8-bit codes are exact
@@ -164,18 +190,19 @@ def _mul(program: Program, node: op.Mul) -> Step:
 def _matmul(program: Program, node: op.MatMul) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     zero_a, zero_b, dtype = int(first.zero_point), int(second.zero_point), _exact_type(program, node)
-    multiplier, saturate = _tensor(constants.product_multiplier(first, second, y)), _saturate(program, node)
-    return lambda a, b: saturate(((a.to(dtype) - zero_a) @ (b.to(dtype) - zero_b)).float().mul_(multiplier))
+    finish = _rescaler(program, node, rescale.matrix_product(program.profile, first, second, y),
+                       rescale.for_sums(program.profile))
+    return lambda a, b: finish((a.to(dtype) - zero_a) @ (b.to(dtype) - zero_b))
 
 
 def _table(program: Program, node: op.Table) -> Step:
     table = _tensor(node.table, _code_type(program, node.name))
-    flat, rows = table.reshape(-1), len(node.table)
+    flat, rows, lowest = table.reshape(-1), len(node.table), program.encoding(node.input).format.low
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        index = x.int()
+        index = x.int() - lowest
         if rows > 1:
-            index = index + 256 * torch.arange(rows, dtype=torch.int32).reshape(-1, *[1] * (x.ndim - 2))
+            index = index + table.shape[1] * torch.arange(rows, dtype=torch.int32).reshape(-1, *[1] * (x.ndim - 2))
         return flat[index.reshape(-1)].reshape(x.shape)
 
     return step
@@ -204,9 +231,10 @@ def _softmax(program: Program, node: op.Softmax) -> Step:
     table = _tensor(constants.exponentials(program.encoding(node.input), node.factor), torch.int64)
     scale, saturate = _tensor(y.scale), _saturate(program, node)
     mask = None if node.mask is None else torch.from_numpy(np.array(node.mask)) != 0
+    lowest = program.encoding(node.input).format.low
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        q = x.long()
+        q = x.long() - lowest
         seen = q if mask is None else torch.where(mask, q, -1)
         steps = seen.amax(-1, keepdim=True) - q
         powers = table[steps if mask is None else torch.where(mask, steps, 256)]
@@ -238,9 +266,12 @@ def _pick(program: Program, node: op.Pick) -> Step:
     return lambda x: x.index_select(node.axis, indices)
 
 
-def _requantizer(program: Program, source: str, node: op.Requantize | op.Concat) -> Step:
+def _requantizer(program: Program, source: str, node: op.Requantize | op.Concat | op.AveragePool) -> Step:
     x, y = program.encoding(source), program.encoding(node.name)
     scale_x, zero_x, scale_y = _tensor(x.scale), int(x.zero_point), _tensor(y.scale)
+    if program.profile.rescaling != "float":
+        finish = _rescaler(program, node, rescale.regrid(x, y), rescale.for_codes(program.profile))
+        return lambda codes: finish(codes.long() - zero_x)
     saturate = _saturate(program, node)
     return lambda codes: saturate((codes.float() - zero_x) * scale_x / scale_y)
 
@@ -264,6 +295,8 @@ def _average_pool(program: Program, node: op.AveragePool) -> Step:
     assert height is not None and width is not None, "only the batch is unknown"
     x = program.encoding(node.input)
     counts = constants.window_counts(node, height, width)
+    if program.profile.rescaling != "float":
+        return _average_in_place(program, node, _tensor(counts, torch.int64))
     multiplier = _tensor(constants.pool_multiplier(x, program.encoding(node.name), counts))
     dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
 
@@ -274,12 +307,24 @@ def _average_pool(program: Program, node: op.AveragePool) -> Step:
     return step
 
 
+def _average_in_place(program: Program, node: op.AveragePool, counts: torch.Tensor) -> Step:
+    finish, half = _requantizer(program, node.input, node), counts // 2
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x.double(), _flat(node.padding))  # sums of codes, not of numbers: exact in float64
+        total = F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).long()
+        return finish(torch.where(total > 0, total + half, total - half).div(counts, rounding_mode="trunc"))
+
+    return step
+
+
 def _mean(program: Program, node: op.Mean) -> Step:
     x = program.encoding(node.input)
     count = program.count(node.input, node.axes)
-    multiplier = _tensor(constants.mean_multiplier(x, program.encoding(node.name), count))
-    dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
-    return lambda x: saturate((x.to(dtype) - zero).sum(node.axes, node.keep).float().mul_(multiplier))
+    factor = rescale.mean(program.profile, x, program.encoding(node.name), count)
+    dtype, zero = _exact_type(program, node), int(x.zero_point)
+    finish = _rescaler(program, node, factor, rescale.for_sums(program.profile))
+    return lambda x: finish((x.to(dtype) - zero).sum(node.axes, node.keep))
 
 
 def _concat(program: Program, node: op.Concat) -> Step:

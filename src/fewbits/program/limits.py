@@ -1,0 +1,47 @@
+"""What some targets have no definition of. A profile lists the names; all nodes that meet one are told at once."""
+
+from collections.abc import Callable, Mapping
+from types import UnionType
+from typing import Any
+
+from fewbits.errors import LoweringError
+from fewbits.program import nodes as op
+from fewbits.program.program import Program
+
+Meets = Callable[[Program, Any], bool]
+
+
+def _broadcasts(program: Program, node: op.Add | op.Mul) -> bool:
+    return program.values[node.first].shape != program.values[node.second].shape
+
+
+def _counts_padding(node: op.AveragePool) -> bool:
+    return bool(node.divisor or (node.count_padding and any(map(sum, node.padding))))
+
+
+LIMITS: Mapping[str, tuple[type | UnionType, Meets]] = {
+    "softmax": (op.Softmax, lambda program, node: True),
+    "layer norm": (op.LayerNorm, lambda program, node: True),
+    "function of one number": (op.Table, lambda program, node: True),
+    "product of two activation matrices": (op.MatMul, lambda program, node: True),
+    "average that counts padding": (op.AveragePool, lambda program, node: _counts_padding(node)),
+    "convolution over three axes": (op.Conv, lambda program, node: len(node.stride) == 3),
+    "broadcast sum or product": (op.Add | op.Mul, _broadcasts),
+    "difference": (op.Add, lambda program, node: node.subtract),
+    "mean over anything but the image": (
+        op.Mean, lambda program, node: node.axes != (2, 3) or len(program.values[node.input].shape) != 4),
+}
+"""Kind of node, and which nodes of it meet the limit."""
+
+
+def check_limits(program: Program) -> None:
+    """Raises LoweringError, naming every node the program's profile has no definition of."""
+    met = []
+    for limit in program.profile.lacks:
+        kind, meets = LIMITS[limit]
+        names = [repr(node.name) for node in program.nodes if isinstance(node, kind) and meets(program, node)]
+        if names:
+            met.append(f"{limit} ({', '.join(names)})")
+    if met:
+        raise LoweringError(f"profile {program.profile.name} has no definition of {'; '.join(met)}: change the model "
+                            "there, or choose a profile that has, such as onnxruntime or tensorrt")
