@@ -126,7 +126,7 @@ class SimulationVisitor(Visitor):
 
     def value(self, name: str, value: Any) -> Any:
         site = self._sites.get(name)
-        if name in self._dots and not self.simulation.training:
+        if name in self._dots and not self.simulation.model.training:
             value = self._rounded_offset(name, value)
         return value if site is None or site.spec is None else self.simulation.quantizer(name)(value)
 

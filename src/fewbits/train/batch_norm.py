@@ -26,7 +26,8 @@ def reestimate_batch_norm(simulation: Simulation, batches: Iterable[torch.Tensor
     if not norms:
         raise CalibrationError("no batch norm is live: it was folded before the plan was made")
     visitor = _Moments(learned, norms)
-    learned.train()
+    learned.eval()
+    learned.model.train()  # each batch is normalised by itself, and no quantizer learns
     with torch.no_grad():
         for batch in batches:
             learned.run(learned.model.named_inputs((batch,), {}), visitor)

@@ -174,10 +174,10 @@ def _check_labels(outputs: Any, labels: Tensor) -> None:
 
 def _diagnosis(net: nn.Module, x: Tensor, loss: float, step: int, epoch: int) -> str:
     """What is known of a loss that is not finite: when, and where the first such number is."""
-    where = next((f"parameter {name!r} holds NaN or Inf" for name, tensor in net.named_parameters()
-                  if not torch.isfinite(tensor).all()), None)
-    if where is None and not torch.isfinite(x).all():
-        where = "the inputs hold NaN or Inf"
+    layers = net.model if isinstance(net, Simulation) else net
+    where = None if torch.isfinite(x).all() else "the inputs hold NaN or Inf"
+    where = where or next((f"parameter {name!r} holds NaN or Inf" for name, tensor in layers.named_parameters()
+                           if not torch.isfinite(tensor).all()), None)
     if where is None and isinstance(net, Simulation):
         seeking = _Seeking(net)
         with torch.no_grad():
