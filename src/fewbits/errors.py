@@ -33,6 +33,10 @@ class RepairError(FewbitsError):
     """A repair that does not fit the simulation: too late in the order of repairs, or nothing to work on."""
 
 
+class TrainingError(FewbitsError):
+    """A training that has gone wrong; names the step and, where it is known, the layer."""
+
+
 class LoweringError(FewbitsError):
     """A simulation that has no integer program under the chosen profile."""
 

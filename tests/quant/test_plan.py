@@ -86,7 +86,7 @@ GOOD = "version: 1\nweights: {format: int8}\nactivations: {format: uint8}\n"
     (GOOD.replace("int8}", "int8, range: guess}"), "no range rule is called 'guess'"),
     (GOOD.replace("version: 1", "version: 2"), "version"),
     (GOOD + "rules: [{op: conv}]\n", "a rule needs `weights`"),
-    (GOOD + "rules: [{weights: {format: int4}}]\n", "a rule needs `op` or `module`"),
+    (GOOD + "rules: [{weights: {format: int4}}]\n", "a rule needs `op`, `module`"),
     ("weights: [", "is no YAML"),
     ("- 1\n", "recipe"),
     ("", "version"),

@@ -13,12 +13,13 @@ from fewbits.cli.reproduce import reproduce
 from fewbits.cli.rounding_study import rounding_study
 from fewbits.cli.saved import evaluate, export, inspect, verify
 from fewbits.cli.sensitivity import sensitivity
+from fewbits.cli.train import train
 from fewbits.errors import FewbitsError
 
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, sensitivity, rounding_study, formats,
+for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, train, sensitivity, rounding_study, formats,
              compress, decompress, reproduce):
     app.command()(verb)
 

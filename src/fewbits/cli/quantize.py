@@ -49,7 +49,7 @@ def quantize(
         console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
     split, normalize = open_data(data, mean, std, divide, task.normalize, task.example_shape)
     job = Job(network, net, split, normalize, recipe, profile, out, batch_size, seed, plan)
-    _finish(run(job, console), out, console)
+    show(run(job, console), out, console)
 
 
 def demo(
@@ -65,10 +65,11 @@ def demo(
     if not this_processor().adds_products_in_32_bits:
         recipe, profile = "w7a8", "onnxruntime-portable"
         console.print("this CPU adds 8-bit products in 16 bits (no VNNI): 7-bit weights keep the codes exact")
-    _finish(run(Job("digits_net", net, data, DIGITS, recipe, profile, out), console), out, console)
+    show(run(Job("digits_net", net, data, DIGITS, recipe, profile, out), console), out, console)
 
 
-def _finish(report: Report, out: Path, console: Console) -> None:
+def show(report: Report, out: Path, console: Console) -> None:
+    """Prints a report, and where the files are."""
     report.render(console)
     onnx = "model.onnx, " if (out / "model.onnx").exists() else ""
     console.print(f"written: {out}/model.fewbits, {onnx}report.html, summary.json", highlight=False)

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -18,9 +19,10 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.quant.simulation import Simulation
 from fewbits.report.report import Report, build
 from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.split import DataSet
+from fewbits.tasks.split import DataSet, Inputs
 
 # The report runs every engine at every value on so many images; outputs are verified on all of calibration.
 _REPORTED_IMAGES = 256
@@ -48,19 +50,32 @@ def run(job: Job, console: Console) -> Report:
     Nothing is written before ONNX Runtime gave the program's outputs on every calibration image. A profile that no
     engine here computes gives no model.onnx.
     """
-    net = job.net.eval()
-    calibration = job.data.draw_calibration(job.seed).inputs(job.batch_size, job.normalize)
-    example = next(iter(calibration))[:2]
-    model = fold(capture(net, example if len(example) > 1 else torch.cat([example, example])))
+    return finish(job, calibrated(job, console), console)
+
+
+def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fold") -> Simulation:
+    """The simulation of the network, calibrated. norms: `keep` leaves batch norm live, for training."""
+    batches = calibration(job)
+    example = next(iter(batches))[:2]
+    model = fold(capture(job.net.eval(), example if len(example) > 1 else torch.cat([example, example])), norms)
     resolved = plan(model, job.recipe)
     console.print(str(resolved) if job.show_plan else
                   f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
                   f"by recipe {job.recipe}", highlight=False, markup=False)
-    simulation = calibrate(model, resolved, calibration)
-    program = lower(simulation, job.profile)
+    return calibrate(model, resolved, batches)
+
+
+def calibration(job: Job) -> Inputs:
+    """The batches that calibrate."""
+    return job.data.draw_calibration(job.seed).inputs(job.batch_size, job.normalize)
+
+
+def finish(job: Job, simulation: Simulation, console: Console) -> Report:
+    """Lowers, verifies, writes and reports a simulation of the job's network."""
+    program, batches = lower(simulation, job.profile), calibration(job)
     _make_folder(job.out)
     if program.profile.engine:
-        compared = export_onnx(program, job.out / "model.onnx", calibration)
+        compared = export_onnx(program, job.out / "model.onnx", batches)
         console.print(f"verified: {compared} outputs on {len(job.data.calibration)} calibration images, 0 differ",
                       highlight=False)
     else:
@@ -69,8 +84,8 @@ def run(job: Job, console: Console) -> Report:
         (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     save(program, job.out / "model.fewbits")
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.normalize)
-    report = build(program, simulation, list(islice(calibration, max(1, _REPORTED_IMAGES // job.batch_size))),
-                   test=test, model=job.name, recipe=job.recipe, float_model=net,
+    report = build(program, simulation, list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size))),
+                   test=test, model=job.name, recipe=job.recipe, float_model=job.net.eval(),
                    sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])
     report.save(job.out / "report.html")
     write_whole(job.out / "summary.json", (json.dumps(report.summary(), indent=2) + "\n").encode())

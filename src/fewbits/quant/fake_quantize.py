@@ -151,6 +151,16 @@ class FakeQuantize(nn.Module):
         except CalibrationError as error:
             raise CalibrationError(f"site {self.site!r}: {error}") from error
 
+    def adopt(self, calibrated: "FakeQuantize") -> None:
+        """Goes on from the grid and mode of the quantizer that was at this site."""
+        with torch.no_grad():
+            self.scale.copy_(calibrated.scale)
+            self.zero_point.copy_(calibrated.zero_point)
+        self.mode = calibrated.mode
+
+    def after_step(self, parameter: torch.Tensor) -> None:
+        """Called after each update of the parameter at this site, which some methods keep within bounds."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode == "observe":
             try:

@@ -125,20 +125,27 @@ def _reads_rows(node: Node) -> bool:
     return row is not None and row.name in ("embedding", "size")
 
 
-def _matches(rule: Rule, node: Node) -> bool:
+def _ends(graph: Graph) -> dict[str, str]:
+    """Names of the first and the last layer with weights."""
+    layers = [node.name for node in graph.nodes if (row := operator_of(node)) is not None and row.role == "dot"]
+    return {"first": layers[0], "last": layers[-1]} if layers else {}
+
+
+def _matches(rule: Rule, node: Node, ends: Mapping[str, str]) -> bool:
     row = operator_of(node)
-    return ((rule.op is None or (row is not None and row.name == rule.op))
+    return ((rule.layer is None or ends.get(rule.layer) == node.name)
+            and (rule.op is None or (row is not None and row.name == rule.op))
             and (rule.module is None or fnmatchcase(node.name, rule.module)
                  or fnmatchcase(node.module, rule.module)))
 
 
 def _check_rules(graph: Graph, decided: Recipe) -> None:
-    names = {row.name for row in OPERATORS}
+    names, ends = {row.name for row in OPERATORS}, _ends(graph)
     for number, rule in enumerate(decided.rules, 1):
         if rule.op is not None and rule.op not in names:
             raise RecipeError(f"rule {number} {rule}: no operator is called {rule.op!r}; "
                               f"choose one of {', '.join(sorted(names))}")
-        matched = [node for node in graph.nodes if _matches(rule, node)]
+        matched = [node for node in graph.nodes if _matches(rule, node, ends)]
         if not matched and not rule.optional:
             raise RecipeError(f"rule {number} {rule} matches nothing in this model: correct it, or mark it "
                               "`optional: true`")
@@ -152,7 +159,7 @@ class _Planner:
 
     def __init__(self, model: Model, decided: Recipe):
         self.model, self.recipe, self.graph = model, decided, model.graph
-        self.readers = self.graph.consumers()
+        self.readers, self.ends = self.graph.consumers(), _ends(self.graph)
         self.outputs = set(leaves(self.graph.structure))
         self.nodes = {node.name: node for node in self.graph.nodes}
         self.sites: dict[str, Site] = {}
@@ -161,7 +168,8 @@ class _Planner:
     def plan(self) -> Plan:
         for item in self.graph.inputs:
             if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
-                self._add(Site(item.name, "input", item.shape, self.recipe.activation_spec, "activations"))
+                self._add(Site(item.name, "input", item.shape, self.recipe.input_spec,
+                               "inputs" if self.recipe.inputs else "activations"))
         for node in self.graph.nodes:
             row = operator_of(node)
             assert row is not None, "checked before"
@@ -268,7 +276,7 @@ class _Planner:
         nodes = self._merged(node) if what == "activations" else [node]
         for number, rule in enumerate(self.recipe.rules, 1):
             text = rule.weights if what == "weights" else rule.activations
-            if text is not None and any(_matches(rule, each) for each in nodes):
+            if text is not None and any(_matches(rule, each, self.ends) for each in nodes):
                 spec, because = text.over(spec), f"rule {number} {rule}"
         return spec, because
 

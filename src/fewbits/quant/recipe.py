@@ -30,6 +30,7 @@ class SpecText(_Strict):
     scale: Convention | None = None
     integers: Literal["int8"] | None = None
     rounding: str | None = None
+    method: str | None = None
 
     @field_validator("format")
     @classmethod
@@ -68,17 +69,20 @@ class SpecText(_Strict):
             range=spec.range if self.range is None else self.range,
             scale=spec.scale if self.scale is None else self.scale,
             integers=spec.integers if self.integers is None else Int(8),
-            rounding=spec.rounding if self.rounding is None else self.rounding)
+            rounding=spec.rounding if self.rounding is None else self.rounding,
+            method=spec.method if self.method is None else None if self.method == "none" else self.method)
 
 
 class Rule(_Strict):
-    """Specs for some nodes: those of an operator, those under a module path (a glob), or both.
+    """Specs for some nodes: those of an operator, those under a module path (a glob), the first or last layer with
+    weights, or what all of these say together.
 
     keep_float: leave these nodes in float; optional: matching nothing is no error.
     """
 
     op: str | None = None
     module: str | None = None
+    layer: Literal["first", "last"] | None = None
     weights: SpecText | None = None
     activations: SpecText | None = None
     keep_float: bool = False
@@ -86,24 +90,27 @@ class Rule(_Strict):
 
     @model_validator(mode="after")
     def _says_something(self) -> "Rule":
-        if self.op is None and self.module is None:
-            raise ValueError("a rule needs `op` or `module`, to say which nodes it means")
+        if self.op is None and self.module is None and self.layer is None:
+            raise ValueError("a rule needs `op`, `module` or `layer`, to say which nodes it means")
         if self.weights is None and self.activations is None and not self.keep_float:
             raise ValueError("a rule needs `weights`, `activations` or `keep_float`, to say what it wants")
         return self
 
     def __str__(self) -> str:
-        parts = [f"{key}: {value}" for key, value in (("op", self.op), ("module", self.module)) if value]
+        parts = [f"{key}: {value}" for key, value in
+                 (("op", self.op), ("module", self.module), ("layer", self.layer)) if value]
         return "{" + ", ".join(parts) + "}"
 
 
 class Recipe(_Strict):
-    """Rules from intent to Specs; later rules win. outputs: `float` leaves the result of a last
+    """Rules from intent to Specs; later rules win. inputs: of the model, where they are not as other activations are;
+    outputs: `float` leaves the result of a last
     dot product in its accumulator's precision, `quantized` brings it to activation codes."""
 
     version: Literal[1]
     weights: SpecText
     activations: SpecText
+    inputs: SpecText | None = None
     outputs: Literal["float", "quantized"] = "float"
     rules: tuple[Rule, ...] = Field(default=())
 
@@ -116,6 +123,11 @@ class Recipe(_Strict):
     def activation_spec(self) -> Spec:
         """What activations become where no rule says otherwise."""
         return self.activations.over(Spec(parse("uint8"), symmetric=False, block=parse_block("tensor")))
+
+    @property
+    def input_spec(self) -> Spec:
+        """What the model's inputs become."""
+        return self.activation_spec if self.inputs is None else self.inputs.over(self.activation_spec)
 
 
 def presets() -> tuple[str, ...]:

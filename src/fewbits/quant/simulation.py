@@ -1,7 +1,7 @@
 """The Simulation: a model whose numbers are moved, site by site, to the grids of a plan."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.quant.batch_norm import affine, channel_axis, norms_behind
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
-from fewbits.quant.plan import Plan
+from fewbits.quant.plan import Kind, Plan
 
 
 class Simulation(nn.Module):
@@ -48,11 +48,16 @@ class Simulation(nn.Module):
         assert isinstance(module, FakeQuantize)
         return module
 
-    def set_mode(self, mode: Mode) -> None:
-        """Lets every quantizer observe, simulate, or do nothing."""
-        self.mode = mode
+    def set_mode(self, mode: Mode, kinds: Collection[Kind] | None = None) -> None:
+        """Lets every quantizer, or those of some kinds of sites, observe, simulate, or do nothing.
+
+        The simulation's own mode is that of all of them together: `simulate` once any does.
+        """
         for quantizer in self.quantizers():
-            quantizer.mode = mode
+            if kinds is None or quantizer.kind in kinds:
+                quantizer.mode = mode
+        if kinds is None or mode == "simulate" or all(quantizer.mode != "simulate" for quantizer in self.quantizers()):
+            self.mode = mode
 
     def accumulator_scale(self, node: Node) -> torch.Tensor:
         """float32 [] or [O]: scale of a dot product's sums and of its bias, x_scale · weight_scale (eq. 4)."""
@@ -65,7 +70,7 @@ class Simulation(nn.Module):
         """Whether a dot product's operands are both integers, or taken as such, under one scale per tensor or output
         channel, so that its sums are."""
         x, weight = self.quantizer(self.plan.grid(node["input"].name)), self.quantizer(node["weight"].name)
-        return (x.integer_form is not None and weight.integer_form is not None
+        return (x.mode == weight.mode and x.integer_form is not None and weight.integer_form is not None
                 and weight.spec.block in (TENSOR, CHANNEL))
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
@@ -74,6 +79,18 @@ class Simulation(nn.Module):
     def run(self, inputs: Tensors, visitor: "SimulationVisitor | None" = None) -> Any:
         """The model's outputs, from inputs by name."""
         return self.model.run(inputs, visitor or SimulationVisitor(self))
+
+    def replace_quantizer(self, quantizer: FakeQuantize) -> None:
+        """Puts another quantizer at its site, with the grid and mode of the one that was there."""
+        quantizer.adopt(self.quantizer(quantizer.site))
+        quantizer.train(self.training)
+        self._quantizers[_key(quantizer.site)] = quantizer
+
+    def after_step(self) -> None:
+        """To be called after each update of the parameters: methods that bound their weights do so."""
+        for quantizer in self.quantizers():
+            if quantizer.kind == "weight":
+                quantizer.after_step(self.model.tensor(quantizer.site))
 
     @property
     def reference(self) -> Model:
@@ -109,7 +126,7 @@ class SimulationVisitor(Visitor):
 
     def value(self, name: str, value: Any) -> Any:
         site = self._sites.get(name)
-        if name in self._dots and not self.simulation.training:
+        if name in self._dots and not self.simulation.model.training:
             value = self._rounded_offset(name, value)
         return value if site is None or site.spec is None else self.simulation.quantizer(name)(value)
 

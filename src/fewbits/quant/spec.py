@@ -18,10 +18,11 @@ class Spec:
     """What is wanted of a site.
 
     format, block: what its codes are and who shares a scale; symmetric: zero point 0; range: the range
-    rule as a recipe writes it (ranges/registry.py); scale: convention of the symmetric scale
-    (ranges/scale.py); integers: to what the numbers of a Float or Table are rounded, so that integer sums can be taken
-    of them (numerics/integer_form.py); rounding: rule of numerics/rounding.py by name, where the format has none of its
-    own. Raises EncodingError for a rule that is none, or has no meaning for such blocks or formats.
+    rule as a recipe writes it (ranges/registry.py); scale: convention of the symmetric scale (ranges/scale.py);
+    integers: to what the numbers of a Float or Table are rounded, so that integer sums can be taken of them
+    (numerics/integer_form.py); rounding: rule of numerics/rounding.py by name, where the format has none of its own;
+    method: how the site learns, by a name of train/registry.py, None where it does not. Raises EncodingError for a
+    rule that is none, or has no meaning for such blocks or formats.
     """
 
     format: Format
@@ -31,6 +32,7 @@ class Spec:
     scale: Convention = "restricted"
     integers: Int | None = None
     rounding: str = "half_even"
+    method: str | None = None
 
     def __post_init__(self):
         if self.rounding not in RULES:
@@ -61,4 +63,5 @@ class Spec:
         scale = f" {self.scale}" if self.symmetric and self.scale != "restricted" else ""
         rounded = f" as {self.integers}" if self.integers else ""
         rounded += f" {self.rounding}" if self.rounding != "half_even" else ""
-        return f"{self.format}{rounded} per {self.block}, {kind}{scale}, {self.range}"
+        learned = f", trained by {self.method}" if self.method else ""
+        return f"{self.format}{rounded} per {self.block}, {kind}{scale}, {self.range}{learned}"

@@ -1,0 +1,76 @@
+"""`fewbits train`."""
+
+import copy
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
+from fewbits.cli.quantize import show
+from fewbits.cli.workflow import Job, calibrated, calibration, finish
+from fewbits.errors import DataError
+from fewbits.report.accuracy import evaluate
+from fewbits.tasks.registry import TASKS, resolve
+from fewbits.tasks.training import initialised
+from fewbits.tasks.training import train as train_in_float
+from fewbits.tasks.weights import apply_weights, load_weights
+from fewbits.train.after_training import AfterTraining, calibrate_activations
+from fewbits.train.distillation import Distillation
+from fewbits.train.fit import Adam, fit
+from fewbits.train.registry import trainable
+
+
+def train(
+    network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
+    data: DataOption,
+    recipe: Annotated[str, typer.Option(help="lsq-w4a4, qat-w8a8, bnn, twn, …, or a YAML file that names methods")],
+    out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
+    epochs: Annotated[int, typer.Option(help="Passes over the training examples in few bits")] = 5,
+    weights: Annotated[Path | None, typer.Option(help="Float weights to begin with: .safetensors, or .pt")] = None,
+    float_epochs: Annotated[int, typer.Option(help="Passes in float first, where there are no weights")] = 0,
+    rate: Annotated[float, typer.Option(help="Adam's learning rate at the start; it falls along a cosine")] = 1e-3,
+    distil: Annotated[float, typer.Option(help="Share of the loss that follows the float network's outputs")] = 0.0,
+    profile: Annotated[str, typer.Option(help="onnxruntime or onnxruntime-portable")] = "onnxruntime",
+    mean: MeanOption = None,
+    std: StdOption = None,
+    divide: DivideOption = 255.0,
+    batch_size: BatchOption = 64,
+    seed: Annotated[int, typer.Option(help="Of initial weights, order of examples, and chance in methods")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
+    checkpoint: Annotated[Path | None, typer.Option(help="Written after each epoch; goes on from it")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
+) -> None:
+    """Train a network in few bits, lower it to integers, verify it, and write it with a report."""
+    console = Console()
+    where = _device(device)
+    task = resolve(network)
+    net = initialised(task.build, seed)
+    split, normalize = open_data(data, mean, std, divide, task.normalize, task.example_shape)
+    if weights is not None:
+        apply_weights(net, load_weights(weights), str(weights))
+    elif float_epochs:
+        console.print(f"training {network} in float for {float_epochs} epochs")
+        train_in_float(net, split.train, epochs=float_epochs, normalize=normalize, batch_size=batch_size, seed=seed)
+    elif network in TASKS:
+        console.print(f"no --weights and no --float-epochs: {network} learns in few bits from the start")
+    job = Job(network, net, split, normalize, recipe, profile, out, batch_size, show_plan=plan)
+    learning = trainable(calibrated(job, console, norms="keep")).to(where)
+    teacher = Distillation(copy.deepcopy(net).eval().to(where), share=distil) if distil else None
+    fit(learning, split.train.batches(batch_size, normalize, torch.Generator().manual_seed(seed)), epochs=epochs,
+        optimizer=Adam(rate), distillation=teacher, seed=seed, checkpoint=checkpoint)
+    learning.to("cpu")
+    if any(isinstance(quantizer, AfterTraining) for quantizer in learning.quantizers()) and split.test.y is not None:
+        reached = evaluate(learning, split.test.batches(batch_size, normalize)).mean
+        console.print(f"with float activations, as published: {100 * reached:.2f} % of the test examples")
+    show(finish(job, calibrate_activations(learning, calibration(job)), console), out, console)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DataError("there is no cuda device here: leave --device out")
+    if name not in ("cpu", "cuda"):
+        raise DataError(f"no device is called {name!r}: choose cpu or cuda")
+    return torch.device(name)

@@ -1,0 +1,1 @@
+"""Learning in few bits: one paper per file, the registry of methods, and the loop."""

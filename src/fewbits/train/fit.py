@@ -1,0 +1,218 @@
+"""The loop: gradient steps over batches, in order, resumable to the same bytes."""
+
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from fewbits.errors import DataError, FileError, TrainingError
+from fewbits.files import write_whole
+from fewbits.quant.simulation import Simulation, SimulationVisitor
+from fewbits.train.distillation import Distillation
+
+
+class Batches(Iterable[tuple[Tensor, Tensor]], Sized, Protocol):
+    """Inputs and labels, as often as asked; each pass may come in another order."""
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
+MakeSchedule = Callable[[Optimizer, int], LRScheduler]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980). rate: at the start."""
+
+    rate: float = 1e-3
+    weight_decay: float = 0.0
+
+    def __call__(self, parameters: list[nn.Parameter]) -> Optimizer:
+        return torch.optim.Adam(parameters, self.rate, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    """Stochastic gradient descent with Nesterov's momentum. rate: at the start."""
+
+    rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def __call__(self, parameters: list[nn.Parameter]) -> Optimizer:
+        return torch.optim.SGD(parameters, self.rate, self.momentum, weight_decay=self.weight_decay, nesterov=True)
+
+
+def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """From the full rate to 0 along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    return LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
+
+
+def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimizer = Adam(),
+        schedule: MakeSchedule = cosine, loss: Loss = F.cross_entropy, distillation: Distillation | None = None,
+        seed: int = 0, checkpoint: str | Path | None = None, save_every: int | None = None,
+        quiet: bool = False) -> tuple[float, ...]:
+    """Trains a Simulation, or any network, in place on the device it is on; leaves it in evaluation mode.
+
+    batches: (inputs, labels), re-iterable and sized; a random order of its own goes on from epoch to epoch. loss: of
+    outputs and labels, a mean; distillation: adds a teacher's. seed: of torch's random numbers while it runs (dropout,
+    stochastic methods); the caller's stay untouched. checkpoint: a file that is written whole after each epoch, and
+    every `save_every` steps; training goes on from it when it exists, to the same bytes. Returns the mean loss of each
+    epoch. Raises DataError for data that does not fit, TrainingError when the loss is not finite, naming step and
+    layer, FileError for a checkpoint of another training.
+    """
+    if epochs < 1:
+        raise DataError(f"Training for {epochs} epochs does nothing; give 1 or more.")
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise DataError(f"This {type(net).__name__} has no parameters to train; use it as it is.")
+    if len(batches) < 1:
+        raise DataError("There are no batches to train on; give at least one.")
+    device, optimize = parameters[0].device, optimizer(parameters)
+    steps = epochs * len(batches)
+    run = _Run(net, optimize, schedule(optimize, steps), f"{len(batches)} batches, {epochs} epochs, seed {seed}")
+    with _seeded(seed, device), _progress(quiet) as progress:
+        if checkpoint is not None and Path(checkpoint).exists():
+            run.resume(Path(checkpoint), device)
+        bar = progress.add_task("train", total=steps, completed=run.step, loss=math.nan)
+        net.train()
+        for epoch in range(epochs):
+            for number, (x, y) in enumerate(batches):
+                if epoch * len(batches) + number < run.step:
+                    continue  # done before a resumption: drawn again, so that the order goes on where it was
+                x, y = x.to(device), y.to(device)
+                outputs = net(x)
+                _check_labels(outputs, y)
+                value = loss(outputs, y)
+                if distillation is not None:
+                    value = distillation.loss(x, outputs, value)
+                if not torch.isfinite(value):
+                    raise TrainingError(_diagnosis(net, x, value.item(), number + 1, epoch + 1))
+                optimize.zero_grad()
+                value.backward()
+                optimize.step()
+                if isinstance(net, Simulation):
+                    net.after_step()
+                run.schedule.step()
+                run.count(value.item() * len(y), len(y), last=number == len(batches) - 1)
+                progress.update(bar, advance=1, loss=value.item())
+                due = number == len(batches) - 1 or (save_every is not None and run.step % save_every == 0)
+                if checkpoint is not None and due:
+                    run.save(Path(checkpoint), device)
+    net.eval()
+    return tuple(run.losses)
+
+
+class _Run:
+    """What a training has come to: all that a resumption needs."""
+
+    def __init__(self, net: nn.Module, optimizer: Optimizer, schedule: LRScheduler, what: str):
+        self.net, self.optimizer, self.schedule, self.what = net, optimizer, schedule, what
+        self.step, self.losses, self.total, self.seen = 0, [], 0.0, 0
+
+    def count(self, loss: float, examples: int, last: bool) -> None:
+        self.step, self.total, self.seen = self.step + 1, self.total + loss, self.seen + examples
+        if last:
+            self.losses.append(self.total / self.seen)
+            self.total, self.seen = 0.0, 0
+
+    def save(self, path: Path, device: torch.device) -> None:
+        state = {"what": self.what, "net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
+                 "schedule": _numbers(self.schedule.state_dict()), "random": torch.get_rng_state(),
+                 "step": self.step, "losses": self.losses, "total": self.total, "seen": self.seen}
+        if device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(device)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_whole(path, buffer.getvalue())
+
+    def resume(self, path: Path, device: torch.device) -> None:
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)  # holds tensors and numbers, no code
+            if state["what"] != self.what:
+                raise FileError(f"{path} is of a training with {state['what']}, and this one has {self.what}: "
+                                "remove it, or choose another file")
+            self.net.load_state_dict(state["net"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            torch.set_rng_state(state["random"].cpu())
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+        except FileError:
+            raise
+        except Exception as error:  # whatever torch raises for a damaged or foreign file
+            raise FileError(f"{path} is no checkpoint of this training ({type(error).__name__}): remove it to begin "
+                            "anew") from error
+        self.step, self.losses, self.total, self.seen = (state[key] for key in ("step", "losses", "total", "seen"))
+
+
+def _numbers(state: dict[str, Any]) -> dict[str, Any]:
+    """A schedule's state without its functions, which are the caller's."""
+    return {key: value for key, value in state.items() if key != "lr_lambdas"} | (
+        {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {})
+
+
+def _check_labels(outputs: Any, labels: Tensor) -> None:
+    if not isinstance(outputs, Tensor):
+        raise DataError(f"The network returns a {type(outputs).__name__}; train with a loop of your own, or a network "
+                        "that returns one tensor.")
+    if not labels.is_floating_point() and (outputs.ndim < 2 or int(labels.max()) >= outputs.shape[1]):
+        raise DataError(f"A label is {int(labels.max())} and the network gives {list(outputs.shape)} "
+                        f"for a batch of {len(labels)}; use a network with one output per class.")
+
+
+def _diagnosis(net: nn.Module, x: Tensor, loss: float, step: int, epoch: int) -> str:
+    """What is known of a loss that is not finite: when, and where the first such number is."""
+    layers = net.model if isinstance(net, Simulation) else net
+    where = None if torch.isfinite(x).all() else "the inputs hold NaN or Inf"
+    where = where or next((f"parameter {name!r} holds NaN or Inf" for name, tensor in layers.named_parameters()
+                           if not torch.isfinite(tensor).all()), None)
+    if where is None and isinstance(net, Simulation):
+        seeking = _Seeking(net)
+        with torch.no_grad():
+            net.run(net.model.named_inputs((x,), {}), seeking)
+        where = seeking.found and f"the result of {seeking.found!r} is the first that is not finite"
+    found = f": {where}" if where else ""
+    return (f"the loss is {loss} at step {step} of epoch {epoch}{found}; look at the data for NaN, or lower the "
+            "learning rate")
+
+
+class _Seeking(SimulationVisitor):
+    """Notes the first value that is not finite."""
+
+    found: str | None = None
+
+    def value(self, name: str, value: Any) -> Any:
+        result = super().value(name, value)
+        if self.found is None and isinstance(result, Tensor) and not torch.isfinite(result).all():
+            self.found = name
+        return result
+
+
+def _progress(quiet: bool) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                    TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(), console=Console(stderr=True),
+                    disable=quiet)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own random numbers, started at `seed` on the CPU and on `device`, and put back afterwards."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,104 @@
+"""Learned step sizes, and with them learned offsets.
+
+Source: Esser et al. 2020, arXiv:1902.08153 (LSQ), eq. 1 to 5; Bhalgat et al. 2020, arXiv:2004.09576 (LSQ+), eq. 4 to 6.
+"""
+
+from math import sqrt
+
+import torch
+from torch import nn
+
+from fewbits.errors import EncodingError
+from fewbits.numerics.formats import Int
+from fewbits.quant.fake_quantize import FakeQuantize, round_pass
+from fewbits.quant.plan import Site
+
+_SMALLEST = 1e-12
+
+
+def scaled_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """x, whose gradient is multiplied by `factor` (LSQ, appendix A)."""
+    return x * factor + (x - x * factor).detach()
+
+
+def clipped(v: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """v within [low, high], which takes the gradient where v lies on or beyond it (LSQ, eq. 3)."""
+    low, high = low.to(v.dtype), high.to(v.dtype)
+    return torch.where(v <= low, low, torch.where(v >= high, high, v))
+
+
+class LearnedStep(FakeQuantize):
+    """The scale is a parameter. Its gradient is −v/s + rint(v/s) inside the range and the bound outside (eq. 3), times
+    1 / √(N · Q_p), N the weights, or the features of one sample. It starts at 2 · mean |v| / √Q_p (§2.1) of the first
+    tensor that trains."""
+
+    started: torch.Tensor
+
+    def __init__(self, site: Site):
+        super().__init__(site)
+        if not isinstance(self.spec.format, Int):
+            raise EncodingError(f"site {site.name!r}: a step is learned between integers, not in {self.spec.format}")
+        del self._buffers["scale"]
+        self.scale = nn.Parameter(torch.full(tuple(self.zero_point.shape), torch.nan))
+        self.register_buffer("started", torch.tensor(False))
+
+    @property
+    def highest(self) -> int:
+        """Q_p, the largest code."""
+        return max(self.spec.format.high, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.mode != "simulate":
+            return super().forward(x)
+        if self.training and not self.started:
+            self.start(x.detach())
+            self.started.fill_(True)
+        with torch.no_grad():
+            self.scale.clamp_(min=_SMALLEST)
+        scale = self.spec.block.expand(scaled_gradient(self.scale, self.share(x)), x.shape)
+        return self.on_grid(x, scale)
+
+    def share(self, x: torch.Tensor) -> float:
+        """1 / √(N · Q_p)."""
+        count = x.numel() if self.kind == "weight" else x[0].numel()
+        return 1 / sqrt(count / self.scale.numel() * self.highest)
+
+    def start(self, x: torch.Tensor) -> None:
+        """The first scale."""
+        values, axes = self.spec.block.split(x.abs())
+        with torch.no_grad():
+            self.scale.copy_((2 * values.mean(axes) / sqrt(self.highest)).reshape(self.scale.shape)
+                             .clamp(min=_SMALLEST))
+            self.zero_point.zero_()
+
+    def on_grid(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """x moved to the grid of that scale."""
+        format, zero_point = self.spec.format, self.spec.block.expand(self.zero_point, x.shape)
+        return round_pass(clipped(x / scale, format.low - zero_point, format.high - zero_point)) * scale
+
+
+class LearnedStepAndOffset(LearnedStep):
+    """LSQ+: the offset β learns too, for activations below 0. It acts through the zero point rint(−β / s), so that the
+    number 0 stays exact and what learns is what runs; the paper's own β is real. Starts at the range of the first
+    tensor."""
+
+    def __init__(self, site: Site):
+        super().__init__(site)
+        self.offset = nn.Parameter(torch.zeros(tuple(self.zero_point.shape)))
+
+    def start(self, x: torch.Tensor) -> None:
+        format = self.spec.format
+        values, axes = self.spec.block.split(x)
+        low, high = values.amin(axes).clamp(max=0), values.amax(axes).clamp(min=0)
+        with torch.no_grad():
+            self.scale.copy_(((high - low) / (format.high - format.low)).reshape(self.scale.shape).clamp(min=_SMALLEST))
+            self.offset.copy_(low.reshape(self.offset.shape) - format.low * self.scale)
+
+    def on_grid(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        format = self.spec.format
+        assert isinstance(format, Int), "checked when made"
+        offset = self.spec.block.expand(scaled_gradient(self.offset, self.share(x)), x.shape)
+        zero_point = round_pass((-offset / scale).clamp(format.low, format.high))
+        with torch.no_grad():
+            self.zero_point.copy_((-self.offset / self.scale).clamp(format.low, format.high).round().int())
+        return round_pass(clipped(x / scale, format.low - zero_point, format.high - zero_point)) * scale

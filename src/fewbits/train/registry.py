@@ -1,0 +1,67 @@
+"""Methods by the name that recipes write, and the Simulation that learns by them."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+
+from fewbits.errors import RecipeError
+from fewbits.quant.fake_quantize import FakeQuantize
+from fewbits.quant.plan import Site
+from fewbits.quant.simulation import Simulation
+from fewbits.train.after_training import AfterTraining
+from fewbits.train.binary_connect import BinaryConnect, StochasticBinaryConnect
+from fewbits.train.bwn import BinaryWeights
+from fewbits.train.dorefa import DoReFaActivations, DoReFaWeights
+from fewbits.train.lab_quantizer import FirstBatchRange
+from fewbits.train.lsq import LearnedStep, LearnedStepAndOffset
+from fewbits.train.pact import ClippedActivation
+from fewbits.train.ranges import CurrentRange, MovingRange
+from fewbits.train.ttq import TrainedTernary
+from fewbits.train.twn import Ternary70, Ternary75, TernaryExact
+
+Make = Callable[..., FakeQuantize]
+
+WEIGHTS: Mapping[str, Make] = MappingProxyType({
+    "current": CurrentRange, "lsq": LearnedStep, "dorefa": DoReFaWeights, "binary-connect": BinaryConnect,
+    "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
+    "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
+})
+"""Methods of weights: a call makes the quantizer of a site."""
+
+ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
+    "moving": MovingRange, "lsq": LearnedStep, "lsq-plus": LearnedStepAndOffset, "pact": ClippedActivation,
+    "dorefa": DoReFaActivations, "lab": partial(FirstBatchRange, range="document"),
+    "lab-efficient": partial(FirstBatchRange, range="efficient"), "after-training": AfterTraining,
+})
+"""Methods of activations; numbers in brackets are handed on: `moving(0.99, 1000)`, `dorefa(6)`."""
+
+_TEXT = re.compile(r"([a-z0-9.-]+)(?:\(([^()]*)\))?")
+
+
+def trainable(simulation: Simulation) -> Simulation:
+    """A copy in which every site that names a method learns by it; the others keep the grids that calibration found,
+    with the gradient of the straight-through estimator.
+
+    The copy has parameters of its own. Raises RecipeError, naming the site, for a method that is none, or of the other
+    kind; EncodingError where a method does not take the site's format.
+    """
+    learning = simulation.to_repair()
+    for site in learning.plan.sites.values():
+        if site.spec is not None and site.spec.method is not None:
+            learning.replace_quantizer(_make(site, site.spec.method))
+    return learning
+
+
+def _make(site: Site, method: str) -> FakeQuantize:
+    known = WEIGHTS if site.kind in ("weight", "constant") else ACTIVATIONS
+    match = _TEXT.fullmatch(method)
+    if match is None or match[1] not in known:
+        raise RecipeError(f"site {site.name!r} ({site.kind}) has no method {method!r}: choose one of "
+                          f"{', '.join(known)}")
+    try:
+        numbers = [float(text) for text in match[2].split(",")] if match[2] else []
+        return known[match[1]](site, *numbers)
+    except (TypeError, ValueError):
+        raise RecipeError(f"method {method!r} of site {site.name!r} does not take what stands in its "
+                          "brackets") from None

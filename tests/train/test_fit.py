@@ -1,0 +1,138 @@
+"""The loop: the same seed gives the same bytes, through a kill too; bad data and bad checkpoints are refused."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from fewbits.errors import DataError, FileError, TrainingError
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.train.batch_norm import reestimate_batch_norm
+from fewbits.train.distillation import Distillation
+from fewbits.train.fit import Adam, Nesterov, fit
+from fewbits.train.registry import trainable
+
+SCRIPT = """
+import sys, time, torch
+from torch import nn
+from fewbits.train.fit import Adam, fit
+
+class Slow(list):
+    def __iter__(self):
+        for item in list.__iter__(self):
+            time.sleep(float(sys.argv[2]))
+            yield item
+
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 2))
+x, y = torch.randn(64, 4), torch.arange(64) % 2
+batches = Slow((x[i:i + 8], y[i:i + 8]) for i in range(0, 64, 8))
+fit(net, batches, epochs=3, optimizer=Adam(0.01), checkpoint=sys.argv[1], save_every=1, quiet=True)
+print(torch.cat([p.flatten() for p in net.parameters()]).detach().numpy().tobytes().hex())
+"""
+
+
+def run_to_end(path):
+    return subprocess.run([sys.executable, "-c", SCRIPT, str(path), "0"], capture_output=True, text=True, check=True,
+                          env=os.environ).stdout
+
+
+def test_a_kill_changes_no_byte(tmp_path):
+    whole = run_to_end(tmp_path / "whole")
+    path = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), "0.1"], stdout=subprocess.PIPE)
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.25)
+    process.send_signal(signal.SIGKILL)
+    assert process.communicate()[0] == b"", "it was to be killed half-way"
+    assert torch.load(path, weights_only=True)["step"] < 24
+    assert run_to_end(path) == whole
+
+
+def learner(scale=1.0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+        x = torch.randn(12, 1, 6, 6) * scale
+    model = fold(capture(net, x), norms="keep")
+    return trainable(calibrate(model, plan(model, "lsq-w4a4"), [x])), net, [(x, torch.arange(12) % 3)]
+
+
+def test_a_loss_that_is_not_finite_names_step_and_layer():
+    simulation, _, batches = learner()
+    with torch.no_grad():
+        simulation.model.tensor("0.weight")[0, 0, 0, 0] = math.inf
+    with pytest.raises(TrainingError, match=r"step 1 of epoch 1: parameter '0\.weight' holds NaN or Inf"):
+        fit(simulation, batches, epochs=1, quiet=True)
+    simulation, _, batches = learner()
+    with torch.no_grad():
+        simulation.model.tensor("1.running_var").fill_(1.0)
+        simulation.model.tensor("1.weight").fill_(3e38)
+    with pytest.raises(TrainingError, match=r"step 1 of epoch 1: the result of '(1|2|4)' is the first"):
+        fit(simulation, batches, epochs=1, quiet=True)
+
+
+def test_checkpoints_of_something_else(tmp_path):
+    simulation, _, batches = learner()
+    path = tmp_path / "checkpoint"
+    fit(simulation, batches, epochs=1, checkpoint=path, quiet=True)
+    with pytest.raises(FileError, match="1 epochs, seed 0, and this one has 1 batches, 2 epochs"):
+        fit(simulation, batches, epochs=2, checkpoint=path, quiet=True)
+    with pytest.raises(FileError, match="no checkpoint of this training"):
+        fit(nn.Linear(3, 3), batches, epochs=1, checkpoint=path, quiet=True)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(FileError, match="remove it to begin"):
+        fit(simulation, batches, epochs=1, checkpoint=path, quiet=True)
+
+
+@pytest.mark.parametrize(("epochs", "batches", "word"), [
+    (0, [(torch.zeros(2, 3), torch.zeros(2).long())], "0 epochs"),
+    (1, [], "no batches"),
+    (1, [(torch.zeros(2, 3), torch.tensor([0, 7]))], "A label is 7"),
+])
+def test_what_cannot_be_trained(epochs, batches, word):
+    with pytest.raises(DataError, match=word):
+        fit(nn.Linear(3, 3), batches, epochs=epochs, quiet=True)
+
+
+def test_the_optimizers_and_a_teacher_lower_the_loss():
+    for optimizer in (Adam(1e-2), Nesterov(0.02)):
+        simulation, net, batches = learner()
+        losses = fit(simulation, batches, epochs=12, optimizer=optimizer, quiet=True,
+                     distillation=Distillation(net, share=0.5))
+        assert losses[-1] < losses[0]
+        assert not simulation.training
+
+
+def test_distillation_by_its_formula():
+    teacher, student = nn.Linear(5, 3), nn.Linear(5, 3)
+    x, labels = torch.randn(7, 5), torch.tensor(2.5)
+    p, q = (net(x).detach().double() / 4 for net in (teacher, student))
+    p, q = p.softmax(1), q.softmax(1)
+    expected = 0.7 * 16 * (p * (p.log() - q.log())).sum(1).mean() + 0.3 * 2.5
+    torch.testing.assert_close(Distillation(teacher).loss(x, student(x), labels).double(), expected, rtol=1e-5, atol=0)
+
+
+def test_batch_norm_statistics_anew():
+    """Those of one batch norm, whose input nothing else changes: the moments of all batches together."""
+    simulation, _, _ = learner()
+    batches = [torch.randn(size, 1, 6, 6) * 2 + 1 for size in (8, 20, 4)]
+    renewed = reestimate_batch_norm(simulation, batches)
+    simulation.eval()
+    seen = torch.cat([nn.functional.conv2d(simulation.quantizer("x" if "x" in simulation.plan.sites else "input")(x),
+                                           simulation.quantizer("0.weight")(simulation.model.tensor("0.weight")),
+                                           simulation.model.tensor("0.bias")) for x in batches]).detach()
+    torch.testing.assert_close(renewed.model.tensor("1.running_mean"), seen.mean((0, 2, 3)))
+    torch.testing.assert_close(renewed.model.tensor("1.running_var"), seen.transpose(0, 1).flatten(1).var(1))
+    assert not torch.equal(simulation.model.tensor("1.running_mean"), renewed.model.tensor("1.running_mean"))

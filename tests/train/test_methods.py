@@ -1,0 +1,144 @@
+"""Every method and preset of training keeps its promises, and what it learned lowers."""
+
+import pytest
+import torch
+from quantizers import activation_quantizer, gradient, weight_quantizer
+
+from fewbits.errors import EncodingError, RecipeError
+from fewbits.graph.capture import capture
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe, presets, recipe
+from fewbits.testing import check_method
+from fewbits.train.registry import ACTIVATIONS, WEIGHTS, trainable
+
+LEARNING = [name for name in presets() if recipe(name).weights.method is not None]
+FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "bwn": "binary", "twn": "ternary",
+           "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
+           "lab": "int8", "current": "int8"}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("name", LEARNING)
+def test_presets(name):
+    check_method(name)
+
+
+def written(weights, activations):
+    return Recipe.model_validate({"version": 1, "weights": weights, "activations": activations,
+                                  "inputs": {"format": "uint8", "method": "none"}})
+
+
+@pytest.mark.parametrize("method", WEIGHTS)
+def test_methods_of_weights(method):
+    check_method(written({"format": FORMATS[method], "block": "tensor", "method": method}, {"format": "uint8"}))
+
+
+@pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)"])
+def test_methods_of_activations(method):
+    check_method(written({"format": "int8", "method": "current"}, {"format": "uint4", "method": method}))
+
+
+def simulated(weights, activations):
+    net, x = torch.nn.Linear(4, 3), torch.randn(8, 4)
+    model = capture(net, x)
+    return calibrate(model, plan(model, written(weights, activations)), [x])
+
+
+@pytest.mark.parametrize(("weights", "activations", "word"), [
+    ({"format": "int8", "method": "magic"}, {"format": "uint8"}, "no method 'magic': choose one of current"),
+    ({"format": "int8", "method": "moving"}, {"format": "uint8"}, "no method 'moving'"),
+    ({"format": "int8", "method": "lsq(3)"}, {"format": "uint8"}, "brackets"),
+    ({"format": "int8", "method": "dorefa"}, {"format": "uint8"}, "1 to 7 bits"),
+    ({"format": "nf4", "method": "lsq", "block": "tensor"}, {"format": "uint8"}, "between integers"),
+])
+def test_what_does_not_fit_is_refused_by_name(weights, activations, word):
+    with pytest.raises((RecipeError, EncodingError), match=word) as caught:
+        trainable(simulated(weights, activations))
+    assert "'weight'" in str(caught.value)
+
+
+# Gradients, each against its paper's formula written out on random numbers with the edges among them.
+
+EDGES = torch.cat([torch.randn(50, generator=torch.Generator().manual_seed(0)) * 2,
+                   torch.tensor([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, 100.0, -100.0])])
+
+
+@pytest.mark.parametrize("method", ["binary-connect", "twn", "twn-0.75", "twn-exact"])
+def test_the_gradient_of_the_identity(method):
+    quantizer = weight_quantizer(method, FORMATS[method], EDGES)
+    _, got = gradient(quantizer, EDGES, 0.3)
+    assert torch.equal(got, torch.full_like(EDGES, 0.3))
+
+
+def test_the_gradient_of_binary_weights():
+    quantizer = weight_quantizer("bwn", "binary", EDGES)
+    _, got = gradient(quantizer, EDGES, 0.3)
+    alpha = EDGES.abs().mean()
+    torch.testing.assert_close(got, 0.3 * (1 / len(EDGES) + alpha * (EDGES.abs() <= 1).float()))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_the_gradient_of_dorefa_weights(bits):
+    """Automatic differentiation of the smooth part, the rounding taken for the identity."""
+    quantizer = weight_quantizer("dorefa", f"int{bits}", EDGES)
+    _, got = gradient(quantizer, EDGES)
+    _, expected = gradient(lambda w: w.tanh() / w.tanh().abs().max(), EDGES)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_learned_steps():
+    """d/dv is 1 strictly inside the range, d/ds is rint(v/s) − v/s there and the bound outside, over √(N Q_p)."""
+    quantizer = activation_quantizer("lsq", "int3")
+    quantizer.started.fill_(True)
+    with torch.no_grad():
+        quantizer.scale.fill_(0.5)
+    x = EDGES[None]
+    _, got = gradient(quantizer, x)
+    v = x / 0.5
+    assert torch.equal(got, ((v > -4) & (v < 3)).float())
+    of_step = torch.where(v <= -4, -4.0, torch.where(v >= 3, 3.0, v.round() - v)).sum()
+    torch.testing.assert_close(quantizer.scale.grad, of_step / (len(EDGES) * 3) ** 0.5)
+
+
+def test_the_gradient_of_clipping():
+    quantizer = activation_quantizer("pact", "uint4")
+    with torch.no_grad():
+        quantizer.bound.fill_(1.5)
+    _, got = gradient(quantizer, EDGES)
+    assert torch.equal(got, ((EDGES >= 0) & (EDGES < 1.5)).float())
+    assert quantizer.bound.grad.item() == (EDGES >= 1.5).sum()
+
+
+def test_stochastic_signs_follow_their_probabilities():
+    """2000 draws of each number: the mean is 2 p − 1 within 5 standard errors (false alarm 6e-7 a number)."""
+    weight = torch.linspace(-1.2, 1.2, 9).repeat(2000, 1)
+    quantizer = weight_quantizer("binary-connect-stochastic", "binary", weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        mean = quantizer(weight).detach().mean(0)
+    p = ((weight[0] + 1) / 2).clamp(0, 1)
+    assert ((mean - (2 * p - 1)).abs() <= 5 * 2 * (p * (1 - p) / 2000).sqrt() + 1e-6).all()
+    quantizer.eval()
+    assert torch.equal(quantizer(weight).detach(), torch.where(weight >= 0, 1.0, -1.0))
+
+
+def test_the_exact_threshold_is_the_best_of_all():
+    weight = torch.randn(40, generator=torch.Generator().manual_seed(1))
+    quantizer = weight_quantizer("twn-exact", "ternary", weight)
+    reached = (quantizer(weight).detach() - weight).double().square().sum()
+    for delta in [0.0, *(weight.abs() * 0.999).tolist()]:
+        kept = weight.abs() > delta
+        alpha = weight.abs()[kept].mean()
+        assert reached <= (alpha * weight.sign() * kept - weight).double().square().sum() + 1e-6
+
+
+def test_a_moving_range_waits_and_then_follows():
+    quantizer = activation_quantizer("moving", "uint8", 0.5, 1)
+    x = torch.tensor([[0.0, 1.0, 0.3337]])
+    assert torch.equal(quantizer(x), x), "the first step is not quantized"
+    quantizer(2 * x)
+    torch.testing.assert_close(quantizer.scale, torch.tensor(1.5 / 255))
+    quantizer.eval()
+    quantizer(5 * x)
+    torch.testing.assert_close(quantizer.scale, torch.tensor(1.5 / 255))
