@@ -139,7 +139,7 @@ def _row(name: str, what: str, source: str, published: Mapping[str, float], trai
 def _lenet(method: str, what: str, source: str, network: Callable[[], nn.Module] = lenet_norm,
            published: Mapping[str, float] | None = None, seconds: int = 120) -> Row:
     return _row(f"{method}-lenet", f"{what}, LeNet 20-50-500-10 with batch norm on MNIST", source, published or {},
-                Training(network, method, 2, 4), seconds)
+                Training(network, method, 1, 2), seconds)
 
 
 def _resnet(method: str, what: str, source: str, published: Mapping[str, float] | None = None) -> Row:
@@ -167,14 +167,14 @@ ROWS = (
     _lenet("ttq", "trained ternary weights", "Zhu et al. 2016, arXiv:1612.01064 (CIFAR-10: a small analogue)"),
     _row("binary-connect-mlp", "BinaryConnect, deterministic: 784-1024-1024-1024-10 on MNIST (the paper: 2048 wide)",
          "Courbariaux et al. 2015, arXiv:1511.00363, Table 2", {"float": 98.70, "few bits": 98.71},
-         Training(mlp_norm, "binary-connect", 0, 6, loss=squared_hinge), 240),
+         Training(mlp_norm, "binary-connect", 0, 4, loss=squared_hinge), 240),
     _row("bnn-mlp", "BNN: 784-1024-1024-1024-10 on MNIST (the paper: 4096 wide, 1000 epochs)",
          "Courbariaux et al. 2016, arXiv:1602.02830, Table 1", {"few bits": 99.04},
-         Training(mlp_tanh, "bnn", 0, 6, loss=squared_hinge), 240),
+         Training(mlp_tanh, "bnn", 0, 4, loss=squared_hinge), 240),
     _row("twn-lenet-twn", "ternary weights: 32C5-MP2-64C5-MP2-512FC on MNIST", _TWN,
-         {"float": 99.41, "few bits": 99.35}, Training(lenet_twn, "twn", 2, 4), 200),
+         {"float": 99.41, "few bits": 99.35}, Training(lenet_twn, "twn", 1, 2), 120),
     _row("bwn-lenet-twn", "binary weights: 32C5-MP2-64C5-MP2-512FC on MNIST", _TWN,
-         {"float": 99.41, "few bits": 99.05}, Training(lenet_twn, "bwn", 2, 4), 200),
+         {"float": 99.41, "few bits": 99.05}, Training(lenet_twn, "bwn", 1, 2), 120),
     _resnet("qat-w8a8", "8 bits", "Jacob et al. 2018, arXiv:1712.05877 (a small analogue)"),
     *(_resnet(f"lsq-w{bits}a{bits}", f"learned steps, {bits} bits", _LSQ) for bits in (8, 4, 3, 2)),
     _resnet("pact-w4a4", "learned clipping, 4 bits", "Choi et al. 2018, arXiv:1805.06085, trained for 200 epochs",
