@@ -176,13 +176,12 @@ def _threshold(b: OnnxBuilder, node: op.Threshold) -> None:
 
 def _raw_sums(b: OnnxBuilder, node: op.Conv | op.Linear) -> None:
     """int32 sums of products, for a Threshold to read."""
-    zero = b.grid(node.input, b.program.encoding(node.input))[1]
     if isinstance(node, op.Conv):
-        weight = b.weight(node.name, node.weight)[0]
-        b.node("ConvInteger", [node.input, weight, zero], node.name, **_conv_attributes(node))
-    else:
-        columns = b.constant(f"{node.name}.columns", np.ascontiguousarray(node.weight.codes.T))
-        b.node("MatMulInteger", [node.input, columns, zero], node.name)
+        _conv_sums(b, node.name, node.input, node.weight, node.name, **_conv_attributes(node))
+        return
+    zero, weight_zero = b.grid(node.input, b.program.encoding(node.input))[1], b.weight(node.name, node.weight)[2]
+    columns = b.constant(f"{node.name}.columns", np.ascontiguousarray(node.weight.codes.T))
+    b.node("MatMulInteger", [node.input, columns, zero, weight_zero], node.name)
 
 
 def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
@@ -248,11 +247,27 @@ def _adds_equal_shapes(b: OnnxBuilder, node: op.Add) -> bool:
     return b.program.values[node.first].shape == b.program.values[node.second].shape
 
 
-def _scaled_sums(b: OnnxBuilder, name: str, source: str, weight: list[str], bias: np.ndarray | None,
-                 scale: np.ndarray, out: str, **attributes: Any) -> str:
-    """ConvInteger, bias, and a product with per-position or per-channel scales: float32, exact."""
+def _conv_sums(b: OnnxBuilder, name: str, source: str, weight: Quantized, out: str, **attributes: Any) -> str:
+    """int32 sums of products, weight zero points inside. ConvInteger takes one of these, and many are taken off by
+    Σ (x − z_x)(w − z_w) = Σ (x − z_x) w − z_w Σ (x − z_x)."""
     zero = b.grid(source, b.program.encoding(source))[1]
-    sums = b.node("ConvInteger", [source, weight[0], zero], b.name(name, "sums"), **attributes)
+    codes, _, weight_zero = b.weight(name, weight)
+    zeros = weight.encoding.zero_point
+    if (zeros == zeros.flat[0]).all():
+        one = weight_zero if zeros.size == 1 else b.constant(
+            f"{name}.weight.zero", zeros.reshape(-1)[0].astype(weight.codes.dtype))
+        return b.node("ConvInteger", [source, codes, zero, one], out, **attributes)
+    ones = b.constant(f"{name}.ones", np.ones_like(weight.codes))
+    products = b.node("ConvInteger", [source, codes, zero], b.name(name, "products"), **attributes)
+    plain = b.node("ConvInteger", [source, ones, zero], b.name(name, "plain"), **attributes)
+    shaped = b.constant(f"{name}.zeros", zeros.astype(np.int32).reshape(1, -1, *[1] * (weight.codes.ndim - 2)))
+    return b.node("Sub", [products, b.node("Mul", [plain, shaped], b.name(name, "taken"))], out)
+
+
+def _scaled_sums(b: OnnxBuilder, name: str, source: str, weight: Quantized, bias: np.ndarray | None,
+                 scale: np.ndarray, out: str, **attributes: Any) -> str:
+    """Sums of products, bias, and a product with per-position or per-channel scales: float32, exact."""
+    sums = _conv_sums(b, name, source, weight, b.name(name, "sums"), **attributes)
     if bias is not None:
         shaped = b.constant(f"{name}.bias", bias.reshape(1, -1, *[1] * (scale.ndim - 2)))
         sums = b.node("Add", [sums, shaped], b.name(name, "biased"))
@@ -268,7 +283,7 @@ def _conv_attributes(node: op.Conv) -> dict[str, Any]:
 def _float_conv(b: OnnxBuilder, node: op.Conv) -> None:
     """A convolution whose accumulators are the model's output."""
     scale = constants.accumulator_scale(b.program.encoding(node.input), node.weight.encoding)
-    _scaled_sums(b, node.name, node.input, b.weight(node.name, node.weight), node.bias,
+    _scaled_sums(b, node.name, node.input, node.weight, node.bias,
                  scale.reshape(1, -1, *[1] * len(node.stride)), output_name(node.name), **_conv_attributes(node))
 
 
@@ -286,7 +301,7 @@ def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool, counts: np.ndarra
     ones, attributes = _ones(b, node, 1)
     y = b.program.encoding(node.name)
     multiplier = constants.pool_multiplier(b.program.encoding(node.input), y, counts)
-    real = _scaled_sums(b, node.name, node.input, b.weight(node.name, ones), None, multiplier,
+    real = _scaled_sums(b, node.name, node.input, ones, None, multiplier,
                         b.name(node.name, "steps"), **attributes)
     grid = [b.constant(f"{node.name}.one", np.array(1, np.float32)), b.grid(node.name, y)[1]]
     _bounded(b, node, lambda out: b.node("QuantizeLinear", [real, *grid], out))

@@ -55,9 +55,13 @@ def double_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:
 
 
 def single_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:
-    """One shift to the right of the whole product, half up (eq. 22)."""
+    """One shift to the right of the whole product, half up (eq. 22).
+
+    The product of a 48-bit sum outgrows 64 bits, so its two parts are shifted one after the other.
+    """
     right = 31 - factor.shift
-    return (x * factor.mantissa + (np.int64(1) << (right - 1))) >> right
+    lower = (x & (2**20 - 1)) * factor.mantissa + (np.int64(1) << (right - 1))
+    return ((x >> 20) * factor.mantissa + (lower >> 20)) >> (right - 20)
 
 
 def wide_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:

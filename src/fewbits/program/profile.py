@@ -23,7 +23,8 @@ class Profile:
     do, and the parts in the accumulator (eq. 26);
     entering: which way ties of float inputs go (eq. 1);
     rescaling: how sums become codes: `float` (eq. 6), or by an integer multiplier and a shift with `double` rounding
-    (eq. 21), `single` rounding (eq. 22), or for sums over 32 bits the `wide` form (eq. 23; all else is `double`);
+    (eq. 21) or `single` rounding (eq. 22); `wide`: convolutions and matrix products by eq. 23, all else `double`;
+    linear: the same for fully connected layers, where they differ;
     addition: how two activations are added: `float` rounds every step to float32, `fma` keeps the products exact, as
     AVX2 and later do (eq. 7), `integer` brings both to a finer common grid (eq. 24);
     recipe: a preset whose codes it takes; engine: which engine here computes it, '' for none;
@@ -46,6 +47,7 @@ class Profile:
     split: bool = False
     entering: Literal["half_even", "half_away"] = "half_even"
     rescaling: Rescaling = "float"
+    linear: Literal["", "double", "single"] = ""
     recipe: str = "w8a8"
     engine: Literal["onnxruntime", ""] = "onnxruntime"
     lacks: tuple[str, ...] = ()
@@ -61,36 +63,39 @@ _NO_ENGINE = ("no engine on this machine: the reference and the torch executor w
 
 ONNXRUNTIME = Profile(
     name="onnxruntime", activation_bits=8, weight_low=-128, weight_high=127, addition="fma",
+    weight_zero_points="any",
     relies_on=("x86-64 with AVX2 and FMA, for residual additions",
                "VNNI, where a weight code lies beyond ±64 (pairs of products saturate at 16 bits without it)"),
 )
 PORTABLE = Profile(
     name="onnxruntime-portable", activation_bits=8, weight_low=-64, weight_high=64, addition="float",
-    relies_on=(), recipe="w7a8",
+    weight_zero_points="any", relies_on=(), recipe="w7a8",
 )
 TENSORRT = Profile(
     name="tensorrt", activation_bits=8, signed=True, symmetric=True, weight_low=-128, weight_high=127,
     addition="float", recipe="w8a8-symmetric",
     relies_on=("VNNI, where a weight code lies beyond ±64 (pairs of products saturate at 16 bits without it)",),
 )
-LITERT = Profile(
-    name="litert", activation_bits=8, signed=True, weight_low=-127, weight_high=127, addition="integer",
-    entering="half_away", rescaling="double", recipe="w8a8-signed", engine="", relies_on=_NO_ENGINE,
+GEMMLOWP = Profile(
+    name="gemmlowp", activation_bits=8, signed=True, weight_low=-127, weight_high=127, addition="integer",
+    weight_zero_points="tensor", entering="half_away", rescaling="double", recipe="w8a8-signed", engine="",
+    relies_on=_NO_ENGINE,
     lacks=("softmax", "layer norm", "average that counts padding"),
 )
+LITERT = replace(GEMMLOWP, name="litert", linear="single", weight_zero_points="none")
 LITERT_SINGLE = replace(LITERT, name="litert-single-rounding", rescaling="single")
 LITERT_INT16 = replace(
     LITERT, name="litert-int16", activation_bits=16, symmetric=True, rescaling="wide", sum_bits=48,
-    recipe="w8a16", lacks=(*LITERT.lacks, "function of one number", "product of two activation matrices"),
+    recipe="w8a16", lacks=(*LITERT.lacks, "function of one number"),
 )
 CMSIS_NN = replace(
-    LITERT, name="cmsis-nn",
-    lacks=(*LITERT.lacks, "convolution over three axes", "broadcast sum or product", "difference",
+    GEMMLOWP, name="cmsis-nn", weight_zero_points="none",
+    lacks=(*GEMMLOWP.lacks, "convolution over three axes", "broadcast sum or product", "difference",
            "mean over anything but the image", "product of two activation matrices"),
 )
 
-PROFILES = {profile.name: profile for profile in (ONNXRUNTIME, PORTABLE, TENSORRT, LITERT, LITERT_SINGLE,
-                                                  LITERT_INT16, CMSIS_NN)}
+PROFILES = {profile.name: profile for profile in (ONNXRUNTIME, PORTABLE, TENSORRT, GEMMLOWP, LITERT,
+                                                  LITERT_SINGLE, LITERT_INT16, CMSIS_NN)}
 
 _NARROW = re.compile(r"(.+)/sums(\d+)(-split)?")
 

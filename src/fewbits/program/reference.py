@@ -104,7 +104,7 @@ def _finish(program: Program, node: op.Conv | op.Linear, acc: np.ndarray, channe
         return acc.astype(y.format.dtype)
     factor = rescale.dot(program.profile, program.encoding(node.input), node.weight.encoding, y)
     factor = factor.reshape(tuple(shape)) if factor.ndim else factor
-    return _rescale(acc, factor, rescale.for_sums(program.profile), y, node.low, node.high)
+    return _rescale(acc, factor, rescale.rounding_of(program.profile, node), y, node.low, node.high)
 
 
 def _requantize(program: Program, codes: Codes, source: str, node: op.Requantize | op.Concat | op.AveragePool) -> Codes:
@@ -113,7 +113,7 @@ def _requantize(program: Program, codes: Codes, source: str, node: op.Requantize
     if profile.rescaling == "float":
         return _saturate(x.decode(codes) / y.scale, int(y.zero_point), node.low, node.high, y)
     centred = codes.astype(np.int64) - int(x.zero_point)
-    return _rescale(centred, rescale.regrid(x, y), rescale.for_codes(profile), y, node.low, node.high)
+    return _rescale(centred, rescale.regrid(x, y), rescale.rounding_of(profile, node), y, node.low, node.high)
 
 
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -150,7 +150,7 @@ def add_codes(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
 
 def _add_integers(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
     """Eq. 24: both codes raised, brought to the grid of twice the larger scale, added, and brought to the output's."""
-    y, rounding = program.encoding(node.name), rescale.for_codes(program.profile)
+    y, rounding = program.encoding(node.name), rescale.rounding_of(program.profile, node)
     raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, program.encoding(node.first),
                                                         program.encoding(node.second), y)
     left = ROUNDINGS[rounding](_centred(program, node.first, a) << raised, onto_a)
@@ -256,7 +256,7 @@ def _mean(program: Program, node: op.Mean, x: Codes) -> Codes:
     count = int(np.prod([x.shape[axis] for axis in node.axes]))
     y = program.encoding(node.name)
     factor = rescale.mean(program.profile, program.encoding(node.input), y, count)
-    return _rescale(total, factor, rescale.for_sums(program.profile), y, node.low, node.high)
+    return _rescale(total, factor, rescale.rounding_of(program.profile, node), y, node.low, node.high)
 
 
 def _mul(program: Program, node: op.Mul, a: Codes, b: Codes) -> Codes:
@@ -264,7 +264,7 @@ def _mul(program: Program, node: op.Mul, a: Codes, b: Codes) -> Codes:
     product = _centred(program, node.first, a) * _centred(program, node.second, b)
     factor = rescale.product(program.profile, program.encoding(node.first), program.encoding(node.second), y)
     if isinstance(factor, Fixed):
-        return _rescale(product, factor, rescale.for_codes(program.profile), y, node.low, node.high)
+        return _rescale(product, factor, rescale.rounding_of(program.profile, node), y, node.low, node.high)
     v = product.astype(f32) * factor + y.zero_point.astype(f32)
     return _saturate(v, 0, node.low, node.high, y)  # the zero point is added before rounding
 
@@ -273,7 +273,7 @@ def _matmul(program: Program, node: op.MatMul, a: Codes, b: Codes) -> Codes:
     y = program.encoding(node.name)
     acc = np.einsum("...ik,...kj->...ij", _centred(program, node.first, a), _centred(program, node.second, b))
     factor = rescale.matrix_product(program.profile, program.encoding(node.first), program.encoding(node.second), y)
-    return _rescale(acc, factor, rescale.for_sums(program.profile), y, node.low, node.high)
+    return _rescale(acc, factor, rescale.rounding_of(program.profile, node), y, node.low, node.high)
 
 
 def _table(program: Program, node: op.Table, x: Codes) -> Codes:

@@ -8,6 +8,7 @@ import numpy as np
 from fewbits.numerics.encoding import Encoding
 from fewbits.program import requantize as constants
 from fewbits.program.fixed_point import Fixed, fixed
+from fewbits.program.nodes import Conv, Linear, MatMul, Node
 from fewbits.program.profile import Profile
 
 Factor = np.ndarray | Fixed
@@ -44,14 +45,12 @@ def regrid(x: Encoding, y: Encoding) -> Fixed:
     return fixed(np.float64(x.scale) / np.float64(y.scale))
 
 
-def for_sums(profile: Profile) -> str:
-    """Which rounding of `fixed_point.ROUNDINGS` brings sums of products to codes."""
-    return profile.rescaling
-
-
-def for_codes(profile: Profile) -> str:
-    """Which rounding brings sums and products of two codes, and single ones, to codes."""
-    return "double" if profile.rescaling == "wide" else profile.rescaling
+def rounding_of(profile: Profile, node: Node) -> str:
+    """Which of `fixed_point.ROUNDINGS` brings the integers of a node to codes."""
+    if isinstance(node, Linear) and profile.linear:
+        return profile.linear
+    wide = profile.rescaling == "wide" and not isinstance(node, Conv | Linear | MatMul)
+    return "double" if wide else profile.rescaling
 
 
 def addition(profile: Profile, a: Encoding, b: Encoding, y: Encoding) -> tuple[int, Fixed, Fixed, Fixed]:

@@ -43,10 +43,11 @@ def _check_shift(program: Program, node: Node) -> None:
     factor, magnitude = _rescaled(program, node)
     if factor is None:
         return
-    grown = magnitude << factor.left
-    limit = 2**47 if program.profile.rescaling == "wide" and isinstance(node, Summing) else _FITS
-    if grown >= limit or (limit == 2**47 and (magnitude * 2.0 ** float(factor.shift.max()) >= _FITS
-                                              or factor.left > 7)):
+    if rescale.rounding_of(program.profile, node) == "double":
+        grows = magnitude << factor.left >= _FITS
+    else:  # shifted to the right only, in 64 bits
+        grows = magnitude >= 2**47 or factor.left > 7 or magnitude * 2.0 ** float(factor.shift.max()) >= _FITS
+    if grows:
         raise LoweringError(f"{node.name!r} grows beyond 32 bits on its way to codes under profile "
                             f"{program.profile.name}: its output's scale is far finer than its sums'; "
                             "calibrate on data that is like what it will see")

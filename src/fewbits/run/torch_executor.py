@@ -95,7 +95,8 @@ def _finish(program: Program, node: op.Conv | op.Linear, shape: tuple[int, ...])
         return lambda acc: acc.to(torch.int32)
     x, y = program.encoding(node.input), program.encoding(node.name)
     factor = rescale.dot(program.profile, x, node.weight.encoding, y)
-    return _rescaler(program, node, factor.reshape(shape) if factor.ndim else factor, rescale.for_sums(program.profile))
+    factor = factor.reshape(shape) if factor.ndim else factor
+    return _rescaler(program, node, factor, rescale.rounding_of(program.profile, node))
 
 
 # ------------------------------------------------------------------------------------ kernels
@@ -163,7 +164,7 @@ def _add(program: Program, node: op.Add) -> Step:
 
 def _add_integers(program: Program, node: op.Add) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    rounding = rescale.for_codes(program.profile)
+    rounding = rescale.rounding_of(program.profile, node)
     raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, first, second, y)
     rescale_a, rescale_b = rescaler(onto_a, rounding), rescaler(onto_b, rounding)
     finish = _rescaler(program, node, from_sum, rounding)
@@ -176,7 +177,7 @@ def _mul(program: Program, node: op.Mul) -> Step:
     zero_a, zero_b, zero_y = int(first.zero_point), int(second.zero_point), int(y.zero_point)
     factor = rescale.product(program.profile, first, second, y)
     if isinstance(factor, Fixed):
-        finish = _rescaler(program, node, factor, rescale.for_codes(program.profile))
+        finish = _rescaler(program, node, factor, rescale.rounding_of(program.profile, node))
         return lambda a, b: finish((a.long() - zero_a) * (b.long() - zero_b))
     multiplier, dtype = _tensor(factor), _code_type(program, node.name)
 
@@ -191,7 +192,7 @@ def _matmul(program: Program, node: op.MatMul) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     zero_a, zero_b, dtype = int(first.zero_point), int(second.zero_point), _exact_type(program, node)
     finish = _rescaler(program, node, rescale.matrix_product(program.profile, first, second, y),
-                       rescale.for_sums(program.profile))
+                       rescale.rounding_of(program.profile, node))
     return lambda a, b: finish((a.to(dtype) - zero_a) @ (b.to(dtype) - zero_b))
 
 
@@ -270,7 +271,7 @@ def _requantizer(program: Program, source: str, node: op.Requantize | op.Concat 
     x, y = program.encoding(source), program.encoding(node.name)
     scale_x, zero_x, scale_y = _tensor(x.scale), int(x.zero_point), _tensor(y.scale)
     if program.profile.rescaling != "float":
-        finish = _rescaler(program, node, rescale.regrid(x, y), rescale.for_codes(program.profile))
+        finish = _rescaler(program, node, rescale.regrid(x, y), rescale.rounding_of(program.profile, node))
         return lambda codes: finish(codes.long() - zero_x)
     saturate = _saturate(program, node)
     return lambda codes: saturate((codes.float() - zero_x) * scale_x / scale_y)
@@ -323,7 +324,7 @@ def _mean(program: Program, node: op.Mean) -> Step:
     count = program.count(node.input, node.axes)
     factor = rescale.mean(program.profile, x, program.encoding(node.name), count)
     dtype, zero = _exact_type(program, node), int(x.zero_point)
-    finish = _rescaler(program, node, factor, rescale.for_sums(program.profile))
+    finish = _rescaler(program, node, factor, rescale.rounding_of(program.profile, node))
     return lambda x: finish((x.to(dtype) - zero).sum(node.axes, node.keep))
 
 

@@ -17,7 +17,7 @@ def rescaler(factor: Fixed, rounding: str) -> Rescale:
         case "double":
             return _double(mantissa, shift)
         case "single":
-            return _shifted(mantissa, 31 - shift)
+            return _single(mantissa, 31 - shift)
         case _:
             return _shifted(((mantissa + 2**15) >> 16).clamp_(max=2**15 - 1), 15 - shift)
 
@@ -25,6 +25,20 @@ def rescaler(factor: Fixed, rounding: str) -> Rescale:
 def _shifted(mantissa: torch.Tensor, right: torch.Tensor) -> Rescale:
     half = torch.ones_like(right) << (right - 1)
     return lambda x: (x.long() * mantissa + half) >> right
+
+
+def _single(mantissa: torch.Tensor, right: torch.Tensor) -> Rescale:
+    """Whole steps and the rest apart: x = a · 2^24 + b, of which a · mantissa · 2^24 has its own whole steps."""
+    half = torch.ones_like(right) << (right - 1)
+    low = (torch.ones_like(right) << (right - 24)) - 1
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        x = x.long()
+        high = (x >> 24) * mantissa  # in units of 2^24
+        rest = ((high & low) << 24) + (x & (2**24 - 1)) * mantissa + half
+        return (high >> (right - 24)) + (rest >> right)
+
+    return step
 
 
 def _double(mantissa: torch.Tensor, shift: torch.Tensor) -> Rescale:
