@@ -51,6 +51,24 @@ def test_plan_is_printed_first(small, fewbits, monkeypatch, tmp_path):
     assert "0.weight (weight): int8 per channel" in result.out
 
 
+def test_a_profile_without_an_engine(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    out = tmp_path / "litert"
+    out.mkdir()
+    (out / "model.onnx").write_bytes(b"of another run")
+    result = fewbits(*QUANTIZE, "--recipe", "w8a8-signed", "--profile", "litert", "--out", out)
+    assert result.code == 0, result.out + result.err
+    assert "no engine here computes profile litert" in result.out
+    assert {path.name for path in out.iterdir()} == {"model.fewbits", "report.html", "summary.json"}
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["mismatches"], summary["ms"]) == (0, None) and summary["compared_codes"] > 1000
+    result = fewbits("verify", out / "model.fewbits")
+    assert (result.code, result.out.count("as expected")) == (0, 2)
+    result = fewbits("export", out / "model.fewbits", "--out", tmp_path / "x.onnx")
+    assert result.code == 2 and "profile litert rounds in integers" in result.err
+    assert not (tmp_path / "x.onnx").exists()
+
+
 def test_help_of_every_verb(fewbits):
     for verb in ("quantize", "demo", "evaluate", "inspect", "verify", "export", "formats"):
         result = fewbits(verb, "--help")
@@ -95,6 +113,8 @@ def changed(**options):
     ({"recipe": "no_match.yaml"}, ["matches nothing"]),
     ({"profile": "abacus"}, ["abacus", "onnxruntime-portable"]),
     ({"profile": "onnxruntime-portable"}, ["-64 to 64", "w7a8"]),
+    ({"profile": "litert"}, ["takes signed ones of at most 8 bits", "w8a8-signed"]),
+    ({"profile": "onnxruntime/sums12"}, ["needs sums of", "onnxruntime/sums12-split"]),
 ])
 def test_bad_input_is_one_sentence_and_exit_code_2(small, fewbits, monkeypatch, tmp_path, options, words):
     good = "version: 1\nweights: {format: int8}\nactivations: {format: uint8}\n"

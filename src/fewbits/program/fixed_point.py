@@ -1,4 +1,4 @@
-"""Integer requantisation: a real factor as an integer multiplier and a shift (docs/numerics.md, eq. 20-23).
+"""Integer requantisation: a real factor as an integer multiplier and a shift (docs/numerics.md, eq. 17-20).
 
 Source: Jacob et al. 2018, arXiv:1712.05877, §2.2; gemmlowp's fixed-point document; the 16×8 kernels of LiteRT.
 """
@@ -38,7 +38,7 @@ class Fixed:
 
 
 def fixed(real: np.ndarray | np.floating) -> Fixed:
-    """The nearest multiplier and shift to positive float64 factors; 0 below 2^-32 (eq. 20)."""
+    """The nearest multiplier and shift to positive float64 factors; 0 below 2^-32 (eq. 17)."""
     fraction, shift = np.frexp(np.asarray(real, np.float64))
     mantissa = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
     full = mantissa == 2**31
@@ -47,7 +47,7 @@ def fixed(real: np.ndarray | np.floating) -> Fixed:
 
 
 def double_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:
-    """Saturating rounding doubling high multiply, then a rounding shift to the right, half away from 0 (eq. 21)."""
+    """Saturating rounding doubling high multiply, then a rounding shift to the right, half away from 0 (eq. 18)."""
     high = ((x << np.maximum(factor.shift, 0)) * factor.mantissa + 2**30) >> 31
     right = np.maximum(-factor.shift, 0)
     mask = (np.int64(1) << right) - 1
@@ -55,7 +55,7 @@ def double_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:
 
 
 def single_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:
-    """One shift to the right of the whole product, half up (eq. 22).
+    """One shift to the right of the whole product, half up (eq. 19).
 
     The product of a 48-bit sum outgrows 64 bits, so its two parts are shifted one after the other.
     """
@@ -65,7 +65,7 @@ def single_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:
 
 
 def wide_rounding(x: np.ndarray, factor: Fixed) -> np.ndarray:
-    """Sums of up to 48 bits by the upper 16 bits of the multiplier, half up (eq. 23)."""
+    """Sums of up to 48 bits by the upper 16 bits of the multiplier, half up (eq. 20)."""
     mantissa = np.minimum((factor.mantissa + 2**15) >> 16, 2**15 - 1)
     right = 15 - factor.shift
     return (x * mantissa + (np.int64(1) << (right - 1))) >> right

@@ -1,4 +1,4 @@
-"""Sums of products cut into parts that fit a narrow accumulator (docs/numerics.md, eq. 26)."""
+"""Sums of products cut into parts that fit a narrow accumulator (docs/numerics.md, eq. 23)."""
 
 import numpy as np
 

@@ -20,13 +20,13 @@ class Profile:
     other than 0, one per `tensor` or in `any` number;
     accumulator, bias: formats of the dot products and of what is added to them;
     sum_bits: width in which a node adds (eq. 9); split: whether products that do not fit it are added in parts that
-    do, and the parts in the accumulator (eq. 26);
+    do, and the parts in the accumulator (eq. 23);
     entering: which way ties of float inputs go (eq. 1);
     rescaling: how sums become codes: `float` (eq. 6), or by an integer multiplier and a shift with `double` rounding
-    (eq. 21) or `single` rounding (eq. 22); `wide`: convolutions and matrix products by eq. 23, all else `double`;
+    (eq. 18) or `single` rounding (eq. 19); `wide`: convolutions and matrix products by eq. 20, all else `double`;
     linear: the same for fully connected layers, where they differ;
     addition: how two activations are added: `float` rounds every step to float32, `fma` keeps the products exact, as
-    AVX2 and later do (eq. 7), `integer` brings both to a finer common grid (eq. 24);
+    AVX2 and later do (eq. 7), `integer` brings both to a finer common grid (eq. 21);
     recipe: a preset whose codes it takes; engine: which engine here computes it, '' for none;
     lacks: what it has no definition of, by the names of limits.py;
     relies_on: what the equality with the engine rests on, in words for the ledger.

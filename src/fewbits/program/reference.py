@@ -69,7 +69,7 @@ def _saturate(v: np.ndarray, zero_point: int, low: int, high: int, encoding: Enc
 
 
 def _rescale(acc: np.ndarray, factor: rescale.Factor, rounding: str, y: Encoding, low: int, high: int) -> Codes:
-    """Integers times a factor, rounded, to codes: in float32 (eq. 6), or by multiplier and shift (eq. 21-23)."""
+    """Integers times a factor, rounded, to codes: in float32 (eq. 6), or by multiplier and shift (eq. 18-20)."""
     if isinstance(factor, Fixed):
         rounded = ROUNDINGS[rounding](acc, factor) + int(y.zero_point)
         return rounded.clip(low, high).astype(y.format.dtype)
@@ -108,7 +108,7 @@ def _finish(program: Program, node: op.Conv | op.Linear, acc: np.ndarray, channe
 
 
 def _requantize(program: Program, codes: Codes, source: str, node: op.Requantize | op.Concat | op.AveragePool) -> Codes:
-    """float32(code − x_zero) · x_scale / y_scale, rounded (eq. 2, then eq. 1); in integer profiles eq. 21 or 22."""
+    """float32(code − x_zero) · x_scale / y_scale, rounded (eq. 2, then eq. 1); in integer profiles eq. 18 or 19."""
     x, y, profile = program.encoding(source), program.encoding(node.name), program.profile
     if profile.rescaling == "float":
         return _saturate(x.decode(codes) / y.scale, int(y.zero_point), node.low, node.high, y)
@@ -133,7 +133,7 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def add_codes(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
-    """Eq. 7 or 24, in the profile's form; differences, and sums that broadcast, take the float form of eq. 7."""
+    """Eq. 7 or 21, in the profile's form; differences, and sums that broadcast, take the float form of eq. 7."""
     if program.profile.addition == "integer":
         return _add_integers(program, node, a, b)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
@@ -149,7 +149,7 @@ def add_codes(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
 
 
 def _add_integers(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
-    """Eq. 24: both codes raised, brought to the grid of twice the larger scale, added, and brought to the output's."""
+    """Eq. 21: both codes raised, brought to the grid of twice the larger scale, added, and brought to the output's."""
     y, rounding = program.encoding(node.name), rescale.rounding_of(program.profile, node)
     raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, program.encoding(node.first),
                                                         program.encoding(node.second), y)
@@ -160,7 +160,7 @@ def _add_integers(program: Program, node: op.Add, a: Codes, b: Codes) -> Codes:
 
 def _added(program: Program, node: op.Conv | op.Linear, w: np.ndarray,
            sums: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Sums of products; where the profile splits them, of parts that are each kept to its width (eq. 26)."""
+    """Sums of products; where the profile splits them, of parts that are each kept to its width (eq. 23)."""
     bits = program.profile.sum_bits
     cuts = parts(program, node, bits) if program.profile.split else None
     if cuts is None:
@@ -243,7 +243,7 @@ def _average_pool(program: Program, node: op.AveragePool, x: Codes) -> Codes:
 
 
 def _average_in_place(program: Program, node: op.AveragePool, x: Codes) -> Codes:
-    """Eq. 25: the mean of the codes inside the image, half away from 0, on the input's grid; then the output's."""
+    """Eq. 22: the mean of the codes inside the image, half away from 0, on the input's grid; then the output's."""
     total: Any = sum(taps for _, taps in _windows(x.astype(np.int64), node.kernel, node.stride, node.padding, (1, 1),
                                                   fill=0))
     count = constants.window_counts(node, *x.shape[2:])

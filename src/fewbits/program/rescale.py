@@ -1,4 +1,4 @@
-"""The factors by which sums become codes, in the form the profile rescales with (docs/numerics.md, eq. 5, 8, 10, 20).
+"""The factors by which sums become codes, in the form the profile rescales with (docs/numerics.md, eq. 5, 8, 10, 17).
 
 float32 factors are multiplied in float32; those of integer profiles are a multiplier and a shift.
 """
@@ -54,7 +54,7 @@ def rounding_of(profile: Profile, node: Node) -> str:
 
 
 def addition(profile: Profile, a: Encoding, b: Encoding, y: Encoding) -> tuple[int, Fixed, Fixed, Fixed]:
-    """(bits by which codes are raised, factors of both onto the common grid, factor from it) (eq. 24)."""
+    """(bits by which codes are raised, factors of both onto the common grid, factor from it) (eq. 21)."""
     raised = 15 if profile.activation_bits > 8 else 20
     twice = 2 * np.maximum(np.float64(a.scale), np.float64(b.scale))
     onto = fixed(np.float64(a.scale) / twice), fixed(np.float64(b.scale) / twice)

@@ -13,7 +13,7 @@ _FITS = 2**31 - 2**16  # leaves room for a zero point
 
 def check_sums(program: Program) -> None:
     """Raises LoweringError, naming the node, for sums of more bits than the profile adds in (docs/numerics.md, eq. 9),
-    parts included (eq. 26), and for what leaves 32 bits when it is shifted left on the way to codes (eq. 21)."""
+    parts included (eq. 23), and for what leaves 32 bits when it is shifted left on the way to codes (eq. 18)."""
     for node in program.nodes:
         if isinstance(node, Summing):
             _check_width(program, node)

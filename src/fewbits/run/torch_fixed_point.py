@@ -11,7 +11,7 @@ Rescale = Callable[[torch.Tensor], torch.Tensor]
 
 
 def rescaler(factor: Fixed, rounding: str) -> Rescale:
-    """int64 (or exact floats) → int64, by eq. 21 (`double`), 22 (`single`) or 23 (`wide`) of docs/numerics.md."""
+    """int64 (or exact floats) → int64, by eq. 18 (`double`), 19 (`single`) or 20 (`wide`) of docs/numerics.md."""
     mantissa, shift = (torch.from_numpy(np.array(part)) for part in (factor.mantissa, factor.shift))
     match rounding:
         case "double":
