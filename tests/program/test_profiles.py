@@ -117,6 +117,19 @@ def test_average_of_codes_and_of_numbers():
     assert made == {"gemmlowp": 1, "tensorrt": 0}
 
 
+@pytest.mark.parametrize(("counts", "corner"), [(True, 1), (False, 8)])
+def test_average_of_padding(counts, corner):
+    """Codes 8 around a zero point of −4, in the corner of a padded 3×3 window: 4 codes 8, and 5 codes −4 or none.
+    (32 − 20) / 9 is 1.33."""
+    x = Quantized(np.full((1, 1, 3, 3), 8, np.int8), Encoding(Int(8), 1.0, -4))
+    node = op.AveragePool("y", "x", (3, 3), (1, 1), ((1, 1), (1, 1)), counts, 0, -128, 127)
+    values = {"x": Value(x.codes.shape, x.encoding), "y": Value(x.codes.shape, x.encoding)}
+    program = Program(PROFILES["gemmlowp"], (), (op.Constant("x", x), node), values, "y")
+    made = reference.run(program, {})["y"]
+    np.testing.assert_array_equal(made, TorchExecutor(program).run({})["y"])
+    assert (made[0, 0, 0, 0], made[0, 0, 1, 1]) == (corner, 8)
+
+
 # ------------------------------------------------------------------------------- narrow sums
 
 

@@ -1,5 +1,6 @@
 """From a Simulation to a Program under a profile, with its accumulators proved wide enough."""
 
+from fewbits.errors import LoweringError
 from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
 from fewbits.lower.rules import RULES, read_input
@@ -11,6 +12,18 @@ from fewbits.program.widths import check_sums
 from fewbits.quant.simulation import Simulation
 
 
+def _refuse_floats(simulation: Simulation) -> None:
+    """Raises LoweringError for nodes and outputs that the recipe leaves in float."""
+    plan, graph = simulation.plan, simulation.model.graph
+    kept = [step.node for step in plan.steps.values() if step.treatment == "float"]
+    kept += [name for name in leaves(graph.structure)
+             if plan.grid(name) not in plan.sites and name not in kept]
+    if kept:
+        raise LoweringError(f"{', '.join(map(repr, kept[:3]))}{f' and {len(kept) - 3} more' if kept[3:] else ''}: the "
+                            "recipe leaves them in float, and integer programs have no float nodes yet; give their "
+                            "weights and activations a format, or stay with the Simulation")
+
+
 def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Program:
     """The integer program that the simulation stands for.
 
@@ -19,6 +32,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     accumulator has.
     """
     chosen = profile_of(profile) if isinstance(profile, str) else profile
+    _refuse_floats(simulation)
     context = Context(simulation, chosen)
     graph = simulation.model.graph
     for item in graph.inputs:

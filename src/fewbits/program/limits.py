@@ -15,16 +15,12 @@ def _broadcasts(program: Program, node: op.Add | op.Mul) -> bool:
     return program.values[node.first].shape != program.values[node.second].shape
 
 
-def _counts_padding(node: op.AveragePool) -> bool:
-    return bool(node.divisor or (node.count_padding and any(map(sum, node.padding))))
-
-
 LIMITS: Mapping[str, tuple[type | UnionType, Meets]] = {
     "softmax": (op.Softmax, lambda program, node: True),
     "layer norm": (op.LayerNorm, lambda program, node: True),
     "function of one number": (op.Table, lambda program, node: True),
     "product of two activation matrices": (op.MatMul, lambda program, node: True),
-    "average that counts padding": (op.AveragePool, lambda program, node: _counts_padding(node)),
+    "average with a divisor of its own": (op.AveragePool, lambda program, node: bool(node.divisor)),
     "convolution over three axes": (op.Conv, lambda program, node: len(node.stride) == 3),
     "broadcast sum or product": (op.Add | op.Mul, _broadcasts),
     "difference": (op.Add, lambda program, node: node.subtract),

@@ -243,9 +243,10 @@ def _average_pool(program: Program, node: op.AveragePool, x: Codes) -> Codes:
 
 
 def _average_in_place(program: Program, node: op.AveragePool, x: Codes) -> Codes:
-    """Eq. 22: the mean of the codes inside the image, half away from 0, on the input's grid; then the output's."""
+    """Eq. 22: the mean of the codes, half away from 0, on the input's grid; then the output's."""
+    fill = int(program.encoding(node.input).zero_point) if node.count_padding else 0  # the number 0, or nothing
     total: Any = sum(taps for _, taps in _windows(x.astype(np.int64), node.kernel, node.stride, node.padding, (1, 1),
-                                                  fill=0))
+                                                  fill))
     count = constants.window_counts(node, *x.shape[2:])
     average = np.sign(total) * ((np.abs(total) + count // 2) // count)
     return _requantize(program, average, node.input, node)

@@ -20,13 +20,14 @@ from fewbits.quant.simulation import Simulation
 LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
 
 
-def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
+def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
               batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """Runs every batch through the float model, watches each site, and fits its encoding.
 
     batches: what the model takes (a tensor, a tuple, a dict), or anything that `batch_to_inputs` turns into
-    that; one pass is made, one batch in memory at a time. Returns the Simulation in evaluation mode,
-    simulating. Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
+    that; one pass is made, one batch in memory at a time; none are read where the plan takes no grid from data
+    (weight-only recipes). Returns the Simulation in evaluation mode, simulating.
+    Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
     site never reached, a wrong shape or type.
     """
     simulation = Simulation(model, plan)
@@ -35,7 +36,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch], *,
         for site in plan.sites.values():
             if site.kind in ("weight", "constant"):
                 simulation.quantizer(site.name)(model.tensor(site.name))
-        for number, batch in _numbered(batches):
+        for number, batch in _numbered(batches) if plan.needs_data else ():
             try:
                 simulation.run(model_inputs(model, batch, batch_to_inputs))
             except (CalibrationError, DataError) as error:

@@ -12,7 +12,7 @@ from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
 from fewbits.program.program import leaves
-from fewbits.quant.recipe import Recipe, Rule, recipe
+from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
 from fewbits.quant.spec import Spec
 
 Kind = Literal["input", "activation", "weight", "constant", "bias", "accumulator"]
@@ -40,11 +40,12 @@ class Site:
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes of one node. grid: name of the value whose encoding its result has."""
+    """What becomes of one node. grid: name of the value whose encoding its result has, or would have if the recipe
+    did not leave it in float; treatment: `float` where it reads a number that no quantizer moves."""
 
     node: str
     op: str
-    treatment: Literal["integer", "part of the node before", "passes codes on", "gone", "sizes only"]
+    treatment: Literal["integer", "float", "part of the node before", "passes codes on", "gone", "sizes only"]
     grid: str
     source: str
 
@@ -59,6 +60,11 @@ class Plan:
     def grid(self, value: str) -> str:
         """Name of the site whose encoding a value has: itself, or what its codes were passed on from."""
         return self.steps[value].grid if value in self.steps else value
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether some grid comes from what flows through the model, so that calibration needs batches."""
+        return any(site.spec is not None and site.kind in ("input", "activation") for site in self.sites.values())
 
     def __str__(self) -> str:
         lines = [f"{len(self.sites)} sites"]
@@ -154,6 +160,10 @@ def _check_rules(graph: Graph, decided: Recipe) -> None:
                               "have no float islands yet, so take the rule out")
 
 
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 class _Planner:
     """Walks the graph once; the rules of where quantizers stand are `_value_site` and `_grid_of`."""
 
@@ -163,12 +173,15 @@ class _Planner:
         self.outputs = set(leaves(self.graph.structure))
         self.nodes = {node.name: node for node in self.graph.nodes}
         self.sites: dict[str, Site] = {}
+        self.wanted: dict[str, str] = {}  # of each parameter, so that two uses of one agree
         self.steps: dict[str, Step] = {}
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:
-            if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
-                self._add(Site(item.name, "input", item.shape, self.recipe.input_spec,
+            spec = self.recipe.input_spec
+            if spec is not None and item.dtype == "float32" and (
+                    self.readers[item.name] or item.name in self.outputs):
+                self._add(Site(item.name, "input", item.shape, spec,
                                "inputs" if self.recipe.inputs else "activations"))
         for node in self.graph.nodes:
             row = operator_of(node)
@@ -177,15 +190,44 @@ class _Planner:
                 self._dot_sites(node)
             elif row.role == "combine":
                 self._constant_sites(node, row.operands)
-            self.steps[node.name] = Step(node.name, row.name, self._treatment(node, row.role),
-                                         self._grid_of(node, row.role), node.source)
+            treatment, grid = self._treatment(node, row.role), self._grid_of(node, row.role)
+            self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source)
         return Plan(self.sites, self.steps)
 
     def _treatment(self, node: Node, role: str) -> Any:
+        if role not in ("gone", "size") and self._reads_floats(node):
+            return "float"
         if role == "clamp":
             return "part of the node before" if self._closes(node) else "integer"
         return {"norm": "part of the node before", "dot": "integer", "combine": "integer", "pass": "passes codes on",
                 "gone": "gone", "size": "sizes only"}[role]
+
+    def _reads_floats(self, node: Node) -> bool:
+        """Whether an operand is a number of the network that the recipe leaves in float."""
+        row = operator_of(node)
+        assert row is not None, "checked before"
+        if row.role in ("dot", "combine"):
+            arguments = ("weight",) if row.role == "dot" else row.operands
+            given = [value for argument in arguments for value in _as_list(node[argument])]
+            if any(isinstance(value, Param) and value.name not in self.sites for value in given):
+                return True
+        return any(self._is_float(name) for name in node.refs)
+
+    def _is_float(self, value: str) -> bool:
+        """Whether a value made so far is left in float: sums that a quantizer still follows are not."""
+        step = self.steps.get(value)
+        if step is None:
+            item = next(item for item in self.graph.inputs if item.name == value)
+            return item.dtype == "float32" and value not in self.sites
+        if step.treatment == "sizes only":
+            return False
+        if step.grid in self.nodes and step.grid not in self.steps:  # a clamp or batch norm still to come makes it
+            return step.treatment == "float"
+        return step.grid not in self.sites and self._source_is_float(step.grid)
+
+    def _source_is_float(self, grid: str) -> bool:
+        """Whether a grid without a site is one of floats: an int64 input's rows are not."""
+        return not any(item.name == grid and item.dtype != "float32" for item in self.graph.inputs)
 
     def _grid_of(self, node: Node, role: str) -> str:
         """Makes the node's own site, or finds the one it shares."""
@@ -234,16 +276,18 @@ class _Planner:
         assert node.shape is not None, "operators that make numbers return one tensor"
         sums = role in ("dot", "norm")
         if sums and self.recipe.outputs == "float" and node.name in self.outputs and not self.readers[node.name]:
-            self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
+            if not self._reads_floats(node):
+                self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
         spec, because = self._resolve(node, "activations")
-        self._add(Site(node.name, "activation", node.shape, spec, because))
+        if spec is not None:
+            self._add(Site(node.name, "activation", node.shape, spec, because))
 
     def _dot_sites(self, node: Node) -> None:
         spec, because = self._resolve(node, "weights")
         self._param_site(node["weight"], "weight", spec, because)
         normed = (row := operator_of(self._last(node, ("norm",)))) is not None and row.role == "norm"
-        if node["bias"] is not None or normed:
+        if (node["bias"] is not None or normed) and not self._reads_floats(node):
             outputs = len(self.model.tensor(node["weight"].name))
             because = "batch norm's offset" if normed else "biases follow input and weight"
             self._add(Site(f"{node.name}.bias", "bias", (outputs,), None, because))
@@ -252,12 +296,17 @@ class _Planner:
         """Operands of an addition, product or concatenation that are parameters."""
         spec, because = self._resolve(node, "activations")
         for argument in operands:
-            values = node[argument] if isinstance(node[argument], list | tuple) else [node[argument]]
-            for value in values:
+            for value in _as_list(node[argument]):
                 if isinstance(value, Param):
                     self._param_site(value, "constant", spec, because)
 
-    def _param_site(self, param: Param, kind: Kind, spec: Spec, because: str) -> None:
+    def _param_site(self, param: Param, kind: Kind, spec: Spec | None, because: str) -> None:
+        wanted = str(spec or "float")
+        if self.wanted.setdefault(param.name, wanted) != wanted:
+            raise RecipeError(f"{param.name!r} is used twice and the recipe wants two things of it: "
+                              f"{self.wanted[param.name]} and {wanted}")
+        if spec is None:
+            return
         shape = tuple(self.model.tensor(param.name).shape)
         site = Site(param.name, kind, shape, spec, because)
         if param.name in self.sites and self.sites[param.name] != site:
@@ -270,14 +319,15 @@ class _Planner:
             raise RecipeError(f"two sites are called {site.name!r}: rename the module of that name")
         self.sites[site.name] = site
 
-    def _resolve(self, node: Node, what: Literal["weights", "activations"]) -> tuple[Spec, str]:
+    def _resolve(self, node: Node, what: Literal["weights", "activations"]) -> tuple[Spec | None, str]:
+        otherwise = PLAIN_WEIGHTS if what == "weights" else PLAIN_ACTIVATIONS
         spec = self.recipe.weight_spec if what == "weights" else self.recipe.activation_spec
         because: str = what
         nodes = self._merged(node) if what == "activations" else [node]
         for number, rule in enumerate(self.recipe.rules, 1):
             text = rule.weights if what == "weights" else rule.activations
             if text is not None and any(_matches(rule, each, self.ends) for each in nodes):
-                spec, because = text.over(spec), f"rule {number} {rule}"
+                spec, because = over(text, spec, otherwise), f"rule {number} {rule}"
         return spec, because
 
 

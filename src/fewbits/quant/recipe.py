@@ -15,6 +15,9 @@ from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.scale import Convention
 
+PLAIN_WEIGHTS = Spec(parse("int8"), symmetric=True, block=parse_block("channel"))
+PLAIN_ACTIVATIONS = Spec(parse("uint8"), symmetric=False, block=parse_block("tensor"))
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,18 +76,28 @@ class SpecText(_Strict):
             method=spec.method if self.method is None else None if self.method == "none" else self.method)
 
 
+Wish = SpecText | Literal["float"]  # what becomes of a tensor; `float` leaves it as it is
+
+
+def over(wish: Wish, spec: Spec | None, otherwise: Spec) -> Spec | None:
+    """What a wish makes of `spec`: None where it wants floats. `otherwise` is what it is put over where an earlier
+    wish, now overruled, wanted floats."""
+    return None if wish == "float" else wish.over(spec or otherwise)
+
+
 class Rule(_Strict):
     """Specs for some nodes: those of an operator, those under a module path (a glob), the first or last layer with
     weights, or what all of these say together.
 
-    keep_float: leave these nodes in float; optional: matching nothing is no error.
+    weights, activations: `float` leaves them as they are; keep_float: leave these nodes in float;
+    optional: matching nothing is no error.
     """
 
     op: str | None = None
     module: str | None = None
     layer: Literal["first", "last"] | None = None
-    weights: SpecText | None = None
-    activations: SpecText | None = None
+    weights: Wish | None = None
+    activations: Wish | None = None
     keep_float: bool = False
     optional: bool = False
 
@@ -103,31 +116,32 @@ class Rule(_Strict):
 
 
 class Recipe(_Strict):
-    """Rules from intent to Specs; later rules win. inputs: of the model, where they are not as other activations are;
-    outputs: `float` leaves the result of a last
+    """Rules from intent to Specs; later rules win. weights, activations: `float` leaves them as they are; inputs: of
+    the model, where they are not as other activations are; outputs: `float` leaves the result of a last
     dot product in its accumulator's precision, `quantized` brings it to activation codes."""
 
     version: Literal[1]
-    weights: SpecText
-    activations: SpecText
-    inputs: SpecText | None = None
+    weights: Wish
+    activations: Wish
+    inputs: Wish | None = None
     outputs: Literal["float", "quantized"] = "float"
     rules: tuple[Rule, ...] = Field(default=())
 
     @property
-    def weight_spec(self) -> Spec:
-        """What weights become where no rule says otherwise."""
-        return self.weights.over(Spec(parse("int8"), symmetric=True, block=parse_block("channel")))
+    def weight_spec(self) -> Spec | None:
+        """What weights become where no rule says otherwise; None: they stay float."""
+        return over(self.weights, None, PLAIN_WEIGHTS)
 
     @property
-    def activation_spec(self) -> Spec:
-        """What activations become where no rule says otherwise."""
-        return self.activations.over(Spec(parse("uint8"), symmetric=False, block=parse_block("tensor")))
+    def activation_spec(self) -> Spec | None:
+        """What activations become where no rule says otherwise; None: they stay float."""
+        return over(self.activations, None, PLAIN_ACTIVATIONS)
 
     @property
-    def input_spec(self) -> Spec:
-        """What the model's inputs become."""
-        return self.activation_spec if self.inputs is None else self.inputs.over(self.activation_spec)
+    def input_spec(self) -> Spec | None:
+        """What the model's inputs become; None: they stay float."""
+        return (self.activation_spec if self.inputs is None
+                else over(self.inputs, self.activation_spec, PLAIN_ACTIVATIONS))
 
 
 def presets() -> tuple[str, ...]:
@@ -168,8 +182,10 @@ def _sentence(check: Any, value: Any) -> None:
 
 def _first_mistake(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"] if part != SpecText.__name__)
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}: see the recipe language in the README"
+    if first["type"] == "model_type":
+        return f"{where}: {first['input']!r} is neither `float` nor keys such as {{format: int8}}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

@@ -69,7 +69,10 @@ class Simulation(nn.Module):
     def sums_integers(self, node: Node) -> bool:
         """Whether a dot product's operands are both integers, or taken as such, under one scale per tensor or output
         channel, so that its sums are."""
-        x, weight = self.quantizer(self.plan.grid(node["input"].name)), self.quantizer(node["weight"].name)
+        grid, name = self.plan.grid(node["input"].name), node["weight"].name
+        if grid not in self.plan.sites or name not in self.plan.sites:
+            return False
+        x, weight = self.quantizer(grid), self.quantizer(name)
         return (x.mode == weight.mode and x.integer_form is not None and weight.integer_form is not None
                 and weight.spec.block in (TENSOR, CHANNEL))
 
@@ -138,7 +141,7 @@ class SimulationVisitor(Visitor):
         if not quantized:
             return value
         name = next(name for name in node.params if self.simulation.model.tensor(name) is value)
-        return self.simulation.quantizer(name)(value)
+        return self.simulation.quantizer(name)(value) if name in self._sites else value
 
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
         """Biases on the grid of the sums they are added to, in float64 as lowering does; as they are where a
@@ -153,8 +156,8 @@ class SimulationVisitor(Visitor):
         a sign and other tables take it into their thresholds unrounded."""
         simulation, norm, dot = self.simulation, self._norms[self._dots[name].name], self._dots[name]
         grid = simulation.plan.grid(name)
-        site = simulation.plan.sites[grid]
-        if simulation.mode != "simulate" or not simulation.sums_integers(dot) or (
+        site = simulation.plan.sites.get(grid)
+        if simulation.mode != "simulate" or site is None or not simulation.sums_integers(dot) or (
                 site.spec is not None and not isinstance(site.spec.format, Int)):
             return value
         gain, offset = affine(simulation.model, dot, norm)

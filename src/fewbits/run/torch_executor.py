@@ -310,9 +310,10 @@ def _average_pool(program: Program, node: op.AveragePool) -> Step:
 
 def _average_in_place(program: Program, node: op.AveragePool, counts: torch.Tensor) -> Step:
     finish, half = _requantizer(program, node.input, node), counts // 2
+    padding = int(program.encoding(node.input).zero_point) if node.count_padding else 0
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x.double(), _flat(node.padding))  # sums of codes, not of numbers: exact in float64
+        x = F.pad(x.double(), _flat(node.padding), value=padding)  # sums of codes, not of numbers: exact in float64
         total = F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).long()
         return finish(torch.where(total > 0, total + half, total - half).div(counts, rounding_mode="trunc"))
 
