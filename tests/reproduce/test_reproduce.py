@@ -1,15 +1,21 @@
 """Rows as data: what is typed, what is recorded, and a row run small."""
 
+import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from fewbits.cli.reproductions_document import document
 from fewbits.errors import DataError
+from fewbits.quant.recipe import presets
 from fewbits.reproduce.deep_compression import Plan, compress
-from fewbits.reproduce.row import Result, record, results
+from fewbits.reproduce.few_bits import Training, run
+from fewbits.reproduce.row import Given, Result, listed, record, results
 from fewbits.reproduce.rows import ROWS
+from fewbits.tasks.few_bit_nets import mlp_norm
 from fewbits.tasks.normalize import MNIST
 from fewbits.tasks.split import DataSet, Split
 
@@ -26,14 +32,14 @@ def data(count: int) -> DataSet:
 
 def test_a_row_run_small() -> None:
     plan = Plan("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 1, 2, 1)
-    measured = compress(plan, data(6700), 0, lambda _: None)
+    measured = compress(plan, Given(data(6700), 0), lambda _: None)
     assert measured["error"] <= 2
     assert measured["times_smaller"] > 30
     assert measured["times_smaller"] > measured["times_smaller_shared"] > measured["times_smaller_pruned"]
     assert sum(measured["parts"].values()) == measured["bytes"]
     assert measured["layers"]["1.weight"]["density"] == pytest.approx(0.05, abs=1e-4)
     with pytest.raises(DataError, match="mnist:DIR"):
-        compress(plan, data(300), 0, lambda _: None)
+        compress(plan, Given(data(300), 0), lambda _: None)
 
 
 def test_records_are_kept_by_seed(tmp_path: Path) -> None:
@@ -49,4 +55,32 @@ def test_records_are_kept_by_seed(tmp_path: Path) -> None:
 
 
 def test_rows_name_what_they_measure() -> None:
-    assert all(name == row.name and row.source and row.published for name, row in ROWS.items())
+    assert all(name == row.name and row.source and row.data_hint for name, row in ROWS.items())
+
+
+@pytest.mark.parametrize("recipe", ["lsq-w4a4", "twn"])
+def test_a_training_run_small(recipe: str) -> None:
+    training = Training(partial(mlp_norm, width=24), recipe, 1, 2)
+    measured = run(training, Given(data(1200), 0), lambda _: None)
+    assert measured["codes compared"] > 10_000
+    assert measured["codes differing"] == 0
+    assert min(measured[name] for name in ("float", "few bits", "program")) > 90
+    assert run(training, Given(data(1200), 0), lambda _: None) == measured
+
+
+def test_every_recipe_of_a_row_is_a_preset() -> None:
+    assert {row.recipe for row in ROWS.values()} - {""} <= set(presets())
+
+
+def test_the_page_of_reproductions_is_made_of_the_records() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reproductions.md"
+    assert page.read_text() == document(), "run python -m fewbits.cli.reproductions_document > docs/reproductions.md"
+
+
+def test_rows_as_json(tmp_path: Path) -> None:
+    record(tmp_path, "bnn-mlp", Result(1, 2.5, "a machine", {"few bits": 98.5}))
+    found = {entry["name"]: entry for entry in listed(ROWS.values(), tmp_path)}
+    assert found["bnn-mlp"]["results"] == [{"seed": 1, "seconds": 2.5, "machine": "a machine",
+                                            "measured": {"few bits": 98.5}}]
+    assert found["bnn-mlp"]["recipe"] == "bnn"
+    assert json.loads(json.dumps(found)) == found

@@ -19,6 +19,7 @@ from fewbits.quant.plan import plan
 from fewbits.train.batch_norm import reestimate_batch_norm
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
+from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
 
 SCRIPT = """
@@ -136,3 +137,14 @@ def test_batch_norm_statistics_anew():
     torch.testing.assert_close(renewed.model.tensor("1.running_mean"), seen.mean((0, 2, 3)))
     torch.testing.assert_close(renewed.model.tensor("1.running_var"), seen.transpose(0, 1).flatten(1).var(1))
     assert not torch.equal(simulation.model.tensor("1.running_mean"), renewed.model.tensor("1.running_mean"))
+
+
+def test_bits_lowered_in_steps():
+    simulation, _, batches = learner()
+    fit(simulation, batches, epochs=2, quiet=True)
+    learned = simulation.model.tensor("0.weight").clone()
+    narrower = narrow(simulation, "lsq-w2a2", [batches[0][0]])
+    assert torch.equal(narrower.model.tensor("0.weight"), learned)
+    assert str(narrower.quantizer("2").spec.format) == "uint2"
+    fit(narrower, batches, epochs=1, quiet=True)
+    assert torch.equal(simulation.model.tensor("0.weight"), learned), "the one before stays as it is"

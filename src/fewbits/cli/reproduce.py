@@ -1,5 +1,6 @@
 """`fewbits reproduce`."""
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from rich.table import Table
 import fewbits.reproduce
 from fewbits.errors import DataError
 from fewbits.report.machine import this_machine
-from fewbits.reproduce.row import Result, Row, record, results
+from fewbits.reproduce.row import Given, Result, Row, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.tasks.data import load
 
@@ -22,23 +23,32 @@ _RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
 def reproduce(
     row: Annotated[str | None, typer.Argument(help="Which row; --list names them")] = None,
     data: Annotated[str | None, typer.Option(help="The row's data, such as mnist:DIR")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Float weights, for rows that begin with some")] = None,
     seed: Annotated[int, typer.Option(help="Of weights and order; each seed is a record of its own")] = 0,
     show: Annotated[bool, typer.Option("--list", help="Print all rows and what was recorded of them")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: everything, as JSON")] = False,
     records: Annotated[Path, typer.Option(help="The folder of records")] = _RECORDS,
     keep: Annotated[bool, typer.Option("--record", help="Add the result to the records")] = False,
 ) -> None:
     """Rerun a published result, and print it beside the published figures."""
     console = Console()
     if show or row is None:
-        console.print(_table(records))
+        if as_json:
+            console.print_json(json.dumps(listed(ROWS.values(), records)))
+        else:
+            console.print(_table(records))
         return
     if row not in ROWS:
         raise DataError(f"there is no row {row!r}; choose one of {', '.join(ROWS)}")
     chosen = ROWS[row]
     if data is None:
         raise DataError(f"{row} needs data: give --data {chosen.data_hint}")
+    if (weights is None) != (chosen.weights_hint is None):
+        mend = (f"begins with trained weights: give --weights DIR/{chosen.weights_hint}" if weights is None
+                else "trains its own network: leave --weights out")
+        raise DataError(f"{row} {mend}")
     start = time.monotonic()
-    measured = chosen.run(load(data), seed, lambda line: console.print(line, highlight=False))
+    measured = chosen.run(Given(load(data), seed, weights), lambda line: console.print(line, highlight=False))
     result = Result(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
                     measured)
     console.print(_beside(chosen, result))

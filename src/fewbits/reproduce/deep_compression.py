@@ -24,9 +24,9 @@ from fewbits.compress.positions import fillers
 from fewbits.compress.share import Shared, share
 from fewbits.errors import DataError
 from fewbits.report.accuracy import evaluate
-from fewbits.reproduce.row import Log, Row
+from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.registry import resolve
-from fewbits.tasks.split import DataSet, Split
+from fewbits.tasks.split import Split
 from fewbits.tasks.training import initialised, train
 
 _SOURCE = "Han, Mao and Dally 2016, arXiv:1510.00149"
@@ -51,13 +51,13 @@ class Plan:
     tune_epochs: int
 
 
-def compress(plan: Plan, data: DataSet, seed: int, log: Log) -> Mapping[str, Any]:
+def compress(plan: Plan, given: Given, log: Log) -> Mapping[str, Any]:
     """Trains in float, prunes, shares, codes; gives errors in %, sizes, and the table by layer and stage.
 
     float_error, error: of the test images; validation_float_error, validation_error; pruned_error: before sharing;
     times_smaller; times_smaller_pruned, times_smaller_shared: with gaps of five bits and fillers, as the paper counts.
     """
-    task = resolve(plan.network)
+    data, seed, task = given.data, given.seed, resolve(plan.network)
     if len(data.train) <= _VALIDATION or data.train.y is None or data.test.y is None or task.normalize is None:
         raise DataError(f"{data.name} is not the data of this row: give --data {task.data_hint}")
     count = len(data.train) - _VALIDATION
@@ -159,7 +159,7 @@ def _error(net: nn.Module, split: Split) -> float:
 
 
 def _row(name: str, what: str, published: Mapping[str, float], plan: Plan) -> Row:
-    return Row(name, what, _SOURCE, published, "mnist:DIR", partial(compress, plan))
+    return Row(name, what, _SOURCE, published, "mnist:DIR", partial(compress, plan), seconds=900)
 
 
 ROWS = (

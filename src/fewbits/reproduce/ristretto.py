@@ -18,7 +18,7 @@ from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
-from fewbits.reproduce.row import Log, Row
+from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.lenet import lenet_caffe
 from fewbits.tasks.normalize import Normalize
 from fewbits.tasks.split import DataSet, Split
@@ -95,11 +95,11 @@ def accuracy(net: nn.Module, split: Split) -> float:
     return 100 * right / len(split)
 
 
-def reproduce(data: DataSet, seed: int, log: Log) -> Mapping[str, float]:
+def reproduce(given: Given, log: Log) -> Mapping[str, float]:
     """Trains in float, then scores every scheme without training: accuracies in percent, by name."""
     log(f"training Caffe's LeNet for {_EPOCHS} epochs")
     reached = {}
-    for name, figure in accuracies(trained(data, _EPOCHS, seed), data):
+    for name, figure in accuracies(trained(given.data, _EPOCHS, given.seed), given.data):
         log(f"{name}: {figure:.2f} %")
         reached[name] = round(figure, 4)
     return reached
@@ -109,5 +109,5 @@ ROWS = (
     Row("ristretto-lenet", "Caffe's LeNet on MNIST in Ristretto's formats, after training only: accuracy, %",
         "the lecture's tables of Ristretto, figures in brackets; Q4.4 printed 88.90, likely 98.90; Gysel et al. 2018",
         {"float": PRINTED_FLOAT} | {scheme.name: scheme.printed for scheme in SCHEMES if scheme.printed is not None},
-        "npz:DIR/mnist_u8.npz", reproduce),
+        "mnist:DIR", reproduce, seconds=120),
 )

@@ -1,7 +1,7 @@
 """What a reproduction is, and what is recorded of it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,30 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a run works on. weights: a file, for rows that begin with one."""
+
+    data: DataSet
+    seed: int
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """One published result. name: as typed; what: one line; source; published: figures of the source, by the names
-    under which `run` gives the measured ones; data_hint: what to write after --data; run: (data, seed, log) ->
-    measured figures, errors in % of the test images."""
+    under which `run` gives the measured ones; data_hint, weights_hint: what to write after --data and --weights, the
+    latter None where a row needs none; run: measured figures, errors or accuracies in % of the test images; recipe:
+    a preset's name, or '' where there is none; seconds: expected on 2 idle cores."""
 
     name: str
     what: str
     source: str
     published: Mapping[str, float]
     data_hint: str
-    run: Callable[[DataSet, int, Log], Mapping[str, Any]]
+    run: Callable[[Given, Log], Mapping[str, Any]]
+    recipe: str = ""
+    seconds: int = 0
+    weights_hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,3 +67,10 @@ def record(folder: Path, name: str, result: Result) -> None:
     entries = [asdict(one) for one in sorted([*kept, result], key=lambda one: one.seed)]
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{name}.json", (json.dumps(entries, indent=1) + "\n").encode())
+
+
+def listed(rows: Iterable[Row], folder: Path) -> list[dict[str, Any]]:
+    """All that is known of some rows, as JSON takes it."""
+    return [{"name": row.name, "what": row.what, "source": row.source, "published": dict(row.published),
+             "recipe": row.recipe, "expected_seconds": row.seconds, "data": row.data_hint, "weights": row.weights_hint,
+             "results": [asdict(result) for result in results(folder, row.name)]} for row in rows]

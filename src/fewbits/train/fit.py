@@ -81,6 +81,7 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
         raise DataError("There are no batches to train on; give at least one.")
     device, optimize = parameters[0].device, optimizer(parameters)
     steps = epochs * len(batches)
+    simulations = [module for module in net.modules() if isinstance(module, Simulation)]
     run = _Run(net, optimize, schedule(optimize, steps), f"{len(batches)} batches, {epochs} epochs, seed {seed}")
     with _seeded(seed, device), _progress(quiet) as progress:
         if checkpoint is not None and Path(checkpoint).exists():
@@ -102,8 +103,8 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
                 optimize.zero_grad()
                 value.backward()
                 optimize.step()
-                if isinstance(net, Simulation):
-                    net.after_step()
+                for simulation in simulations:
+                    simulation.after_step()
                 run.schedule.step()
                 run.count(value.item() * len(y), len(y), last=number == len(batches) - 1)
                 progress.update(bar, advance=1, loss=value.item())

@@ -4,6 +4,7 @@ Source: Esser et al. 2020, arXiv:1902.08153 (LSQ), eq. 1 to 5; Bhalgat et al. 20
 """
 
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,24 @@ def clipped(v: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Ten
     return torch.where(v <= low, low, torch.where(v >= high, high, v))
 
 
+class _OnLearnedGrid(torch.autograd.Function):
+    """rint(clip(x / s, low, high)) · s with eq. 3 and 5 written out: as automatic differentiation gives them, in half
+    the time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, low: int, high: int) -> torch.Tensor:
+        v = x / scale
+        rounded = v.clamp(low, high).round_()
+        inside = (v > low) & (v < high)
+        ctx.save_for_backward(inside, rounded - v.mul_(inside), scale)
+        return rounded * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        inside, slope, scale = ctx.saved_tensors
+        return gradients[0] * inside, (gradients[0] * slope).sum_to_size(scale.shape), None, None
+
+
 class LearnedStep(FakeQuantize):
     """The scale is a parameter. Its gradient is −v/s + rint(v/s) inside the range and the bound outside (eq. 3), times
     1 / √(N · Q_p), N the weights, or the features of one sample. It starts at 2 · mean |v| / √Q_p (§2.1) of the first
@@ -41,6 +60,10 @@ class LearnedStep(FakeQuantize):
         del self._buffers["scale"]
         self.scale = nn.Parameter(torch.full(tuple(self.zero_point.shape), torch.nan))
         self.register_buffer("started", torch.tensor(False))
+
+    def adopt(self, calibrated: FakeQuantize) -> None:
+        super().adopt(calibrated)
+        self.zero_point.zero_()  # the paper's grid holds 0 at code 0
 
     @property
     def highest(self) -> int:
@@ -73,8 +96,8 @@ class LearnedStep(FakeQuantize):
 
     def on_grid(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """x moved to the grid of that scale."""
-        format, zero_point = self.spec.format, self.spec.block.expand(self.zero_point, x.shape)
-        return round_pass(clipped(x / scale, format.low - zero_point, format.high - zero_point)) * scale
+        moved: Any = _OnLearnedGrid.apply(x, scale, self.spec.format.low, self.spec.format.high)
+        return moved
 
 
 class LearnedStepAndOffset(LearnedStep):

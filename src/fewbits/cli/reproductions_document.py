@@ -1,0 +1,52 @@
+"""docs/reproductions.md, made of the rows and their records: `python -m fewbits.cli.reproductions_document`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+import fewbits.reproduce
+from fewbits.reproduce.row import Result, Row, results
+from fewbits.reproduce.rows import ROWS
+
+RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
+
+_HEAD = """# Reproductions
+
+`fewbits reproduce NAME --data …` runs a row, from float training to the verified program where it has one, and with
+`--record` adds the result to the records; `fewbits reproduce --list --json` prints everything that was recorded. A row
+that falls short of its source stays with its figure. Figures are percentages of the test images unless their name says
+otherwise: means over seeds, and ± their standard deviation where there are several. "few bits" is the network as it was
+trained (weight-only methods with float activations), "program" the integers, "float" the same network trained in float
+for as long. This page is made by `python -m fewbits.cli.reproductions_document`.
+"""
+
+
+def document(folder: Path = RECORDS) -> str:
+    """The page, of the records in a folder."""
+    return "\n".join([_HEAD, *(_row(row, results(folder, row.name)) for row in ROWS.values())])
+
+
+def _row(row: Row, found: Sequence[Result]) -> str:
+    recipe = f" Recipe `{row.recipe}`." if row.recipe else ""
+    lines = [f"## {row.name}", "", f"{row.what}. Source: {row.source}.{recipe}", ""]
+    if not found:
+        return "\n".join([*lines, f"Not run yet; expected to take {row.seconds} s.", ""])
+    lines += ["| figure | published | measured |", "|---|---|---|"]
+    figures = [name for name, value in found[0].measured.items() if isinstance(value, int | float)]
+    for name in figures:
+        lines.append(f"| {name} | {row.published.get(name, '')} | {_seeds([one.measured[name] for one in found])} |")
+    lines += [f"| {name} | {value} | |" for name, value in row.published.items() if name not in figures]
+    seconds = "; ".join(f"seed {one.seed}: {one.seconds:g} s" for one in found)
+    machines = "; ".join(dict.fromkeys(one.machine for one in found))
+    return "\n".join([*lines, "", f"{seconds}. {machines}.", ""])
+
+
+def _seeds(values: Sequence[float]) -> str:
+    if len(set(values)) == 1:
+        return f"{values[0]:g}"
+    return f"{mean(values):.2f} ± {stdev(values):.2f}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

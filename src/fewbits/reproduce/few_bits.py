@@ -1,0 +1,184 @@
+"""Training in few bits: each method's published result, or a small analogue of it.
+
+Every row trains a float network, then its offspring in few bits from it or from the start, then the float network for
+as many epochs more, so that both have learned equally long. It lowers what it learned and compares every code of the
+program with every engine. Settings were chosen once, for all rows alike, and not by looking at test images.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.program.program import Program
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.quant.simulation import Simulation
+from fewbits.report.accuracy import evaluate
+from fewbits.report.engines import agreement
+from fewbits.reproduce.row import Given, Log, Row
+from fewbits.run.executable import Executable
+from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_tanh, mlp_norm, mlp_tanh
+from fewbits.tasks.lenet_twn import lenet_twn
+from fewbits.tasks.normalize import IMAGENET, MNIST, Normalize
+from fewbits.tasks.resnet_cifar import resnet20
+from fewbits.tasks.split import DataSet
+from fewbits.tasks.training import initialised
+from fewbits.tasks.weights import apply_weights, load_weights
+from fewbits.train.after_training import calibrate_activations
+from fewbits.train.binary_connect import squared_hinge
+from fewbits.train.fit import Adam, Loss, MakeOptimizer, Nesterov, fit
+from fewbits.train.registry import trainable
+
+_ADAM = Adam(1e-3)
+_COMPARED = 64  # test images at which every value of the program is compared
+
+
+@dataclass(frozen=True)
+class Training:
+    """network: builds it; recipe: a preset; float_epochs, epochs: in float, then in few bits; optimizer, loss: of both;
+    in place of float_epochs a row may be given weights to begin with."""
+
+    network: Callable[[], nn.Module]
+    recipe: str
+    float_epochs: int
+    epochs: int
+    normalize: Normalize = MNIST
+    optimizer: MakeOptimizer = _ADAM
+    loss: Loss = F.cross_entropy
+    batch_size: int = 100
+
+
+def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
+    """Accuracies in % of the test images: `float`; `few bits`, of the simulation as it was trained; `program`, of the
+    integers. `codes compared` and `codes differing`, of all engines at all values."""
+    data, seed = given.data, given.seed
+    net = _begun(training, given, log)
+    original = copy.deepcopy(net)
+    test = data.test.batches(500, training.normalize)
+    calibration = data.calibration.inputs(training.batch_size, training.normalize)
+    model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")
+    learning = trainable(calibrate(model, plan(model, training.recipe), calibration))
+    log(f"learning by {training.recipe}")
+    _fit(learning, training, data, training.epochs, seed)
+    reached = {"float": _longer(original, training, given), "few bits": _percent(learning, test)}
+    finished = calibrate_activations(learning, calibration)
+    return reached | _lowered(finished, data, training)
+
+
+def _begun(training: Training, given: Given, log: Log) -> nn.Module:
+    net = initialised(training.network, given.seed)
+    if given.weights is not None:
+        apply_weights(net, load_weights(given.weights), str(given.weights))
+    elif training.float_epochs:
+        log(f"training in float for {training.float_epochs} epochs")
+        _fit(net, training, given.data, training.float_epochs, given.seed)
+    return net
+
+
+def _longer(net: nn.Module, training: Training, given: Given) -> float:
+    """The float network's accuracy once it has learned as long as its offspring, or as it is with given weights."""
+    if given.weights is None:
+        _fit(net, training, given.data, training.epochs, given.seed)
+    return _percent(net.eval(), given.data.test.batches(500, training.normalize))
+
+
+def _fit(net: nn.Module, training: Training, data: DataSet, epochs: int, seed: int) -> None:
+    batches = data.train.batches(training.batch_size, training.normalize, torch.Generator().manual_seed(seed))
+    fit(net, batches, epochs=epochs, optimizer=training.optimizer, loss=training.loss, seed=seed)
+
+
+def _percent(net: Any, batches: Any) -> float:
+    return round(100 * evaluate(net, batches).mean, 4)
+
+
+def _lowered(simulation: Simulation, data: DataSet, training: Training) -> dict[str, Any]:
+    program: Program = lower(simulation)
+    compared = agreement(program, [next(iter(data.test.inputs(_COMPARED, training.normalize)))], every_value=True)
+    exact = [row for row in compared if row.exact]
+    return {"program": _percent(Executable(program), data.test.batches(500, training.normalize)),
+            "codes compared": sum(row.compared for row in exact),
+            "codes differing": sum(row.differing for row in exact)}
+
+
+def lab(given: Given, log: Log) -> Mapping[str, Any]:
+    """The QAT lab's curve: 20 epochs in float, then 20 with its quantizers; accuracy in % after each epoch around the
+    switch, and at the end."""
+    raw = Normalize((0.0,), (1.0,), 255.0)
+    training = Training(lab_mlp, "lab-int8", 20, 20, raw, Nesterov(0.01, momentum=0.1, weight_decay=0.0))
+    data, seed = given.data, given.seed
+    net, test = _begun(training, given, log), data.test.batches(500, raw)
+    before = _percent(net.eval(), test)
+    calibration = data.calibration.inputs(100, raw)
+    model = fold(capture(net, next(iter(calibration))), norms="keep")
+    learning = trainable(calibrate(model, plan(model, training.recipe), calibration))
+    learning.train()
+    learning(next(iter(data.train.inputs(100, raw))))  # the first batch fixes the ranges
+    switched = _percent(learning.eval(), test)
+    log(f"{before:.2f} % in float, {switched:.2f} % at the switch; 20 epochs in 8 bits")
+    _fit(learning, training, data, 1, seed)
+    first = _percent(learning, test)
+    _fit(learning, training, data, 19, seed + 1)
+    return {"float": before, "at the switch": switched, "after one epoch": first,
+            "few bits": _percent(learning, test)} | _lowered(learning, data, training)
+
+
+def _row(name: str, what: str, source: str, published: Mapping[str, float], training: Training, seconds: int,
+         data: str = "mnist:DIR", weights: str | None = None) -> Row:
+    return Row(name, what, source, published, data, partial(run, training), training.recipe, seconds, weights)
+
+
+def _lenet(method: str, what: str, source: str, network: Callable[[], nn.Module] = lenet_norm,
+           published: Mapping[str, float] | None = None, seconds: int = 120) -> Row:
+    return _row(f"{method}-lenet", f"{what}, LeNet 20-50-500-10 with batch norm on MNIST", source, published or {},
+                Training(network, method, 1, 2), seconds)
+
+
+def _resnet(method: str, what: str, source: str, published: Mapping[str, float] | None = None) -> Row:
+    return _row(f"{method}-resnet20", f"{what}: ResNet-20 fine-tuned on 10 000 CIFAR-10 images, 500 test images",
+                source, published or {}, Training(resnet20, method, 0, 2, IMAGENET, Adam(2e-4)), 300, "cifar10:DIR",
+                "resnet20-12fca82f.th")
+
+
+_LSQ = "Esser et al. 2020, arXiv:1902.08153 (ImageNet only: a small analogue)"
+_DOREFA = "Zhou et al. 2016, arXiv:1606.06160 (SVHN and ImageNet: a small analogue)"
+_XNOR = "Rastegari et al. 2016, arXiv:1603.05279 (ImageNet, CIFAR-10: a small analogue)"
+_TWN = "Li et al. 2016, arXiv:1605.04711, Table 2"
+
+ROWS = (
+    Row("lab-qat-mnist", "the QAT lab: 20 epochs in float, 20 in 8 bits; accuracy around the switch",
+        "S4, the lab's printed run (its network is lost: here 784-256-10)",
+        {"float": 95.17, "after one epoch": 93.80}, "mnist:DIR", lab, "lab-int8", 150),
+    _lenet("qat-w8a8", "8 bits", "Jacob et al. 2018, arXiv:1712.05877 (a small analogue)"),
+    *(_lenet(f"lsq-w{bits}a{bits}", f"learned steps, {bits} bits", _LSQ) for bits in (8, 4, 3, 2)),
+    _lenet("pact-w4a4", "learned clipping, 4 bits", "Choi et al. 2018, arXiv:1805.06085 (a small analogue)"),
+    *(_lenet(f"dorefa-w{w}a{a}", f"DoReFa, {w}-bit weights, {a}-bit activations", _DOREFA)
+      for w, a in ((1, 1), (1, 2), (2, 2), (1, 4))),
+    _lenet("bwn", "binary weights", _XNOR),
+    _lenet("xnor", "binary weights and activations, without K", _XNOR, lenet_tanh),
+    _lenet("ttq", "trained ternary weights", "Zhu et al. 2016, arXiv:1612.01064 (CIFAR-10: a small analogue)"),
+    _row("binary-connect-mlp", "BinaryConnect, deterministic: 784-1024-1024-1024-10 on MNIST (the paper: 2048 wide)",
+         "Courbariaux et al. 2015, arXiv:1511.00363, Table 2", {"float": 98.70, "few bits": 98.71},
+         Training(mlp_norm, "binary-connect", 0, 4, loss=squared_hinge), 240),
+    _row("bnn-mlp", "BNN: 784-1024-1024-1024-10 on MNIST (the paper: 4096 wide, 1000 epochs)",
+         "Courbariaux et al. 2016, arXiv:1602.02830, Table 1", {"few bits": 99.04},
+         Training(mlp_tanh, "bnn", 0, 4, loss=squared_hinge), 240),
+    _row("twn-lenet-twn", "ternary weights: 32C5-MP2-64C5-MP2-512FC on MNIST", _TWN,
+         {"float": 99.41, "few bits": 99.35}, Training(lenet_twn, "twn", 1, 2), 120),
+    _row("bwn-lenet-twn", "binary weights: 32C5-MP2-64C5-MP2-512FC on MNIST", _TWN,
+         {"float": 99.41, "few bits": 99.05}, Training(lenet_twn, "bwn", 1, 2), 120),
+    _resnet("qat-w8a8", "8 bits", "Jacob et al. 2018, arXiv:1712.05877 (a small analogue)"),
+    *(_resnet(f"lsq-w{bits}a{bits}", f"learned steps, {bits} bits", _LSQ) for bits in (8, 4, 3, 2)),
+    _resnet("pact-w4a4", "learned clipping, 4 bits", "Choi et al. 2018, arXiv:1805.06085, trained for 200 epochs",
+            {"float": 91.6, "few bits": 91.3}),
+    *(_resnet(f"dorefa-w{w}a{a}", f"DoReFa, {w}-bit weights, {a}-bit activations", _DOREFA)
+      for w, a in ((1, 1), (1, 2), (2, 2), (1, 4))),
+)

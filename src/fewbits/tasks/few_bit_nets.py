@@ -1,0 +1,46 @@
+"""Networks for MNIST as methods of few bits train them: batch norm behind every layer they quantize."""
+
+import itertools
+from collections.abc import Callable
+
+from torch import nn
+
+
+def lenet_norm(activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    """An untrained 20C5-MP2-50C5-MP2-500FC-10 with batch norm behind all layers but the last, 431 630 parameters.
+
+    forward: float32 [N, 1, 28, 28] -> logits float32 [N, 10]. activation: behind each batch norm; a hard tanh for
+    signs, which a ReLU would leave no choice. Caffe's LeNet otherwise.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5, bias=False), nn.BatchNorm2d(20), activation(), nn.MaxPool2d(2),
+        nn.Conv2d(20, 50, 5, bias=False), nn.BatchNorm2d(50), activation(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(800, 500, bias=False), nn.BatchNorm1d(500), activation(),
+        nn.Linear(500, 10))
+
+
+def lenet_tanh() -> nn.Sequential:
+    """`lenet_norm` with hard tanh, for networks of signs."""
+    return lenet_norm(nn.Hardtanh)
+
+
+def mlp_norm(activation: Callable[[], nn.Module] = nn.ReLU, width: int = 1024) -> nn.Sequential:
+    """An untrained 784-width-width-width-10 with batch norm behind every layer, the last included.
+
+    forward: float32 [N, 1, 28, 28] -> logits float32 [N, 10]. BinaryConnect's has a width of 2048, BNN's of 4096.
+    """
+    layers: list[nn.Module] = [nn.Flatten()]
+    sizes = (784, width, width, width)
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), activation()]
+    return nn.Sequential(*layers, nn.Linear(width, 10, bias=False), nn.BatchNorm1d(10))
+
+
+def mlp_tanh() -> nn.Sequential:
+    """`mlp_norm` with hard tanh, for networks of signs."""
+    return mlp_norm(nn.Hardtanh)
+
+
+def lab_mlp() -> nn.Sequential:
+    """An untrained 784-256-10, as an exercise of the QAT lab may have it (the lab's own sizes are lost)."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
