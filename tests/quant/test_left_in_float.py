@@ -107,6 +107,18 @@ def test_lowering_names_what_is_float(model, text):
         lower(simulation)
 
 
+def test_keep_float_leaves_a_layer_as_it_is(model):
+    resolved = plan(model, written("rules: [{module: mid, keep_float: true}]"))
+    assert not {"mid", "mid.weight", "mid.bias"} & set(resolved.sites)
+    floats = [step.node for step in resolved.steps.values() if step.treatment == "float"]
+    assert floats == ["mid", "add", "relu#2"], "the layer, and what works on its result before the next quantizer"
+    assert resolved.steps["head"].treatment == resolved.steps["conv"].treatment == "integer"
+    simulation = calibrate(model, resolved, [torch.randn(4, 1, 4, 4)])
+    simulation(torch.randn(2, 1, 4, 4))
+    with pytest.raises(LoweringError, match="'mid', 'add', 'relu#2'"):
+        lower(simulation)
+
+
 def test_weight_only_trains(model):
     simulation = calibrate(model, plan(model, "w8")).train()
     simulation(torch.randn(2, 1, 4, 4)).sum().backward()

@@ -106,7 +106,6 @@ def test_unknown_recipe():
 @pytest.mark.parametrize(("rule", "sentence"), [
     ('{module: "hedd", weights: {format: int4}}', "rule 1 {module: hedd} matches nothing"),
     ("{op: convolution, weights: {format: int4}}", "no operator is called 'convolution'"),
-    ('{module: "head", keep_float: true}', "keeps 'head' in float"),
 ])
 def test_rules_that_do_not_fit_the_model(model, tmp_path, rule, sentence):
     with pytest.raises(RecipeError, match=sentence):

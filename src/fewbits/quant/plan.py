@@ -155,9 +155,6 @@ def _check_rules(graph: Graph, decided: Recipe) -> None:
         if not matched and not rule.optional:
             raise RecipeError(f"rule {number} {rule} matches nothing in this model: correct it, or mark it "
                               "`optional: true`")
-        if rule.keep_float and matched:
-            raise RecipeError(f"rule {number} {rule} keeps {matched[0].name!r} in float: integer programs "
-                              "have no float islands yet, so take the rule out")
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -195,12 +192,16 @@ class _Planner:
         return Plan(self.sites, self.steps)
 
     def _treatment(self, node: Node, role: str) -> Any:
-        if role not in ("gone", "size") and self._reads_floats(node):
+        if role not in ("gone", "size") and (self._kept(node) or self._reads_floats(node)):
             return "float"
         if role == "clamp":
             return "part of the node before" if self._closes(node) else "integer"
         return {"norm": "part of the node before", "dot": "integer", "combine": "integer", "pass": "passes codes on",
                 "gone": "gone", "size": "sizes only"}[role]
+
+    def _kept(self, node: Node) -> bool:
+        """Whether the recipe keeps the node in float: its operands stay as they come, and so does its result."""
+        return any(rule.keep_float and _matches(rule, node, self.ends) for rule in self.recipe.rules)
 
     def _reads_floats(self, node: Node) -> bool:
         """Whether an operand is a number of the network that the recipe leaves in float."""
@@ -276,7 +277,7 @@ class _Planner:
         assert node.shape is not None, "operators that make numbers return one tensor"
         sums = role in ("dot", "norm")
         if sums and self.recipe.outputs == "float" and node.name in self.outputs and not self.readers[node.name]:
-            if not self._reads_floats(node):
+            if not self._kept(node) and not self._reads_floats(node):
                 self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
         spec, because = self._resolve(node, "activations")
@@ -287,7 +288,7 @@ class _Planner:
         spec, because = self._resolve(node, "weights")
         self._param_site(node["weight"], "weight", spec, because)
         normed = (row := operator_of(self._last(node, ("norm",)))) is not None and row.role == "norm"
-        if (node["bias"] is not None or normed) and not self._reads_floats(node):
+        if (node["bias"] is not None or normed) and not self._kept(node) and not self._reads_floats(node):
             outputs = len(self.model.tensor(node["weight"].name))
             because = "batch norm's offset" if normed else "biases follow input and weight"
             self._add(Site(f"{node.name}.bias", "bias", (outputs,), None, because))
@@ -325,6 +326,8 @@ class _Planner:
         because: str = what
         nodes = self._merged(node) if what == "activations" else [node]
         for number, rule in enumerate(self.recipe.rules, 1):
+            if rule.keep_float and any(_matches(rule, each, self.ends) for each in nodes):
+                return None, f"rule {number} {rule}"
             text = rule.weights if what == "weights" else rule.activations
             if text is not None and any(_matches(rule, each, self.ends) for each in nodes):
                 spec, because = over(text, spec, otherwise), f"rule {number} {rule}"
