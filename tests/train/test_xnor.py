@@ -19,7 +19,8 @@ def learner():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Hardtanh(),
-                            nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.Hardtanh(), nn.Flatten(), nn.Linear(64, 3)).eval()
+                            nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.Hardtanh(),
+                            nn.Flatten(), nn.Linear(64, 3)).eval()
         x = torch.randn(8, 1, 6, 6)
     model = fold(capture(net, x), norms="keep")
     return trainable(calibrate(model, plan(model, "xnor"), [x])), x

@@ -12,6 +12,7 @@ from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, 
 from fewbits.cli.quantize import show
 from fewbits.cli.workflow import Job, calibrated, calibration, finish
 from fewbits.errors import DataError
+from fewbits.lower.lower import lower
 from fewbits.report.accuracy import evaluate
 from fewbits.tasks.registry import TASKS, resolve
 from fewbits.tasks.training import initialised
@@ -57,7 +58,9 @@ def train(
     elif network in TASKS:
         console.print(f"no --weights and no --float-epochs: {network} learns in few bits from the start")
     job = Job(network, net, split, normalize, recipe, profile, out, batch_size, show_plan=plan)
-    learning = trainable(calibrated(job, console, norms="keep")).to(where)
+    learning = trainable(calibrated(job, console, norms="keep"))
+    lower(learning, profile)  # what has no program is refused before anything is learned
+    learning.to(where)
     teacher = Distillation(copy.deepcopy(net).eval().to(where), share=distil) if distil else None
     fit(learning, split.train.batches(batch_size, normalize, torch.Generator().manual_seed(seed)), epochs=epochs,
         optimizer=Adam(rate), distillation=teacher, seed=seed, checkpoint=checkpoint)
