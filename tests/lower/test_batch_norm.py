@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fewbits.errors import LoweringError, UnsupportedError
+from fewbits.errors import CaptureError, LoweringError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -107,11 +107,70 @@ def test_a_code_without_an_opposite_is_refused_by_name():
         lower(simulation)
 
 
-def test_a_lone_batch_norm_asks_for_folding():
-    net = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1)).eval()
-    model = fold(capture(net, torch.randn(2, 2, 4, 4)), norms="keep")
-    with pytest.raises(UnsupportedError, match="fold the model first"):
-        plan(model, "w8a8")
+class ReadTwice(nn.Module):
+    """Batch norm before its activation, behind a pool, and behind sums that something else reads too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.before, self.pooled, self.shared = nn.BatchNorm2d(2), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.third, self.rows = nn.Linear(4, 3), nn.BatchNorm1d(9)
+
+    def forward(self, x):
+        x = nn.functional.hardtanh(self.pooled(torch.max_pool2d(self.first(self.before(x).relu()), 2)))
+        y = self.second(x)
+        return self.rows(self.third((self.shared(y) + y).flatten(2).transpose(1, 2))).mean(1)
+
+
+def read_twice(recipe="w8a8", **lines):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net, x = ReadTwice(), torch.randn(8, 2, 6, 6)
+        for norm in (net.before, net.pooled, net.shared, net.rows):
+            nn.init.uniform_(norm.weight, -1, 1), nn.init.normal_(norm.bias)
+        net(x)
+    return net.eval(), x, simulated(net.eval(), x, recipe, **lines)
+
+
+def test_batch_norm_of_its_own_is_a_table_per_channel():
+    net, x, simulation = read_twice()
+    program = lower(simulation)
+    tables = {node.name: node for node in program.nodes if isinstance(node, op.Table)}
+    assert len(tables) == 4
+    assert {len(table.table) for table in tables.values()} == {2, 4, 9}
+    assert not differences(program, {program.inputs[0]: x.numpy()})
+    gap = simulation_gap(program, simulation, [x])
+    assert gap.differing <= 1
+    assert ledger(program, simulation.plan, simulation.model.graph).floating == 0
+    with torch.no_grad():
+        assert (simulation(x) - net(x)).abs().max() < 0.05 * net(x).abs().max()
+
+
+def test_signs_behind_batch_norm_of_its_own():
+    """The order of Courbariaux et al. 2016: convolution, pool, batch norm, sign."""
+    _, x, simulation = read_twice(rules=[
+        {"op": "batch_norm", "module": "pooled", "activations": {"format": "binary", "scale": "unit"}}])
+    program = lower(simulation)
+    table = next(node for node in program.nodes if isinstance(node, op.Table) and len(node.table) == 4
+                 and set(np.unique(node.table)) <= {0, 2})
+    assert set(np.unique(program_codes(program, x, table.name))) == {0, 2}
+    assert not differences(program, {program.inputs[0]: x.numpy()})
+    assert simulation_gap(program, simulation, [x]).differing <= 1
+
+
+def test_without_statistics_nothing_stands_still():
+    net = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False))
+    with pytest.raises(CaptureError, match="track_running_stats"):
+        capture(net, torch.randn(2, 2, 4, 4))
+
+
+@pytest.mark.parametrize("gains", [(1e-8, -1e-9, 1.0, 1e-6), (1e-12, -1e-12, 1e-5, 0.0)])
+def test_offsets_too_far_from_their_sums_are_simulated_as_they_run(gains):
+    net, x = network(gains)
+    with torch.no_grad():
+        net[1].bias.copy_(torch.tensor([1.0, 2.0, 0.5, 0.3]))  # not hidden by the ReLU
+    simulation = simulated(net, x)
+    assert simulation_gap(lower(simulation), simulation, [x]).differing <= 2
 
 
 BINARY = {"weights": {"format": "binary"},

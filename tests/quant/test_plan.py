@@ -130,10 +130,11 @@ def test_unsupported_operators_come_all_at_once_with_their_lines():
     assert message.count("test_plan.py:") == 3
 
 
-def test_batch_norm_behind_no_product_must_be_folded():
+def test_batch_norm_behind_no_product_has_a_grid_of_its_own():
     model = capture(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.BatchNorm2d(2)), torch.randn(2, 1, 3, 3))
-    with pytest.raises(UnsupportedError, match="fold the model first"):
-        plan(model, "w8a8")
+    decided = plan(model, "w8a8")
+    assert decided.sites["2"].kind == "activation"
+    assert (decided.steps["1"].grid, decided.steps["2"].grid) == ("1", "2")
 
 
 def test_live_batch_norm_shares_the_site_of_what_ends_it():

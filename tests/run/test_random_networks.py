@@ -17,15 +17,22 @@ UNEVEN = Recipe.model_validate({
     "version": 1, "weights": {"format": "ternary"}, "activations": {"format": "uint8"},
     "rules": [{"op": "conv", "activations": {"format": "ternary"}, "optional": True},
               {"op": "linear", "activations": {"format": "binary"}, "optional": True}]})
-VARIANTS = (("w8a8", "onnxruntime"), ("w8a8-per-tensor", "onnxruntime"), ("w7a8", "onnxruntime-portable"),
-            ("w4a8", "onnxruntime"), (UNEVEN, "onnxruntime"))
-NETWORKS, PER_TEST = 200, 20
+BINARY = Recipe.model_validate({
+    "version": 1, "weights": {"format": "binary", "block": "tensor"}, "activations": {"format": "uint8"},
+    "rules": [{"op": op, "activations": {"format": format, "scale": "unit"}, "optional": True}
+              for op, format in (("conv", "binary"), ("batch_norm", "binary"), ("linear", "ternary"),
+                                 ("function", "e2m1"))]})
+VARIANTS = (("w8a8", "onnxruntime", "fold"), ("w8a8-per-tensor", "onnxruntime", "fold"),
+            ("w7a8", "onnxruntime-portable", "fold"), ("w4a8", "onnxruntime", "fold"), (UNEVEN, "onnxruntime", "fold"),
+            ("w8a8-per-tensor", "onnxruntime", "keep"), (UNEVEN, "onnxruntime", "keep"),
+            (BINARY, "onnxruntime", "keep"))
+NETWORKS, PER_TEST = 240, 20
 
 
 def program(seed):
     net, example = random_network(seed)
-    recipe, profile = VARIANTS[seed % len(VARIANTS)]
-    model = fold(capture(net, example))
+    recipe, profile, norms = VARIANTS[seed % len(VARIANTS)]
+    model = fold(capture(net, example), norms=norms)
     # Calibrated on less than is run, so that codes saturate too.
     return lower(calibrate(model, plan(model, recipe), [example / 1.3]), profile), example
 

@@ -58,6 +58,10 @@ def capture(net: nn.Module, example: Example) -> Model:
     exported = _export(net, args, kwargs)
     model = _Reader(exported, style).model()
     model.eval()
+    for node in model.graph.nodes:
+        if node.target is torch.ops.aten.batch_norm.default and node["running_mean"] is None:
+            raise CaptureError(f"batch norm {node.name!r} keeps no running statistics, so it has none to stand still "
+                               "on: make it with track_running_stats=True")
     with torch.no_grad():
         actual = model(*args, **kwargs)
     _check_equal(expected, actual)

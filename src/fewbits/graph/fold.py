@@ -175,7 +175,7 @@ def _into_weights(model: Model, node: Node, scale: torch.Tensor, shift: torch.Te
 
 def _as_depthwise(model: Model, node: Node, scale: torch.Tensor, shift: torch.Tensor) -> Node:
     if node.shape is None or len(node.shape) != 4:
-        return node  # stays batch norm, and the plan refuses it by name
+        return node  # stays batch norm: a table per channel
     weight, bias = f"{node.name}.scale", f"{node.name}.shift"
     model.set_tensor(weight, nn.Parameter(scale.float().reshape(-1, 1, 1, 1)))
     model.set_tensor(bias, nn.Parameter(shift.float()))

@@ -24,7 +24,7 @@ Role = Literal[
     "clamp",    # bounds a result: part of the operator before it, where that one has no other reader
     "pass",     # moves numbers or picks among them; keeps the grid of what it reads
     "gone",     # does nothing when the model runs
-    "norm",     # batch norm: folded into its neighbour
+    "norm",     # batch norm: part of the dot product before it, else it combines
     "size",     # works on sizes, not on tensors
 ]
 
@@ -180,7 +180,7 @@ TABLES = (
     aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.exp.default, aten.neg.default,
     aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
     aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
-    aten.rsub.Scalar, aten.selu.default, aten.celu.default,
+    aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default,
 )
 """Functions of one number: each becomes a table over the codes."""
 

@@ -1,20 +1,20 @@
 """Batch norm into the scales of weights and into biases, without changing a code but for its sign (eq. 15)."""
 
 import numpy as np
+import torch
 
 from fewbits.errors import LoweringError
 from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.program.accumulator import interval
+from fewbits.quant.batch_norm import is_still
 
-_FARTHEST = 2**31
-"""A channel whose offset lies this many steps of its sums away hardly sees its products (eq. 15)."""
 
-
-def scaled(name: str, weight: Quantized, gain: np.ndarray, offset: np.ndarray, x_scale: np.ndarray) -> Quantized:
+def scaled(name: str, weight: Quantized, gain: np.ndarray, offset: np.ndarray, x: Encoding) -> Quantized:
     """The weight times `gain`, in the same codes: their scale takes |gain|, a negative one turns the codes' signs.
 
     name: for errors; weight: [O, ...], one scale or one per output channel; gain, offset: float64 [O], so that the
-    layer gives gain · products + offset; x_scale: of the layer's input. Channels of gain 0 get codes of 0, as do those
+    layer gives gain · products + offset; x: of the layer's input. Channels of gain 0 get codes of 0, as do those
     whose products cannot move the result by more than 2^-11 of its offset. Returns one scale per channel.
     Raises LoweringError where a code has no opposite, or the weight has a zero point.
     """
@@ -24,8 +24,8 @@ def scaled(name: str, weight: Quantized, gain: np.ndarray, offset: np.ndarray, x
                             "signs: make the weights symmetric")
     rows = np.broadcast_to(encoding.scale.reshape(-1).astype(np.float64), len(codes))
     scale = rows * np.abs(gain)
-    reach = np.abs(codes.reshape(len(codes), -1)).sum(1) * 255
-    far = np.abs(offset) > _FARTHEST * scale * float(x_scale)
+    reach = np.abs(codes.reshape(len(codes), -1)).sum(1) * max(map(abs, interval(x)))
+    far = is_still(*(torch.from_numpy(part) for part in (gain, offset, rows * float(x.scale)))).numpy()
     still = (gain == 0) | (far & (reach <= 2**20)) | (scale < np.finfo(np.float32).tiny)
     signs = np.where(still, 0, np.where(gain < 0, -1, 1)).reshape(-1, *[1] * (codes.ndim - 1))
     turned = codes * signs

@@ -153,10 +153,14 @@ class Context:
         if unscaled:
             return weight, None
         gain, offset = (part.cpu().numpy() for part in affine(self.simulation.model, node, norm))
-        x_scale = self.encoding(self.read(node["input"])).scale
         if norm is not None:
-            weight = scaled(node["weight"].name, weight, gain, offset, x_scale)
+            weight = scaled(node["weight"].name, weight, gain, offset,
+                            self.encoding(self.read(node["input"])))
         return weight, None if norm is None and node["bias"] is None else self._bias(node, weight, offset)
+
+    def is_inside(self, norm: Node) -> bool:
+        """Whether a batch norm moves into the dot product before it."""
+        return any(norm.name == inside.name for inside in self._norms.values())
 
     def gain_and_offset(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
         """float64 [O]: by how much a dot product's sums count, in units of its result, and what is added to them."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from fewbits.errors import LoweringError
+from fewbits.graph.batch_norm import scale_and_shift
 from fewbits.graph.graph import Node, Shape
 from fewbits.graph.operators import mean_axes
 from fewbits.lower.context import Context, integers
@@ -143,6 +144,15 @@ def _table(context: Context, node: Node) -> None:
     by_position = [torch.from_numpy(reals), *list(node.arguments.values())[1:node.positional]]
     by_name = dict(list(node.arguments.items())[node.positional:])
     _tabulate(context, node, context.read(node[name]), node.target(*by_position, **by_name).numpy().reshape(1, -1))
+
+
+def _batch_norm(context: Context, node: Node) -> None:
+    """Part of the dot product before it, or a function of one number per channel."""
+    if context.is_inside(node):
+        return _unchanged(context, node)
+    scale, shift = (part.cpu().numpy()[:, None] for part in scale_and_shift(context.simulation.model, node))
+    source = context.read(node["input"])
+    _tabulate(context, node, source, scale * context.every_real(source) + shift)
 
 
 def _prelu(context: Context, node: Node) -> None:
@@ -466,6 +476,6 @@ RULES: dict[str, Rule] = {
     "insert_zeros": _insert_zeros, "resize_nearest": _resize_nearest, "concat": _concat, "clamp": _clamp,
     "average_pool": _average_pool, "global_average_pool": _mean, "mean": _mean, "max_pool": _max_pool,
     "reshape": _reshape, "transpose": _transpose, "slice": _slice, "select": _select, "split": _split,
-    "item": _item, "pad": _pad, "dropout": _unchanged, "batch_norm": _unchanged, "identity": _unchanged,
+    "item": _item, "pad": _pad, "dropout": _unchanged, "batch_norm": _batch_norm, "identity": _unchanged,
     "cast": _unchanged, "size": _nothing,
 }

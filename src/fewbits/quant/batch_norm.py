@@ -8,14 +8,25 @@ from fewbits.graph.batch_norm import scale_and_shift
 from fewbits.graph.graph import Graph, Node
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
+from fewbits.program.program import leaves
+
+FARTHEST = 2**31
+"""A channel whose offset lies this many steps of its sums away hardly sees its products (eq. 15)."""
 
 
 def norms_behind(graph: Graph) -> Mapping[str, Node]:
-    """The batch norm node behind each dot product that has one, by the dot product's name. In a graph that was
-    planned nothing else reads those sums."""
-    roles = {node.name: row.role for node in graph.nodes if (row := operator_of(node)) is not None}
-    return {node.refs[0]: node for node in graph.nodes
-            if roles.get(node.name) == "norm" and roles.get(node.refs[0]) == "dot"}
+    """The batch norm node that moves into the scale and bias of a dot product, by the dot product's name: it alone
+    reads those sums, and its channels are theirs. Any other batch norm is an operator of its own."""
+    rows = {node.name: row for node in graph.nodes if (row := operator_of(node)) is not None}
+    readers, outputs = graph.consumers(), set(leaves(graph.structure))
+
+    def joins(dot: Node) -> bool:
+        row = rows.get(dot.name)
+        return (row is not None and row.role == "dot" and dot.name not in outputs and len(readers[dot.name]) == 1
+                and (row.name == "conv" or len(dot.shape or ()) == 2))
+
+    followed = {dot.name: readers[dot.name][0] for dot in graph.nodes if joins(dot)}
+    return {dot: node for dot, node in followed.items() if (row := rows.get(node.name)) and row.role == "norm"}
 
 
 def affine(model: Model, dot: Node, norm: Node | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,6 +43,12 @@ def affine(model: Model, dot: Node, norm: Node | None) -> tuple[torch.Tensor, to
         return torch.ones_like(bias), bias
     scale, shift = scale_and_shift(model, norm)
     return scale, scale * bias + shift
+
+
+def is_still(gain: torch.Tensor, offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """bool [O]: which channels are constant once lowered (eq. 15), for their offset lies too many steps of their sums
+    away, or their gain is 0. scale: float64 [] or [O], of the sums without the gain."""
+    return (gain == 0) | (offset.abs() > FARTHEST * scale * gain.abs())
 
 
 def channel_axis(dot: Node) -> int:

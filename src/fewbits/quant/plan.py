@@ -12,6 +12,7 @@ from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
 from fewbits.program.program import leaves
+from fewbits.quant.batch_norm import norms_behind
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
 from fewbits.quant.spec import Spec
 
@@ -90,8 +91,7 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
 
 def _check_supported(model: Model) -> None:
     graph, problems = model.graph, []
-    shapes, readers, outputs = model.shapes(), graph.consumers(), set(leaves(graph.structure))
-    by_name = {node.name: node for node in graph.nodes}
+    shapes, readers = model.shapes(), graph.consumers()
     for node in graph.nodes:
         row = operator_of(node)
         where = f" at {node.source}" if node.source else ""
@@ -100,9 +100,6 @@ def _check_supported(model: Model) -> None:
             if node.target in TAKEN_APART:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
-        elif row.role == "norm" and not _follows_products(node, by_name, readers, outputs):
-            problems.append(f"{node.name} (batch norm){where}: it does not alone follow a convolution or linear layer; "
-                            "fold the model first, with fb.fold(model)")
         elif (reason := row.refuse(node, shapes)) is not None:
             problems.append(f"{node.name} ({row.name}){where}: {reason}")
         elif not node.refs and row.role != "size":
@@ -114,15 +111,6 @@ def _check_supported(model: Model) -> None:
                             "(int64 may number the rows of an embedding)")
     if problems:
         raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems))
-
-
-def _follows_products(norm: Node, nodes: Mapping[str, Node], readers: Mapping[str, list[Node]],
-                      outputs: set[str]) -> bool:
-    """Whether a batch norm alone reads the sums of a dot product, so that it can move into their scale and bias."""
-    before = nodes.get(norm.refs[0])
-    row = None if before is None else operator_of(before)
-    return (before is not None and row is not None and row.role == "dot" and before.name not in outputs
-            and len(readers[before.name]) == 1 and (row.name == "conv" or len(before.shape or ()) == 2))
 
 
 def _reads_rows(node: Node) -> bool:
@@ -169,6 +157,8 @@ class _Planner:
         self.readers, self.ends = self.graph.consumers(), _ends(self.graph)
         self.outputs = set(leaves(self.graph.structure))
         self.nodes = {node.name: node for node in self.graph.nodes}
+        self.norms = norms_behind(self.graph)
+        self._inside = {norm.name for norm in self.norms.values()}
         self.sites: dict[str, Site] = {}
         self.wanted: dict[str, str] = {}  # of each parameter, so that two uses of one agree
         self.steps: dict[str, Step] = {}
@@ -181,15 +171,21 @@ class _Planner:
                 self._add(Site(item.name, "input", item.shape, spec,
                                "inputs" if self.recipe.inputs else "activations"))
         for node in self.graph.nodes:
-            row = operator_of(node)
+            row, role = operator_of(node), self._role(node)
             assert row is not None, "checked before"
-            if row.role == "dot":
+            if role == "dot":
                 self._dot_sites(node)
-            elif row.role == "combine":
+            elif role == "combine":
                 self._constant_sites(node, row.operands)
-            treatment, grid = self._treatment(node, row.role), self._grid_of(node, row.role)
+            treatment, grid = self._treatment(node, role), self._grid_of(node, role)
             self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source)
         return Plan(self.sites, self.steps)
+
+    def _role(self, node: Node) -> str:
+        """That of its row; a batch norm that moves into no dot product makes numbers as an operator of its own."""
+        row = operator_of(node)
+        assert row is not None, "checked before"
+        return "combine" if row.role == "norm" and node.name not in self._inside else row.role
 
     def _treatment(self, node: Node, role: str) -> Any:
         if role not in ("gone", "size") and (self._kept(node) or self._reads_floats(node)):
@@ -251,10 +247,8 @@ class _Planner:
         alone reading what comes before."""
         for wanted in followers:
             readers = self.readers[node.name]
-            if len(readers) == 1 and node.name not in self.outputs:
-                row = operator_of(readers[0])
-                if row is not None and row.role == wanted:
-                    node = readers[0]
+            if len(readers) == 1 and node.name not in self.outputs and self._role(readers[0]) == wanted:
+                node = readers[0]
         return node
 
     def _closes(self, node: Node) -> bool:
@@ -265,8 +259,7 @@ class _Planner:
         """The node and those before it whose results share its site: a dot product, its batch norm."""
         merged = [node]
         while True:
-            row = operator_of(merged[-1])
-            if row is None or row.role not in ("clamp", "norm"):
+            if self._role(merged[-1]) not in ("clamp", "norm"):
                 return merged
             before = self.steps.get(merged[-1].refs[0])
             if before is None or before.grid != node.name:
@@ -287,7 +280,7 @@ class _Planner:
     def _dot_sites(self, node: Node) -> None:
         spec, because = self._resolve(node, "weights")
         self._param_site(node["weight"], "weight", spec, because)
-        normed = (row := operator_of(self._last(node, ("norm",)))) is not None and row.role == "norm"
+        normed = node.name in self.norms
         if (node["bias"] is not None or normed) and not self._kept(node) and not self._reads_floats(node):
             outputs = len(self.model.tensor(node["weight"].name))
             because = "batch norm's offset" if normed else "biases follow input and weight"

@@ -13,7 +13,7 @@ from fewbits.graph.model import Model, Tensors, Visitor
 from fewbits.graph.operators import operator_of
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
-from fewbits.quant.batch_norm import affine, channel_axis, norms_behind
+from fewbits.quant.batch_norm import affine, channel_axis, is_still, norms_behind
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
 from fewbits.quant.plan import Kind, Plan
 
@@ -161,9 +161,9 @@ class SimulationVisitor(Visitor):
                 site.spec is not None and not isinstance(site.spec.format, Int)):
             return value
         gain, offset = affine(simulation.model, dot, norm)
-        scale = simulation.accumulator_scale(dot).double() * gain.abs()
-        rounded = fake_quantize(offset, torch.where(scale > 0, scale, 1.0), 0, ACCUMULATOR.low, ACCUMULATOR.high)
-        shift = torch.where(scale > 0, rounded - offset, 0.0)
+        scale = simulation.accumulator_scale(dot).double()
+        scale = scale * torch.where(is_still(gain, offset, scale), 1.0, gain.abs())
+        shift = fake_quantize(offset, scale, 0, ACCUMULATOR.low, ACCUMULATOR.high) - offset
         axis = channel_axis(dot)
         shape = [1] * value.ndim
         shape[axis] = -1

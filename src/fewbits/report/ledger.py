@@ -25,7 +25,7 @@ _REAL = 4  # bytes of a scale or a bias
 # What a program computes for each operator that makes new numbers.
 _COMPUTED_AS: Mapping[str, Any] = {
     "conv": op.Conv | op.Threshold, "linear": op.Linear | op.Threshold, "add": op.Add, "concat": op.Concat,
-    "clamp": op.Requantize | op.Table,
+    "batch_norm": op.Table, "clamp": op.Requantize | op.Table,
     "matmul": op.MatMul, "function": op.Table, "div": op.Table, "prelu": op.Table, "softmax": op.Softmax,
     "masked_softmax": op.Softmax, "layer_norm": op.LayerNorm, "embedding": op.Embedding,
     "sub": op.Add | op.Table, "mul": op.Mul | op.Table,

@@ -11,7 +11,7 @@ import torch
 
 from fewbits.errors import CalibrationError
 from fewbits.graph.graph import Node
-from fewbits.quant.batch_norm import norms_behind
+from fewbits.graph.operators import operator_of
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 
 
@@ -22,7 +22,8 @@ def reestimate_batch_norm(simulation: Simulation, batches: Iterable[torch.Tensor
     none, or no batch norm is live.
     """
     learned = simulation.to_repair()
-    norms = list(norms_behind(learned.model.graph).values())
+    norms = [node for node in learned.model.graph.nodes
+             if (row := operator_of(node)) is not None and row.role == "norm"]
     if not norms:
         raise CalibrationError("no batch norm is live: it was folded before the plan was made")
     visitor = _Moments(learned, norms)
@@ -43,21 +44,24 @@ class _Moments(SimulationVisitor):
 
     def __init__(self, simulation: Simulation, norms: list[Node]):
         super().__init__(simulation)
-        self._norm_of = {node["input"].name: node for node in norms}
+        self._re_estimated = norms
+        self._read = {node["input"].name for node in norms}
         self.counts: dict[str, int] = {}
         self._sums: dict[str, torch.Tensor] = {}
 
     def value(self, name: str, value: Any) -> Any:
-        if name in self._norm_of:
+        value = super().value(name, value)  # what a batch norm of its own reads has been quantized
+        if name in self._read:
             flat = value.double().transpose(0, 1).flatten(1)
             moments = torch.stack([flat.sum(1), flat.square().sum(1)])
             self._sums[name] = self._sums[name] + moments if name in self._sums else moments
             self.counts[name] = self.counts.get(name, 0) + flat.shape[1]
-        return super().value(name, value)
+        return value
 
     def write(self) -> None:
         """Puts mean and unbiased variance, as torch keeps it, into the running statistics."""
-        for name, node in self._norm_of.items():
+        for node in self._re_estimated:
+            name = node["input"].name
             count = self.counts[name]
             mean, square = self._sums[name] / count
             variance = (square - mean.square()).clamp(min=0) * count / max(count - 1, 1)
