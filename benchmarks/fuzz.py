@@ -6,7 +6,6 @@ be refused, or decode to whatever it says, within the limits. No other exception
 """
 
 import argparse
-import json
 import random
 import resource
 import time
@@ -19,6 +18,7 @@ import torch
 
 from fewbits.artifact import container
 from fewbits.artifact.file import WEIGHTS
+from fewbits.artifact.weight_facts import packed_facts, unpacked_facts
 from fewbits.artifact.weights import WeightsFile, weights_bytes
 from fewbits.compress.share import share
 from fewbits.errors import FewbitsError
@@ -45,9 +45,9 @@ def reforged(data: bytes, count: int, seed: int) -> Iterator[bytes]:
         if name != WEIGHTS or rng.random() < 0.2:
             tensors[name] = np.frombuffer(_damaged(tensors[name].tobytes(), rng), np.uint8)
         else:
-            facts = json.loads(tensors[WEIGHTS].tobytes())
+            facts = unpacked_facts(tensors[WEIGHTS].tobytes())
             _change(facts, rng)
-            tensors[WEIGHTS] = np.frombuffer(container.to_json(facts), np.uint8)
+            tensors[WEIGHTS] = np.frombuffer(rng.choice((packed_facts, container.to_json))(facts), np.uint8)
         yield container.build(tensors, held.writer)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zstandard
 from benchmarks.fuzz import mutations, read, reforged, seed_file
 from torch import Tensor
 
-from fewbits.artifact.container import build
+from fewbits.artifact.container import HEADER_LIMIT, build, to_json
 from fewbits.artifact.file import load
-from fewbits.artifact.weight_facts import WIDTHS
+from fewbits.artifact.refusal import Refusal
+from fewbits.artifact.weight_facts import WIDTHS, packed_facts, unpacked_facts
 from fewbits.artifact.weights import _TYPES, WeightsFile, holds_weights, save_weights, weights_bytes
 from fewbits.compress.coded import with_order
 from fewbits.compress.share import share
@@ -155,3 +157,19 @@ def test_forged_files_are_refused_or_decode_within_bounds() -> None:
             assert tracemalloc.get_traced_memory()[1] < 2**23
             tracemalloc.stop()
     assert refused > 1000
+
+
+def test_facts_are_unpacked_within_bounds() -> None:
+    facts = {f"layer{i}": {"type": "F32", "shape": [3, 3]} for i in range(100)}
+    packed = packed_facts(facts)
+    assert packed.startswith(zstandard.FRAME_HEADER) and len(packed) < len(to_json(facts)) / 4
+    assert unpacked_facts(packed) == unpacked_facts(to_json(facts)) == facts
+    assert packed_facts({}) == b"{}"
+    bomb = zstandard.ZstdCompressor().compress(b" " * (HEADER_LIMIT + 1))
+    stranger = zstandard.ZstdCompressor(write_content_size=False).compress(b"{}")
+    for bad in (bomb, stranger):
+        with pytest.raises(Refusal, match="more than"):
+            unpacked_facts(bad)
+    for bad in (packed[:-1], packed + b"x"):
+        with pytest.raises(Refusal, match="damaged"):
+            unpacked_facts(bad)

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import zstandard
 
-from fewbits.artifact.container import RANK_LIMIT
+from fewbits.artifact.container import HEADER_LIMIT, RANK_LIMIT, from_json, to_json
 from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.compress.coded import ORDERS, CodedShared, code_alphabet, filler_bytes, place_alphabet
 from fewbits.compress.stream import CODINGS, Coded
@@ -24,6 +25,8 @@ WIDTHS: Mapping[str, int] = MappingProxyType({
 FLOATS = ("F64", "F32", "F16", "BF16")
 _CENTROID = np.dtype("<f4")
 _COUNT_LIMIT = 2**40
+_ZSTD = b"\x28\xb5\x2f\xfd"  # a frame begins so, and JSON does not
+_WINDOW_LIMIT = 2**27  # bytes, of zstd's memory
 
 
 class Part(NamedTuple):
@@ -75,6 +78,31 @@ def part_sizes(stored: Stored) -> dict[str, int]:
         sizes["fillers"] = filler_bytes(stored.content)
         sizes["codes"] -= sizes["fillers"]
     return sizes
+
+
+def packed_facts(facts: Mapping[str, Any]) -> bytes:
+    """The facts of all tensors as JSON, or that in a Zstandard frame where it is smaller."""
+    text = to_json(facts)
+    frame = zstandard.ZstdCompressor(level=19, write_content_size=True).compress(text)
+    return min(text, frame, key=len)
+
+
+def unpacked_facts(data: bytes) -> Any:
+    """Inverse of `packed_facts`. Raises Refusal for what it does not write, before more than HEADER_LIMIT bytes are
+    allocated."""
+    if data.startswith(_ZSTD):
+        try:
+            # The frame says how much will come out, and zstandard would allocate just that: so ask first.
+            size = zstandard.get_frame_parameters(data).content_size
+            if not 0 < size <= HEADER_LIMIT:
+                raise Refusal(f"has facts of more than {HEADER_LIMIT} bytes, or of none")
+            data = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT).decompress(
+                data, max_output_size=size, allow_extra_data=False)
+        except zstandard.ZstdError:
+            raise Refusal("has damaged facts") from None
+        if len(data) != size:
+            raise Refusal("has damaged facts")
+    return from_json(data, "facts")
 
 
 def to_facts(stored: Stored) -> dict[str, Any]:

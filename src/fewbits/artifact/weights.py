@@ -15,7 +15,17 @@ from fewbits.artifact import container
 from fewbits.artifact.file import WEIGHTS
 from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.artifact.sizes import Item
-from fewbits.artifact.weight_facts import FLOATS, WIDTHS, Stored, from_facts, part_sizes, parts, to_facts
+from fewbits.artifact.weight_facts import (
+    FLOATS,
+    WIDTHS,
+    Stored,
+    from_facts,
+    packed_facts,
+    part_sizes,
+    parts,
+    to_facts,
+    unpacked_facts,
+)
 from fewbits.artifact.writer import this_writer
 from fewbits.compress.coded import CodedShared, bound, decode_shared, encode_shared
 from fewbits.compress.planes import decode_planes, encode_planes
@@ -64,7 +74,7 @@ class WeightsFile:
         document = held.take(WEIGHTS)
         if document.dtype != np.uint8 or document.nbytes > container.HEADER_LIMIT:
             raise Refusal(f"has facts of more than {container.HEADER_LIMIT} bytes, or not of bytes")
-        self._facts = container.from_json(document.tobytes(), "facts")
+        self._facts = unpacked_facts(document.tobytes())
         # The hash covers these names in this order; so the header can give no tensor another's bytes.
         if not isinstance(self._facts, dict) or [WEIGHTS, *self._facts] != list(held.names):
             raise Refusal("has other tensors than its facts say")
@@ -110,7 +120,7 @@ class WeightsFile:
         with _told(self.path):
             items = [Item(name, what, size) for name in self.names
                      for what, size in part_sizes(self._stored(name)).items() if size]
-            whole = (("facts JSON", self._held.take(WEIGHTS).nbytes), ("hashes", self._held.hashes_bytes),
+            whole = (("facts", self._held.take(WEIGHTS).nbytes), ("hashes", self._held.hashes_bytes),
                      ("safetensors header", self._held.header_bytes), ("padding", self._held.padding))
             items += [Item("", what, size) for what, size in whole if size]
         assert sum(item.bytes for item in items) == self.size, "a byte is not accounted for"
@@ -167,7 +177,7 @@ def save_weights(state: Mapping[str, Tensor], path: str | Path, shared: Mapping[
 def weights_bytes(state: Mapping[str, Tensor], shared: Mapping[str, Shared], path: str) -> bytes:
     """The bytes of the file. path: for messages only. Raises FileError."""
     tensors = {name: stored(name, tensor, shared.get(name), path) for name, tensor in state.items()}
-    facts = container.to_json({name: to_facts(one) for name, one in tensors.items()})
+    facts = packed_facts({name: to_facts(one) for name, one in tensors.items()})
     if len(facts) > container.HEADER_LIMIT:
         raise FileError(f"{path} was not written, because its facts would take {len(facts)} bytes: split the model")
     arrays = {WEIGHTS: np.frombuffer(facts, np.uint8)}
