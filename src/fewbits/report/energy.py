@@ -78,8 +78,8 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
         case op.Softmax():
             return Counter({"add int32": read, "multiply fp32": written}) + requantized
         case op.LayerNorm():
-            return Counter({_multiply(program, op.reads(node)): read, "add int32": 2 * read, "multiply fp32": 2 * written,
-                            "add fp32": 2 * written}) + requantized
+            return Counter({_multiply(program, op.reads(node)): read, "add int32": 2 * read,
+                            "multiply fp32": 2 * written, "add fp32": 2 * written}) + requantized
         case _:
             return {}
 
