@@ -30,11 +30,13 @@ from fewbits.train.after_training import calibrate_activations
 from fewbits.train.batch_norm import reestimate_batch_norm
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
+from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
 
 __all__ = ["Adam", "Distillation", "FewbitsError", "Nesterov", "QuantizedModel", "absorb_high_biases", "adaround",
            "calibrate", "calibrate_activations", "calibrate_cached", "capture", "compare", "correct_biases",
-           "correct_biases_without_data", "equalize", "evaluate", "explain", "export_onnx", "fit", "fold", "gptq",
-           "load", "lower", "narrow", "parse", "plan", "quantize", "recipe", "reconstruct_blocks",
-           "reestimate_batch_norm", "report", "rounding_study", "sequential_mse", "smooth", "trainable"]
+           "correct_biases_without_data", "equalize", "evaluate", "explain", "export_onnx", "fit", "fold",
+           "freeze_batch_norm", "gptq", "load", "lower", "narrow", "parse", "plan", "quantize", "recipe",
+           "reconstruct_blocks", "reestimate_batch_norm", "report", "rounding_study", "sequential_mse", "smooth",
+           "trainable"]

@@ -52,3 +52,11 @@ def test_every_node_is_counted_or_known_to_move_only(everything: Case) -> None:
     for node, work in zip(everything.program.nodes, integer_work(everything.program), strict=True):
         assert bool(work.operations) != (type(node).__name__ in moving), node
         assert work.bytes > 0
+
+
+def test_wider_codes_multiply_in_32_bits() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        case = lowered(nn.Sequential(nn.Linear(8, 4)), torch.randn(4, 8), "w8a16", "litert-int16")
+    (linear,) = (work for work in integer_work(case.program) if "multiply int32" in work.operations)
+    assert linear.operations["multiply int32"] == linear.operations["add int32"] == 32

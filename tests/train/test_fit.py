@@ -19,6 +19,7 @@ from fewbits.quant.plan import plan
 from fewbits.train.batch_norm import reestimate_batch_norm
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
+from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
 
@@ -148,3 +149,13 @@ def test_bits_lowered_in_steps():
     assert str(narrower.quantizer("2").spec.format) == "uint2"
     fit(narrower, batches, epochs=1, quiet=True)
     assert torch.equal(simulation.model.tensor("0.weight"), learned), "the one before stays as it is"
+
+
+def test_frozen_batch_norm_learns_but_keeps_its_statistics():
+    simulation, _, batches = learner()
+    frozen = freeze_batch_norm(simulation)
+    mean, gamma = (frozen.model.tensor(f"1.{name}").clone() for name in ("running_mean", "weight"))
+    fit(frozen, batches, epochs=2, optimizer=Adam(1e-2), quiet=True)
+    assert torch.equal(frozen.model.tensor("1.running_mean"), mean)
+    assert not torch.equal(frozen.model.tensor("1.weight"), gamma)
+    assert not simulation.model.norms_frozen

@@ -120,7 +120,7 @@ def _explain(error: Exception) -> str:
                 "use torch.where, or give fewbits the parts without it")
     if "specialized" in text or "constraint" in text.lower():
         return (f"the model fixes the batch size{place}: write shapes with x.shape[0] or -1 "
-                "instead of a number")
+                "instead of a number, and give recurrent layers batch_first=True")
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     return f"torch.export cannot follow the model{place}: {first}"
 

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewbits.graph.functions import insert_zeros, join, masked_softmax
-from fewbits.graph.graph import Node, Param, Ref, Shape, replace
+from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.model import Model
-from fewbits.program.program import leaves
+from fewbits.graph.parts import Parts
+from fewbits.graph.recurrent import gru, gru_cell, lstm, lstm_cell, zero_state
 
 aten = torch.ops.aten
 
@@ -22,7 +23,7 @@ def decompose(model: Model) -> tuple[list[Node], dict[str, str]]:
 
     Parameters that the parts need (rearranged weights, interpolation matrices, masks) are put into the model.
     """
-    parts = _Parts(model)
+    parts = Parts(model)
     for node in model.graph.nodes:
         rule = _RULES.get(node.target)
         if rule is None or not rule(parts, node):
@@ -30,61 +31,10 @@ def decompose(model: Model) -> tuple[list[Node], dict[str, str]]:
     return parts.finish(), parts.renamed
 
 
-class _Parts:
-    """Nodes made so far; `emit` adds one that stands in the module and at the line of the one it replaces."""
-
-    def __init__(self, model: Model):
-        self.model = model
-        self.shapes = model.shapes()
-        self.readers = model.graph.consumers()
-        self.outputs = set(leaves(model.graph.structure))
-        self.nodes: list[Node] = []
-        self.renamed: dict[str, str] = {}
-        self.constants: dict[str, Param] = {}  # values that turned out to be parameters
-
-    def emit(self, origin: Node, name: str, target: Callable[..., Any], arguments: dict[str, Any],
-             shape: Shape | None) -> Ref:
-        schema = getattr(target, "_schema", None)
-        by_name = {argument.name for argument in schema.arguments if argument.kwarg_only} if schema else set()
-        positional = len(arguments.keys() - by_name)
-        node = Node(name, target, arguments, positional, origin.module, origin.source, shape)
-        self.nodes.append(node)
-        self.shapes[name] = shape
-        return Ref(name)
-
-    def parameter(self, name: str, tensor: torch.Tensor) -> Param:
-        """Puts a tensor into the model under a dotted name that no other has."""
-        free, count = name, 1
-        while free in self.shapes:
-            count += 1
-            free = f"{name}{count}"
-        self.model.set_tensor(free, tensor)
-        self.shapes[free] = tuple(tensor.shape)
-        return Param(free)
-
-    def shape(self, item: Any) -> Shape:
-        shape = self.shapes.get(item.name) if isinstance(item, Ref | Param) else None
-        return shape or ()
-
-    def made_by(self, item: Any) -> Node | None:
-        """The node that made a value, when only one node reads it."""
-        if not isinstance(item, Ref) or len(self.readers.get(item.name, [])) != 1 or item.name in self.outputs:
-            return None
-        return next((node for node in self.nodes if node.name == item.name), None)
-
-    def finish(self) -> list[Node]:
-        """The nodes, reading parameters where a value turned out to be one."""
-        def read(item: Any) -> Any:
-            return self.constants.get(item.name, item) if isinstance(item, Ref) else item
-
-        return [Node(n.name, n.target, {k: replace(v, read) for k, v in n.arguments.items()}, n.positional, n.module,
-                     n.source, n.shape) for n in self.nodes]
+Rule = Callable[[Parts, Node], bool]
 
 
-Rule = Callable[[_Parts, Node], bool]
-
-
-def _transposed_conv(parts: _Parts, node: Node) -> bool:
+def _transposed_conv(parts: Parts, node: Node) -> bool:
     """Zeros between the inputs, then a convolution with the kernel reversed and its channels swapped."""
     if not isinstance(node["weight"], Param) or node.shape is None:
         return False
@@ -123,7 +73,7 @@ def _per_axis(value: Any, rank: int) -> list[int]:
     return values * rank if len(values) == 1 else values
 
 
-def _attention(parts: _Parts, node: Node) -> bool:
+def _attention(parts: Parts, node: Node) -> bool:
     """softmax(q·kᵀ·scale + mask)·v, its scale inside the softmax (Vaswani et al. 2017, eq. 1)."""
     query, key, value = node["query"], node["key"], node["value"]
     q, k = parts.shape(query), parts.shape(key)
@@ -152,7 +102,7 @@ def _attention(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _kept(parts: _Parts, mask: Any) -> torch.Tensor | None:
+def _kept(parts: Parts, mask: Any) -> torch.Tensor | None:
     """A mask parameter as bool: True where attention may look; None when it is no mask of 0 and −inf."""
     if not isinstance(mask, Param):
         return None
@@ -163,7 +113,7 @@ def _kept(parts: _Parts, mask: Any) -> torch.Tensor | None:
     return ~blocked if bool((blocked | (tensor == 0)).all()) else None
 
 
-def _softmax(parts: _Parts, node: Node) -> bool:
+def _softmax(parts: Parts, node: Node) -> bool:
     """A mask added or filled in front goes inside; a softmax over another axis is turned to the last one."""
     rank = len(parts.shape(node["self"]))
     axis = node["dim"] % rank
@@ -192,7 +142,7 @@ def _softmax(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _matmul_with_parameter(parts: _Parts, node: Node) -> bool:
+def _matmul_with_parameter(parts: Parts, node: Node) -> bool:
     """x @ W with a parameter W [K, O] is a linear layer with Wᵀ."""
     other = node.arguments.get("other", node.arguments.get("mat2"))
     if not isinstance(other, Param) or len(parts.shape(other)) != 2:
@@ -204,7 +154,7 @@ def _matmul_with_parameter(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _division_by_parameter(parts: _Parts, node: Node) -> bool:
+def _division_by_parameter(parts: Parts, node: Node) -> bool:
     if not isinstance(node["other"], Param):
         return False
     inverse = parts.parameter(f"{node.name}.inverse", parts.model.tensor(node["other"].name).detach().reciprocal())
@@ -212,7 +162,7 @@ def _division_by_parameter(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _number_first(parts: _Parts, node: Node) -> bool:
+def _number_first(parts: Parts, node: Node) -> bool:
     """2 · x and W · x as x · 2 and x · W."""
     if isinstance(node["self"], Ref):
         return False
@@ -220,7 +170,7 @@ def _number_first(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _bilinear(parts: _Parts, node: Node) -> bool:
+def _bilinear(parts: Parts, node: Node) -> bool:
     """Along each axis a product with the matrix that interpolation is."""
     source, target = parts.shape(node["input"]), node.shape
     if target is None or None in source[2:] or None in target[2:]:
@@ -249,7 +199,7 @@ def _bilinear(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _pool_of_one_axis(parts: _Parts, node: Node) -> bool:
+def _pool_of_one_axis(parts: Parts, node: Node) -> bool:
     """[N, C, L] as an image of height 1."""
     shape, target = parts.shape(node["self"]), node.shape
     assert target is not None, "a pool returns one tensor"
@@ -273,7 +223,7 @@ def _pool_of_one_axis(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _sum(parts: _Parts, node: Node) -> bool:
+def _sum(parts: Parts, node: Node) -> bool:
     """A sum over axes of known size is their mean, times how many numbers they hold."""
     shape = parts.shape(node["self"])
     sizes = [shape[axis] for axis in node["dim"]]
@@ -286,7 +236,7 @@ def _sum(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _gated(parts: _Parts, node: Node) -> bool:
+def _gated(parts: Parts, node: Node) -> bool:
     """The first half times the sigmoid of the second (Dauphin et al. 2017, eq. 1)."""
     shape = parts.shape(node["self"])
     axis = node["dim"] % len(shape)
@@ -302,7 +252,7 @@ def _gated(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _stack(parts: _Parts, node: Node) -> bool:
+def _stack(parts: Parts, node: Node) -> bool:
     assert node.shape is not None, "a stack is one tensor"
     axis = node["dim"] % len(node.shape)
     slim = (*node.shape[:axis], 1, *node.shape[axis + 1:])
@@ -312,7 +262,7 @@ def _stack(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _unbind(parts: _Parts, node: Node) -> bool:
+def _unbind(parts: Parts, node: Node) -> bool:
     """Each part that is read as a selection of its own."""
     for reader in parts.readers[node.name]:
         parts.emit(node, f"{reader.name}.picked", aten.select.int,
@@ -321,11 +271,12 @@ def _unbind(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _item_of_unbind(parts: _Parts, node: Node) -> bool:
+def _taken_over(parts: Parts, node: Node) -> bool:
+    """A part of a result whose node has already made it under another name."""
     return node.name in parts.renamed
 
 
-def _expand(parts: _Parts, node: Node) -> bool:
+def _expand(parts: Parts, node: Node) -> bool:
     """A parameter repeated for every image of the batch is the parameter, wherever one image's worth will do."""
     shape, target = parts.shape(node["self"]), node.shape or ()
     if shape == target:
@@ -340,7 +291,7 @@ def _expand(parts: _Parts, node: Node) -> bool:
     return True
 
 
-def _cat(parts: _Parts, node: Node) -> bool:
+def _cat(parts: Parts, node: Node) -> bool:
     if not any(isinstance(item, Ref) and item.name in parts.constants for item in node["tensors"]):
         return False
     parts.emit(node, node.name, join, {"tensors": node["tensors"], "dim": node["dim"]}, node.shape)
@@ -357,7 +308,9 @@ _RULES: dict[Any, Rule] = {  # by the call that is taken apart
     aten.max_pool1d.default: _pool_of_one_axis, aten.avg_pool1d.default: _pool_of_one_axis,
     aten.adaptive_avg_pool1d.default: _pool_of_one_axis,
     aten.sum.dim_IntList: _sum, aten.glu.default: _gated,
-    aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _item_of_unbind,
+    aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _taken_over,
+    aten.select.int: _taken_over, aten.zeros.default: zero_state,
+    aten.lstm_cell.default: lstm_cell, aten.gru_cell.default: gru_cell, aten.lstm.input: lstm, aten.gru.input: gru,
     aten.expand.default: _expand, aten.cat.default: _cat,
 }
 

@@ -49,6 +49,8 @@ class Model(nn.Module):
         self.graph = graph
         for name, tensor in state.items():
             self.set_tensor(name, tensor)
+        self.norms_frozen = False
+        """Whether batch norm keeps its statistics in training too (`fb.freeze_batch_norm`)."""
         self.predicted: dict[str, Normal] = {}
         """What batch norm says of the results of the nodes it was folded into, by node."""
         wanted = set(leaves(graph.structure))
@@ -121,7 +123,8 @@ class Model(nn.Module):
                      for name, value in node.arguments.items()}
         kind = operator_of(node)
         if kind is not None and kind.name in TRAINING_ARGUMENT:
-            arguments[TRAINING_ARGUMENT[kind.name]] = self.training
+            frozen = kind.role == "norm" and self.norms_frozen
+            arguments[TRAINING_ARGUMENT[kind.name]] = self.training and not frozen
         by_position = list(arguments.values())[:node.positional]
         by_name = dict(list(arguments.items())[node.positional:])
         return node.target(*by_position, **by_name)

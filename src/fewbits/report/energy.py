@@ -16,7 +16,7 @@ _ON_CHIP, _OFF_CHIP = "32 KB cache", "DRAM"
 
 COUNTED = (
     "one input; each weight read once, each value written once and read once by every node that reads it",
-    "a product of codes of 8 bits or fewer costs an int8 multiply and an int32 add, in float an fp32 multiply and add",
+    "a product of codes costs an int8 multiply (an int32 one beyond 8 bits) and an int32 add, in float both in fp32",
     "bringing a sum back to codes costs one fp32 multiply and add a number, an addition of codes two of both",
     "a division or an exponential counts as one fp32 multiply; comparisons, table look-ups and moved codes as none",
 )
@@ -64,11 +64,11 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
     requantized = Counter({} if program.is_accumulator(node.name) else {"multiply fp32": written, "add fp32": written})
     match node:
         case op.Conv() | op.Linear() | op.MatMul():
-            return Counter(macs(_products(program, node), "int8")) + requantized
+            return Counter(_macs(program, node)) + requantized
         case op.Add():
             return Counter({"multiply fp32": 2 * written, "add fp32": 2 * written})
         case op.Mul():
-            return Counter({"multiply int8": written}) + requantized
+            return Counter({_multiply(program, op.reads(node)): written}) + requantized
         case op.AveragePool():
             return Counter({"add int32": written * prod(node.kernel)}) + requantized
         case op.Mean():
@@ -78,10 +78,20 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
         case op.Softmax():
             return Counter({"add int32": read, "multiply fp32": written}) + requantized
         case op.LayerNorm():
-            return Counter({"multiply int8": read, "add int32": 2 * read, "multiply fp32": 2 * written,
-                            "add fp32": 2 * written}) + requantized
+            return Counter({_multiply(program, op.reads(node)): read, "add int32": 2 * read,
+                            "multiply fp32": 2 * written, "add fp32": 2 * written}) + requantized
         case _:
             return {}
+
+
+def _macs(program: Program, node: op.Conv | op.Linear | op.MatMul) -> Mapping[str, float]:
+    count = _products(program, node)
+    return {_multiply(program, op.reads(node)): count, "add int32": count}
+
+
+def _multiply(program: Program, operands: tuple[str, ...]) -> str:
+    """The cheapest multiplication of the table that takes codes so wide; weights have 8 bits at most."""
+    return "multiply int8" if max(_bits(program, name) for name in operands) <= 8 else "multiply int32"
 
 
 def _float_operations(program: Program, node: op.Node) -> Mapping[str, float]:

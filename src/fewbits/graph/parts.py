@@ -1,0 +1,62 @@
+"""A graph being taken apart: the nodes made so far, and what went away."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fewbits.graph.graph import Node, Param, Ref, Shape, replace
+from fewbits.graph.model import Model
+from fewbits.program.program import leaves
+
+
+class Parts:
+    """Nodes made so far; `emit` adds one that stands in the module and at the line of the one it replaces."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.shapes = model.shapes()
+        self.readers = model.graph.consumers()
+        self.outputs = set(leaves(model.graph.structure))
+        self.nodes: list[Node] = []
+        self.renamed: dict[str, str] = {}
+        self.constants: dict[str, Param] = {}  # values that turned out to be parameters
+        self.zeros: set[str] = set()  # states that are 0 for the whole batch
+
+    def emit(self, origin: Node, name: str, target: Callable[..., Any], arguments: dict[str, Any],
+             shape: Shape | None) -> Ref:
+        schema = getattr(target, "_schema", None)
+        by_name = {argument.name for argument in schema.arguments if argument.kwarg_only} if schema else set()
+        positional = len(arguments.keys() - by_name)
+        node = Node(name, target, arguments, positional, origin.module, origin.source, shape)
+        self.nodes.append(node)
+        self.shapes[name] = shape
+        return Ref(name)
+
+    def parameter(self, name: str, tensor: torch.Tensor) -> Param:
+        """Puts a tensor into the model under a dotted name that no other has."""
+        free, count = name, 1
+        while free in self.shapes:
+            count += 1
+            free = f"{name}{count}"
+        self.model.set_tensor(free, tensor)
+        self.shapes[free] = tuple(tensor.shape)
+        return Param(free)
+
+    def shape(self, item: Any) -> Shape:
+        shape = self.shapes.get(item.name) if isinstance(item, Ref | Param) else None
+        return shape or ()
+
+    def made_by(self, item: Any) -> Node | None:
+        """The node that made a value, when only one node reads it."""
+        if not isinstance(item, Ref) or len(self.readers.get(item.name, [])) != 1 or item.name in self.outputs:
+            return None
+        return next((node for node in self.nodes if node.name == item.name), None)
+
+    def finish(self) -> list[Node]:
+        """The nodes, reading parameters where a value turned out to be one."""
+        def read(item: Any) -> Any:
+            return self.constants.get(item.name, item) if isinstance(item, Ref) else item
+
+        return [Node(n.name, n.target, {k: replace(v, read) for k, v in n.arguments.items()}, n.positional, n.module,
+                     n.source, n.shape) for n in self.nodes]

@@ -1,0 +1,207 @@
+"""Recurrent layers as the products and functions of each of their steps.
+
+The gates as torch.nn.LSTM and torch.nn.GRU define them (Hochreiter and Schmidhuber 1997; Cho et al. 2014,
+arXiv:1406.1078, the reset gate behind the product as in cuDNN). A sequence is unrolled over its fixed length; its batch
+comes first.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewbits.graph.graph import Node, Param, Ref
+from fewbits.graph.parts import Parts
+
+aten = torch.ops.aten
+
+State = tuple[Any, ...]
+"""h, or h and c; None where it is 0."""
+
+
+def zero_state(parts: Parts, node: Node) -> bool:
+    """Zeros that only recurrent layers read: their first state, which costs no product."""
+    readers = parts.readers[node.name]
+    if not readers or any(reader.target not in _LAYERS for reader in readers):
+        return False
+    parts.zeros.add(node.name)
+    return True
+
+
+def lstm_cell(parts: Parts, node: Node) -> bool:
+    """One step of an LSTM; its results are read one by one."""
+    weights = [node[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
+    h, c = _lstm_step(parts, node, node.name, node["input"], _states(parts, node["hx"]), weights)
+    for reader in parts.readers[node.name]:
+        parts.renamed[reader.name] = (h, c)[reader["argument1"]].name
+    return True
+
+
+def gru_cell(parts: Parts, node: Node) -> bool:
+    """One step of a GRU."""
+    weights = [node[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
+    (h,) = _gru_step(parts, node, node.name, node["input"], _states(parts, [node["hx"]]), weights)
+    parts.renamed[node.name] = h.name
+    return True
+
+
+def lstm(parts: Parts, node: Node) -> bool:
+    """A stack of LSTM layers over a sequence."""
+    return _sequence(parts, node, _lstm_step, 2)
+
+
+def gru(parts: Parts, node: Node) -> bool:
+    """A stack of GRU layers over a sequence."""
+    return _sequence(parts, node, _gru_step, 1)
+
+
+_LAYERS = (aten.lstm_cell.default, aten.gru_cell.default, aten.lstm.input, aten.gru.input)
+
+
+def _states(parts: Parts, states: list[Any]) -> State:
+    return tuple(None if isinstance(state, Ref) and state.name in parts.zeros else state for state in states)
+
+
+def _sequence(parts: Parts, node: Node, step: Callable[..., State], count: int) -> bool:
+    """False, so that it is refused by name, where the batch is not in front, the first state is not 0, or the last
+    states of all layers are asked for together."""
+    given = node["hx"] if isinstance(node["hx"], list) else [node["hx"]]
+    if not node["batch_first"] or any(state is not None for state in _states(parts, given)):
+        return False
+    if any(reader["argument1"] > 0 and not _picks_layers(parts, reader) for reader in parts.readers[node.name]):
+        return False
+    length = parts.shape(node["input"])[1]
+    if length is None:
+        return False
+    directions, per = 1 + node["bidirectional"], 2 + 2 * node["has_biases"]
+    steps = [_picked(parts, node, node["input"], at) for at in range(length)]
+    last: list[State] = []
+    for layer in range(node["num_layers"]):
+        both: list[list[Any]] = []
+        for direction in range(directions):
+            index = layer * directions + direction
+            weights = list(node["params"][index * per:(index + 1) * per])
+            weights += [None] * (4 - len(weights))
+            outputs: list[Any] = [None] * length
+            state: State = (None,) * count
+            for at in range(length)[:: -1 if direction else 1]:
+                name = f"{node.name}.layer{layer}{'.back' * direction}.step{at}"
+                state = step(parts, node, name, steps[at], state, weights)
+                outputs[at] = state[0]
+            last.append(state)
+            both.append(outputs)
+        steps = both[0] if directions == 1 else [_joined(parts, node, f"{node.name}.layer{layer}.both{at}", pair)
+                                                 for at, pair in enumerate(zip(*both, strict=True))]
+    for reader in parts.readers[node.name]:
+        if reader["argument1"] == 0:
+            parts.renamed[reader.name] = _stacked(parts, node, f"{node.name}.outputs", steps).name
+        else:
+            for pick in parts.readers[reader.name]:
+                parts.renamed[pick.name] = last[pick["index"]][reader["argument1"] - 1].name
+            parts.renamed[reader.name] = node.name
+    return True
+
+
+def _picks_layers(parts: Parts, states: Node) -> bool:
+    return states.name not in parts.outputs and all(
+        reader.target is aten.select.int and reader["dim"] == 0 for reader in parts.readers[states.name])
+
+
+def _lstm_step(parts: Parts, node: Node, name: str, x: Any, state: State, weights: list[Any]) -> State:
+    (h, c), hidden = state, _width(parts, weights)
+    gates = _products(parts, node, name, x, h, weights)
+    i, f, g, o = (_part(parts, node, f"{name}.{gate}", gates, at * hidden, hidden) for at, gate in enumerate("ifgo"))
+    i, o = (_apply(parts, node, part, aten.sigmoid.default) for part in (i, o))
+    g = _apply(parts, node, g, aten.tanh.default)
+    cell = _pair(parts, node, f"{name}.new", aten.mul.Tensor, i, g)
+    if c is not None:
+        kept = _pair(parts, node, f"{name}.kept", aten.mul.Tensor, _apply(parts, node, f, aten.sigmoid.default), c)
+        cell = _pair(parts, node, f"{name}.cell", aten.add.Tensor, kept, cell)
+    return _pair(parts, node, f"{name}.hidden", aten.mul.Tensor, o, _apply(parts, node, cell, aten.tanh.default)), cell
+
+
+def _gru_step(parts: Parts, node: Node, name: str, x: Any, state: State, weights: list[Any]) -> State:
+    (h,), hidden = state, _width(parts, weights)
+    w_ih, w_hh, b_ih, b_hh = weights
+    given = _linear(parts, node, f"{name}.given", x, w_ih, b_ih)
+    r, z, n = (_part(parts, node, f"{name}.{gate}", given, at * hidden, hidden) for at, gate in enumerate("rzn"))
+    known: list[Any] = [None] * 3
+    if h is not None:
+        before = _linear(parts, node, f"{name}.before", h, w_hh, b_hh)
+        known = [_part(parts, node, f"{name}.{gate}_before", before, at * hidden, hidden)
+                 for at, gate in enumerate("rzn")]
+    elif b_hh is not None:
+        bias = parts.model.tensor(b_hh.name).detach()
+        known = [parts.parameter(f"{name}.{gate}_bias", nn.Parameter(part.clone()))
+                 for gate, part in zip("rzn", bias.chunk(3), strict=True)]
+    r, z = (part if more is None else _pair(parts, node, f"{part.name}_sum", aten.add.Tensor, part, more)
+            for part, more in zip((r, z), known[:2], strict=True))
+    r, z = (_apply(parts, node, part, aten.sigmoid.default) for part in (r, z))
+    if known[2] is not None:
+        n = _pair(parts, node, f"{name}.n_sum", aten.add.Tensor, n,
+                  _pair(parts, node, f"{name}.reset", aten.mul.Tensor, r, known[2]))
+    n = _apply(parts, node, n, aten.tanh.default)
+    if h is None:  # h' = n + z · (h − n)
+        return (_pair(parts, node, f"{name}.hidden", aten.sub.Tensor, n,
+                      _pair(parts, node, f"{name}.update", aten.mul.Tensor, z, n)),)
+    change = _pair(parts, node, f"{name}.change", aten.sub.Tensor, h, n)
+    return (_pair(parts, node, f"{name}.hidden", aten.add.Tensor, n,
+                  _pair(parts, node, f"{name}.update", aten.mul.Tensor, z, change)),)
+
+
+def _products(parts: Parts, node: Node, name: str, x: Any, h: Any, weights: list[Any]) -> Ref:
+    """W_ih x + b_ih + W_hh h + b_hh; both biases at once where h is 0."""
+    w_ih, w_hh, b_ih, b_hh = weights
+    if h is not None:
+        return _pair(parts, node, f"{name}.gates", aten.add.Tensor,
+                     _linear(parts, node, f"{name}.given", x, w_ih, b_ih),
+                     _linear(parts, node, f"{name}.before", h, w_hh, b_hh))
+    bias = b_ih
+    if b_ih is not None:
+        both = sum(parts.model.tensor(each.name).detach() for each in (b_ih, b_hh))
+        assert isinstance(both, torch.Tensor)
+        bias = parts.parameter(f"{name}.bias", nn.Parameter(both))
+    return _linear(parts, node, f"{name}.gates", x, w_ih, bias)
+
+
+def _width(parts: Parts, weights: list[Any]) -> int:
+    return parts.model.tensor(weights[1].name).shape[1]
+
+
+def _linear(parts: Parts, node: Node, name: str, x: Any, weight: Param, bias: Param | None) -> Ref:
+    outputs = parts.model.tensor(weight.name).shape[0]
+    return parts.emit(node, name, aten.linear.default, {"input": x, "weight": weight, "bias": bias}, (None, outputs))
+
+
+def _part(parts: Parts, node: Node, name: str, x: Ref, start: int, length: int) -> Ref:
+    return parts.emit(node, name, aten.slice.Tensor,
+                      {"self": x, "dim": 1, "start": start, "end": start + length, "step": 1}, (None, length))
+
+
+def _picked(parts: Parts, node: Node, x: Any, at: int) -> Ref:
+    width = parts.shape(x)[2]
+    return parts.emit(node, f"{node.name}.input{at}", aten.select.int, {"self": x, "dim": 1, "index": at},
+                      (None, width))
+
+
+def _apply(parts: Parts, node: Node, x: Ref, function: Callable[..., Any]) -> Ref:
+    words = str(getattr(function, "__name__", function)).split(".")[0]
+    return parts.emit(node, f"{x.name}.{words}", function, {"self": x}, parts.shape(x))
+
+
+def _pair(parts: Parts, node: Node, name: str, operator: Callable[..., Any], first: Any, second: Any) -> Ref:
+    arguments = {"self": first, "other": second} | ({} if operator is aten.mul.Tensor else {"alpha": 1})
+    return parts.emit(node, name, operator, arguments, parts.shape(first))
+
+
+def _joined(parts: Parts, node: Node, name: str, pair: Any) -> Ref:
+    width = sum(parts.shape(item)[1] or 0 for item in pair)
+    return parts.emit(node, name, aten.cat.default, {"tensors": list(pair), "dim": 1}, (None, width))
+
+
+def _stacked(parts: Parts, node: Node, name: str, steps: list[Any]) -> Ref:
+    width = parts.shape(steps[0])[1]
+    rows = [parts.emit(node, f"{name}.{at}", aten.unsqueeze.default, {"self": step, "dim": 1}, (None, 1, width))
+            for at, step in enumerate(steps)]
+    return parts.emit(node, name, aten.cat.default, {"tensors": rows, "dim": 1}, (None, len(steps), width))
