@@ -133,6 +133,23 @@ def test_the_exact_threshold_is_the_best_of_all():
         assert reached <= (alpha * weight.sign() * kept - weight).double().square().sum() + 1e-6
 
 
+@pytest.mark.parametrize("method", ["lsq", "lsq-plus", "pact"])
+@pytest.mark.parametrize("moved", [0.3, -100.0])
+def test_the_grid_is_that_of_the_last_step(method, moved):
+    """What is lowered right after an update of the parameters is what would be simulated."""
+    quantizer = activation_quantizer(method, "uint4")
+    quantizer(EDGES[None])
+    with torch.no_grad():
+        for parameter in quantizer.parameters():
+            parameter += moved
+    lowered = quantizer.encoding
+    quantizer.eval()
+    quantizer(EDGES[None])
+    simulated = quantizer.encoding
+    assert lowered.scale == simulated.scale > 0
+    assert lowered.zero_point == simulated.zero_point
+
+
 def test_a_moving_range_waits_and_then_follows():
     quantizer = activation_quantizer("moving", "uint8", 0.5, 1)
     x = torch.tensor([[0.0, 1.0, 0.3337]])

@@ -122,6 +122,7 @@ class FakeQuantize(nn.Module):
         if form is None:
             raise CalibrationError(f"site {self.site!r} has {self.spec.format}, which is no integers: "
                                    "add `integers: int8` to its spec to round it to some")
+        self.settle()
         return self.scale * form.step
 
     @property
@@ -152,6 +153,7 @@ class FakeQuantize(nn.Module):
     @property
     def encoding(self) -> Encoding:
         """The grid as a value. Raises CalibrationError before one was found."""
+        self.settle()
         if self.scale.isnan().any():
             raise CalibrationError(f"site {self.site!r} has no encoding yet: calibrate first")
         return Encoding(self.spec.format, self.scale.detach().cpu().numpy(), self.zero_point.cpu().numpy(),
@@ -178,6 +180,10 @@ class FakeQuantize(nn.Module):
             self.scale.copy_(calibrated.scale)
             self.zero_point.copy_(calibrated.zero_point)
         self.mode = calibrated.mode
+
+    def settle(self) -> None:
+        """Makes `scale` and `zero_point` those of what was learned last, for methods that learn something else, or
+        whose last step led out of bounds."""
 
     def after_step(self, parameter: torch.Tensor) -> None:
         """Called after each update of the parameter at this site, which some methods keep within bounds."""

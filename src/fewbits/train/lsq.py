@@ -76,10 +76,12 @@ class LearnedStep(FakeQuantize):
         if self.training and not self.started:
             self.start(x.detach())
             self.started.fill_(True)
-        with torch.no_grad():
-            self.scale.clamp_(min=_SMALLEST)
+        self.settle()
         scale = self.spec.block.expand(scaled_gradient(self.scale, self.share(x)), x.shape)
         return self.on_grid(x, scale)
+
+    def settle(self) -> None:
+        self.scale.data.clamp_(min=_SMALLEST)  # past autograd: between forward and backward it changes nothing
 
     def share(self, x: torch.Tensor) -> float:
         """1 / √(N · Q_p)."""
@@ -117,11 +119,15 @@ class LearnedStepAndOffset(LearnedStep):
             self.scale.copy_(((high - low) / (format.high - format.low)).reshape(self.scale.shape).clamp(min=_SMALLEST))
             self.offset.copy_(low.reshape(self.offset.shape) - format.low * self.scale)
 
+    def settle(self) -> None:
+        super().settle()
+        with torch.no_grad():
+            zero_point = (-self.offset / self.scale).clamp(self.spec.format.low, self.spec.format.high).round()
+            self.zero_point.copy_(zero_point.nan_to_num().int())
+
     def on_grid(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         format = self.spec.format
         assert isinstance(format, Int), "checked when made"
         offset = self.spec.block.expand(scaled_gradient(self.offset, self.share(x)), x.shape)
         zero_point = round_pass((-offset / scale).clamp(format.low, format.high))
-        with torch.no_grad():
-            self.zero_point.copy_((-self.offset / self.scale).clamp(format.low, format.high).round().int())
         return round_pass(clipped(x / scale, format.low - zero_point, format.high - zero_point)) * scale

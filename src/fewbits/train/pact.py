@@ -36,13 +36,15 @@ class ClippedActivation(FakeQuantize):
             self.bound.copy_((self.scale.max() * self.steps).clamp(max=_FIRST_BOUND))
             self.zero_point.zero_()
 
+    def settle(self) -> None:
+        self.bound.data.clamp_(min=1e-6)  # past autograd: between forward and backward it changes nothing
+        self.scale.data.copy_(self.bound.data / self.steps)
+        self.zero_point.zero_()
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode != "simulate":
             return super().forward(x)
-        with torch.no_grad():
-            self.bound.clamp_(min=1e-6)
-            self.scale.copy_(self.bound / self.steps)
-            self.zero_point.zero_()
+        self.settle()
         clipped = torch.where(x >= self.bound, self.bound, x.clamp(min=0))
         scale = self.scale.detach()
         return round_pass(clipped / scale).clamp(0, self.steps) * scale
