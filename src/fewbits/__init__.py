@@ -6,9 +6,8 @@
 >>> prog = fb.lower(sim)
 """
 
-from fewbits.api import QuantizedModel, export_onnx, load, lower, quantize, report
+from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report
 from fewbits.errors import FewbitsError
-from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.numerics.formats import parse
 from fewbits.optimize.absorb import absorb_high_biases
