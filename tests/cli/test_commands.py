@@ -244,3 +244,21 @@ def test_sensitivity(small, fewbits, tmp_path, monkeypatch):
     assert "what each site does" in result.out
     found = json.loads(path.read_text())
     assert {site["site"] for site in found["sites"]} >= {"input", "0.weight", "4.weight"}
+
+
+def test_a_wrong_normalisation_is_noticed(small, fewbits, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    monkeypatch.syspath_prepend(str(small))
+    import mynets
+    x = torch.from_numpy(np.load(small / "data.npz")["train_x"])[:, None] / 255
+    net = mynets.small()
+    net[1].momentum = None
+    net((x - 0.5) / 0.25)
+    torch.save(net.state_dict(), tmp_path / "trained.pt")
+    command = changed(weights=tmp_path / "trained.pt")
+    right = fewbits(*command, "--out", tmp_path / "right")
+    assert (right.code, right.err) == (0, "")
+    wrong = fewbits(*changed(weights=tmp_path / "trained.pt", std=1), "--out", tmp_path / "wrong")
+    assert wrong.code == 0
+    assert wrong.err.startswith("fewbits: warning: the results of '0' spread 0.25 times as widely"), wrong.err
+    assert wrong.err.count("\n") == 1
