@@ -7,6 +7,7 @@
 """
 
 from fewbits.api import QuantizedModel, export_onnx, load, lower, quantize, report
+from fewbits.artifact.into_network import read_weights
 from fewbits.errors import FewbitsError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -41,5 +42,5 @@ __all__ = ["Adam", "Distillation", "FewbitsError", "Nesterov", "Normalize", "Pre
            "absorb_high_biases", "adaround", "calibrate", "calibrate_activations", "calibrate_cached",
            "calibration_study", "capture", "compare", "correct_biases", "correct_biases_without_data", "equalize",
            "evaluate", "explain", "export_onnx", "fit", "fold", "freeze_batch_norm", "gptq", "load", "lower", "narrow",
-           "parse", "plan", "quantize", "recipe", "reconstruct_blocks", "reestimate_batch_norm", "report",
-           "rounding_study", "sequential_mse", "smooth", "trainable"]
+           "parse", "plan", "quantize", "read_weights", "recipe", "reconstruct_blocks", "reestimate_batch_norm",
+           "report", "rounding_study", "sequential_mse", "smooth", "trainable"]
