@@ -1,5 +1,8 @@
 """Every method and preset of training keeps its promises, and what it learned lowers."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from quantizers import activation_quantizer, gradient, weight_quantizer
@@ -166,3 +169,12 @@ def test_a_moving_range_waits_and_then_follows():
     quantizer.eval()
     quantizer(5 * x)
     torch.testing.assert_close(quantizer.scale, torch.tensor(1.5 / 255))
+
+
+def test_the_page_on_training_names_every_method_and_preset():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    learned = [name for name in presets() if (wanted := recipe(name)).weight_spec is not None
+               and wanted.weight_spec.method is not None]
+    assert len(learned) > 10
+    missing = [name for name in [*WEIGHTS, *ACTIVATIONS, *learned] if not re.search(rf"`{re.escape(name)}[(`]", page)]
+    assert not missing
