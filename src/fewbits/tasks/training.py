@@ -36,9 +36,10 @@ def train(
 
     model: float32 [B, ...] -> logits [B, classes], trained on the device it is on. rate: the highest
     learning rate. shift: pixels by which each batch of images is moved at most (`tasks/shifted.py`). precision:
-    of products while it learns; weights stay as they are. seed: decides the order of examples, the shifts and any dropout; the same seed gives the same weights (same machine, versions,
-    thread count), and the caller's random numbers stay untouched. Returns the mean cross-entropy of each epoch, in
-    nats. Raises DataError when the split does not fit the model, TrainingError when the loss is no longer finite.
+    of products while it learns; weights stay as they are. seed: decides the order of examples, the shifts and any
+    dropout; the same seed gives the same weights (same machine, versions, thread count), and the caller's random
+    numbers stay untouched. Returns the mean cross-entropy of each epoch, in nats. Raises DataError when the split does
+    not fit the model, TrainingError when the loss is no longer finite.
     Source: one-cycle as Smith and Topin 2017, arXiv:1708.07120.
     """
     def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
