@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -24,7 +25,17 @@ from fewbits.tasks.registry import resolve
 from fewbits.tasks.split import Split
 from fewbits.tasks.weights import apply_weights, load_weights
 
-METHODS: tuple[Method, ...] = ("random", "density", "linear", "optimal")
+METHODS: tuple[Method, ...] = ("random", "density", "linear", "k-means++", "optimal")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """In Markdown: a line a bit width, a column a start; squared error, then test error before → after fine-tuning."""
+    lines = ["| bits | " + " | ".join(METHODS) + " |", "|---" * (len(METHODS) + 1) + "|"]
+    for bits in sorted({row["bits"] for row in rows}):
+        cells = [f"{row['sse']:.4g}; {row['test before']:.2f} → {row['test after']:.2f}"
+                 for row in rows if row["bits"] == bits]
+        lines.append(f"| {bits} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -56,7 +67,7 @@ def main() -> None:
             sse = sum(float(((weights[name] - one.dense()) ** 2).sum()) for name, one in shared.items())
             model = copy.deepcopy(net)
             books = Codebooks(model, shared)
-            before = error(books, validation)
+            before, before_test = error(books, validation), error(books, data.test)
             optimizer = torch.optim.Adam([p for p in books.parameters() if p.requires_grad], lr=arguments.rate)
             batches = learning.batches(64, task.normalize, torch.Generator().manual_seed(0))
             books.train()
@@ -66,9 +77,11 @@ def main() -> None:
             file = WeightsFile.of_bytes(weights_bytes(model.state_dict(), books.shared(), "the study"))
             model.load_state_dict(file.state_dict())
             row = {"bits": bits, "start": method, "sse": round(sse, 4), "before": before,
-                   "after": error(model, validation), "test after": error(model, data.test), "bytes": file.size}
+                   "after": error(model, validation), "test before": before_test,
+                   "test after": error(model, data.test), "bytes": file.size}
             rows.append(row)
-            print(json.dumps(row), flush=True)
+            print(f"{bits} bits, {method}: {row}", flush=True)
+    print(table(rows))
     if arguments.out:
         arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
 
