@@ -91,7 +91,8 @@ def main() -> None:
         net, masks = study.pruned(density)
         cells = [study.stored(copy.deepcopy(net), {}) if density < 1 else (ratio, error)]
         cells += [study.shared(net, masks, density, bits) for bits in BITS]
-        print(f"| {density:g} | " + " | ".join(f"{times:.1f}x {wrong:.2f}" for times, wrong in cells) + " |", flush=True)
+        told = " | ".join(f"{times:.1f}x {wrong:.2f}" for times, wrong in cells)
+        print(f"| {density:g} | {told} |", flush=True)
     print("\n| layer pruned alone | " + " | ".join(f"{density:g}" for density in ALONE) + " |")
     print("|---" * (len(ALONE) + 1) + "|")
     for name, errors in sensitivity(study.net, ALONE, study.error).items():
