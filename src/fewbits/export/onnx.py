@@ -296,21 +296,15 @@ def _ones(b: OnnxBuilder, node: op.AveragePool, count: int) -> tuple[Quantized, 
     return ones, {"strides": list(node.stride), "pads": onnx_pads(node.padding), "group": channels}
 
 
-def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool, counts: np.ndarray) -> None:
+def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
     """Windows of unequal counts: integer sums, times one multiplier per position, rounded."""
     ones, attributes = _ones(b, node, 1)
     y = b.program.encoding(node.name)
-    multiplier = constants.pool_multiplier(b.program.encoding(node.input), y, counts)
+    multiplier = constants.pool_multiplier(b.program.encoding(node.input), y, node.counts)[None, None]
     real = _scaled_sums(b, node.name, node.input, ones, None, multiplier,
                         b.name(node.name, "steps"), **attributes)
     grid = [b.constant(f"{node.name}.one", np.array(1, np.float32)), b.grid(node.name, y)[1]]
     _bounded(b, node, lambda out: b.node("QuantizeLinear", [real, *grid], out))
-
-
-def _counts(b: OnnxBuilder, node: op.AveragePool) -> np.ndarray:
-    height, width = b.program.values[node.input].shape[2:]
-    assert height is not None and width is not None, "only the batch is unknown"
-    return constants.window_counts(node, height, width)
 
 
 def _mean_as_global_pool(b: OnnxBuilder, node: op.Mean, emit: Callable[[str, str], str]) -> None:
@@ -407,10 +401,9 @@ def _both(b: OnnxBuilder, node: op.Add | op.Mul | op.MatMul) -> list[str]:
 
 
 def _integer_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
-    counts = _counts(b, node)
-    if counts.size > 1:
-        return _uneven_average_pool(b, node, counts)
-    ones, attributes = _ones(b, node, int(counts[0, 0]))
+    if node.counts.size > 1:
+        return _uneven_average_pool(b, node)
+    ones, attributes = _ones(b, node, int(node.counts.item()))
     _qlinear_conv(b, node, ones, None, attributes)
 
 
@@ -493,10 +486,9 @@ def _qdq_matmul(b: OnnxBuilder, node: op.MatMul) -> None:
 
 
 def _qdq_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
-    counts = _counts(b, node)
-    if counts.size > 1:
-        return _uneven_average_pool(b, node, counts)
-    ones, attributes = _ones(b, node, int(counts[0, 0]))
+    if node.counts.size > 1:
+        return _uneven_average_pool(b, node)
+    ones, attributes = _ones(b, node, int(node.counts.item()))
     inputs = [b.dequantize(node.input, b.name(node.input, "real")), _qdq_weight(b, node.name, ones)]
     real = b.node("Conv", inputs, b.name(node.name, "real"), **attributes)
     _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))

@@ -153,7 +153,7 @@ def _requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 def _average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
     _bounded(b, node, lambda out: b.node(
         "AveragePool", [node.input], out, kernel_shape=list(node.kernel), strides=list(node.stride),
-        pads=onnx_pads(node.padding), count_include_pad=int(node.count_padding)))
+        pads=onnx_pads(node.padding), count_include_pad=int(node.counts.size == 1)))
 
 
 def _mean(b: OnnxBuilder, node: op.Mean) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewbits.graph.functions import insert_zeros, join, masked_softmax
+from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.parts import Parts
@@ -203,23 +203,35 @@ def _pool_of_one_axis(parts: Parts, node: Node) -> bool:
     """[N, C, L] as an image of height 1."""
     shape, target = parts.shape(node["self"]), node.shape
     assert target is not None, "a pool returns one tensor"
-    if node.target is aten.adaptive_avg_pool1d.default:
-        if list(node["output_size"]) != [1]:
-            return False
-        parts.emit(node, node.name, aten.mean.dim, {"self": node["self"], "dim": [-1], "keepdim": True, "dtype": None},
-                   target)
-        return True
     image = parts.emit(node, f"{node.name}.image", aten.unsqueeze.default, {"self": node["self"], "dim": 2},
                        (*shape[:2], 1, shape[2]))
     arguments = dict(node.arguments) | {"self": image}
-    for name, fill in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+    for name in ("kernel_size", "stride", "padding", "dilation", "output_size"):
         if arguments.get(name):
-            arguments[name] = [fill, _per_axis(arguments[name], 1)[0]]
+            arguments[name] = [0 if name == "padding" else 1, _per_axis(arguments[name], 1)[0]]
     if node.target is aten.avg_pool1d.default:
         arguments["divisor_override"] = None
-    pooled = aten.max_pool2d.default if node.target is aten.max_pool1d.default else aten.avg_pool2d.default
-    flat = parts.emit(node, f"{node.name}.pooled", pooled, arguments, (*target[:2], 1, target[2]))
+    flat = parts.emit(node, f"{node.name}.pooled", _OF_IMAGES[node.target], arguments, (*target[:2], 1, target[2]))
     parts.emit(node, node.name, aten.squeeze.dim, {"self": flat, "dim": 2}, target)
+    return True
+
+
+_OF_IMAGES: dict[Any, Any] = {aten.max_pool1d.default: aten.max_pool2d.default, aten.avg_pool1d.default: aten.avg_pool2d.default,
+              aten.adaptive_avg_pool1d.default: aten.adaptive_avg_pool2d.default}
+
+
+def _only_values(parts: Parts, node: Node) -> bool:
+    """The largest without their positions, where nobody reads these."""
+    readers = parts.readers[node.name]
+    if not readers or any(reader["argument1"] != 0 for reader in readers):
+        return False
+    name, shape = f"{readers[0].name}.values", readers[0].shape
+    if node.target is aten.max.dim:
+        arguments = {"self": node["self"], "dim": [node["dim"]], "keepdim": node["keepdim"]}
+        parts.emit(node, name, aten.amax.default, arguments, shape)
+    else:
+        parts.emit(node, name, adaptive_max_pool, {"x": node["self"], "output_size": node["output_size"]}, shape)
+    parts.renamed.update({reader.name: name for reader in readers})
     return True
 
 
@@ -307,6 +319,8 @@ _RULES: dict[Any, Rule] = {  # by the call that is taken apart
     aten.upsample_bilinear2d.vec: _bilinear,
     aten.max_pool1d.default: _pool_of_one_axis, aten.avg_pool1d.default: _pool_of_one_axis,
     aten.adaptive_avg_pool1d.default: _pool_of_one_axis,
+    aten.max.dim: _only_values, aten.adaptive_max_pool2d.default: _only_values,
+    aten.adaptive_max_pool3d.default: _only_values,
     aten.sum.dim_IntList: _sum, aten.glu.default: _gated,
     aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _taken_over,
     aten.select.int: _taken_over, aten.zeros.default: zero_state,

@@ -1,6 +1,7 @@
 """Calls that a graph may hold beside ATen's: what `fold` puts in place of larger operators."""
 
 import torch
+import torch.nn.functional as F
 
 
 def insert_zeros(x: torch.Tensor, factors: list[int]) -> torch.Tensor:
@@ -18,6 +19,12 @@ def masked_softmax(x: torch.Tensor, mask: torch.Tensor | None, factor: float) ->
     """softmax(factor · x) over the last axis, 0 where the mask is 0. mask: bool, broadcastable to x, or None."""
     x = x * factor
     return (x if mask is None else x.masked_fill(~mask.bool(), -torch.inf)).softmax(-1)
+
+
+def adaptive_max_pool(x: torch.Tensor, output_size: list[int]) -> torch.Tensor:
+    """The largest in each of `output_size` windows per axis behind the channels, without their positions."""
+    pool = F.adaptive_max_pool2d if x.ndim == 4 else F.adaptive_max_pool3d
+    return pool(x, tuple(output_size))
 
 
 def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:

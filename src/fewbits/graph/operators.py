@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from fewbits.graph.functions import insert_zeros, join, masked_softmax
+from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.program.requantize import SOFTMAX_LENGTH
 
@@ -120,13 +120,25 @@ def _refuse_clamp(node: Node, shapes: Shapes) -> str | None:
 
 
 def _refuse_mean(node: Node, shapes: Shapes) -> str | None:
+    return "it averages over the batch" if not node["dim"] or _over_batch(node, shapes) else None
+
+
+def _refuse_pool(node: Node, shapes: Shapes) -> str | None:
+    shape = _shape(shapes, next(iter(node.arguments.values())))
+    if len(shape) != len(node.shape or ()) or len(shape) < 4:
+        return f"its input has {len(shape)} axes: give it a batch, channels, and an image of two or three axes"
+    return "its image grows with the batch" if None in shape[1:] else None
+
+
+def _refuse_largest(node: Node, shapes: Shapes) -> str | None:
+    if node.target is not aten.amax.default:
+        return "it gives positions as well: fold the model, fb.fold(model), and read only the values"
+    return "it runs over the batch" if not node["dim"] or _over_batch(node, shapes) else None
+
+
+def _over_batch(node: Node, shapes: Shapes) -> bool:
     shape = _shape(shapes, node["self"])
-    over_batch = not node["dim"] or any(shape[axis] is None for axis in node["dim"])
-    return "it averages over the batch" if over_batch else None
-
-
-def _refuse_adaptive_pool(node: Node, shapes: Shapes) -> str | None:
-    return None if set(node["output_size"]) == {1} else "its output is not 1×1: use a pool of fixed size"
+    return any(shape[axis] is None for axis in node["dim"])
 
 
 def _refuse_pad(node: Node, shapes: Shapes) -> str | None:
@@ -201,13 +213,17 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("embedding", "combine", (aten.embedding.default,), _refuse_embedding),
     Operator("concat", "combine", (aten.cat.default, aten.concat.default, join), _refuse_concat,
              operands=("tensors",)),
-    Operator("average_pool", "combine", (aten.avg_pool2d.default,)),
-    Operator("global_average_pool", "combine", (aten.adaptive_avg_pool2d.default,), _refuse_adaptive_pool),
+    Operator("average_pool", "combine", (aten.avg_pool2d.default, aten.avg_pool3d.default), _refuse_pool),
+    Operator("adaptive_average_pool", "combine",
+             (aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default), _refuse_pool),
     Operator("mean", "combine", (aten.mean.dim,), _refuse_mean),
     Operator("clamp", "clamp", (aten.relu.default, aten.relu6.default, aten.hardtanh.default,
                                 aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default),
              _refuse_clamp),
-    Operator("max_pool", "pass", (aten.max_pool2d.default,)),
+    Operator("max_pool", "pass", (aten.max_pool2d.default, aten.max_pool3d.default), _refuse_pool),
+    Operator("adaptive_max_pool", "pass", (adaptive_max_pool,), _refuse_pool),
+    Operator("largest", "pass", (aten.amax.default, aten.max.dim, aten.adaptive_max_pool2d.default,
+                                 aten.adaptive_max_pool3d.default), _refuse_largest),
     Operator("reshape", "pass", (aten.reshape.default, aten.view.default, aten.flatten.using_ints,
                                  aten.unflatten.int, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default,
                                  aten.unsqueeze.default), _refuse_reshape),
@@ -273,10 +289,9 @@ def bounds(node: Node) -> tuple[float, float]:
             return (-math.inf if low is None else float(low)), (math.inf if high is None else float(high))
 
 
-def mean_axes(node: Node) -> tuple[int, ...]:
-    """Ascending axes that a mean or a global average pool reduces, counted from the front."""
-    if node.target is aten.adaptive_avg_pool2d.default:
-        assert node.shape is not None, "a pool returns one tensor"
-        return tuple(range(len(node.shape) - 2, len(node.shape)))
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """Ascending axes that a mean, a maximum or a global average pool reduces, counted from the front."""
+    if "dim" not in node.arguments:
+        return tuple(range(2, len(node.shape or ())))
     rank = len(node.shape or ()) + (0 if node["keepdim"] else len(node["dim"]))
     return tuple(sorted(axis % rank for axis in node["dim"]))

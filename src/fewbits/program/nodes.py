@@ -2,7 +2,7 @@
 
 Codes in, codes out, except `Quantize`, which reads float32, and `Embedding`, which reads int64. What each one
 computes, to the bit, is `reference.py`; this file says what each one needs to know. Convolutions and pools work on
-[N, C, ...] with one to three (pools: two) axes behind the channels, everything else on any shape.
+[N, C, ...] with one to three axes behind the channels (pools: two or three), everything else on any shape.
 """
 
 from dataclasses import dataclass
@@ -199,18 +199,15 @@ class MaxPool:
 
 @dataclass(frozen=True, eq=False)
 class AveragePool:
-    """Mean of each window (eq. 8): padding adds 0; `count_padding` says whether it counts in the divisor.
-
-    divisor: a fixed divisor instead, or 0 for none.
-    """
+    """Mean of each window (eq. 8), in which padding adds 0. counts: int32, what the sum of each window is divided by:
+    one axis per axis of the image, each of the output's size or 1."""
 
     name: str
     input: str
     kernel: Sizes
     stride: Sizes
     padding: Margins
-    count_padding: bool
-    divisor: int
+    counts: np.ndarray
     low: int
     high: int
 

@@ -235,20 +235,19 @@ def _average_pool(program: Program, node: op.AveragePool, x: Codes) -> Codes:
     if program.profile.rescaling != "float":
         return _average_in_place(program, node, x)
     total = sum(taps for _, taps in _windows(_centred(program, node.input, x), node.kernel, node.stride,
-                                             node.padding, (1, 1), fill=0))
+                                             node.padding, (1,) * len(node.kernel), fill=0))
     y = program.encoding(node.name)
-    multiplier = constants.pool_multiplier(program.encoding(node.input), y,
-                                           constants.window_counts(node, *x.shape[2:]))
+    multiplier = constants.pool_multiplier(program.encoding(node.input), y, node.counts)
     return _saturate(np.asarray(total).astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
 
 
 def _average_in_place(program: Program, node: op.AveragePool, x: Codes) -> Codes:
     """Eq. 22: the mean of the codes, half away from 0, on the input's grid; then the output's."""
-    fill = int(program.encoding(node.input).zero_point) if node.count_padding else 0  # the number 0, or nothing
-    total: Any = sum(taps for _, taps in _windows(x.astype(np.int64), node.kernel, node.stride, node.padding, (1, 1),
-                                                  fill))
-    count = constants.window_counts(node, *x.shape[2:])
-    average = np.sign(total) * ((np.abs(total) + count // 2) // count)
+    total: Any = sum(taps for _, taps in _windows(_centred(program, node.input, x), node.kernel, node.stride,
+                                                  node.padding, (1,) * len(node.kernel), fill=0))
+    count = node.counts.astype(np.int64)
+    codes = total + count * int(program.encoding(node.input).zero_point)
+    average = np.sign(codes) * ((np.abs(codes) + count // 2) // count)
     return _requantize(program, average, node.input, node)
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 
 from fewbits.numerics.encoding import Encoding
-from fewbits.program.nodes import AveragePool
 
 f32 = np.float32
 
@@ -43,23 +42,6 @@ def exponentials(x: Encoding, factor: float) -> np.ndarray:
 def integer_epsilon(x: Encoding, epsilon: float, length: int) -> np.float32:
     """float32(ε · K² / x_scale²): ε where the variance is taken of K · codes (eq. 14)."""
     return f32(epsilon * length**2 / np.float64(x.scale) ** 2)
-
-
-def window_counts(node: AveragePool, height: int, width: int) -> np.ndarray:
-    """What the sum of each window is divided by: int64 [H', W'], or [1, 1] where it is the same for all.
-
-    height, width: of the input.
-    """
-    if node.divisor:
-        return np.array([[node.divisor]])
-    if node.count_padding or not any(map(sum, node.padding)):
-        return np.array([[node.kernel[0] * node.kernel[1]]])
-    inside = []
-    for size, kernel, stride, (before, after) in zip(
-            (height, width), node.kernel, node.stride, node.padding, strict=True):
-        starts = np.arange(-before, size + after - kernel + 1, stride)
-        inside.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
-    return np.outer(*inside)
 
 
 def pool_multiplier(x: Encoding, y: Encoding, counts: np.ndarray) -> np.ndarray:

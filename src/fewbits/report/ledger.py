@@ -29,7 +29,7 @@ _COMPUTED_AS: Mapping[str, Any] = {
     "matmul": op.MatMul, "function": op.Table, "div": op.Table, "prelu": op.Table, "softmax": op.Softmax,
     "masked_softmax": op.Softmax, "layer_norm": op.LayerNorm, "embedding": op.Embedding,
     "sub": op.Add | op.Table, "mul": op.Mul | op.Table,
-    "average_pool": op.AveragePool, "global_average_pool": op.Mean, "mean": op.Mean,
+    "average_pool": op.AveragePool, "adaptive_average_pool": op.Mean | op.AveragePool, "mean": op.Mean,
 }
 
 

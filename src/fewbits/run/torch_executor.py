@@ -281,40 +281,43 @@ def _requantize(program: Program, node: op.Requantize) -> Step:
     return _requantizer(program, node.input, node)
 
 
+_POOLS: dict[int, tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]] = {
+    2: (F.max_pool2d, F.avg_pool2d), 3: (F.max_pool3d, F.avg_pool3d)}
+"""The largest and the sum, by the number of axes."""
+
+
 def _max_pool(program: Program, node: op.MaxPool) -> Step:
-    dtype = _code_type(program, node.name)
+    dtype, pool = _code_type(program, node.name), _POOLS[len(node.kernel)][0]
 
     def step(x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x.float(), _flat(node.padding), value=-torch.inf)
-        return F.max_pool2d(x, node.kernel, node.stride, 0, node.dilation).to(dtype)
+        return pool(x, node.kernel, node.stride, 0, node.dilation).to(dtype)
 
     return step
 
 
 def _average_pool(program: Program, node: op.AveragePool) -> Step:
-    height, width = program.values[node.input].shape[2:]
-    assert height is not None and width is not None, "only the batch is unknown"
-    x = program.encoding(node.input)
-    counts = constants.window_counts(node, height, width)
+    x, sums = program.encoding(node.input), _window_sums(program, node)
     if program.profile.rescaling != "float":
-        return _average_in_place(program, node, _tensor(counts, torch.int64))
-    multiplier = _tensor(constants.pool_multiplier(x, program.encoding(node.name), counts))
-    dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
+        return _average_in_place(program, node, sums)
+    multiplier = _tensor(constants.pool_multiplier(x, program.encoding(node.name), node.counts))
+    saturate = _saturate(program, node)
+    return lambda x: saturate(sums(x).float().mul_(multiplier))
+
+
+def _window_sums(program: Program, node: op.AveragePool) -> Step:
+    """Exact sums of the numbers in each window."""
+    dtype, zero = _exact_type(program, node), int(program.encoding(node.input).zero_point)
+    pool = _POOLS[len(node.kernel)][1]
+    return lambda x: pool(F.pad(x.to(dtype) - zero, _flat(node.padding)), node.kernel, node.stride, divisor_override=1)
+
+
+def _average_in_place(program: Program, node: op.AveragePool, sums: Step) -> Step:
+    finish, counts = _requantizer(program, node.input, node), _tensor(node.counts, torch.int64)
+    half, zeros = counts // 2, counts * int(program.encoding(node.input).zero_point)
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x.to(dtype) - zero, _flat(node.padding))
-        return saturate(F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).float().mul_(multiplier))
-
-    return step
-
-
-def _average_in_place(program: Program, node: op.AveragePool, counts: torch.Tensor) -> Step:
-    finish, half = _requantizer(program, node.input, node), counts // 2
-    padding = int(program.encoding(node.input).zero_point) if node.count_padding else 0
-
-    def step(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x.double(), _flat(node.padding), value=padding)  # sums of codes, not of numbers: exact in float64
-        total = F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).long()
+        total = sums(x).long() + zeros  # of codes, not of numbers
         return finish(torch.where(total > 0, total + half, total - half).div(counts, rounding_mode="trunc"))
 
     return step
