@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from fewbits.program.requantize import NO_DIVISOR
+
 
 def insert_zeros(x: torch.Tensor, factors: list[int]) -> torch.Tensor:
     """Zeros between neighbours, the first half of a transposed convolution.
@@ -25,6 +27,11 @@ def adaptive_max_pool(x: torch.Tensor, output_size: list[int]) -> torch.Tensor:
     """The largest in each of `output_size` windows per axis behind the channels, without their positions."""
     pool = F.adaptive_max_pool2d if x.ndim == 4 else F.adaptive_max_pool3d
     return pool(x, tuple(output_size))
+
+
+def quotient(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """first / second, a divisor of 0 counting as 2^-64: 0 stays 0, and all else saturates by its sign."""
+    return first / torch.where(second == 0, NO_DIVISOR, second)
 
 
 def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:

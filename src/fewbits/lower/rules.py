@@ -11,9 +11,11 @@ Rule = Callable[[Context, Node], None]
 RULES: dict[str, Rule] = {
     "conv": dots.conv, "linear": dots.linear,
     "add": pairs.add, "sub": pairs.sub, "mul": pairs.mul, "matmul": pairs.matmul, "concat": pairs.concat,
+    "quotient": pairs.quotient, "larger": pairs.larger,
     "function": functions.table, "div": functions.table, "prelu": functions.prelu, "clamp": functions.clamp,
     "batch_norm": functions.batch_norm,
     "softmax": rows.softmax, "masked_softmax": rows.masked_softmax, "layer_norm": rows.layer_norm,
+    "log_softmax": rows.log_softmax, "group_norm": rows.group_norm,
     "embedding": rows.embedding,
     "average_pool": pools.average_pool, "adaptive_average_pool": pools.adaptive_average_pool, "mean": pools.mean,
     "max_pool": pools.max_pool, "adaptive_max_pool": pools.adaptive_max_pool, "largest": pools.largest,

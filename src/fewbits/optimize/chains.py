@@ -13,7 +13,7 @@ import torch
 
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import bounds, reduced_axes, operator_of
+from fewbits.graph.operators import bounds, operator_of, reduced_axes
 from fewbits.optimize.layer import users
 from fewbits.program.program import leaves
 

@@ -10,7 +10,7 @@ import math
 import torch
 
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import bounds, reduced_axes, operator_of
+from fewbits.graph.operators import bounds, operator_of, reduced_axes
 
 
 def expected_relu(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,8 @@ def _divides_otherwise(program: Program, node: op.AveragePool) -> bool:
 LIMITS: Mapping[str, tuple[type | UnionType, Meets]] = {
     "softmax": (op.Softmax, lambda program, node: True),
     "layer norm": (op.LayerNorm, lambda program, node: True),
+    "log softmax": (op.LogSoftmax, lambda program, node: True),
+    "quotient of two activations": (op.Quotient, lambda program, node: True),
     "function of one number": (op.Table, lambda program, node: True),
     "product of two activation matrices": (op.MatMul, lambda program, node: True),
     "average with a divisor of its own": (op.AveragePool, _divides_otherwise),
