@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption
+from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.tensorrt_table import write_table
@@ -17,18 +17,19 @@ def calibrate(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
     data: DataOption,
     cache: Annotated[Path, typer.Option(help="The file that keeps the ranges; read when it exists")],
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
     tensorrt: Annotated[Path | None, typer.Option(help="Also write TensorRT's calibration table here")] = None,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
 ) -> None:
     """Find the range of every tensor, or read it from a cache of the same model and plan."""
     console = Console()
-    job = opened(network, data, weights, recipe, mean, std, divide, batch_size, seed)
+    job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     known = cache.exists()
     simulation = calibrate_cached(job.model, job.plan, job.calibration, cache)
     table = Table("site", "encoding", "rule")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption
+from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
 from fewbits.files import write_whole
 from fewbits.quant.calibrate import calibrate
@@ -17,19 +17,20 @@ from fewbits.report.explain import explain
 def sensitivity(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
     data: DataOption,
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
     json: Annotated[Path | None, typer.Option(help="Write everything here, histograms included")] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images to measure on")] = 128,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
 ) -> None:
     """Measure what quantizing each tensor does to the outputs, by cause, and try a remedy on the worst."""
     console = Console()
-    job = opened(network, data, weights, recipe, mean, std, divide, batch_size, seed)
+    job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     simulation = calibrate(job.model, job.plan, job.calibration)
     explanation = explain(simulation, list(islice(job.calibration, max(1, images // batch_size))))
     explanation.render(console)

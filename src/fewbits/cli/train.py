@@ -8,7 +8,18 @@ import torch
 import typer
 from rich.console import Console
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
+from fewbits.artifact.into_network import read_weights
+from fewbits.cli.data import (
+    BatchOption,
+    BgrOption,
+    DataOption,
+    DivideOption,
+    Given,
+    MeanOption,
+    OffsetOption,
+    StdOption,
+    open_data,
+)
 from fewbits.cli.quantize import show
 from fewbits.cli.workflow import Job, calibrated, calibration, finish
 from fewbits.errors import DataError
@@ -17,7 +28,6 @@ from fewbits.report.accuracy import evaluate
 from fewbits.tasks.registry import TASKS, resolve
 from fewbits.tasks.training import initialised
 from fewbits.tasks.training import train as train_in_float
-from fewbits.tasks.weights import apply_weights, load_weights
 from fewbits.train.after_training import AfterTraining, calibrate_activations
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, fit
@@ -30,14 +40,16 @@ def train(
     recipe: Annotated[str, typer.Option(help="lsq-w4a4, qat-w8a8, bnn, twn, …, or a YAML file that names methods")],
     out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
     epochs: Annotated[int, typer.Option(help="Passes over the training examples in few bits")] = 5,
-    weights: Annotated[Path | None, typer.Option(help="Float weights to begin with: .safetensors, or .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to begin with, as for quantize")] = None,
     float_epochs: Annotated[int, typer.Option(help="Passes in float first, where there are no weights")] = 0,
     rate: Annotated[float, typer.Option(help="Adam's learning rate at the start; it falls along a cosine")] = 1e-3,
     distil: Annotated[float, typer.Option(help="Share of the loss that follows the float network's outputs")] = 0.0,
     profile: Annotated[str, typer.Option(help="onnxruntime or onnxruntime-portable")] = "onnxruntime",
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
+    label_offset: OffsetOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Of initial weights, order of examples, and chance in methods")] = 0,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
@@ -49,15 +61,17 @@ def train(
     where = _device(device)
     task = resolve(network)
     net = initialised(task.build, seed)
-    split, normalize = open_data(data, mean, std, divide, task.normalize, task.example_shape)
+    split, preparation = open_data(data, Given(mean, std, divide, bgr, label_offset), task.preparation,
+                                   task.example_shape)
+    normalize = preparation.normalize
     if weights is not None:
-        apply_weights(net, load_weights(weights), str(weights))
+        read_weights(net, weights)
     elif float_epochs:
         console.print(f"training {network} in float for {float_epochs} epochs")
         train_in_float(net, split.train, epochs=float_epochs, normalize=normalize, batch_size=batch_size, seed=seed)
     elif network in TASKS:
         console.print(f"no --weights and no --float-epochs: {network} learns in few bits from the start")
-    job = Job(network, net, split, normalize, recipe, profile, out, batch_size, show_plan=plan)
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, show_plan=plan)
     learning = trainable(calibrated(job, console, norms="keep"))
     lower(learning, profile)  # what has no program is refused before anything is learned
     learning.to(where)

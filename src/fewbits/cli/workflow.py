@@ -17,11 +17,12 @@ from fewbits.files import write_whole
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
+from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.simulation import Simulation
 from fewbits.report.report import Report, build
-from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.split import DataSet, Inputs
 
 # The report runs every engine at every value on so many images; outputs are verified on all of calibration.
@@ -30,18 +31,20 @@ _REPORTED_IMAGES = 256
 
 @dataclass(frozen=True)
 class Job:
-    """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split)."""
+    """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
+    keeps the ranges, read where it exists."""
 
     name: str
     net: nn.Module
     data: DataSet
-    normalize: Normalize | None
+    preparation: Preparation
     recipe: str
     profile: str
     out: Path
     batch_size: int = 64
     seed: int = 0
     show_plan: bool = False
+    cache: Path | None = None
 
 
 def run(job: Job, console: Console) -> Report:
@@ -62,12 +65,15 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     console.print(str(resolved) if job.show_plan else
                   f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
                   f"by recipe {job.recipe}", highlight=False, markup=False)
-    return calibrate(model, resolved, batches)
+    if job.cache is None:
+        return calibrate(model, resolved, batches)
+    console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
+    return calibrate_cached(model, resolved, batches, job.cache)
 
 
 def calibration(job: Job) -> Inputs:
     """The batches that calibrate."""
-    return job.data.draw_calibration(job.seed).inputs(job.batch_size, job.normalize)
+    return job.data.draw_calibration(job.seed).inputs(job.batch_size, job.preparation.normalize)
 
 
 def finish(job: Job, simulation: Simulation, console: Console) -> Report:
@@ -82,8 +88,8 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
         console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
                       "reference and the torch executor", highlight=False)
         (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
-    save(program, job.out / "model.fewbits")
-    test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.normalize)
+    save(program, job.out / "model.fewbits", job.preparation)
+    test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
     report = build(program, simulation, list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size))),
                    test=test, model=job.name, recipe=job.recipe, float_model=job.net.eval(),
                    sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])

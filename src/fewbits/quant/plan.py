@@ -11,6 +11,7 @@ from fewbits.graph.decompose import TAKEN_APART
 from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
+from fewbits.graph.selection import way_by_parts
 from fewbits.program.program import leaves
 from fewbits.quant.batch_norm import norms_behind
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
@@ -90,7 +91,7 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
 
 
 def _check_supported(model: Model) -> None:
-    graph, problems = model.graph, []
+    graph, problems, refused = model.graph, [], set()
     shapes, readers = model.shapes(), graph.consumers()
     for node in graph.nodes:
         row = operator_of(node)
@@ -100,8 +101,10 @@ def _check_supported(model: Model) -> None:
             if node.target in TAKEN_APART:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
+            refused.add(node.name)
         elif (reason := row.refuse(node, shapes)) is not None:
             problems.append(f"{node.name} ({row.name}){where}: {reason}")
+            refused.add(node.name)
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
     for item in graph.inputs:
@@ -110,7 +113,8 @@ def _check_supported(model: Model) -> None:
             problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized "
                             "(int64 may number the rows of an embedding)")
     if problems:
-        raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems))
+        raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems)
+                               + way_by_parts(graph, refused))
 
 
 def _reads_rows(node: Node) -> bool:
@@ -165,11 +169,11 @@ class _Planner:
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:
-            spec = self.recipe.input_spec
-            if spec is not None and item.dtype == "float32" and (
-                    self.readers[item.name] or item.name in self.outputs):
-                self._add(Site(item.name, "input", item.shape, spec,
-                               "inputs" if self.recipe.inputs else "activations"))
+            if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
+                spec, because = self._wanted_by_takers(item.name, self.recipe.input_spec,
+                                                       "inputs" if self.recipe.inputs else "activations")
+                if spec is not None:
+                    self._add(Site(item.name, "input", item.shape, spec, because))
         for node in self.graph.nodes:
             row, role = operator_of(node), self._role(node)
             assert row is not None, "checked before"
@@ -273,7 +277,7 @@ class _Planner:
             if not self._kept(node) and not self._reads_floats(node):
                 self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
-        spec, because = self._resolve(node, "activations")
+        spec, because = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
         if spec is not None:
             self._add(Site(node.name, "activation", node.shape, spec, because))
 
@@ -325,5 +329,23 @@ class _Planner:
             if text is not None and any(_matches(rule, each, self.ends) for each in nodes):
                 spec, because = over(text, spec, otherwise), f"rule {number} {rule}"
         return spec, because
+
+    def _wanted_by_takers(self, value: str, spec: Spec | None, because: str) -> tuple[Spec | None, str]:
+        """What rules for the inputs of layers make of a value's Spec."""
+        for number, rule in enumerate(self.recipe.rules, 1):
+            if rule.inputs is not None and any(_matches(rule, each, self.ends) for each in self._takers(value)):
+                spec, because = over(rule.inputs, spec, PLAIN_ACTIVATIONS), f"rule {number} {rule}"
+        return spec, because
+
+    def _takers(self, value: str) -> list[Node]:
+        """The layers with weights that take a value's codes, at once or passed on."""
+        found = []
+        for node in self.readers[value]:
+            role = self._role(node)
+            if role == "dot":
+                found.append(node)
+            elif role in ("pass", "gone"):
+                found += self._takers(node.name)
+        return found
 
 
