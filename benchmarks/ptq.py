@@ -48,9 +48,9 @@ Model = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Network:
-    """name: of the task; weights, data: below shared/data; skip: of its first outputs, classes the labels lack;
-    calibration, choice, repair: images to calibrate on, to choose the range rule by (and as many again to score it), and
-    that repairs see; learned: whether rounding is learned for it too."""
+    """name: of the task; weights, data: below shared/data; calibration, choice, repair: images to calibrate on, to
+    choose the range rule by (and as many again to score it), and that repairs see; skip: of its first outputs, classes
+    that the labels lack; learned: whether rounding is learned for it too."""
 
     name: str
     weights: str

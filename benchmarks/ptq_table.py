@@ -34,8 +34,8 @@ def _line(setting: str, repair: str, cells: list[dict]) -> str:
     flips = ", ".join(str(cell["flips"]) for cell in cells)
     intervals = "; ".join(f"{cell['low']:+.1f} … {cell['high']:+.1f}" for cell in cells)
     seconds = statistics.mean(cell["seconds"] for cell in cells)
-    return (f"| {setting} | {repair} | **{_mean(cells):.1f}** ({each}) | {flips} of {cells[0]['images']} | {intervals} | "
-            f"{seconds:.0f} | {cells[0]['note']} |")
+    return (f"| {setting} | {repair} | **{_mean(cells):.1f}** ({each}) | {flips} of {cells[0]['images']} | "
+            f"{intervals} | {seconds:.0f} | {cells[0]['note']} |")
 
 
 def _mean(cells: Sequence[dict]) -> float:
@@ -55,8 +55,8 @@ def _bars(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], found: M
         if gains:
             (least, *where), (most, *there) = min(gains), max(gains)
             verdict = "" if least >= -_BAR else f" (below the bar of −{_BAR} dB)"
-            lines.append(f"- {name} against min-max: from {least:+.1f} dB ({', '.join(where)}){verdict} to {most:+.1f} dB "
-                         f"({', '.join(there)}), in {len(gains)} settings")
+            lines.append(f"- {name} against min-max: from {least:+.1f} dB ({', '.join(where)}){verdict} to "
+                         f"{most:+.1f} dB ({', '.join(there)}), in {len(gains)} settings")
     return lines
 
 
@@ -68,15 +68,15 @@ logit SQNR, images whose top-1 class changed, and the exact paired 95 % interval
 for each seed). Weights symmetric, activations asymmetric per tensor, restricted scale (max/127), batch norm folded,
 profile onnxruntime, first and last layer as all others.
 
-"best range" is the pair of weight and activation rules, out of minmax, mse (weights; minmax alone at 8 bits) and minmax,
-percentile(99.99), mse, kl (activations), with the highest SQNR on other calibration images of seed 0 than those it was
-calibrated on (256 of each for CIFAR-10, 32 for photographs). "+ equalization + bias correction" builds on it. Bias
-correction and learned rounding see 512 CIFAR-10 images or the 64 photographs; AdaRound and block reconstruction run 400
-iterations a layer or block. CPU seconds are of quantizing and repairing, one thread, on a shared machine. The range rules
-were not chosen on test images. AdaRound's weight λ was first tried at 0.1, 1 and 10 with test figures in view, then
-chosen among 1 to 30 by training images outside calibration, where 10 was best too: take its figures with that in mind.
-ONNX Runtime's rows: `quantize_static`, QDQ, weights per channel, uint8 activations, defaults otherwise (its output logits
-are rounded to 8 bits too), on the same batches.
+"best range" is the pair of weight and activation rules, out of minmax, mse (weights; minmax alone at 8 bits) and
+minmax, percentile(99.99), mse, kl (activations), with the highest SQNR on other calibration images of seed 0 than those
+it was calibrated on (256 of each for CIFAR-10, 32 for photographs). "+ equalization + bias correction" builds on it.
+Bias correction and learned rounding see 512 CIFAR-10 images or the 64 photographs; AdaRound and block reconstruction
+run 400 iterations a layer or block. CPU seconds are of quantizing and repairing, one thread, on a shared machine. The
+range rules were not chosen on test images. AdaRound's weight λ was first tried at 0.1, 1 and 10 with test figures in
+view, then chosen among 1 to 30 by training images outside calibration, where 10 was best too: take its figures with
+that in mind. ONNX Runtime's rows: `quantize_static`, QDQ, weights per channel, uint8 activations, defaults otherwise
+(its output logits are rounded to 8 bits too), on the same batches.
 
 {machine}
 """

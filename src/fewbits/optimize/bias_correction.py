@@ -2,8 +2,8 @@
 
 From data, layer by layer: each channel's bias moves until E[f(ŷ)] = E[f(y)], y being the float network's sums and ŷ
 those of the simulation repaired so far, where they are read: behind the additions that alone read the layer, and
-behind the ReLU or clamp f that closes them. Without data (`correct_biases_without_data`): b −= (W_q − W)·E[x], with E[x]
-from what batch norm says of the layers before. Source: Nagel et al. 2019, arXiv:1906.04721, §4.2 and appendix C;
+behind the ReLU or clamp f that closes them. Without data (`correct_biases_without_data`): b −= (W_q − W)·E[x], with
+E[x] from what batch norm says of the layers before. Source: Nagel et al. 2019, arXiv:1906.04721, §4.2 and appendix C;
 there the means are matched before f, which makes those behind it wrong where quantization narrows a distribution
 (clipped activations, few bits): docs/ptq-notes.md has the figures.
 """

@@ -26,8 +26,8 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stop:
-    """A layer about to run. reference, simulated: its input in each batch, float32 [B, ...]; streams: in each batch, all
-    values still alive of the float network and of the simulation, for repairs that look beyond the layer."""
+    """A layer about to run. reference, simulated: its input in each batch, float32 [B, ...]; streams: for each batch,
+    all values still alive of the float network and of the simulation, for repairs that look beyond the layer."""
 
     layer: Layer
     reference: list[torch.Tensor]
