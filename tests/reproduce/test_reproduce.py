@@ -31,7 +31,7 @@ def data(count: int) -> DataSet:
 
 
 def test_a_row_run_small() -> None:
-    plan = Plan("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 1, 2, 1)
+    plan = Plan("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 3, 6, 2, 1)
     measured = compress(plan, Given(data(6700), 0), lambda _: None)
     assert measured["error"] <= 2
     assert measured["times_smaller"] > 30
@@ -81,6 +81,6 @@ def test_rows_as_json(tmp_path: Path) -> None:
     record(tmp_path, "bnn-mlp", Result(1, 2.5, "a machine", {"few bits": 98.5}))
     found = {entry["name"]: entry for entry in listed(ROWS.values(), tmp_path)}
     assert found["bnn-mlp"]["results"] == [{"seed": 1, "seconds": 2.5, "machine": "a machine",
-                                            "measured": {"few bits": 98.5}}]
+                                            "measured": {"few bits": 98.5}, "processor_seconds": None}]
     assert found["bnn-mlp"]["recipe"] == "bnn"
     assert json.loads(json.dumps(found)) == found

@@ -1,7 +1,7 @@
 """docs/reproductions.md, made of the rows and their records: `python -m fewbits.cli.reproductions_document`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -18,13 +18,28 @@ _HEAD = """# Reproductions
 that falls short of its source stays with its figure. Figures are percentages of the test images unless their name says
 otherwise: means over seeds, and ± their standard deviation where there are several. "few bits" is the network as it was
 trained (weight-only methods with float activations), "program" the integers, "float" the same network trained in float
-for as long. This page is made by `python -m fewbits.cli.reproductions_document`.
+for as long. Most rows ran while other work filled the machine: compare the processor's seconds. This page is made by
+`python -m fewbits.cli.reproductions_document`.
 """
 
 
 def document(folder: Path = RECORDS) -> str:
     """The page, of the records in a folder."""
-    return "\n".join([_HEAD, *(_row(row, results(folder, row.name)) for row in ROWS.values())])
+    found = {name: results(folder, name) for name in ROWS}
+    return "\n".join([_HEAD, _learned(found), *(_row(row, found[row.name]) for row in ROWS.values())])
+
+
+def _learned(found: Mapping[str, Sequence[Result]]) -> str:
+    """The rows that learn in few bits, beside the float network."""
+    lines = ["## Learning in few bits, at a glance", "",
+             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points.", "",
+             "| row | float | few bits | program | gap | seeds |", "|---|---|---|---|---|---|"]
+    for name, each in found.items():
+        if each and "few bits" in each[0].measured:
+            columns = [_seeds([one.measured[figure] for one in each]) for figure in ("float", "few bits", "program")]
+            gap = mean(one.measured["few bits"] - one.measured["float"] for one in each)
+            lines.append(f"| [{name}](#{name}) | {' | '.join(columns)} | {gap:+.2f} | {len(each)} |")
+    return "\n".join([*lines, ""])
 
 
 def _row(row: Row, found: Sequence[Result]) -> str:
@@ -37,9 +52,14 @@ def _row(row: Row, found: Sequence[Result]) -> str:
     for name in figures:
         lines.append(f"| {name} | {row.published.get(name, '')} | {_seeds([one.measured[name] for one in found])} |")
     lines += [f"| {name} | {value} | |" for name, value in row.published.items() if name not in figures]
-    seconds = "; ".join(f"seed {one.seed}: {one.seconds:g} s" for one in found)
+    seconds = "; ".join(f"seed {one.seed}: {_duration(one)}" for one in found)
     machines = "; ".join(dict.fromkeys(one.machine for one in found))
     return "\n".join([*lines, "", f"{seconds}. {machines}.", ""])
+
+
+def _duration(one: Result) -> str:
+    of_it = f" ({one.processor_seconds:g} s of the processor)" if one.processor_seconds is not None else ""
+    return f"{one.seconds:g} s{of_it}"
 
 
 def _seeds(values: Sequence[float]) -> str:
