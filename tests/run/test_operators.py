@@ -106,6 +106,8 @@ MOVES = {
     "max pool 3d": (nn.MaxPool3d(3, 2, 1, ceil_mode=True), (2, 3, 4, 6, 7)),
     "adaptive max pool": (nn.AdaptiveMaxPool2d((3, 4)), (2, 3, 7, 6)),
     "adaptive max pool 3d": (nn.AdaptiveMaxPool3d((1, 2, 3)), (2, 3, 4, 5, 7)),
+    "flipped": (Call(lambda x: x.flip((1, -1))), (2, 3, 4, 5)),
+    "rolled twice along an axis": (Call(lambda x: x.roll((1, 2), (-1, -1))), (2, 3, 4, 5)),
     "largest": (Call(lambda x: x.amax((1, 3))), (2, 3, 4, 5)),
     "largest of all": (Call(lambda x: x.amax((1, 2, 3), keepdim=True)), (2, 3, 4, 5)),
     "values of max": (Call(lambda x: x.max(-1)[0]), (2, 3, 4)),

@@ -178,6 +178,11 @@ def _refuse_roll(node: Node, shapes: Shapes) -> str | None:
     return "it rolls the batch" if any(shape[axis] is None for axis in node["dims"]) else None
 
 
+def _refuse_flip(node: Node, shapes: Shapes) -> str | None:
+    shape = _shape(shapes, node["self"])
+    return "it turns the batch round" if any(shape[axis] is None for axis in node["dims"]) else None
+
+
 def _refuse_resize(node: Node, shapes: Shapes) -> str | None:
     return "its size is not known" if None in _shape(shapes, node["input"])[2:] else None
 
@@ -261,6 +266,7 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("split", "pass", (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default),
              _refuse_batch_axis),
     Operator("roll", "pass", (aten.roll.default,), _refuse_roll),
+    Operator("flip", "pass", (aten.flip.default,), _refuse_flip),
     Operator("item", "pass", (operator.getitem,)),
     Operator("pad", "pass", (aten.pad.default, aten.constant_pad_nd.default, *_MIRRORS), _refuse_pad),
     Operator("dropout", "gone", (aten.dropout.default, aten.feature_dropout.default)),

@@ -7,7 +7,7 @@ import numpy as np
 from fewbits.graph.graph import Node
 from fewbits.graph.operators import padding_mode
 from fewbits.lower.context import Context
-from fewbits.lower.emit import moved, passed, unchanged
+from fewbits.lower.emit import passed, picked, unchanged
 from fewbits.lower.sizes import minus_one
 from fewbits.program import nodes as op
 
@@ -96,15 +96,8 @@ def pad(context: Context, node: Node) -> None:
         return unchanged(context, node)
     if mode == "constant":
         return passed(context, node, op.Pad(node.name, source, tuple(margins)))
-    padded = [axis for axis, pair in enumerate(margins) if any(pair)]
-    for axis in padded:
-        size = shape[axis]
-        assert size is not None, "the operator table refuses the batch"
-        order = np.pad(np.arange(size), margins[axis], _NUMPY_MODES[mode])
-        shape[axis] = len(order)
-        name = node.name if axis == padded[-1] else f"{node.name}.axis{axis}"
-        source = moved(context, op.Pick(name, source, axis, tuple(order.tolist())), tuple(shape))
-    context.names[node.name] = source
+    picked(context, node, source, {axis: np.pad(np.arange(shape[axis] or 0), pair, _NUMPY_MODES[mode])
+                                   for axis, pair in enumerate(margins) if any(pair)})
 
 
 _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}

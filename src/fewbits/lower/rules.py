@@ -21,7 +21,7 @@ RULES: dict[str, Rule] = {
     "max_pool": pools.max_pool, "adaptive_max_pool": pools.adaptive_max_pool, "largest": pools.largest,
     "reshape": moves.reshape, "transpose": moves.transpose, "slice": moves.cut, "select": moves.select,
     "split": moves.split, "item": moves.item, "pad": moves.pad,
-    "expand": picks.expand, "roll": picks.roll, "channel_shuffle": picks.channel_shuffle,
+    "expand": picks.expand, "roll": picks.roll, "flip": picks.flip, "channel_shuffle": picks.channel_shuffle,
     "pixel_shuffle": picks.pixel_shuffle, "resize_nearest": picks.resize_nearest, "insert_zeros": picks.insert_zeros,
     "dropout": emit.unchanged, "identity": emit.unchanged, "cast": emit.unchanged, "size": emit.nothing,
 }
