@@ -7,3 +7,4 @@ from fewbits.testing.engines import differences as differences
 from fewbits.testing.method import check_method as check_method
 from fewbits.testing.random_networks import random_language_network as random_language_network
 from fewbits.testing.random_networks import random_network as random_network
+from fewbits.testing.random_programs import random_program as random_program
