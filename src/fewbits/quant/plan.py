@@ -11,6 +11,7 @@ from fewbits.graph.decompose import TAKEN_APART
 from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
+from fewbits.graph.selection import way_by_parts
 from fewbits.program.program import leaves
 from fewbits.quant.batch_norm import norms_behind
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
@@ -90,7 +91,7 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
 
 
 def _check_supported(model: Model) -> None:
-    graph, problems = model.graph, []
+    graph, problems, refused = model.graph, [], set()
     shapes, readers = model.shapes(), graph.consumers()
     for node in graph.nodes:
         row = operator_of(node)
@@ -100,8 +101,10 @@ def _check_supported(model: Model) -> None:
             if node.target in TAKEN_APART:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
+            refused.add(node.name)
         elif (reason := row.refuse(node, shapes)) is not None:
             problems.append(f"{node.name} ({row.name}){where}: {reason}")
+            refused.add(node.name)
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
     for item in graph.inputs:
@@ -110,7 +113,8 @@ def _check_supported(model: Model) -> None:
             problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized "
                             "(int64 may number the rows of an embedding)")
     if problems:
-        raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems))
+        raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems)
+                               + way_by_parts(graph, refused))
 
 
 def _reads_rows(node: Node) -> bool:
