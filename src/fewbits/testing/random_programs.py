@@ -1,6 +1,7 @@
 """Programs of random networks, under recipes and profiles in turn."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _BINARY = Recipe.model_validate({
     "rules": [{"op": op, "activations": {"format": format, "scale": "unit"}, "optional": True}
               for op, format in (("conv", "binary"), ("batch_norm", "binary"), ("linear", "ternary"),
                                  ("function", "e2m1"))]})
-_VARIANTS = (
+_VARIANTS: tuple[tuple[str | Recipe, str, Literal["fold", "keep"]], ...] = (
     ("w8a8", "onnxruntime", "fold"), ("w8a8-per-tensor", "onnxruntime", "fold"),
     ("w7a8", "onnxruntime-portable", "fold"), ("w4a8", "onnxruntime", "fold"), (_UNEVEN, "onnxruntime", "fold"),
     ("w8a8-per-tensor", "onnxruntime", "keep"), (_UNEVEN, "onnxruntime", "keep"), (_BINARY, "onnxruntime", "keep"),
