@@ -74,7 +74,7 @@ def every_node() -> Program:
             255,
         ),
         op.MaxPool("a.pool", "a.conv", (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
-        op.AveragePool("a.average", "a.pool", (2, 2), (1, 1), ((0, 1), (0, 1)), True, 0, 0, 255),
+        op.AveragePool("a.average", "a.pool", (2, 2), (1, 1), ((0, 1), (0, 1)), np.int32([[4]]), 0, 255),
         op.Constant("shift", Quantized(np.array([1, 60, 200, 9]).reshape(1, 4, 1, 1), Y)),
         op.Add("add", "a.average", "shift", 3, 255),
         op.Add("twice", "add", "add", 0, 255),

@@ -27,9 +27,10 @@ _COMPUTED_AS: Mapping[str, Any] = {
     "conv": op.Conv | op.Threshold, "linear": op.Linear | op.Threshold, "add": op.Add, "concat": op.Concat,
     "batch_norm": op.Table, "clamp": op.Requantize | op.Table,
     "matmul": op.MatMul, "function": op.Table, "div": op.Table, "prelu": op.Table, "softmax": op.Softmax,
-    "masked_softmax": op.Softmax, "layer_norm": op.LayerNorm, "embedding": op.Embedding,
+    "masked_softmax": op.Softmax, "log_softmax": op.LogSoftmax, "layer_norm": op.LayerNorm,
+    "group_norm": op.LayerNorm, "embedding": op.Embedding, "quotient": op.Quotient, "larger": op.Larger,
     "sub": op.Add | op.Table, "mul": op.Mul | op.Table,
-    "average_pool": op.AveragePool, "global_average_pool": op.Mean, "mean": op.Mean,
+    "average_pool": op.AveragePool, "adaptive_average_pool": op.Mean | op.AveragePool, "mean": op.Mean,
 }
 
 
