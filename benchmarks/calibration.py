@@ -37,9 +37,6 @@ class Batches:
         for _ in range(IMAGES // BATCH):
             yield torch.randn(BATCH, 3, SIZE, SIZE, generator=generator)
 
-    def __getitem__(self, index: slice) -> torch.Tensor:
-        return next(iter(self))[index]
-
 
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -65,7 +62,7 @@ def network() -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        net(Batches()[:2])
+        net(next(iter(Batches())))
     return net.eval()
 
 
@@ -74,13 +71,13 @@ def measure(what: str) -> tuple[float, float]:
     torch.set_num_threads(1)
     net, batches = network(), Batches()
     with torch.no_grad():
-        net(batches[:])
+        net(next(iter(batches)))
     jobs: dict[str, Callable[[], object]] = {"forward": lambda: _forward(net, batches)}
     for rule in RULES:
         recipe = Recipe.model_validate({
             "version": 1, "weights": {"format": "int8", "symmetric": True, "block": "channel"},
             "activations": {"format": "uint8", "symmetric": False, "block": "tensor", "range": rule}})
-        model = fold(capture(net, batches[:2]))
+        model = fold(capture(net, next(iter(batches))[:2]))
         jobs[rule] = lambda model=model, recipe=recipe: calibrate(model, plan(model, recipe), batches)
     with tempfile.TemporaryDirectory() as folder:
         for name, method in PEERS.items():
