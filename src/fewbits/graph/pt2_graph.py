@@ -65,8 +65,8 @@ class _GraphReader:
             name = self._input_name(argument, kind)
             if name is None:  # a value that the export fixed
                 continue
-            self._keep(name, self.graph.create_node("placeholder", name, name=name))
-            placeholders[self.made[name].name] = "" if kind == "user_input" else held[f"{kind}_name"]
+            self._keep(name, self.graph.create_node("placeholder", name))
+            placeholders[name] = "" if kind == "user_input" else held[f"{kind}_name"]
         for node in self.told["nodes"]:
             self._call(node)
         for spec in signature["output_specs"]:

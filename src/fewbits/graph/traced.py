@@ -83,9 +83,9 @@ class _Reader:
         output: FxNode | None = None
         for fx in self.traced.graph.nodes:
             if fx.op == "placeholder":
-                if fx.name not in self.traced.placeholders:
+                if fx.target not in self.traced.placeholders:
                     continue
-                if tensor := self.traced.placeholders[fx.name]:
+                if tensor := self.traced.placeholders[str(fx.target)]:
                     self.leaves[fx] = Param(tensor)
                 else:
                     inputs.append(self._input(fx))
@@ -105,11 +105,12 @@ class _Reader:
 
     def _input(self, fx: FxNode) -> Input:
         if fx not in self.traced.results:
-            raise CaptureError(f"input {fx.name!r} is no tensor")
+            raise CaptureError(f"input {fx.target!r} is no tensor")
         shape, dtype = self.traced.results[fx]
-        self.names.add(fx.name)
-        self.leaves[fx] = Ref(fx.name)
-        return Input(fx.name, shape, str(dtype).removeprefix("torch."))
+        name = str(fx.target)  # its name may be another, where it is a word of Python's
+        self.names.add(name)
+        self.leaves[fx] = Ref(name)
+        return Input(name, shape, str(dtype).removeprefix("torch."))
 
     def _node(self, fx: FxNode) -> Node:
         module, source = _module(fx), _source(fx)

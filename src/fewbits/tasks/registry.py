@@ -88,9 +88,9 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 def resolve(text: str) -> Task:
     """The task named by `text`: one of `TASKS`, a .pt2 file, or `package.module:factory`, a factory of no arguments.
 
-    Modules are looked for in the working directory first. Raises FileError for a .pt2 file that cannot be read, DataError
-    when there is no such network, module or factory; the task's `build` raises it when the factory fails or returns no
-    nn.Module.
+    Modules are looked for in the working directory first. Raises FileError for a .pt2 file that cannot be read, and
+    DataError when there is no such network, module or factory; the task's `build` raises it when the factory fails or
+    returns no nn.Module.
     """
     if text in TASKS:
         return TASKS[text]
