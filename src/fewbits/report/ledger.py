@@ -220,7 +220,8 @@ class _Accountant:
             case "part of the node before":
                 self.values[node.name] = step.grid
                 return None, step.grid
-        made = self.nodes.get(step.grid)
+        # Group norm is computed on its groups; the node of its own name brings them back into shape.
+        made = self.nodes.get(f"{step.grid}.normal") or self.nodes.get(step.grid)
         expected = _COMPUTED_AS.get(step.op)
         if expected is None or not isinstance(made, expected):
             raise ProgramError(f"node {node.name!r} ({step.op}) is an integer node in the plan, and the "
