@@ -2,6 +2,9 @@
 
 import torch
 
+from fewbits.program.functions import join as join
+from fewbits.program.functions import masked_softmax as masked_softmax
+
 
 def insert_zeros(x: torch.Tensor, factors: list[int]) -> torch.Tensor:
     """Zeros between neighbours, the first half of a transposed convolution.
@@ -12,15 +15,3 @@ def insert_zeros(x: torch.Tensor, factors: list[int]) -> torch.Tensor:
     wide = x.new_zeros(*x.shape[:2], *sizes)
     wide[(slice(None), slice(None), *(slice(None, None, factor) for factor in factors))] = x
     return wide
-
-
-def masked_softmax(x: torch.Tensor, mask: torch.Tensor | None, factor: float) -> torch.Tensor:
-    """softmax(factor · x) over the last axis, 0 where the mask is 0. mask: bool, broadcastable to x, or None."""
-    x = x * factor
-    return (x if mask is None else x.masked_fill(~mask.bool(), -torch.inf)).softmax(-1)
-
-
-def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:
-    """torch.cat, a tensor with a batch of 1 standing for every image of the others."""
-    batch = max(tensor.shape[0] for tensor in tensors)
-    return torch.cat([tensor.expand(batch, *tensor.shape[1:]) for tensor in tensors], dim)

@@ -1,12 +1,12 @@
 """Plans: a recipe resolved on one model. Every tensor that is quantized, and what every node becomes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from fewbits.errors import RecipeError, UnsupportedError
+from fewbits.errors import EncodingError, RecipeError, UnsupportedError
 from fewbits.graph.decompose import TAKEN_APART
 from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
@@ -42,13 +42,15 @@ class Site:
 @dataclass(frozen=True)
 class Step:
     """What becomes of one node. grid: name of the value whose encoding its result has, or would have if the recipe
-    did not leave it in float; treatment: `float` where it reads a number that no quantizer moves."""
+    did not leave it in float; treatment: `float` where it reads or makes a number that no quantizer moves; coded: its
+    arguments that are parameters in codes."""
 
     node: str
     op: str
     treatment: Literal["integer", "float", "part of the node before", "passes codes on", "gone", "sizes only"]
     grid: str
     source: str
+    coded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,23 @@ def _check_rules(graph: Graph, decided: Recipe) -> None:
                               "`optional: true`")
 
 
+def _check_blocks(sites: Iterable[Site]) -> None:
+    """Raises RecipeError, naming every site whose blocks do not divide its axes."""
+    problems = []
+    for site in sites:
+        if site.spec is None:
+            continue
+        try:
+            site.spec.block.scale_shape([1 if size is None else size for size in site.shape])
+        except EncodingError:
+            shape = "×".join("N" if size is None else str(size) for size in site.shape)
+            problems.append(f"{site.name} [{shape}] by {site.spec.block}")
+    if problems:
+        raise RecipeError("these tensors do not divide into their blocks: "
+                          f"{', '.join(problems)}; give them a rule of their own with a block that divides, such as "
+                          "{op: conv, weights: {block: channel}}")
+
+
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
@@ -177,9 +196,36 @@ class _Planner:
                 self._dot_sites(node)
             elif role == "combine":
                 self._constant_sites(node, row.operands)
+                if row.name == "embedding" and self._stores_rows(node):
+                    self._param_site(node["weight"], "weight", *self._resolve(node, "weights"))
             treatment, grid = self._treatment(node, role), self._grid_of(node, role)
-            self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source)
+            coded = tuple(argument for argument, value in node.arguments.items() if self._is_coded(node, argument, value))
+            self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source, coded)
+        for node in self.graph.nodes:
+            self._settle(node)
+        _check_blocks(self.sites.values())
         return Plan(self.sites, self.steps)
+
+    def _is_coded(self, node: Node, argument: str, value: Any) -> bool:
+        """Whether an argument holds parameters that become codes before the node reads them. The table of an embedding
+        does where its rows are not brought to codes behind it."""
+        row = operator_of(node)
+        assert row is not None, "checked before"
+        weight = row.role == "dot" or (row.name == "embedding" and self._stores_rows(node))
+        read = argument in row.operands or (weight and argument == "weight")
+        return read and any(isinstance(item, Param) and item.name in self.sites for item in _as_list(value))
+
+    def _stores_rows(self, node: Node) -> bool:
+        """Whether an embedding's table is stored as weights are: its result stays float, though nobody asked to keep
+        the node so."""
+        return not self._kept(node) and self._resolve(node, "activations")[0] is None
+
+    def _settle(self, node: Node) -> None:
+        """A node whose result got no grid computes it in float; only dot products have sums of integers to leave."""
+        step = self.steps[node.name]
+        if (self._role(node) in ("combine", "clamp") and step.grid not in self.sites
+                and step.treatment in ("integer", "part of the node before")):
+            self.steps[node.name] = replace(step, treatment="float")
 
     def _role(self, node: Node) -> str:
         """That of its row; a batch norm that moves into no dot product makes numbers as an operator of its own."""
@@ -188,7 +234,8 @@ class _Planner:
         return "combine" if row.role == "norm" and node.name not in self._inside else row.role
 
     def _treatment(self, node: Node, role: str) -> Any:
-        if role not in ("gone", "size") and (self._kept(node) or self._reads_floats(node)):
+        kept = self._kept(node) and role != "pass"  # what only moves codes keeps them
+        if role not in ("gone", "size") and (kept or self._reads_floats(node)):
             return "float"
         if role == "clamp":
             return "part of the node before" if self._closes(node) else "integer"

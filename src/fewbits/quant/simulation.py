@@ -137,8 +137,7 @@ class SimulationVisitor(Visitor):
         row = operator_of(node)
         if row is not None and row.role == "dot" and argument == "bias":
             return self._bias(node, value)
-        quantized = row is not None and (argument in row.operands or (row.role == "dot" and argument == "weight"))
-        if not quantized:
+        if argument not in self.simulation.plan.steps[node.name].coded:
             return value
         name = next(name for name in node.params if self.simulation.model.tensor(name) is value)
         return self.simulation.quantizer(name)(value) if name in self._sites else value

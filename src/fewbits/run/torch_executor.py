@@ -4,7 +4,8 @@ Why it is exact: sums of products are taken in float32 where `accumulator_bound`
 below 2^24, and in float64 (2^53) otherwise, so that each addition, in whatever order a kernel makes it, has
 an exact result. The convolution algorithms torch picks for these types on the CPU are direct sums;
 NNPACK's transforms are switched off. Everything else is the reference's float32 steps in the same order, and an
-addition with fused products is a table over both codes, filled by the reference itself.
+addition with fused products is a table over both codes, filled by the reference itself. Float islands alone are not
+exact: they are torch's float32.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,6 +22,7 @@ from fewbits.program import reference, rescale
 from fewbits.program import requantize as constants
 from fewbits.program.accumulator import Summing, accumulator_bound
 from fewbits.program.fixed_point import Fixed
+from fewbits.program.float_calls import called
 from fewbits.program.nodes import Node, reads
 from fewbits.program.program import Program
 from fewbits.run.torch_fixed_point import Rescale, rescaler
@@ -282,7 +284,7 @@ def _requantize(program: Program, node: op.Requantize) -> Step:
 
 
 def _max_pool(program: Program, node: op.MaxPool) -> Step:
-    dtype = _code_type(program, node.name)
+    dtype = torch.float32 if program.is_float(node.name) else _code_type(program, node.name)
 
     def step(x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x.float(), _flat(node.padding), value=-torch.inf)
@@ -353,7 +355,22 @@ def _slice(program: Program, node: op.Slice) -> Step:
 
 
 def _pad(program: Program, node: op.Pad) -> Step:
-    return lambda x: F.pad(x, _flat(node.margins), value=int(program.encoding(node.input).zero_point))
+    zero = 0 if program.is_float(node.input) else int(program.encoding(node.input).zero_point)
+    return lambda x: F.pad(x, _flat(node.margins), value=zero)
+
+
+def _dequantize(program: Program, node: op.Dequantize) -> Step:
+    encoding = program.encoding(node.input)
+    return lambda x: torch.from_numpy(encoding.decode(x.numpy()))
+
+
+def _float_constant(program: Program, node: op.FloatConstant) -> Step:
+    data = _tensor(node.data)
+    return lambda: data
+
+
+def _float_call(program: Program, node: op.FloatCall) -> Step:
+    return lambda *values: called(node, values)
 
 
 _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
@@ -363,4 +380,5 @@ _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
     op.Pick: _pick,
     op.Requantize: _requantize, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
+    op.Dequantize: _dequantize, op.FloatConstant: _float_constant, op.FloatCall: _float_call,
 }

@@ -1,0 +1,257 @@
+"""Float islands as ONNX: each call as the float operators it is. A call without an ONNX form is refused by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fewbits.errors import VerificationError
+from fewbits.export.onnx_builder import OnnxBuilder
+from fewbits.program import nodes as op
+from fewbits.program.nodes import Argument, FloatCall, Read
+
+Emit = Callable[[OnnxBuilder, FloatCall], None]
+
+
+def emit_float_call(b: OnnxBuilder, node: FloatCall) -> None:
+    """Raises VerificationError where ONNX has no such call."""
+    emit = _CALLS.get(_words(node))
+    if emit is None:
+        raise VerificationError(f"{node.name!r} is {node.call} in float, which has no ONNX form here: give it a format, "
+                                "so that it becomes integers")
+    emit(b, node)
+
+
+def emit_float_constant(b: OnnxBuilder, node: op.FloatConstant) -> None:
+    b.node("Identity", [b.constant(f"{node.name}.data", node.data)], node.name)
+
+
+def _words(node: FloatCall) -> str:
+    """`conv2d` of `aten.conv2d.default`."""
+    return node.call.removeprefix("aten.").split(".")[0]
+
+
+def _value(argument: Argument) -> str:
+    """Name of the value an argument reads; '' for none, as ONNX has it."""
+    assert argument is None or isinstance(argument, Read), "the operator table takes a tensor here"
+    return "" if argument is None else argument.value
+
+
+def _number(b: OnnxBuilder, node: FloatCall, argument: str) -> str:
+    """A value, or a number as a constant."""
+    given = node[argument]
+    if isinstance(given, Read):
+        return given.value
+    assert isinstance(given, int | float), "operands are values or numbers"
+    return b.constant(f"{node.name}.{argument}", np.array(given, np.float32))
+
+
+def _ints(argument: Argument, count: int) -> list[int]:
+    """ATen's list of sizes, one for every axis or one for all."""
+    values = list(argument) if isinstance(argument, tuple) else [argument]
+    sizes = [value for value in values if isinstance(value, int)]
+    return sizes * count if len(sizes) == 1 else sizes
+
+
+def _rank(b: OnnxBuilder, argument: Argument) -> int:
+    return len(b.program.values[_value(argument)].shape)
+
+
+def _conv(b: OnnxBuilder, node: FloatCall) -> None:
+    kernel = [size or 0 for size in b.program.values[_value(node["weight"])].shape[2:]]
+    dilation, stride = (_ints(node[name], len(kernel)) for name in ("dilation", "stride"))
+    if node["padding"] == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
+    else:
+        pads = 2 * ([0] * len(kernel) if node["padding"] == "valid" else _ints(node["padding"], len(kernel)))
+    b.node("Conv", _without_trailing([_value(node[name]) for name in ("input", "weight", "bias")]), node.name,
+           strides=stride, pads=pads, dilations=dilation, group=node["groups"])
+
+
+def _without_trailing(names: list[str]) -> list[str]:
+    while not names[-1]:
+        names.pop()
+    return names
+
+
+def _linear(b: OnnxBuilder, node: FloatCall) -> None:
+    source, weight, bias = (_value(node[name]) for name in ("input", "weight", "bias"))
+    if _rank(b, node["input"]) == 2:
+        b.node("Gemm", _without_trailing([source, weight, bias]), node.name, transB=1)
+        return
+    columns = b.node("Transpose", [weight], b.name(node.name, "columns"), perm=[1, 0])
+    product = b.node("MatMul", [source, columns], b.name(node.name, "product") if bias else node.name)
+    if bias:
+        b.node("Add", [product, bias], node.name)
+
+
+def _pair(operator: str) -> Emit:
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        second = next(name for name in ("other", "mat2") if name in node.arguments)
+        b.node(operator, [_number(b, node, "self"), _number(b, node, second)], node.name)
+
+    return emit
+
+
+def _reversed_difference(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Sub", [_number(b, node, "other"), _value(node["self"])], node.name)
+
+
+def _function(operator: str, **attributes: str | float) -> Emit:
+    """attributes: an argument's name, or a number."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        given = {name: float(node[value]) if isinstance(value, str) else value  # type: ignore[arg-type]
+                 for name, value in attributes.items()}
+        b.node(operator, [_value(node["self"])], node.name, **given)
+
+    return emit
+
+
+def _gated(operator: str) -> Emit:
+    """x times a function of x."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        gate = b.node(operator, [_value(node["self"])], b.name(node.name, "gate"))
+        b.node("Mul", [_value(node["self"]), gate], node.name)
+
+    return emit
+
+
+def _gelu(b: OnnxBuilder, node: FloatCall) -> None:
+    """x/2 · (1 + erf(x/√2)), or with tanh(√(2/π) · (x + 0.044715 x³)) in erf's place."""
+    def step(operator: str, first: str, second: str | float, suffix: str) -> str:
+        if isinstance(second, float):
+            second = b.constant(f"{node.name}.{suffix}.number", np.array(second, np.float32))
+        return b.node(operator, [first, second], b.name(node.name, suffix))
+
+    x = _value(node["self"])
+    if node["approximate"] == "tanh":
+        cube = step("Mul", step("Mul", step("Mul", x, x, "square"), x, "cube"), 0.044715, "part")
+        inner = b.node("Tanh", [step("Mul", step("Add", x, cube, "sum"), float(np.sqrt(2 / np.pi)), "inner")],
+                       b.name(node.name, "gate"))
+    else:
+        inner = b.node("Erf", [step("Mul", x, float(np.sqrt(0.5)), "inner")], b.name(node.name, "gate"))
+    b.node("Mul", [step("Mul", x, 0.5, "half"), step("Add", inner, 1.0, "raised")], node.name)
+
+
+def _reciprocal_root(b: OnnxBuilder, node: FloatCall) -> None:
+    root = b.node("Sqrt", [_value(node["self"])], b.name(node.name, "root"))
+    b.node("Reciprocal", [root], node.name)
+
+
+def _square(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Mul", [_value(node["self"])] * 2, node.name)
+
+
+def _power(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Pow", [_value(node["self"]), _number(b, node, "exponent")], node.name)
+
+
+def _log_sigmoid(b: OnnxBuilder, node: FloatCall) -> None:
+    negative = b.node("Neg", [_value(node["self"])], b.name(node.name, "negative"))
+    b.node("Neg", [b.node("Softplus", [negative], b.name(node.name, "softplus"))], node.name)
+
+
+def _softplus(b: OnnxBuilder, node: FloatCall) -> None:
+    if node["beta"] != 1:
+        raise VerificationError(f"{node.name!r} is a softplus with beta = {node['beta']} in float, which has no ONNX "
+                                "form here: give it a format")
+    b.node("Softplus", [_value(node["self"])], node.name)
+
+
+def _prelu(b: OnnxBuilder, node: FloatCall) -> None:
+    shape = b.constant(f"{node.name}.shape", np.array([-1, *[1] * (_rank(b, node["self"]) - 2)], np.int64))
+    slopes = b.node("Reshape", [_value(node["weight"]), shape], b.name(node.name, "slopes"))
+    b.node("PRelu", [_value(node["self"]), slopes], node.name)
+
+
+def _softmax(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Softmax", [_value(node["self"])], node.name, axis=node["dim"])
+
+
+def _masked_softmax(b: OnnxBuilder, node: FloatCall) -> None:
+    x = b.node("Mul", [_value(node["x"]), _number(b, node, "factor")], b.name(node.name, "scaled"))
+    if node["mask"] is not None:
+        seen = b.node("Cast", [_value(node["mask"])], b.name(node.name, "seen"), to=9)  # TensorProto.BOOL
+        lowest = b.constant(f"{node.name}.lowest", np.array(-np.inf, np.float32))
+        x = b.node("Where", [seen, x, lowest], b.name(node.name, "masked"))
+    b.node("Softmax", [x], node.name, axis=-1)
+
+
+def _layer_norm(b: OnnxBuilder, node: FloatCall) -> None:
+    sizes = _ints(node["normalized_shape"], 1)
+    gain = _value(node["weight"]) or b.constant(f"{node.name}.gain", np.ones(sizes, np.float32))
+    inputs = _without_trailing([_value(node["input"]), gain, _value(node["bias"])])
+    b.node("LayerNormalization", inputs, node.name, axis=-len(sizes), epsilon=node["eps"])
+
+
+def _batch_norm(b: OnnxBuilder, node: FloatCall) -> None:
+    channels = b.program.values[_value(node["running_mean"])].shape[0] or 0
+    gain = _value(node["weight"]) or b.constant(f"{node.name}.gain", np.ones(channels, np.float32))
+    shift = _value(node["bias"]) or b.constant(f"{node.name}.shift", np.zeros(channels, np.float32))
+    b.node("BatchNormalization", [_value(node["input"]), gain, shift, _value(node["running_mean"]),
+                                  _value(node["running_var"])], node.name, epsilon=node["eps"])
+
+
+def _embedding(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Gather", [_value(node["weight"]), _value(node["indices"])], node.name, axis=0)
+
+
+def _concat(b: OnnxBuilder, node: FloatCall) -> None:
+    tensors = node["tensors"]
+    assert isinstance(tensors, tuple), "a concatenation has a list of tensors"
+    names = [_value(item) for item in tensors]
+    if _words(node) == "join":
+        names = b.for_every_image(node.name, names)
+    b.node("Concat", names, node.name, axis=node["dim"])
+
+
+def _average_pool(b: OnnxBuilder, node: FloatCall) -> None:
+    if node["divisor_override"] is not None:
+        raise VerificationError(f"{node.name!r} is an average pool with a divisor of its own in float, which ONNX does "
+                                "not have: give it a format")
+    kernel = _ints(node["kernel_size"], 2)
+    b.node("AveragePool", [_value(node["self"])], node.name, kernel_shape=kernel,
+           strides=_ints(node["stride"], 2) or kernel, pads=2 * _ints(node["padding"], 2),
+           ceil_mode=int(bool(node["ceil_mode"])), count_include_pad=int(bool(node["count_include_pad"])))
+
+
+def _global_pool(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("GlobalAveragePool", [_value(node["self"])], node.name)
+
+
+def _mean(b: OnnxBuilder, node: FloatCall) -> None:
+    axes = b.constant(f"{node.name}.axes", np.array(_ints(node["dim"], 1), np.int64))
+    b.node("ReduceMean", [_value(node["self"]), axes], node.name, keepdims=int(bool(node["keepdim"])))
+
+
+def _clip(low: str | float | None, high: str | float | None) -> Emit:
+    """Bounds: an argument's name, a number, or None for none."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        names = []
+        for side, bound in (("low", low), ("high", high)):
+            value = node[bound] if isinstance(bound, str) else bound
+            names.append("" if value is None else b.constant(f"{node.name}.{side}", np.array(value, np.float32)))
+        b.node("Clip", _without_trailing([_value(node["self"]), *names]), node.name)
+
+    return emit
+
+
+_CALLS: Mapping[str, Emit] = {
+    "conv1d": _conv, "conv2d": _conv, "conv3d": _conv, "linear": _linear, "matmul": _pair("MatMul"),
+    "bmm": _pair("MatMul"), "add": _pair("Add"), "sub": _pair("Sub"), "mul": _pair("Mul"), "div": _pair("Div"),
+    "rsub": _reversed_difference, "sigmoid": _function("Sigmoid"), "tanh": _function("Tanh"),
+    "hardswish": _function("HardSwish"), "hardsigmoid": _function("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "silu": _gated("Sigmoid"), "gelu": _gelu, "elu": _function("Elu", alpha="alpha"),
+    "leaky_relu": _function("LeakyRelu", alpha="negative_slope"), "exp": _function("Exp"), "neg": _function("Neg"),
+    "softplus": _softplus, "mish": _function("Mish"), "sqrt": _function("Sqrt"), "rsqrt": _reciprocal_root,
+    "abs": _function("Abs"), "pow": _power, "erf": _function("Erf"), "reciprocal": _function("Reciprocal"),
+    "square": _square, "log_sigmoid": _log_sigmoid, "sign": _function("Sign"), "selu": _function("Selu"),
+    "celu": _function("Celu", alpha="alpha"), "prelu": _prelu, "softmax": _softmax,
+    "masked_softmax": _masked_softmax, "layer_norm": _layer_norm, "batch_norm": _batch_norm,
+    "embedding": _embedding, "cat": _concat, "concat": _concat, "join": _concat, "avg_pool2d": _average_pool,
+    "adaptive_avg_pool2d": _global_pool, "mean": _mean, "relu": _function("Relu"), "relu6": _clip(0.0, 6.0),
+    "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"), "clamp_min": _clip("min", None),
+    "clamp_max": _clip(None, "max"),
+}
+"""By the call's name without its overload."""
