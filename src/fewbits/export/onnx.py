@@ -86,7 +86,12 @@ def onnx_pads(padding: Margins) -> list[int]:
 
 
 def _quantize(b: OnnxBuilder, node: op.Quantize) -> None:
-    b.quantize(node.input, node.name)
+    source = node.input
+    if source not in b.program.inputs:
+        # Behind an island: between a DequantizeLinear and this quantizer ONNX Runtime would make integers of a call
+        # that is to stay float (and of its weights); a sum of one number it leaves alone.
+        source = b.node("Sum", [source], b.name(node.name, "kept"))
+    b.quantize(source, node.name)
 
 
 def _constant(b: OnnxBuilder, node: op.Constant) -> None:

@@ -26,6 +26,9 @@ from fewbits.program.nodes import (
 from fewbits.program.profile import Profile
 
 
+_READ_FLOATS = Quantize | Threshold | FloatCall | Moving
+
+
 @dataclass(frozen=True)
 class Value:
     """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for inputs and in
@@ -97,9 +100,7 @@ class Program:
             case Quantize() | FloatCall() if value.encoding is not None:
                 raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
                                    f"a {type(node).__name__} reads floats, and nothing else")
-            case Quantize() | FloatCall() | Threshold() | Embedding() | Moving():
-                pass
-            case _ if value.encoding is None:
+            case _ if value.encoding is None and not isinstance(node, _READ_FLOATS | Embedding):
                 raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
                                    "only Quantize, Embedding and the nodes of float islands read floats")
         if accumulator:

@@ -1,0 +1,68 @@
+"""A program with float islands cut in two, so that each half can be checked by what it promises.
+
+Fed the numbers that the reference gives at the cut, the integers must give equal codes, and the floats, which every
+engine rounds in its own order, numbers within a tolerance and codes at most one step off.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fewbits.program.nodes import Constant, Dequantize, FloatConstant, Node, Quantize, Threshold, reads
+from fewbits.program.program import Program, Value
+
+
+def integer_half(program: Program) -> Program:
+    """All that is exact: the nodes on codes, and the way from codes to floats. Its inputs are the program's and what
+    islands give; its outputs the program's and what islands take, decoded weights among it."""
+    inside = _island_nodes(program)
+    nodes = [node for node in program.nodes if node.name not in inside]
+    taken = {name for node in program.nodes if node.name in inside for name in reads(node)}
+    return _half(program, nodes, taken)
+
+
+def float_half(program: Program) -> Program:
+    """All float islands, each with its own quantizers behind it and the constants it decodes. Its inputs are float32
+    values that come from codes, or the program's own."""
+    inside = _island_nodes(program)
+    constants = {node.name for node in program.nodes if isinstance(node, Constant)}
+    decoded = {node.name for node in program.nodes if isinstance(node, Dequantize) and node.input in constants}
+    read = {node.input for node in program.nodes if isinstance(node, Dequantize) and node.name in decoded}
+    closing = {node.name for node in program.nodes if isinstance(node, Quantize | Threshold) and node.input in inside}
+    chosen = inside | decoded | read | closing
+    return _half(program, [node for node in program.nodes if node.name in chosen], set())
+
+
+def _island_nodes(program: Program) -> set[str]:
+    """Names of the nodes inside islands: calls, their constants, and what moves floats."""
+    return {node.name for node in program.nodes if program.is_float(node.name) and not isinstance(node, Dequantize)}
+
+
+def _half(program: Program, nodes: Iterable[Node], taken: Iterable[str]) -> Program:
+    """Some of the nodes as a program of their own. taken: values of it that the rest reads; the program's outputs and
+    what nobody reads are outputs, too."""
+    nodes = tuple(nodes)
+    written = {node.name for node in nodes}
+    read = dict.fromkeys(name for node in nodes for name in reads(node))
+    inputs = tuple(name for name in read if name not in written)
+    values: Mapping[str, Value] = {name: program.values[name] for name in (*inputs, *written)}
+    wanted = {*taken, *program.outputs, *(written - set(read))}
+    return Program(program.profile, inputs, nodes, values, tuple(node.name for node in nodes if node.name in wanted))
+
+
+def shares(half: Program, name: str, known: Mapping[str, np.ndarray], actual: np.ndarray) -> np.ndarray:
+    """How far each number of a float value is from the reference's, as a share of the largest number of that value and
+    of those it was computed from, constants left out. known: the reference's values by name, those at hand. Equal
+    infinities and NaN are 0 away."""
+    constants = {node.name for node in half.nodes if isinstance(node, Constant | FloatConstant)}
+    constants |= {node.name for node in half.nodes if isinstance(node, Dequantize) and node.input in constants}
+    made_by = next((node for node in half.nodes if node.name == name), None)
+    operands = () if made_by is None else reads(made_by)
+    beside = [known[name], *(known[each] for each in operands
+                             if each in known and each not in constants and half.is_float(each))]
+    largest = max(float(np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0))
+                  for array in beside)
+    with np.errstate(invalid="ignore"):
+        away = np.abs(known[name].astype(np.float64) - actual)
+    same = (known[name] == actual) | (np.isnan(known[name]) & np.isnan(actual))
+    return np.where(same, 0.0, np.where(np.isnan(away), np.inf, away) / (largest or 1.0))
