@@ -26,6 +26,8 @@ from fewbits.quant.plan import plan
 from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.explain import explain
+from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.preparation import Preparation
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.batch_norm import reestimate_batch_norm
 from fewbits.train.distillation import Distillation
@@ -34,9 +36,9 @@ from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
 
-__all__ = ["Adam", "Distillation", "FewbitsError", "Nesterov", "QuantizedModel", "absorb_high_biases", "adaround",
-           "calibrate", "calibrate_activations", "calibrate_cached", "capture", "compare", "correct_biases",
-           "correct_biases_without_data", "equalize", "evaluate", "explain", "export_onnx", "fit", "fold",
-           "freeze_batch_norm", "gptq", "load", "lower", "narrow", "parse", "plan", "quantize", "recipe",
-           "reconstruct_blocks", "reestimate_batch_norm", "report", "rounding_study", "sequential_mse", "smooth",
-           "trainable"]
+__all__ = ["Adam", "Distillation", "FewbitsError", "Nesterov", "Normalize", "Preparation", "QuantizedModel",
+           "absorb_high_biases", "adaround", "calibrate", "calibrate_activations", "calibrate_cached",
+           "capture", "compare", "correct_biases", "correct_biases_without_data", "equalize", "evaluate",
+           "explain", "export_onnx", "fit", "fold", "freeze_batch_norm", "gptq", "load", "lower", "narrow",
+           "parse", "plan", "quantize", "recipe", "reconstruct_blocks", "reestimate_batch_norm", "report",
+           "rounding_study", "sequential_mse", "smooth", "trainable"]

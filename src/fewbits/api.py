@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from fewbits.artifact.file import load as load_program
+from fewbits.artifact.file import UNKNOWN, read
 from fewbits.artifact.file import save as save_program
 from fewbits.export.onnx import Form
 from fewbits.export.verified import export_onnx as export_program
@@ -15,20 +15,30 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower as lower_simulation
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
+from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.report import Report, build
 from fewbits.run.executable import Engine, Executable
+from fewbits.tasks.preparation import Preparation
 
 
 class QuantizedModel(Executable):
-    """What lowering gives: a program that can be called, and saved."""
+    """What lowering gives: a program that can be called, and saved.
 
-    def save(self, path: str | Path) -> None:
-        """Writes a `.fewbits` file (docs/file-format.md). Raises FileError; an older file there survives."""
-        save_program(self.program, path)
+    preparation: what it expects of its data, which the file keeps; of a loaded model, what its file says.
+    """
+
+    def __init__(self, program: Program, engine: Engine = "torch", preparation: Preparation = UNKNOWN):
+        super().__init__(program, engine)
+        self.preparation = preparation
+
+    def save(self, path: str | Path, preparation: Preparation | None = None) -> None:
+        """Writes a `.fewbits` file (docs/file-format.md). preparation: in place of the model's own. Raises FileError;
+        an older file there survives."""
+        save_program(self.program, path, self.preparation if preparation is None else preparation)
 
 
 def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> QuantizedModel:
@@ -49,7 +59,8 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch],
 
 def load(path: str | Path, engine: Engine = "torch") -> QuantizedModel:
     """The model in a `.fewbits` file, its hashes checked. Raises FileError when it is damaged or foreign."""
-    return QuantizedModel(load_program(path), engine)
+    saved = read(path)
+    return QuantizedModel(saved.program, engine, saved.preparation)
 
 
 def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch], *, form: Form = "integer",

@@ -55,3 +55,7 @@ class FileError(FewbitsError):
 
 class DataError(FewbitsError):
     """A data set or weights that cannot be had or do not fit the network."""
+
+
+class NormalisationWarning(UserWarning):
+    """Calibration data that does not look like what the network was trained on; the work goes on."""

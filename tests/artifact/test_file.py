@@ -14,6 +14,7 @@ from artifact_programs import every_node, forged, linear, one_bit
 from safetensors.numpy import load_file
 from torch import nn
 
+import fewbits as fb
 from fewbits.artifact import container
 from fewbits.artifact.file import from_bytes, load, read, save, sizes, to_bytes
 from fewbits.artifact.verify import verify
@@ -26,6 +27,8 @@ from fewbits.program.nodes import Node
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.tasks.normalize import CAFFE_IMAGENET, MNIST
+from fewbits.tasks.preparation import Preparation
 
 
 class Small(nn.Module):
@@ -238,3 +241,36 @@ def test_every_node_verifies_on_each_engine() -> None:
         ("onnxruntime", 0, None),
     ]
     assert [r.engine for r in verify(artifact, ["torch"])] == ["torch"]
+
+
+def test_what_a_network_expects_of_its_data_is_kept(tmp_path: Path) -> None:
+    program, file = linear(), tmp_path / "a.fewbits"
+    save(program, file)
+    assert read(file).preparation == Preparation()
+    plain = file.read_bytes()
+    for given in (Preparation(CAFFE_IMAGENET), Preparation(label_offset=1), Preparation(MNIST, 1)):
+        save(program, file, given)
+        assert read(file).preparation == given
+        again = fb.load(file)
+        again.save(tmp_path / "b.fewbits")
+        assert (tmp_path / "b.fewbits").read_bytes() == file.read_bytes() != plain
+        assert sum(item.bytes for item in sizes(file) if item.part == "preparation JSON") > 0
+        assert all(not replay.differing for replay in verify(file))
+
+
+@pytest.mark.parametrize(("document", "words"), [
+    ('{"normalize":{"mean":[0.0],"std":[0.0]}}', "std and divide must be above zero"),
+    ('{"normalize":{"mean":[0.0]}}', "does not say 'std'"),
+    ('{"label_offset":"1"}', "where that cannot be"),
+    ('{"colour":true}', "says 'colour'"),
+    ("[]", "where that cannot be"),
+    ("[" * 100_000, "preparation"),
+    ("x", "preparation"),
+])
+def test_a_forged_preparation_is_refused(tmp_path: Path, document: str, words: str) -> None:
+    held = container.parse(to_bytes(linear(), Preparation(MNIST, 1)))
+    tensors = {name: array for name, array in held.tensors.items() if name != "fewbits.hashes"}
+    tensors["fewbits.preparation"] = np.frombuffer(document.encode(), np.uint8)
+    (tmp_path / "a.fewbits").write_bytes(container.build(tensors, held.writer))
+    with pytest.raises(FileError, match=rf"a.fewbits .*{words}"):
+        load(tmp_path / "a.fewbits")

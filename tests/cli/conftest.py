@@ -53,6 +53,9 @@ def unsupported():
         def forward(self, x):
             return x.flatten(1).cumsum(1).cumprod(1)
     return Net()
+
+def background():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
 """)
     rng = np.random.default_rng(0)
     arrays = {f"{split}_x": rng.integers(0, 256, (n, 8, 8), dtype=np.uint8)

@@ -43,6 +43,36 @@ def test_evaluate_inspect_verify_export(saved, small, fewbits, tmp_path):
     assert (tmp_path / "integer.onnx").read_bytes() == (saved / "model.onnx").read_bytes()
 
 
+def test_a_saved_model_knows_how_its_data_is_prepared(saved, small, fewbits, tmp_path):
+    file, data = saved / "model.fewbits", f"npz:{small / 'data.npz'}"
+    said = fewbits("evaluate", file, "--data", data)
+    assert said.code == 0, said.err
+    assert said.out == fewbits("evaluate", file, "--data", data, "--mean", "0.5", "--std", "0.25").out
+    assert said.out != fewbits("evaluate", file, "--data", data, "--mean", "0.9", "--std", "0.9").out
+    assert "(byte / 255 - 0.5) / 0.25" in fewbits("inspect", file).out
+    assert fewbits("export", file, "--data", data, "--out", tmp_path / "a.onnx").code == 0
+    assert "give --mean and --std too" in fewbits("evaluate", file, "--data", data, "--divide", "16").err
+
+
+def test_labels_begin_where_the_network_says(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    command = ["quantize", "mynets:background", "--data", "npz:data.npz", "--mean", "0.5", "--std", "0.25"]
+    result = fewbits(*command, "--out", tmp_path, "--label-offset", "1")
+    assert result.code == 0, result.err
+    model, arrays = fb.load(tmp_path / "model.fewbits"), np.load("data.npz")
+    x = (torch.from_numpy(arrays["test_x"])[:, None] / 255 - 0.5) / 0.25
+    right = [int((model(x).argmax(1).numpy() == arrays["test_y"] + offset).sum()) for offset in (0, 1)]
+    assert right[0] != right[1]
+    assert json.loads((tmp_path / "summary.json").read_text())["accuracy"] == right[1] / 40
+    told = fewbits("evaluate", tmp_path / "model.fewbits", "--data", "npz:data.npz").out
+    assert told.startswith(f"top-1 {100 * right[1] / 40:.2f} %")
+    told = fewbits("evaluate", tmp_path / "model.fewbits", "--data", "npz:data.npz", "--label-offset", "0").out
+    assert told.startswith(f"top-1 {100 * right[0] / 40:.2f} %")
+    assert "class 1 is label 0" in fewbits("inspect", tmp_path / "model.fewbits").out
+    refused = fewbits("evaluate", tmp_path / "model.fewbits", "--data", "npz:data.npz", "--label-offset", "-1")
+    assert refused.code == 2 and "below 0" in refused.err
+
+
 def test_plan_is_printed_first(small, fewbits, monkeypatch, tmp_path):
     monkeypatch.chdir(small)
     result = fewbits("quantize", "mynets:small", "--data", "npz:data.npz", "--mean", "0", "--std", "1",
@@ -214,3 +244,21 @@ def test_sensitivity(small, fewbits, tmp_path, monkeypatch):
     assert "what each site does" in result.out
     found = json.loads(path.read_text())
     assert {site["site"] for site in found["sites"]} >= {"input", "0.weight", "4.weight"}
+
+
+def test_a_wrong_normalisation_is_noticed(small, fewbits, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    monkeypatch.syspath_prepend(str(small))
+    import mynets
+    x = torch.from_numpy(np.load(small / "data.npz")["train_x"])[:, None] / 255
+    net = mynets.small()
+    net[1].momentum = None
+    net((x - 0.5) / 0.25)
+    torch.save(net.state_dict(), tmp_path / "trained.pt")
+    command = changed(weights=tmp_path / "trained.pt")
+    right = fewbits(*command, "--out", tmp_path / "right")
+    assert (right.code, right.err) == (0, "")
+    wrong = fewbits(*changed(weights=tmp_path / "trained.pt", std=1), "--out", tmp_path / "wrong")
+    assert wrong.code == 0
+    assert wrong.err.startswith("fewbits: warning: the results of '0' spread 0.25 times as widely"), wrong.err
+    assert wrong.err.count("\n") == 1

@@ -6,6 +6,7 @@ import json
 def test_demo(fewbits, tmp_path):
     result = fewbits("demo", "--out", tmp_path / "demo")
     assert result.code == 0
+    assert "warning" not in result.err
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {
         "model.fewbits", "model.onnx", "report.html", "summary.json"}
     summary = json.loads((tmp_path / "demo/summary.json").read_text())

@@ -77,6 +77,18 @@ def write(folder, text):
 GOOD = "version: 1\nweights: {format: int8}\nactivations: {format: uint8}\n"
 
 
+def test_a_rule_says_what_its_layers_take(model):
+    """The value that holds what the layer takes, also where its codes were passed on; the network's input likewise."""
+    text = {"version": 1, "weights": {"format": "int2"}, "activations": {"format": "uint2"},
+            "rules": [{"layer": "last", "inputs": {"format": "uint8"}},
+                      {"module": "again", "inputs": {"format": "uint5"}},
+                      {"layer": "first", "inputs": {"format": "uint7"}}]}
+    sites = plan(model, Recipe.model_validate(text)).sites
+    assert {name: str(site.spec.format) for name, site in sites.items() if site.spec and "weight" not in name} == {
+        "x": "uint7", "relu": "uint5", "again": "uint2", "relu#2": "uint2", "mean": "uint8"}
+    assert "rule 1 {layer: last}" in sites["mean"].because
+
+
 @pytest.mark.parametrize(("text", "sentence"), [
     (GOOD + "wieghts: {}\n", "unknown key 'wieghts'"),
     (GOOD.replace("format: int8", "fromat: int8"), r"unknown key 'weights.fromat'"),

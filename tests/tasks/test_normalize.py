@@ -48,3 +48,12 @@ def test_refuses_other_dtypes_and_channel_counts() -> None:
         IMAGENET(torch.zeros(1, 3, 2, 2))
     with pytest.raises(DataError, match=r"The data has 1 channels and mean and std have 3 numbers"):
         IMAGENET(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+
+
+def test_one_colour_order_and_plain_numbers() -> None:
+    given = Normalize.parse("1,2,3", "1,1,2", 1, bgr=True)
+    assert given == Normalize((1, 2, 3), (1, 1, 2), 1, bgr=True)
+    assert type(given.mean[0]) is type(given.divide) is float
+    assert str(given) == "(byte / 1 - 1,2,3) / 1,1,2, blue first"
+    x = torch.tensor([10, 20, 30], dtype=torch.uint8).reshape(1, 3, 1, 1)
+    assert given(x).flatten().tolist() == [29.0, 18.0, 3.5]

@@ -138,3 +138,14 @@ def test_calibration_by_seed() -> None:
     assert len(set(one.tolist())) == 20
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_labels_of_a_network_that_counts_the_background() -> None:
+    split = Split(torch.zeros(3, 2), torch.tensor([0, 1, 2]))
+    data = DataSet("a", train=split, calibration=Split(torch.zeros(1, 2)), test=split, classes=3)
+    moved = data.relabelled(1)
+    assert moved.test.y is not None and moved.test.y.tolist() == [1, 2, 3]
+    assert moved.calibration.y is None and moved.classes == 4
+    assert data.relabelled(0) is data and split.y is not None and split.y.tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match="label offset of -1 takes label 0 below 0"):
+        data.relabelled(-1)

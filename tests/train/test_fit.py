@@ -16,6 +16,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe
 from fewbits.train.batch_norm import reestimate_batch_norm
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
@@ -144,7 +145,9 @@ def test_bits_lowered_in_steps():
     simulation, _, batches = learner()
     fit(simulation, batches, epochs=2, quiet=True)
     learned = simulation.model.tensor("0.weight").clone()
-    narrower = narrow(simulation, "lsq-w2a2", [batches[0][0]])
+    two_bits = Recipe.model_validate({"version": 1, "weights": {"format": "int2", "block": "tensor", "method": "lsq"},
+                                      "activations": {"format": "uint2", "method": "lsq"}})
+    narrower = narrow(simulation, two_bits, [batches[0][0]])
     assert torch.equal(narrower.model.tensor("0.weight"), learned)
     assert str(narrower.quantizer("2").spec.format) == "uint2"
     fit(narrower, batches, epochs=1, quiet=True)

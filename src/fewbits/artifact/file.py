@@ -19,24 +19,28 @@ from fewbits.errors import FewbitsError, FileError
 from fewbits.files import write_whole
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.program import Program
+from fewbits.tasks.preparation import Preparation
 
 PROGRAM = "fewbits.program"
+PREPARATION = "fewbits.preparation"
 WEIGHTS = "fewbits.weights"  # what a file of compressed weights has in its place
+UNKNOWN = Preparation()
 _ELEMENTS_LIMIT = 2**40  # of one value
-_RESERVED = (PROGRAM, vectors.NODES, container.HASHES)
+_RESERVED = (PROGRAM, PREPARATION, vectors.NODES, container.HASHES)
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
     """A file that has been read and found whole.
 
-    path: as it was given; version: of the format; writer: who wrote it, such as `fewbits 0.1.0`; digest:
-    SHA-256, 64 hex digits; size: bytes of the file; items: where they go.
+    path: as it was given; preparation: what the network expects of its data; version: of the format; writer: who wrote
+    it, such as `fewbits 0.1.0`; digest: SHA-256, 64 hex digits; size: bytes of the file; items: where they go.
     """
 
     path: str
     program: Program
     vectors: Vectors
+    preparation: Preparation
     version: int
     writer: str
     digest: str
@@ -48,14 +52,15 @@ class Artifact:
                 f"{self.size} bytes, format {self.version} by {self.writer}, sha256 {self.digest[:16]}…")
 
 
-def save(program: Program, path: str | Path) -> None:
+def save(program: Program, path: str | Path, preparation: Preparation = UNKNOWN) -> None:
     """Writes the program to a `.fewbits` file, with test vectors made by the reference.
 
-    The same program gives the same bytes. They are read back and compared before anything is written. Raises
-    FileError when the program holds what the file cannot, or the disk refuses; an older file then stays.
+    preparation: what the network expects of its data, kept beside. The same program gives the same bytes. They are
+    read back and compared before anything is written. Raises FileError when the program holds what the file cannot, or
+    the disk refuses; an older file then stays.
     """
     try:
-        data = to_bytes(program)
+        data = to_bytes(program, preparation)
     except Refusal as refusal:
         raise FileError(f"{path} was not written, because it {refusal}") from None
     write_whole(path, data)
@@ -90,12 +95,12 @@ def sizes(path: str | Path) -> tuple[Item, ...]:
     return read(path).items
 
 
-def to_bytes(program: Program) -> bytes:
+def to_bytes(program: Program, preparation: Preparation = UNKNOWN) -> bytes:
     """The bytes of the file. Raises Refusal when the program holds what a file cannot."""
     expected = vectors.expected(program)
-    data = container.build(_tensors(program, expected), this_writer())
+    data = container.build(_tensors(program, expected, preparation), this_writer())
     again = from_bytes(data, "the new file")
-    if container.build(_tensors(again.program, again.vectors), this_writer()) != data:
+    if container.build(_tensors(again.program, again.vectors, again.preparation), this_writer()) != data:
         raise Refusal("would not give the same program back", "report this to the makers of fewbits")
     return data
 
@@ -105,24 +110,27 @@ def from_bytes(data: bytes, path: str) -> Artifact:
     held = container.parse(data)
     reader = Reader(held.tensors, _RESERVED)
     try:
-        document = container.from_json(_document(held), "program")
-        program = decode(document, Program, reader)
+        program = decode(container.from_json(_document(held), "program"), Program, reader)
+        preparation = _preparation(held, reader)
         _check_values(program)
         expected = vectors.take(program, reader, _reserved(held, vectors.NODES))
         reader.finish()
     except RecursionError:
         raise Refusal("nests its program too deeply") from None
-    return Artifact(path, program, expected, container.VERSION, held.writer, held.digest, held.size,
-                    itemise(held, reader.places, PROGRAM))
+    return Artifact(path, program, expected, preparation, container.VERSION, held.writer, held.digest, held.size,
+                    itemise(held, reader.places, {PROGRAM: "program JSON", PREPARATION: "preparation JSON"}))
 
 
-def _tensors(program: Program, expected: Vectors) -> dict[str, np.ndarray]:
+def _tensors(program: Program, expected: Vectors, preparation: Preparation) -> dict[str, np.ndarray]:
     writer = Writer(_RESERVED)
     document = container.to_json(encode(program, Program, writer))
     if len(document) > container.HEADER_LIMIT:
         raise Refusal(f"would take {len(document)} bytes of JSON, and {container.HEADER_LIMIT} is the most",
                       "save parts of the model as programs of their own")
     writer.tensors[PROGRAM] = np.frombuffer(document, np.uint8)
+    if preparation != UNKNOWN:
+        told = container.to_json(encode(preparation, Preparation, writer))
+        writer.tensors[PREPARATION] = np.frombuffer(told, np.uint8)
     vectors.put(expected, program, writer)
     return writer.tensors
 
@@ -146,12 +154,22 @@ def _fits(encoding: Encoding | None, shape: tuple[int, ...]) -> bool:
         return False
 
 
+def _preparation(held: Container, reader: Reader) -> Preparation:
+    if PREPARATION not in held.tensors:
+        return UNKNOWN
+    return decode(container.from_json(_json(held, PREPARATION, "preparation"), "preparation"), Preparation, reader)
+
+
 def _document(held: Container) -> bytes:
     if PROGRAM not in held.tensors and WEIGHTS in held.tensors:
         raise Refusal("holds compressed weights and no program", "use `fewbits inspect` or `fewbits decompress`")
-    document = _reserved(held, PROGRAM)
+    return _json(held, PROGRAM, "program")
+
+
+def _json(held: Container, name: str, what: str) -> bytes:
+    document = _reserved(held, name)
     if document.dtype != np.uint8 or document.nbytes > container.HEADER_LIMIT:
-        raise Refusal(f"has a program of more than {container.HEADER_LIMIT} bytes, or not of bytes")
+        raise Refusal(f"has a {what} of more than {container.HEADER_LIMIT} bytes, or not of bytes")
     return document.tobytes()
 
 

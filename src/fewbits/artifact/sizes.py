@@ -21,11 +21,11 @@ class Item(NamedTuple):
         return f"{self.bytes} bytes of {self.part}" + (f" of {self.layer}" if self.layer else "")
 
 
-def itemise(held: Container, places: Mapping[str, Place], program: str) -> tuple[Item, ...]:
+def itemise(held: Container, places: Mapping[str, Place], documents: Mapping[str, str]) -> tuple[Item, ...]:
     """Every byte of a file once: layers in file order, then the file's own parts.
 
-    places: where each tensor of the program stands; program: name of the tensor with its JSON. Arrays of one
-    element are in that JSON, and count there.
+    places: where each tensor of the program stands; documents: what tensors of JSON are. Arrays of one
+    element are in the program's JSON, and count there.
     """
     counts: Counter[tuple[str, str]] = Counter()
     whole: Counter[tuple[str, str]] = Counter()
@@ -34,7 +34,7 @@ def itemise(held: Container, places: Mapping[str, Place], program: str) -> tuple
         if len(place) > 1:
             counts[place[0], _part(place[1:])] += tensor.nbytes
         else:
-            whole["", "program JSON" if name == program else "test vectors"] += tensor.nbytes
+            whole["", documents.get(name, "test vectors")] += tensor.nbytes
     whole["", "hashes"] = held.hashes_bytes
     whole["", "safetensors header"] = held.header_bytes
     whole["", "padding"] = held.padding

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption
+from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.tensorrt_table import write_table
@@ -22,13 +22,14 @@ def calibrate(
     tensorrt: Annotated[Path | None, typer.Option(help="Also write TensorRT's calibration table here")] = None,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
 ) -> None:
     """Find the range of every tensor, or read it from a cache of the same model and plan."""
     console = Console()
-    job = opened(network, data, weights, recipe, mean, std, divide, batch_size, seed)
+    job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     known = cache.exists()
     simulation = calibrate_cached(job.model, job.plan, job.calibration, cache)
     table = Table("site", "encoding", "rule")

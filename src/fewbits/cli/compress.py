@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewbits.artifact.weights import WeightsFile, save_weights
 from fewbits.cli.compression import Goal, Job, run
-from fewbits.cli.data import DivideOption, MeanOption, StdOption, open_data
+from fewbits.cli.data import BgrOption, DivideOption, Given, MeanOption, OffsetOption, StdOption, open_data
 from fewbits.compress.share import Shared, share
 from fewbits.errors import DataError
 from fewbits.files import write_whole
@@ -41,7 +41,9 @@ def compress(
     epochs: Annotated[int, typer.Option(min=1, help="With --data: epochs of each attempt")] = 12,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
+    label_offset: OffsetOption = None,
     seed: Annotated[int, typer.Option(help="Order of the training images")] = 0,
 ) -> None:
     """Write weights in few bytes: shared and coded; with --data also pruned and retrained."""
@@ -53,9 +55,10 @@ def compress(
         task = resolve(source)
         net = initialised(task.build, seed=0)
         apply_weights(net, load_weights(weights), str(weights))
-        split, normalize = open_data(data, mean, std, divide, task.normalize)
+        given = Given(mean, std, divide, bgr, label_offset)
+        split, preparation = open_data(data, given, task.preparation, task.example_shape)
         goal = Goal(ratio, max_drop if max_drop is not None or ratio is not None else 0.1)
-        run(Job(source, net, split, normalize, goal, out, epochs, seed), console)
+        run(Job(source, net, split, preparation.normalize, goal, out, epochs, seed), console)
     else:
         if max_drop is not None:
             raise DataError("--max-drop is measured on labelled images: give --data")

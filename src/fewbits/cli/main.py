@@ -1,6 +1,7 @@
 """The `fewbits` command: its verbs, and what happens to errors."""
 
 import sys
+import warnings
 
 import typer
 from rich.console import Console
@@ -14,7 +15,7 @@ from fewbits.cli.rounding_study import rounding_study
 from fewbits.cli.saved import evaluate, export, inspect, verify
 from fewbits.cli.sensitivity import sensitivity
 from fewbits.cli.train import train
-from fewbits.errors import FewbitsError
+from fewbits.errors import FewbitsError, NormalisationWarning
 
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
@@ -27,9 +28,19 @@ for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, train
 def run() -> None:
     """Entry point: bad input is one sentence on standard error and exit code 2, an interrupt exit code 130."""
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", NormalisationWarning)
+            warnings.showwarning = _show
+            app()
     except FewbitsError as error:
         Console(stderr=True).print(f"fewbits: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
+    """Our own warnings as one sentence; those of others as Python writes them."""
+    ours = issubclass(category, NormalisationWarning)
+    text = f"fewbits: warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
+    Console(stderr=True).print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)

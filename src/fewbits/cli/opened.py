@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fewbits.cli.data import open_data
+from fewbits.cli.data import Given, open_data
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
 from fewbits.quant.plan import Plan, plan
-from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.split import DataSet, Inputs
 from fewbits.tasks.training import initialised
@@ -27,19 +27,19 @@ class Opened:
     plan: Plan
     calibration: Inputs
     data: DataSet
-    normalize: Normalize | None
+    preparation: Preparation
 
 
-def opened(network: str, data: str, weights: Path | None, recipe: str, mean: str | None, std: str | None,
-           divide: float, batch_size: int, seed: int) -> Opened:
+def opened(network: str, data: str, weights: Path | None, recipe: str, given: Given, batch_size: int,
+           seed: int) -> Opened:
     """What the options of `fewbits quantize` mean. Raises FewbitsError."""
     task = resolve(network)
     net = initialised(task.build, seed=0)
     if weights is not None:
         apply_weights(net, load_weights(weights), str(weights))
     net.eval()
-    split, normalize = open_data(data, mean, std, divide, task.normalize)
-    calibration = split.draw_calibration(seed).inputs(batch_size, normalize)
+    split, preparation = open_data(data, given, task.preparation, task.example_shape)
+    calibration = split.draw_calibration(seed).inputs(batch_size, preparation.normalize)
     example = next(iter(calibration))[:2]
     model = fold(capture(net, example if len(example) > 1 else torch.cat([example, example])))
-    return Opened(net, model, plan(model, recipe), calibration, split, normalize)
+    return Opened(net, model, plan(model, recipe), calibration, split, preparation)

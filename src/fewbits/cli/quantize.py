@@ -7,7 +7,17 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
+from fewbits.cli.data import (
+    BatchOption,
+    BgrOption,
+    DataOption,
+    DivideOption,
+    Given,
+    MeanOption,
+    OffsetOption,
+    StdOption,
+    open_data,
+)
 from fewbits.cli.workflow import Job, run
 from fewbits.program.profile import PROFILES
 from fewbits.quant.recipe import presets
@@ -16,6 +26,7 @@ from fewbits.run.cpu import this_processor
 from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.normalize import DIGITS
+from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.registry import TASKS, resolve
 from fewbits.tasks.training import initialised, train
 from fewbits.tasks.weights import apply_weights, load_weights
@@ -34,7 +45,9 @@ def quantize(
     )] = "onnxruntime",
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
+    label_offset: OffsetOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
@@ -47,8 +60,9 @@ def quantize(
         apply_weights(net, load_weights(weights), str(weights))
     elif network in TASKS:
         console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
-    split, normalize = open_data(data, mean, std, divide, task.normalize, task.example_shape)
-    job = Job(network, net, split, normalize, recipe, profile, out, batch_size, seed, plan)
+    split, preparation = open_data(data, Given(mean, std, divide, bgr, label_offset), task.preparation,
+                                   task.example_shape)
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan)
     show(run(job, console), out, console)
 
 
@@ -65,7 +79,7 @@ def demo(
     if not this_processor().adds_products_in_32_bits:
         recipe, profile = "w7a8", "onnxruntime-portable"
         console.print("this CPU adds 8-bit products in 16 bits (no VNNI): 7-bit weights keep the codes exact")
-    show(run(Job("digits_net", net, data, DIGITS, recipe, profile, out), console), out, console)
+    show(run(Job("digits_net", net, data, Preparation(DIGITS), recipe, profile, out), console), out, console)
 
 
 def show(report: Report, out: Path, console: Console) -> None:

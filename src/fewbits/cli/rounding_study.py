@@ -7,7 +7,7 @@ import torch
 import typer
 from rich.console import Console
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption
+from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
 from fewbits.errors import DataError
 from fewbits.optimize.adaround import Schedule
@@ -28,17 +28,18 @@ def rounding_study(
     images: Annotated[int, typer.Option(min=2, help="Calibration images for AdaRound and for choosing")] = 512,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Of the calibration images and of everything drawn")] = 0,
 ) -> None:
     """Round one layer, or all, to nearest, up, down, at random and by AdaRound; print what each does to the logits."""
     console = Console()
-    job = opened(network, data, weights, recipe, mean, std, divide, batch_size, seed)
+    job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     if job.data.test.y is None:
         raise DataError(f"{data} has no labelled test images")
     simulation = calibrate(job.model, job.plan, job.calibration)
-    test = job.data.test.batches(batch_size, job.normalize)
+    test = job.data.test.batches(batch_size, job.preparation.normalize)
     batches = list(job.calibration)[:max(1, images // batch_size)]
     labelled = [(x, torch.zeros(len(x), dtype=torch.int64)) for x in batches]  # SQNR needs no labels
 

@@ -10,11 +10,21 @@ from rich.table import Table
 
 from fewbits.api import QuantizedModel
 from fewbits.artifact import vectors
-from fewbits.artifact.file import load, read, sizes
+from fewbits.artifact.file import read, sizes
 from fewbits.artifact.verify import verify as replay
 from fewbits.artifact.weights import holds_weights
 from fewbits.cli.compress import show
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
+from fewbits.cli.data import (
+    BatchOption,
+    BgrOption,
+    DataOption,
+    DivideOption,
+    Given,
+    MeanOption,
+    OffsetOption,
+    StdOption,
+    open_data,
+)
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
 from fewbits.program.accumulator import accumulator_bound
@@ -29,14 +39,16 @@ def evaluate(
     data: DataOption,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
+    label_offset: OffsetOption = None,
     batch_size: BatchOption = 64,
 ) -> None:
     """Print a saved model's accuracy on the test images, with its 95 % interval."""
-    program = load(file)
-    model = QuantizedModel(program)
-    split, normalize = open_data(data, mean, std, divide, shape=_example_shape(program))
-    accuracy = measure(model, split.test.batches(batch_size, normalize))
+    saved = read(file)
+    given = Given(mean, std, divide, bgr, label_offset)
+    split, preparation = open_data(data, given, saved.preparation, _example_shape(saved.program))
+    accuracy = measure(QuantizedModel(saved.program), split.test.batches(batch_size, preparation.normalize))
     Console().print(f"top-1 {accuracy}", highlight=False)
 
 
@@ -49,6 +61,7 @@ def inspect(file: FileArgument) -> None:
     artifact = read(file)
     program = artifact.program
     console.print(str(program), highlight=False, markup=False)
+    console.print(f"data: {artifact.preparation}", highlight=False, markup=False)
     sums = Table("layer", "sums lie in", "bits needed", title="accumulators, proved from weights and code ranges")
     for node in program.dot_products:
         bound = accumulator_bound(program, node)
@@ -83,18 +96,21 @@ def export(
     data: Annotated[str | None, typer.Option(help="Verify on these calibration images, not on test vectors")] = None,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
     batch_size: BatchOption = 64,
 ) -> None:
     """Write a saved model as ONNX, after checking that ONNX Runtime gives its codes."""
-    program = load(file)
+    saved = read(file)
+    program = saved.program
     if data is None:
         given = vectors.inputs(program)
         batches = [{name: torch.from_numpy(array) for name, array in given.items()}]
         what = "the file's test vectors"
     else:
-        split, normalize = open_data(data, mean, std, divide, shape=_example_shape(program))
-        batches, what = split.calibration.inputs(batch_size, normalize), f"{len(split.calibration)} images"
+        split, preparation = open_data(data, Given(mean, std, divide, bgr), saved.preparation, _example_shape(program))
+        batches = split.calibration.inputs(batch_size, preparation.normalize)
+        what = f"{len(split.calibration)} images"
     compared = export_onnx(program, out, batches, form=form)
     Console().print(f"{out}: {compared} outputs compared on {what}, 0 differ", highlight=False)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption
+from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
 from fewbits.files import write_whole
 from fewbits.quant.calibrate import calibrate
@@ -23,13 +23,14 @@ def sensitivity(
     images: Annotated[int, typer.Option(min=1, help="Calibration images to measure on")] = 128,
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
 ) -> None:
     """Measure what quantizing each tensor does to the outputs, by cause, and try a remedy on the worst."""
     console = Console()
-    job = opened(network, data, weights, recipe, mean, std, divide, batch_size, seed)
+    job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     simulation = calibrate(job.model, job.plan, job.calibration)
     explanation = explain(simulation, list(islice(job.calibration, max(1, images // batch_size))))
     explanation.render(console)

@@ -8,7 +8,17 @@ import torch
 import typer
 from rich.console import Console
 
-from fewbits.cli.data import BatchOption, DataOption, DivideOption, MeanOption, StdOption, open_data
+from fewbits.cli.data import (
+    BatchOption,
+    BgrOption,
+    DataOption,
+    DivideOption,
+    Given,
+    MeanOption,
+    OffsetOption,
+    StdOption,
+    open_data,
+)
 from fewbits.cli.quantize import show
 from fewbits.cli.workflow import Job, calibrated, calibration, finish
 from fewbits.errors import DataError
@@ -37,7 +47,9 @@ def train(
     profile: Annotated[str, typer.Option(help="onnxruntime or onnxruntime-portable")] = "onnxruntime",
     mean: MeanOption = None,
     std: StdOption = None,
-    divide: DivideOption = 255.0,
+    divide: DivideOption = None,
+    bgr: BgrOption = None,
+    label_offset: OffsetOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Of initial weights, order of examples, and chance in methods")] = 0,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
@@ -49,7 +61,9 @@ def train(
     where = _device(device)
     task = resolve(network)
     net = initialised(task.build, seed)
-    split, normalize = open_data(data, mean, std, divide, task.normalize, task.example_shape)
+    split, preparation = open_data(data, Given(mean, std, divide, bgr, label_offset), task.preparation,
+                                   task.example_shape)
+    normalize = preparation.normalize
     if weights is not None:
         apply_weights(net, load_weights(weights), str(weights))
     elif float_epochs:
@@ -57,7 +71,7 @@ def train(
         train_in_float(net, split.train, epochs=float_epochs, normalize=normalize, batch_size=batch_size, seed=seed)
     elif network in TASKS:
         console.print(f"no --weights and no --float-epochs: {network} learns in few bits from the start")
-    job = Job(network, net, split, normalize, recipe, profile, out, batch_size, show_plan=plan)
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, show_plan=plan)
     learning = trainable(calibrated(job, console, norms="keep"))
     lower(learning, profile)  # what has no program is refused before anything is learned
     learning.to(where)

@@ -21,7 +21,7 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.simulation import Simulation
 from fewbits.report.report import Report, build
-from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.split import DataSet, Inputs
 
 # The report runs every engine at every value on so many images; outputs are verified on all of calibration.
@@ -35,7 +35,7 @@ class Job:
     name: str
     net: nn.Module
     data: DataSet
-    normalize: Normalize | None
+    preparation: Preparation
     recipe: str
     profile: str
     out: Path
@@ -67,7 +67,7 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
 
 def calibration(job: Job) -> Inputs:
     """The batches that calibrate."""
-    return job.data.draw_calibration(job.seed).inputs(job.batch_size, job.normalize)
+    return job.data.draw_calibration(job.seed).inputs(job.batch_size, job.preparation.normalize)
 
 
 def finish(job: Job, simulation: Simulation, console: Console) -> Report:
@@ -82,8 +82,8 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
         console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
                       "reference and the torch executor", highlight=False)
         (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
-    save(program, job.out / "model.fewbits")
-    test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.normalize)
+    save(program, job.out / "model.fewbits", job.preparation)
+    test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
     report = build(program, simulation, list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size))),
                    test=test, model=job.name, recipe=job.recipe, float_model=job.net.eval(),
                    sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])

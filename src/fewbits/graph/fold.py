@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from fewbits.errors import CaptureError
-from fewbits.graph.batch_norm import scale_and_shift
+from fewbits.graph.batch_norm import prediction, scale_and_shift
 from fewbits.graph.decompose import decompose
 from fewbits.graph.graph import Graph, Node, Param, Ref, replace
-from fewbits.graph.model import Model, Normal
+from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
 from fewbits.program.program import fill, leaves
 
@@ -143,21 +143,12 @@ def _fold_batch_norm(model: Model) -> None:
         if (before is not None and before_row is not None and before_row.role == "dot" and alone
                 and before_row.refuse(before, shapes) is None and weight_users[before["weight"].name] == 1):
             nodes[before.name] = _into_weights(model, before, scale, shift)
-            model.predicted[before.name] = _prediction(model, node, scale.numel())
+            if (normal := prediction(model, node)) is not None:
+                model.predicted[before.name] = normal
             renamed[node.name] = before.name
         else:
             nodes[node.name] = _as_depthwise(model, node, scale, shift)
     rebuild(model, list(nodes.values()), renamed)
-
-
-def _prediction(model: Model, node: Node, channels: int) -> Normal:
-    """What its results are distributed like where the data is that of training."""
-    def tensor(argument: str, default: float) -> torch.Tensor:
-        param = node[argument]
-        return torch.full((channels,), default).double() if param is None else \
-            model.tensor(param.name).detach().double().clone()
-
-    return Normal(tensor("bias", 0.0), tensor("weight", 1.0).abs())
 
 
 def _into_weights(model: Model, node: Node, scale: torch.Tensor, shift: torch.Tensor) -> Node:

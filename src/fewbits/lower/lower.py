@@ -3,7 +3,8 @@
 from fewbits.errors import LoweringError
 from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
-from fewbits.lower.rules import RULES, read_input
+from fewbits.lower.inputs import read_input
+from fewbits.lower.rules import RULES
 from fewbits.program.limits import check_limits
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of

@@ -14,6 +14,7 @@ from fewbits.numerics.finite import not_finite
 from fewbits.numerics.formats import ACCUMULATOR
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.progress import track
+from fewbits.quant.normalisation import NormalisationCheck
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 
@@ -28,19 +29,27 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     that; one pass is made, one batch in memory at a time; none are read where the plan takes no grid from data
     (weight-only recipes). Returns the Simulation in evaluation mode, simulating.
     Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
-    site never reached, a wrong shape or type.
+    site never reached, a wrong shape or type; warns (NormalisationWarning) where the data does not look like what batch
+    norm saw in training.
     """
     simulation = Simulation(model, plan)
     simulation.set_mode("observe")
+    check = NormalisationCheck(simulation)
     with torch.no_grad():
         for site in plan.sites.values():
             if site.kind in ("weight", "constant"):
                 simulation.quantizer(site.name)(model.tensor(site.name))
         for number, batch in _numbered(batches) if plan.needs_data else ():
             try:
-                simulation.run(model_inputs(model, batch, batch_to_inputs))
+                inputs = model_inputs(model, batch, batch_to_inputs)
+                if check.wants_more:
+                    check.count(len(next(iter(inputs.values()))))
+                    simulation.run(inputs, check)
+                else:
+                    simulation.run(inputs)
             except (CalibrationError, DataError) as error:
                 raise CalibrationError(f"batch {number}: {error}") from error
+    check.warn()
     for quantizer in simulation.quantizers():
         quantizer.fit()
     _make_biases_fit(simulation)

@@ -184,11 +184,11 @@ class _Planner:
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:
-            spec = self.recipe.input_spec
-            if spec is not None and item.dtype == "float32" and (
-                    self.readers[item.name] or item.name in self.outputs):
-                self._add(Site(item.name, "input", item.shape, spec,
-                               "inputs" if self.recipe.inputs else "activations"))
+            if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
+                spec, because = self._wanted_by_takers(item.name, self.recipe.input_spec,
+                                                       "inputs" if self.recipe.inputs else "activations")
+                if spec is not None:
+                    self._add(Site(item.name, "input", item.shape, spec, because))
         for node in self.graph.nodes:
             row, role = operator_of(node), self._role(node)
             assert row is not None, "checked before"
@@ -320,7 +320,7 @@ class _Planner:
             if not self._kept(node) and not self._reads_floats(node):
                 self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
-        spec, because = self._resolve(node, "activations")
+        spec, because = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
         if spec is not None:
             self._add(Site(node.name, "activation", node.shape, spec, because))
 
@@ -372,5 +372,23 @@ class _Planner:
             if text is not None and any(_matches(rule, each, self.ends) for each in nodes):
                 spec, because = over(text, spec, otherwise), f"rule {number} {rule}"
         return spec, because
+
+    def _wanted_by_takers(self, value: str, spec: Spec | None, because: str) -> tuple[Spec | None, str]:
+        """What rules for the inputs of layers make of a value's Spec."""
+        for number, rule in enumerate(self.recipe.rules, 1):
+            if rule.inputs is not None and any(_matches(rule, each, self.ends) for each in self._takers(value)):
+                spec, because = over(rule.inputs, spec, PLAIN_ACTIVATIONS), f"rule {number} {rule}"
+        return spec, because
+
+    def _takers(self, value: str) -> list[Node]:
+        """The layers with weights that take a value's codes, at once or passed on."""
+        found = []
+        for node in self.readers[value]:
+            role = self._role(node)
+            if role == "dot":
+                found.append(node)
+            elif role in ("pass", "gone"):
+                found += self._takers(node.name)
+        return found
 
 

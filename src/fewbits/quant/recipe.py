@@ -89,8 +89,9 @@ class Rule(_Strict):
     """Specs for some nodes: those of an operator, those under a module path (a glob), the first or last layer with
     weights, or what all of these say together.
 
-    weights, activations: `float` leaves them as they are; keep_float: leave these nodes in float;
-    optional: matching nothing is no error.
+    weights, activations: of the nodes, `float` leaves them as they are; inputs: of the values that layers with weights
+    take, after what `activations` say of them; keep_float: leave these nodes in float; optional: matching nothing is
+    no error.
     """
 
     op: str | None = None
@@ -98,6 +99,7 @@ class Rule(_Strict):
     layer: Literal["first", "last"] | None = None
     weights: Wish | None = None
     activations: Wish | None = None
+    inputs: Wish | None = None
     keep_float: bool = False
     optional: bool = False
 
@@ -105,8 +107,8 @@ class Rule(_Strict):
     def _says_something(self) -> "Rule":
         if self.op is None and self.module is None and self.layer is None:
             raise ValueError("a rule needs `op`, `module` or `layer`, to say which nodes it means")
-        if self.weights is None and self.activations is None and not self.keep_float:
-            raise ValueError("a rule needs `weights`, `activations` or `keep_float`, to say what it wants")
+        if self.weights is None and self.activations is None and self.inputs is None and not self.keep_float:
+            raise ValueError("a rule needs `weights`, `activations`, `inputs` or `keep_float`, to say what it wants")
         return self
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
-from fewbits.lower.rules import input_codes
+from fewbits.lower.inputs import input_codes
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import nodes as op

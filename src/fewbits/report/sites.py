@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fewbits.graph.model import Visitor
-from fewbits.lower.rules import input_codes
+from fewbits.lower.inputs import input_codes
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
 from fewbits.quant.plan import Plan

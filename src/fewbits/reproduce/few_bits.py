@@ -144,7 +144,7 @@ def _lenet(method: str, what: str, source: str, network: Callable[[], nn.Module]
 
 def _resnet(method: str, what: str, source: str, published: Mapping[str, float] | None = None) -> Row:
     return _row(f"{method}-resnet20", f"{what}: ResNet-20 fine-tuned on 10 000 CIFAR-10 images, 500 test images",
-                source, published or {}, Training(resnet20, method, 0, 2, IMAGENET, Adam(2e-4)), 300, "cifar10:DIR",
+                source, published or {}, Training(resnet20, method, 0, 6, IMAGENET, Adam(2e-4)), 300, "cifar10:DIR",
                 "resnet20-12fca82f.th")
 
 

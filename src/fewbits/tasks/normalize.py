@@ -24,6 +24,9 @@ class Normalize:
     bgr: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        object.__setattr__(self, "divide", float(self.divide))
         if not self.mean or len(self.mean) != len(self.std):
             raise DataError(
                 f"mean has {len(self.mean)} numbers and std {len(self.std)}; give one of each per channel."
@@ -34,9 +37,13 @@ class Normalize:
             raise DataError(f"std and divide must be above zero, not {self}; give positive numbers.")
 
     @classmethod
-    def parse(cls, mean: str, std: str, divide: float = 255.0) -> "Normalize":
+    def parse(cls, mean: str, std: str, divide: float = 255.0, bgr: bool = False) -> "Normalize":
         """Read text such as `0.485,0.456,0.406`. Raises DataError that quotes what is no number."""
-        return cls(_numbers("mean", mean), _numbers("std", std), divide)
+        return cls(_numbers("mean", mean), _numbers("std", std), divide, bgr)
+
+    def __str__(self) -> str:
+        mean, std = (",".join(f"{number:g}" for number in numbers) for numbers in (self.mean, self.std))
+        return f"(byte / {self.divide:g} - {mean}) / {std}{', blue first' if self.bgr else ''}"
 
     def __call__(self, x: Tensor) -> Tensor:
         """uint8 [N, C, ...] -> float32 of that shape. Raises DataError on another dtype or channel count."""

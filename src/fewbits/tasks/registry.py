@@ -22,6 +22,7 @@ from fewbits.tasks.llama import stories260k
 from fewbits.tasks.mobilenet_v1 import mobilenet_v1, mobilenet_v1_025
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.resnet_cifar import resnet20, resnet32, resnet44, resnet56
 from fewbits.tasks.shufflenet_v2 import shufflenet_v2_05
 from fewbits.tasks.squeezenet import squeezenet
@@ -36,6 +37,7 @@ class Task:
     build: makes the network, untrained. example_shape: of one input without the batch axis. data_hint: what
     to write after `--data`. normalize, example_shape and data_hint are None where only the user knows them, and
     normalize and data_hint for language models. tokens: how many token numbers such a model knows; its input is int64.
+    label_offset: what is added to the labels of data, 1 where the network's class 0 is the background.
     """
 
     name: str
@@ -44,6 +46,12 @@ class Task:
     example_shape: tuple[int, ...] | None = None
     data_hint: str | None = None
     tokens: int | None = None
+    label_offset: int = 0
+
+    @property
+    def preparation(self) -> Preparation:
+        """What a saved network keeps of its task."""
+        return Preparation(self.normalize, self.label_offset)
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -58,7 +66,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task("resnet32", resnet32, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet44", resnet44, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
             Task("resnet56", resnet56, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),
-            Task("mobilenet_v2", mobilenet_v2, normalize.SYMMETRIC, (3, 224, 224), "images:DIR"),
+            Task("mobilenet_v2", mobilenet_v2, normalize.SYMMETRIC, (3, 224, 224), "images:DIR", label_offset=1),
             Task("lenet_twn", lenet_twn, normalize.MNIST, (1, 28, 28), "mnist:DIR"),
             Task("caffe_cifar10_full", caffe_cifar10_full, normalize.CAFFE_CIFAR, (3, 32, 32), "cifar10:DIR"),
             Task("vgg7", vgg7, normalize.IMAGENET, (3, 32, 32), "cifar10:DIR"),

@@ -1,7 +1,7 @@
 """What a data set is: three splits, each read in batches as often as wanted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -72,6 +72,14 @@ class Split:
                 f"A subset of {len(self)} examples takes indices from 0 to {len(self) - 1}; give one or more."
             )
         return Split(self.x[at], None if self.y is None else self.y[at])
+
+    def relabelled(self, offset: int) -> "Split":
+        """The same examples with `offset` added to every label. Raises DataError when one falls below 0."""
+        if self.y is None or not offset:
+            return self
+        if int(self.y.min()) + offset < 0:
+            raise DataError(f"A label offset of {offset} takes label {int(self.y.min())} below 0; give another.")
+        return Split(self.x, self.y + offset)
 
     def inputs(self, batch_size: int, normalize: Normalize | None = None) -> "Inputs":
         """Re-iterable batches of inputs only, for calibration; see `Inputs`."""
@@ -153,6 +161,14 @@ class DataSet:
     test: Split
     classes: int | None = None
     normalize: Normalize | None = None
+
+    def relabelled(self, offset: int) -> "DataSet":
+        """With `offset` added to every label, as `Split.relabelled`; 0 gives the data set itself."""
+        if not offset:
+            return self
+        train, calibration, test = (split.relabelled(offset) for split in (self.train, self.calibration, self.test))
+        classes = None if self.classes is None else self.classes + offset
+        return replace(self, train=train, calibration=calibration, test=test, classes=classes)
 
     def draw_calibration(self, seed: int) -> Split:
         """The fixed calibration split for seed 0; for another seed as many random training examples."""

@@ -1,0 +1,25 @@
+"""Nodes that move codes about and keep their encoding, or none at all."""
+
+from fewbits.graph.graph import Node, Shape
+from fewbits.lower.context import Context
+from fewbits.program import nodes as op
+
+
+def passed(context: Context, node: Node, made: op.Node) -> None:
+    """Emits a node that keeps the encoding of the value it reads."""
+    assert node.shape is not None, "only splits return lists"
+    encoding = context.encoding(op.reads(made)[0])
+    context.names[node.name] = context.emit(made, node.shape, encoding)
+
+
+def moved(context: Context, made: op.Node, shape: Shape) -> str:
+    """Emits a node that moves codes about, on the way to a result."""
+    return context.emit(made, shape, context.encoding(op.reads(made)[0]))
+
+
+def unchanged(context: Context, node: Node) -> None:
+    context.names[node.name] = context.names[node.refs[0]]
+
+
+def nothing(context: Context, node: Node) -> None:
+    """Sizes live in the shapes of the program's values."""

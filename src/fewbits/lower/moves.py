@@ -1,0 +1,91 @@
+"""Rules of operators that give numbers another place: reshapes, slices, pads."""
+
+from fewbits.graph.graph import Node
+from fewbits.lower.context import Context
+from fewbits.lower.emit import passed, unchanged
+from fewbits.lower.sizes import minus_one
+from fewbits.program import nodes as op
+
+WHOLE = 2**31  # slices that end beyond this run to the end
+
+
+def reshape(context: Context, node: Node) -> None:
+    assert node.shape is not None, "a reshape returns one tensor"
+    if node.shape == context.shape(node["self"]):
+        return unchanged(context, node)
+    passed(context, node, op.Reshape(node.name, context.read(node["self"]), minus_one(node.shape)))
+
+
+def transpose(context: Context, node: Node) -> None:
+    source = context.read(node["self"])
+    order = list(range(len(context.values[source].shape)))
+    if "dims" in node.arguments:
+        order = [axis % len(order) for axis in node["dims"]]
+    elif len(order) > 1:
+        first, second = node.arguments.get("dim0", 0) % len(order), node.arguments.get("dim1", 1) % len(order)
+        order[first], order[second] = order[second], order[first]
+    passed(context, node, op.Transpose(node.name, source, tuple(order)))
+
+
+def cut(context: Context, node: Node) -> None:
+    shape = context.shape(node["self"])
+    axis = node["dim"] % len(shape)
+    size = shape[axis]
+    if size is None:
+        return unchanged(context, node)  # the whole batch: the operator table refuses anything else
+    start, stop, step = slice(node["start"], min(node["end"] or WHOLE, WHOLE) if node["end"] != 0 else 0,
+                              node["step"]).indices(size)
+    if (start, stop, step) == (0, size, 1):
+        return unchanged(context, node)
+    passed(context, node, op.Slice(node.name, context.read(node["self"]), axis, start, stop, step))
+
+
+def select(context: Context, node: Node) -> None:
+    source = context.read(node["self"])
+    shape, encoding = context.values[source].shape, context.encoding(source)
+    axis = node["dim"] % len(shape)
+    size = shape[axis]
+    assert size is not None and node.shape is not None, "the operator table refuses the batch"
+    index = node["index"] % size
+    kept = (*shape[:axis], 1, *shape[axis + 1:])
+    part = context.emit(op.Slice(f"{node.name}.part", source, axis, index, index + 1, 1), kept, encoding)
+    context.names[node.name] = context.emit(op.Reshape(node.name, part, minus_one(node.shape)), node.shape, encoding)
+
+
+def split(context: Context, node: Node) -> None:
+    source = context.read(node["self"])
+    shape, encoding = context.values[source].shape, context.encoding(source)
+    axis = node["dim"] % len(shape)
+    size = shape[axis]
+    assert size is not None, "the operator table refuses the batch"
+    if "split_sizes" in node.arguments:
+        lengths = list(node["split_sizes"])
+    else:
+        length = -(-size // node["chunks"]) if "chunks" in node.arguments else node["split_size"]
+        lengths = [min(length, size - start) for start in range(0, size, length)]
+    parts, start = [], 0
+    used = {n["argument1"]: n.name for n in context.simulation.model.graph.nodes
+            if n.refs == (node.name,) and "argument1" in n.arguments}
+    for index, length in enumerate(lengths):
+        if index in used:  # parts that nobody reads are not made
+            part_shape = (*shape[:axis], length, *shape[axis + 1:])
+            parts.append(context.emit(op.Slice(used[index], source, axis, start, start + length, 1), part_shape,
+                                      encoding))
+        else:
+            parts.append("")
+        start += length
+    context.lists[node.name] = parts
+
+
+def item(context: Context, node: Node) -> None:
+    context.names[node.name] = context.lists[node.refs[0]][node["argument1"]]
+
+
+def pad(context: Context, node: Node) -> None:
+    rank, flat = len(context.shape(node["self"])), list(node["pad"])
+    margins = [(0, 0)] * rank
+    for i in range(len(flat) // 2):  # ATen counts from the last axis
+        margins[rank - 1 - i] = (flat[2 * i], flat[2 * i + 1])
+    if not any(map(sum, margins)):
+        return unchanged(context, node)
+    passed(context, node, op.Pad(node.name, context.read(node["self"]), tuple(margins)))

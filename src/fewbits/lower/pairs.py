@@ -1,0 +1,42 @@
+"""Rules of operators on several values: sums, products, concatenations."""
+
+from fewbits.graph.graph import Node
+from fewbits.lower.context import Context
+from fewbits.lower.functions import table
+from fewbits.program import nodes as op
+
+
+def add(context: Context, node: Node) -> None:
+    y = context.result(node)
+    first, second = context.read(node["self"]), context.read(node["other"])
+    context.names[node.name] = context.emit(op.Add(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def sub(context: Context, node: Node) -> None:
+    if isinstance(node["other"], int | float):
+        return table(context, node)
+    y = context.result(node)
+    first, second = context.read(node["self"]), context.read(node["other"])
+    context.names[node.name] = context.emit(op.Add(y.name, first, second, y.low, y.high, subtract=True), y.shape,
+                                            y.encoding)
+
+
+def mul(context: Context, node: Node) -> None:
+    if isinstance(node["other"], int | float):
+        return table(context, node)
+    y = context.result(node)
+    first, second = context.read(node["self"]), context.read(node["other"])
+    context.names[node.name] = context.emit(op.Mul(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def matmul(context: Context, node: Node) -> None:
+    y = context.result(node)
+    first, second = context.read(node["self"]), context.read(node.arguments.get("other", node.arguments.get("mat2")))
+    context.names[node.name] = context.emit(op.MatMul(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def concat(context: Context, node: Node) -> None:
+    y = context.result(node)
+    inputs = tuple(context.read(item) for item in node["tensors"])
+    context.names[node.name] = context.emit(
+        op.Concat(y.name, inputs, node["dim"] % len(y.shape), y.low, y.high), y.shape, y.encoding)

@@ -1,0 +1,99 @@
+"""Rules of operators that repeat numbers, mix their order, or put zeros between them."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fewbits.graph.graph import Node
+from fewbits.lower.context import Context
+from fewbits.lower.emit import moved, passed
+from fewbits.lower.sizes import minus_one
+from fewbits.program import nodes as op
+
+
+def roll(context: Context, node: Node) -> None:
+    source, shape = context.read(node["self"]), context.shape(node["self"])
+    for axis, shift in zip(node["dims"], node["shifts"], strict=True):
+        size = shape[axis]
+        assert size is not None, "the operator table refuses the batch"
+        order = tuple((i - shift) % size for i in range(size))
+        name = node.name if axis == node["dims"][-1] else f"{node.name}.axis{axis}"
+        source = moved(context, op.Pick(name, source, axis % len(shape), order), shape)
+    context.names[node.name] = source
+
+
+def channel_shuffle(context: Context, node: Node) -> None:
+    source = context.read(node["self"])
+    channels = context.values[source].shape[1]
+    assert channels is not None, "only the batch is unknown"
+    order = np.arange(channels).reshape(node["groups"], -1).T.reshape(-1)
+    passed(context, node, op.Pick(node.name, source, 1, tuple(int(i) for i in order)))
+
+
+def pixel_shuffle(context: Context, node: Node) -> None:
+    assert node.shape is not None, "a shuffle returns one tensor"
+    source, factor = context.read(node["self"]), node["upscale_factor"]
+    _, channels, height, width = context.values[source].shape
+    assert channels is not None, "only the batch is unknown"
+    split = (None, channels // factor**2, factor, factor, height, width)
+    apart = moved(context, op.Reshape(f"{node.name}.apart", source, minus_one(split)), split)
+    order = (0, 1, 4, 2, 5, 3)
+    turned = moved(context, op.Transpose(f"{node.name}.turned", apart, order), tuple(split[axis] for axis in order))
+    passed(context, node, op.Reshape(node.name, turned, minus_one(node.shape)))
+
+
+def resize_nearest(context: Context, node: Node) -> None:
+    """Along each axis the entries that torch picks: found by resizing the numbers 0, 1, 2, …"""
+    source = context.read(node["input"])
+    shape = list(context.values[source].shape)
+    assert node.shape is not None, "a resize returns one tensor"
+    factors = node["scale_factors"] or [None] * (len(shape) - 2)
+    for axis, factor in enumerate(factors, 2):
+        size, goal = shape[axis], node.shape[axis]
+        assert size is not None, "the operator table refuses unknown sizes"
+        numbers = torch.arange(size, dtype=torch.float64).reshape(1, 1, -1)
+        picked = F.interpolate(numbers, goal if factor is None else None, factor).long().flatten().tolist()
+        shape[axis] = goal
+        last = axis == len(shape) - 1
+        pick = op.Pick(node.name if last else f"{node.name}.rows{axis}", source, axis, tuple(picked))
+        source = moved(context, pick, tuple(shape))
+    context.names[node.name] = source
+
+
+def expand(context: Context, node: Node) -> None:
+    assert node.shape is not None, "an expansion returns one tensor"
+    source = context.read(node["self"])
+    shape = [*[1] * (len(node.shape) - len(context.shape(node["self"]))), *context.shape(node["self"])]
+    grown = [axis for axis, (old, new) in enumerate(zip(shape, node.shape, strict=True)) if old != new]
+    if len(shape) != len(context.values[source].shape):
+        name = f"{node.name}.ones" if grown else node.name
+        source = moved(context, op.Reshape(name, source, minus_one(tuple(shape))), tuple(shape))
+    for axis in grown:
+        size = shape[axis] = node.shape[axis]
+        assert size is not None, "the operator table refuses to repeat along the batch"
+        name = node.name if axis == grown[-1] else f"{node.name}.axis{axis}"
+        source = moved(context, op.Pick(name, source, axis, (0,) * size), tuple(shape))
+    context.names[node.name] = source
+
+
+def insert_zeros(context: Context, node: Node) -> None:
+    """[.., H, W] → [.., H, 1, W, 1] → padded to [.., H, f, W, f] → [.., H·f, W·f] → without the last f − 1."""
+    assert node.shape is not None, "it returns one tensor"
+    source, factors = context.read(node["x"]), node["factors"]
+    shape = context.values[source].shape
+    apart = (*shape[:2], *(part for size in shape[2:] for part in (size, 1)))
+    name = moved(context, op.Reshape(f"{node.name}.apart", source, minus_one(apart)), apart)
+    margins = ((0, 0), (0, 0), *(pair for factor in factors for pair in ((0, 0), (0, factor - 1))))
+    filled = (*shape[:2], *(part for size, factor in zip(shape[2:], factors, strict=True) for part in (size, factor)))
+    name = moved(context, op.Pad(f"{node.name}.filled", name, margins), filled)
+    joined = [*shape[:2], *((size or 0) * factor for size, factor in zip(shape[2:], factors, strict=True))]
+    name = moved(context, op.Reshape(f"{node.name}.joined", name, minus_one(tuple(joined))), tuple(joined))
+    cuts = [axis for axis, factor in enumerate(factors, 2) if factor > 1]
+    for axis in cuts:
+        stop = node.shape[axis]
+        assert stop is not None, "only the batch is unknown"
+        joined[axis] = stop
+        last = axis == cuts[-1]
+        cut = op.Slice(node.name if last else f"{node.name}.cut{axis}", name, axis, 0, stop, 1)
+        name = moved(context, cut, tuple(joined))
+    context.names[node.name] = name

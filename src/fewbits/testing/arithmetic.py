@@ -1,0 +1,84 @@
+"""Parts of random networks: functions of one number, and sums and products of two branches."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fewbits.testing.convolutions import activation, conv_layer
+from fewbits.testing.growing import Growing
+
+
+class Residual(nn.Module):
+    """x + f(x), f(x) + x, with or without an activation behind."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.branch, self.after = nn.Sequential(conv_layer(g, keep=True), activation(g)), activation(g)
+        self.first = g.pick(True, False)
+
+    def forward(self, x):
+        return self.after(x + self.branch(x) if self.first else self.branch(x) + x)
+
+
+class AddBroadcast(nn.Module):
+    """Plus a constant per channel, a number, or the mean of each channel."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.register_buffer("shift", torch.from_numpy(g.rng.normal(size=(g.channels, 1, 1))).float())
+        self.kind = g.pick("shift", "number", "mean")
+
+    def forward(self, x):
+        match self.kind:
+            case "shift":
+                return x + self.shift
+            case "number":
+                return x + 0.37
+            case _:
+                return x + x.mean((2, 3), keepdim=True)
+
+
+class Combine(nn.Module):
+    """Two branches multiplied, subtracted, or one gating the other."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.branch, self.kind = conv_layer(g, keep=True), g.pick("mul", "sub", "gate", "squeeze")
+
+    def forward(self, x):
+        match self.kind:
+            case "mul":
+                return x * self.branch(x)
+            case "sub":
+                return self.branch(x) - x
+            case "gate":
+                return x * self.branch(x).sigmoid()
+            case _:
+                return x * F.hardsigmoid(x.mean((2, 3), keepdim=True))
+
+
+def function(g: Growing) -> nn.Module:
+    return g.pick(nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.ELU(0.7),
+                  nn.LeakyReLU(0.2), nn.PReLU(), nn.PReLU(g.channels), nn.Softplus(), nn.Mish(), Scaled(g))
+
+
+class Scaled(nn.Module):
+    """Arithmetic with numbers and constants."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.kind = g.pick("mul", "div", "rsub", "constant", "square")
+        self.register_buffer("factor", torch.from_numpy(g.rng.normal(size=(g.channels, 1, 1))).float())
+
+    def forward(self, x):
+        match self.kind:
+            case "mul":
+                return 0.7 * x
+            case "div":
+                return x / 1.7
+            case "rsub":
+                return 1 - x
+            case "constant":
+                return x * self.factor
+            case _:
+                return x**2

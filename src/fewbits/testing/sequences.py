@@ -1,0 +1,64 @@
+"""Parts of random networks: pixels as a sequence, attention, learned tokens."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fewbits.testing.convolutions import activation
+from fewbits.testing.growing import Growing
+
+
+class Attention(nn.Module):
+    """Pixels attend to each other, with or without a causal mask."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.query, self.value = nn.Linear(g.channels, g.channels), nn.Linear(g.channels, g.channels)
+        self.norm, self.kind = nn.LayerNorm(g.channels), g.pick("plain", "masked", "sdpa", "causal")
+        self.register_buffer("mask", torch.ones(g.size[0] * g.size[1], g.size[0] * g.size[1]).tril())
+
+    def forward(self, x):
+        tokens = self.norm(x.flatten(2).transpose(1, 2))
+        q, v = self.query(tokens), self.value(tokens)
+        if self.kind in ("sdpa", "causal"):
+            y = F.scaled_dot_product_attention(q, tokens, v, is_causal=self.kind == "causal")
+        else:
+            scores = q @ tokens.transpose(-2, -1)
+            if self.kind == "masked":
+                scores = scores.masked_fill(self.mask == 0, -torch.inf)
+            y = scores.softmax(-1) @ v
+        return y.transpose(1, 2).reshape(x.shape)
+
+
+class Tokens(nn.Module):
+    """Pixels as a sequence: linear layers over three axes, a mean over the sequence, the first of it."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        width = g.between(2, 7)
+        self.first, self.act = nn.Linear(g.channels, width), activation(g)
+        self.second, self.kind = nn.Linear(width, 3), g.pick("mean", "first", "all")
+
+    def forward(self, x):
+        x = self.act(self.first(x.flatten(2).transpose(1, 2)))
+        match self.kind:
+            case "mean":
+                return self.second(x.mean(1))
+            case "first":
+                return self.second(x[:, 0])
+            case _:
+                return self.second(x)
+
+
+class ClassToken(nn.Module):
+    """A learned token before the pixels, positions added, softmax over classes."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, g.channels))
+        self.place = nn.Parameter(torch.randn(1, g.size[0] * g.size[1] + 1, g.channels) * 0.1)
+        self.head = nn.Linear(g.channels, 4)
+
+    def forward(self, x):
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], 1) + self.place
+        return self.head(tokens[:, 0]).softmax(-1)
