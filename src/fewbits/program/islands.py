@@ -50,19 +50,26 @@ def _half(program: Program, nodes: Iterable[Node], taken: Iterable[str]) -> Prog
     return Program(program.profile, inputs, nodes, values, tuple(node.name for node in nodes if node.name in wanted))
 
 
-def shares(half: Program, name: str, known: Mapping[str, np.ndarray], actual: np.ndarray) -> np.ndarray:
+def shares(half: Program, name: str, known: Mapping[str, np.ndarray], actual: np.ndarray,
+           expected: np.ndarray | None = None) -> np.ndarray:
     """How far each number of a float value is from the reference's, as a share of the largest number of that value and
-    of those it was computed from, constants left out. known: the reference's values by name, those at hand. Equal
-    infinities and NaN are 0 away."""
+    of those it was computed from, constants left out.
+
+    known: the reference's values by name, those at hand; expected: some numbers of the value, where `actual` is not all
+    of it. Equal infinities and NaN are 0 away.
+    """
+    wanted = known[name] if expected is None else expected
+    with np.errstate(invalid="ignore"):
+        away = np.abs(wanted.astype(np.float64) - actual)
+    same = (wanted == actual) | (np.isnan(wanted) & np.isnan(actual))
+    return np.where(same, 0.0, np.where(np.isnan(away), np.inf, away) / (_largest(half, name, known) or 1.0))
+
+
+def _largest(half: Program, name: str, known: Mapping[str, np.ndarray]) -> float:
+    """The largest finite number of a value and of its operands that are no constants."""
     constants = {node.name for node in half.nodes if isinstance(node, Constant | FloatConstant)}
     constants |= {node.name for node in half.nodes if isinstance(node, Dequantize) and node.input in constants}
-    made_by = next((node for node in half.nodes if node.name == name), None)
-    operands = () if made_by is None else reads(made_by)
-    beside = [known[name], *(known[each] for each in operands
-                             if each in known and each not in constants and half.is_float(each))]
-    largest = max(float(np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0))
-                  for array in beside)
-    with np.errstate(invalid="ignore"):
-        away = np.abs(known[name].astype(np.float64) - actual)
-    same = (known[name] == actual) | (np.isnan(known[name]) & np.isnan(actual))
-    return np.where(same, 0.0, np.where(np.isnan(away), np.inf, away) / (largest or 1.0))
+    node = next((node for node in half.nodes if node.name == name), None)
+    operands = [each for each in (() if node is None else reads(node)) if each in known and each not in constants]
+    arrays = [known[each] for each in (name, *operands) if half.is_float(each)]
+    return max(float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in arrays)

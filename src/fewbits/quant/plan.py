@@ -218,7 +218,8 @@ class _Planner:
     def _stores_rows(self, node: Node) -> bool:
         """Whether an embedding's table is stored as weights are: its result stays float, though nobody asked to keep
         the node so."""
-        return not self._kept(node) and self._resolve(node, "activations")[0] is None
+        wanted, _ = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
+        return not self._kept(node) and wanted is None
 
     def _settle(self, node: Node) -> None:
         """A node whose result got no grid computes it in float; only dot products have sums of integers to leave."""
