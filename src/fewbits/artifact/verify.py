@@ -30,9 +30,9 @@ Codes = Mapping[str, np.ndarray]
 class Replay:
     """What one engine made of the test vectors.
 
-    compared: codes of all nodes, for onnxruntime float outputs, bit for bit, and stored numbers of float islands, within
-    their tolerance; differing: of these. Of a
-    node whose codes miss the file's hash, and are neither stored nor made by the reference here, all count.
+    compared: codes of all nodes, for onnxruntime float outputs, bit for bit, and stored numbers of float islands,
+    within their tolerance; differing: of these. Of a node whose codes miss the file's hash, and are neither stored nor
+    made by the reference here, all count.
     first: the first node, in running order, that differs; None when all agree.
     """
 

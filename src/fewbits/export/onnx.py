@@ -33,8 +33,8 @@ def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = Fals
 
     Inputs bear the program's input names and are float32; outputs are the model's, float32, named after
     the program's output values. every_code: a debug copy that also returns every value that is no accumulator, codes
-    or floats, under its own name; but for constants that stand in their DequantizeLinear. Raises VerificationError for a profile whose arithmetic ONNX
-    does not have.
+    or floats, under its own name; but for constants that stand in their DequantizeLinear. Raises VerificationError for
+    a profile whose arithmetic ONNX does not have, or a float call that it does not.
     """
     if program.profile.engine != "onnxruntime":
         raise VerificationError(f"profile {program.profile.name} rounds in integers as no ONNX operator does: lower "

@@ -17,9 +17,14 @@ def emit_float_call(b: OnnxBuilder, node: FloatCall) -> None:
     """Raises VerificationError where ONNX has no such call."""
     emit = _CALLS.get(_words(node))
     if emit is None:
-        raise VerificationError(f"{node.name!r} is {node.call} in float, which has no ONNX form here: give it a format, "
-                                "so that it becomes integers")
+        raise _refused(node)
     emit(b, node)
+
+
+def _refused(node: FloatCall, how: str = "") -> VerificationError:
+    what = f"{_words(node)} {how}".strip()
+    return VerificationError(f"{node.name!r} is {what} in float, which has no ONNX form here: give it a format, so that it "
+                             "becomes integers")
 
 
 def emit_float_constant(b: OnnxBuilder, node: op.FloatConstant) -> None:
@@ -88,6 +93,8 @@ def _linear(b: OnnxBuilder, node: FloatCall) -> None:
 
 def _pair(operator: str) -> Emit:
     def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        if node.arguments.get("alpha", 1) != 1:
+            raise _refused(node, f"with alpha = {node['alpha']}")
         second = next(name for name in ("other", "mat2") if name in node.arguments)
         b.node(operator, [_number(b, node, "self"), _number(b, node, second)], node.name)
 
@@ -101,8 +108,8 @@ def _reversed_difference(b: OnnxBuilder, node: FloatCall) -> None:
 def _function(operator: str, **attributes: str | float) -> Emit:
     """attributes: an argument's name, or a number."""
     def emit(b: OnnxBuilder, node: FloatCall) -> None:
-        given = {name: float(node[value]) if isinstance(value, str) else value  # type: ignore[arg-type]
-                 for name, value in attributes.items()}
+        given: dict[str, Any] = {name: node[value] if isinstance(value, str) else value
+                                 for name, value in attributes.items()}
         b.node(operator, [_value(node["self"])], node.name, **given)
 
     return emit
@@ -120,9 +127,9 @@ def _gated(operator: str) -> Emit:
 def _gelu(b: OnnxBuilder, node: FloatCall) -> None:
     """x/2 · (1 + erf(x/√2)), or with tanh(√(2/π) · (x + 0.044715 x³)) in erf's place."""
     def step(operator: str, first: str, second: str | float, suffix: str) -> str:
-        if isinstance(second, float):
-            second = b.constant(f"{node.name}.{suffix}.number", np.array(second, np.float32))
-        return b.node(operator, [first, second], b.name(node.name, suffix))
+        other = second if isinstance(second, str) else b.constant(f"{node.name}.{suffix}.number",
+                                                                  np.array(second, np.float32))
+        return b.node(operator, [first, other], b.name(node.name, suffix))
 
     x = _value(node["self"])
     if node["approximate"] == "tanh":
@@ -154,8 +161,7 @@ def _log_sigmoid(b: OnnxBuilder, node: FloatCall) -> None:
 
 def _softplus(b: OnnxBuilder, node: FloatCall) -> None:
     if node["beta"] != 1:
-        raise VerificationError(f"{node.name!r} is a softplus with beta = {node['beta']} in float, which has no ONNX "
-                                "form here: give it a format")
+        raise _refused(node, f"with beta = {node['beta']}")
     b.node("Softplus", [_value(node["self"])], node.name)
 
 
@@ -208,8 +214,7 @@ def _concat(b: OnnxBuilder, node: FloatCall) -> None:
 
 def _average_pool(b: OnnxBuilder, node: FloatCall) -> None:
     if node["divisor_override"] is not None:
-        raise VerificationError(f"{node.name!r} is an average pool with a divisor of its own in float, which ONNX does "
-                                "not have: give it a format")
+        raise _refused(node, "with a divisor of its own")
     kernel = _ints(node["kernel_size"], 2)
     b.node("AveragePool", [_value(node["self"])], node.name, kernel_shape=kernel,
            strides=_ints(node["stride"], 2) or kernel, pads=2 * _ints(node["padding"], 2),
@@ -217,10 +222,14 @@ def _average_pool(b: OnnxBuilder, node: FloatCall) -> None:
 
 
 def _global_pool(b: OnnxBuilder, node: FloatCall) -> None:
+    if set(_ints(node["output_size"], 2)) != {1}:
+        raise _refused(node, "to more than 1×1")
     b.node("GlobalAveragePool", [_value(node["self"])], node.name)
 
 
 def _mean(b: OnnxBuilder, node: FloatCall) -> None:
+    if not node["dim"]:
+        raise _refused(node, "over all axes")
     axes = b.constant(f"{node.name}.axes", np.array(_ints(node["dim"], 1), np.int64))
     b.node("ReduceMean", [_value(node["self"]), axes], node.name, keepdims=int(bool(node["keepdim"])))
 

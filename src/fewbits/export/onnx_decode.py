@@ -9,6 +9,7 @@ from onnx import helper
 from fewbits.export.onnx_builder import OnnxBuilder
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.formats import Int
+from fewbits.numerics.packing import pack
 from fewbits.program import nodes as op
 from fewbits.program.program import Program
 
@@ -51,7 +52,7 @@ def _decode(b: OnnxBuilder, node: op.Dequantize, data: Quantized) -> None:
     b.node("DequantizeLinear", inputs, node.name, **attributes)
 
 
-def _grid(data: Quantized) -> tuple[dict[str, int], tuple[int, ...]] | None:
+def _grid(data: Quantized) -> tuple[dict[str, Any], tuple[int, ...]] | None:
     """DequantizeLinear's attributes and the shape of its scales: one for all, one for each entry of an axis, or one for
     each run along an axis of every row; None for other blocks."""
     scales, shape = data.encoding.scale.shape, data.codes.shape
@@ -68,7 +69,8 @@ def _codes(b: OnnxBuilder, name: str, codes: np.ndarray, format: Int) -> str:
     """Codes as an initializer, in 4 bits where they have no more."""
     if format.bits > 4:
         return b.constant(name, codes.astype(format.dtype))
-    return b.tensor(helper.make_tensor(name, _FOUR_BITS[format.signed], codes.shape, codes.reshape(-1).tolist()))
+    packed = pack(codes, Int(4, signed=format.signed)).tobytes()
+    return b.tensor(helper.make_tensor(name, _FOUR_BITS[format.signed], codes.shape, packed, raw=True))
 
 
 def _product(b: OnnxBuilder, node: op.Dequantize, data: Quantized) -> None:
@@ -78,9 +80,10 @@ def _product(b: OnnxBuilder, node: op.Dequantize, data: Quantized) -> None:
         numbers = b.node("Cast", [b.constant(f"{node.input}.codes", codes)], b.name(node.name, "numbers"),
                          to=onnx.TensorProto.FLOAT)
     else:
-        table = b.constant(f"{node.input}.table", encoding.format.decode(
-            np.arange(encoding.format.low, encoding.format.high + 1).astype(encoding.format.dtype)).astype(np.float32))
-        entries = b.constant(f"{node.input}.codes", (data.codes.astype(np.int32) - encoding.format.low).astype(np.uint8))
+        low, high, dtype = encoding.format.low, encoding.format.high, encoding.format.dtype
+        numbers = encoding.format.decode(np.arange(low, high + 1).astype(dtype)).astype(np.float32)
+        table = b.constant(f"{node.input}.table", numbers)
+        entries = b.constant(f"{node.input}.codes", (data.codes.astype(np.int32) - low).astype(np.uint16))
         index = b.node("Cast", [entries], b.name(node.name, "index"), to=onnx.TensorProto.INT32)
         numbers = b.node("Gather", [table, index], b.name(node.name, "numbers"), axis=0)
     scale = b.constant(f"{node.input}.scale", encoding.block.expand(encoding.scale, shape))

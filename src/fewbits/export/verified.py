@@ -1,6 +1,6 @@
 """Writing ONNX files that were checked first."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,12 @@ class _Sessions:
     form: Form
 
     def __post_init__(self):
-        self._sessions = [(level, OnnxSession(self.model, level)) for level in _LEVELS[self.form]]
+        self._sessions: list[tuple[Level, OnnxSession]] = [(level, OnnxSession(self.model, level))
+                                                           for level in _LEVELS[self.form]]
 
-    def run(self, inputs: Arrays) -> Iterable[tuple[Level, dict[str, np.ndarray]]]:
-        return ((level, session.run(inputs)) for level, session in self._sessions)
+    def run(self, inputs: Arrays) -> Iterator[tuple[Level, dict[str, np.ndarray]]]:
+        for level, session in self._sessions:
+            yield level, session.run(inputs)
 
 
 class _Whole:
@@ -93,7 +95,9 @@ class _Islands:
     def __init__(self, program: Program, form: Form, path: str | Path, model: bytes):
         self.program, self.path = program, path
         self.integers, self.floats = integer_half(program), float_half(program)
-        self._exact = _Whole(self.integers, form, path, onnx_bytes(self.integers, form)) if self.integers.nodes else None
+        self._exact = None
+        if self.integers.nodes:
+            self._exact = _Whole(self.integers, form, path, onnx_bytes(self.integers, form))
         self._near = _Sessions(onnx_bytes(self.floats, form, every_code=True), form)
         self._model = _Sessions(model, form)
         self._keep = tuple(dict.fromkeys(name for half in (self.integers, self.floats) for name in

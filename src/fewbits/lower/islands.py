@@ -87,10 +87,23 @@ def _stored(context: Context, name: str, data: Callable[[], Quantized]) -> str:
 
 
 def _codes(context: Context, name: str) -> Quantized:
-    """As the simulation reads it: the integers that its numbers are taken as, where there are some."""
+    """As the simulation reads it: the integers that its numbers are taken as, where there are some; in the format's own
+    codes where these are the same numbers."""
     quantizer, array = context.simulation.quantizer(name), context.array(name)
     if not np.isfinite(array).all():
         raise LoweringError(f"weight {name!r} holds NaN or Inf")
-    if quantizer.integer_form is not None and quantizer.kind == "weight":
-        return quantizer.integers(array)
-    return quantizer.encoding.encode(array, quantizer.rounding)
+    if quantizer.integer_form is None:
+        return quantizer.encoding.encode(array, quantizer.rounding)
+    data = quantizer.integers(array)
+    if isinstance(quantizer.spec.format, Int):
+        return data
+    own = quantizer.encoding.encode(array, quantizer.rounding)
+    return own if np.array_equal(own.dequantize(), data.dequantize()) else _narrowed(data)
+
+
+def _narrowed(data: Quantized) -> Quantized:
+    """The same numbers in the fewest bits that hold their codes."""
+    codes, encoding = data.codes.astype(np.int64), data.encoding
+    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
+    format = Int(max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1)
+    return Quantized(codes.astype(format.dtype), Encoding(format, encoding.scale, encoding.zero_point, encoding.block))

@@ -25,7 +25,6 @@ from fewbits.program.nodes import (
 )
 from fewbits.program.profile import Profile
 
-
 _READ_FLOATS = Quantize | Threshold | FloatCall | Moving
 
 

@@ -11,6 +11,7 @@ from fewbits.graph.decompose import TAKEN_APART
 from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
+from fewbits.program.float_calls import FLOAT_CALLS, call_name
 from fewbits.program.program import leaves
 from fewbits.quant.batch_norm import norms_behind
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
@@ -86,13 +87,23 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
     RecipeError when a rule matches nothing or two uses of one weight are given different Specs.
     """
     decided = recipe(source)
-    _check_supported(model)
+    refused = _refused_as_integers(model)
     _check_rules(model.graph, decided)
-    return _Planner(model, decided).plan()
+    made = _Planner(model, decided).plan()
+    _raise(problem for name, problem in refused.items() if made.steps[name].treatment != "float")
+    return made
 
 
-def _check_supported(model: Model) -> None:
-    graph, problems = model.graph, []
+def _raise(problems: Iterable[str]) -> None:
+    told = list(problems)
+    if told:
+        raise UnsupportedError(f"{len(told)} operators cannot become integers:\n  " + "\n  ".join(told))
+
+
+def _refused_as_integers(model: Model) -> Mapping[str, str]:
+    """What has no integer form but runs in float, by node, each in a sentence. Raises UnsupportedError, these included,
+    where something has neither."""
+    graph, problems, refused = model.graph, [], {}
     shapes, readers = model.shapes(), graph.consumers()
     for node in graph.nodes:
         row = operator_of(node)
@@ -103,7 +114,11 @@ def _check_supported(model: Model) -> None:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
         elif (reason := row.refuse(node, shapes)) is not None:
-            problems.append(f"{node.name} ({row.name}){where}: {reason}")
+            told = f"{node.name} ({row.name}){where}: {reason}"
+            if row.role in ("combine", "clamp") and call_name(node.target) in FLOAT_CALLS:
+                refused[node.name] = told
+            else:
+                problems.append(told)
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
     for item in graph.inputs:
@@ -112,7 +127,8 @@ def _check_supported(model: Model) -> None:
             problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized "
                             "(int64 may number the rows of an embedding)")
     if problems:
-        raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems))
+        _raise([*problems, *refused.values()])
+    return refused
 
 
 def _reads_rows(node: Node) -> bool:
@@ -196,10 +212,10 @@ class _Planner:
                 self._dot_sites(node)
             elif role == "combine":
                 self._constant_sites(node, row.operands)
-                if row.name == "embedding" and self._stores_rows(node):
+                if row.name == "embedding" and isinstance(node["weight"], Param) and self._stores_rows(node):
                     self._param_site(node["weight"], "weight", *self._resolve(node, "weights"))
             treatment, grid = self._treatment(node, role), self._grid_of(node, role)
-            coded = tuple(argument for argument, value in node.arguments.items() if self._is_coded(node, argument, value))
+            coded = tuple(name for name, value in node.arguments.items() if self._is_coded(node, name, value))
             self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source, coded)
         for node in self.graph.nodes:
             self._settle(node)

@@ -167,7 +167,9 @@ def _moved_numbers(program: Program, node: op.Node) -> int:
 
 def _moved(program: Program, node: op.Node) -> float:
     """Bytes of the values a node reads and writes; of decoded parameters, those of their codes."""
-    return 0 if _is_stored(program, node) else sum(_numbers(program, name) * _bits(program, name) / 8 for name in (node.name, *op.reads(node)))
+    if _is_stored(program, node):
+        return 0
+    return sum(_numbers(program, name) * _bits(program, name) / 8 for name in (node.name, *op.reads(node)))
 
 
 def _bits(program: Program, name: str) -> int:

@@ -33,8 +33,8 @@ class EngineAgreement:
     values: the model's outputs, or every value of the graph through a debug copy that returns them all. A program with
     float islands is cut (program/islands.py), and integers and islands are each fed what the reference gives at the
     cut: `float islands` has a row of its own, and `end to end` counts what comes of it in the whole;
-    exact: whether a promise is kept or broken here: equality, or in islands the tolerance of float_calls.py and one step
-    at their quantizers (QDQ with optimisation off sums in float32: it will differ);
+    exact: whether a promise is kept or broken here: equality, or in islands the tolerance of float_calls.py and one
+    step at their quantizers (QDQ with optimisation off sums in float32: it will differ);
     images: that were run; compared, differing: codes and floats; largest: biggest difference, in steps of its grid, or
     of floats as a share of the largest number; near: codes one step off behind an island, which is allowed.
     """

@@ -13,8 +13,8 @@ from fewbits.lower.inputs import input_codes
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import nodes as op
-from fewbits.program.float_calls import call_name
 from fewbits.program.accumulator import accumulator_bound, saturates_in_pairs
+from fewbits.program.float_calls import call_name
 from fewbits.program.program import Program
 from fewbits.quant.plan import Plan, Step
 
@@ -41,8 +41,8 @@ class Operation:
     """One node of the captured graph, or one input.
 
     treatment: as the plan says (`integer`, `float`, `part of the node before`, `passes codes on`, `gone`,
-    `sizes only`), or `enters as codes` or `enters as floats` for an input; computed_as: the program's node, '' where none
-    is needed; value: the program's name of the result, '' for sizes and lists; source: `file.py:31`.
+    `sizes only`), or `enters as codes` or `enters as floats` for an input; computed_as: the program's node, ''
+    where none is needed; value: the program's name of the result, '' for sizes and lists; source: `file.py:31`.
     """
 
     node: str

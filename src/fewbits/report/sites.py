@@ -21,8 +21,8 @@ from fewbits.run.torch_executor import TorchExecutor
 
 @dataclass(frozen=True)
 class SiteError:
-    """One site. kind: `input`, `activation`, `accumulator`, or `float output`, which has no codes; sqnr: in dB, over all images together:
-    10 · log10(energy of the float numbers / energy of their error). The error holds what the sites
+    """One site. kind: `input`, `activation`, `accumulator`, or `float output`, which has no codes; sqnr: in dB, over
+    all images together: 10 · log10(energy of the float numbers / energy of their error). The error holds what the sites
     before it did, too."""
 
     site: str
@@ -35,7 +35,8 @@ class SiteError:
 
 def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batch],
                 batch_to_inputs: BatchToInputs = None) -> tuple[SiteError, ...]:
-    """SQNR at every site whose numbers are computed, and at outputs left in float, in graph order, in one pass over the batches.
+    """SQNR at every site whose numbers are computed, and at outputs left in float, in graph order, in one pass over the
+    batches.
 
     simulation: gives the float model (its parameters unquantized) and the plan. Raises DataError as
     `bound` does.
