@@ -1,9 +1,12 @@
-"""`python -m benchmarks.training`: a training step with 8-bit fake quantization beside the float step.
+"""`python -m benchmarks.training`: a training step with 8-bit fake quantization beside the float step, and beside
+torchao's PT2E training where that is installed (`pip install torchao`).
 
-The bar: at most twice the float step on the same network. Both take turns, step by step; medians of both.
+The bar: at most twice the float step on the same network. All take turns, step by step; medians of each.
 """
 
 import argparse
+import copy
+import importlib.util
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
@@ -39,20 +42,22 @@ def main() -> None:
         net = initialised(build, 0)
         model = fold(capture(net.eval(), x[:2]), norms="keep")
         learning = trainable(calibrate(model, plan(model, options.recipe), [x]))
-        steps = [_stepper(each, x, y) for each in (net, learning)]
-        times: tuple[list[float], list[float]] = ([], [])
+        compared = {"float": _stepper(net.train(), x, y), options.recipe: _stepper(learning.train(), x, y)}
+        if importlib.util.find_spec("torchao") is not None:
+            compared["torchao PT2E"] = _stepper(_torchao(copy.deepcopy(net), x), x, y)
+        times: dict[str, list[float]] = {each: [] for each in compared}
         for _ in range(options.steps):
-            for step, taken in zip(steps, times, strict=True):
+            for each, step in compared.items():
                 start = perf_counter()
                 step()
-                taken.append(1000 * (perf_counter() - start))
-        float_ms, ms = (median(taken[2:]) for taken in times)
-        print(f"{name}: float {float_ms:.1f} ms, {options.recipe} {ms:.1f} ms a step: {ms / float_ms:.2f} times")
+                times[each].append(1000 * (perf_counter() - start))
+        found = {each: median(taken[2:]) for each, taken in times.items()}
+        print(f"{name}: " + ", ".join(f"{each} {ms:.1f} ms ({ms / found['float']:.2f} times)"
+                                      for each, ms in found.items()))
     print(this_machine(), f"{torch.get_num_threads()} threads")
 
 
 def _stepper(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
-    net.train()
     optimizer = Adam()(list(net.parameters()))
 
     def step() -> None:
@@ -62,6 +67,19 @@ def _stepper(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Callable[[], N
         optimizer.step()
 
     return step
+
+
+def _torchao(net: nn.Module, x: torch.Tensor) -> nn.Module:
+    """The peer: 8-bit activations per tensor, weights per channel, batch norm live, as for torch's own x86 kernels."""
+    from torchao.quantization.pt2e import move_exported_model_to_train  # pyright: ignore[reportMissingImports]
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e  # pyright: ignore[reportMissingImports]
+    from torchao.quantization.pt2e.quantizer import (  # pyright: ignore[reportMissingImports]
+        x86_inductor_quantizer as x86,
+    )
+
+    exported = torch.export.export(net.train(), (x,)).module()
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config(is_qat=True))
+    return move_exported_model_to_train(prepare_qat_pt2e(exported, quantizer))
 
 
 if __name__ == "__main__":

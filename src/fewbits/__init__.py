@@ -7,6 +7,7 @@
 """
 
 from fewbits.api import QuantizedModel, export_onnx, load, lower, quantize, report
+from fewbits.artifact.into_network import read_weights
 from fewbits.errors import FewbitsError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -25,6 +26,7 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
+from fewbits.report.calibration_study import calibration_study
 from fewbits.report.explain import explain
 from fewbits.tasks.normalize import Normalize
 from fewbits.tasks.preparation import Preparation
@@ -38,7 +40,7 @@ from fewbits.train.registry import trainable
 
 __all__ = ["Adam", "Distillation", "FewbitsError", "Nesterov", "Normalize", "Preparation", "QuantizedModel",
            "absorb_high_biases", "adaround", "calibrate", "calibrate_activations", "calibrate_cached",
-           "capture", "compare", "correct_biases", "correct_biases_without_data", "equalize", "evaluate",
-           "explain", "export_onnx", "fit", "fold", "freeze_batch_norm", "gptq", "load", "lower", "narrow",
-           "parse", "plan", "quantize", "recipe", "reconstruct_blocks", "reestimate_batch_norm", "report",
-           "rounding_study", "sequential_mse", "smooth", "trainable"]
+           "calibration_study", "capture", "compare", "correct_biases", "correct_biases_without_data", "equalize",
+           "evaluate", "explain", "export_onnx", "fit", "fold", "freeze_batch_norm", "gptq", "load", "lower", "narrow",
+           "parse", "plan", "quantize", "read_weights", "recipe", "reconstruct_blocks", "reestimate_batch_norm",
+           "report", "rounding_study", "sequential_mse", "smooth", "trainable"]

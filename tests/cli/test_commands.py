@@ -262,3 +262,52 @@ def test_a_wrong_normalisation_is_noticed(small, fewbits, tmp_path, monkeypatch)
     assert wrong.code == 0
     assert wrong.err.startswith("fewbits: warning: the results of '0' spread 0.25 times as widely"), wrong.err
     assert wrong.err.count("\n") == 1
+
+
+def test_quantize_keeps_and_reuses_ranges(small, fewbits, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    cache = tmp_path / "ranges.json"
+    for folder, words in (("first", "kept in"), ("again", "read from")):
+        result = fewbits(*QUANTIZE, "--out", tmp_path / folder, "--cache", cache)
+        assert result.code == 0, result.err
+        assert f"ranges are {words}" in result.out.replace("\n", " ")
+    assert (tmp_path / "again/model.fewbits").read_bytes() == (tmp_path / "first/model.fewbits").read_bytes()
+    content = json.loads(cache.read_text())
+    content["sites"]["input"]["scale"] = [2 * value for value in content["sites"]["input"]["scale"]]
+    cache.write_text(json.dumps(content))
+    assert fewbits(*QUANTIZE, "--out", tmp_path / "other", "--cache", cache).code == 0
+    assert (tmp_path / "other/model.fewbits").read_bytes() != (tmp_path / "first/model.fewbits").read_bytes()
+    refused = fewbits(*changed(weights=None, network="mynets:other"), "--out", tmp_path / "none", "--cache", cache)
+    assert (refused.code, "another model" in refused.err) == (2, True)
+    assert not (tmp_path / "none").exists()
+
+
+STUDY = (*QUANTIZE[1:], "--batch-size", "8")
+
+
+def test_rounding_study(small, fewbits, monkeypatch):
+    monkeypatch.chdir(small)
+    result = fewbits("rounding-study", *STUDY, "--draws", "3", "--iterations", "20", "--images", "16")
+    assert result.code == 0, result.err
+    assert "w4a8, all layers: logit SQNR on test images, dB" in result.out
+    rows = dict(line.strip().split(": ") for line in result.out.splitlines()[1:])
+    assert list(rows) == ["nearest", "ceil", "floor", "stochastic", "best of 3 stochastic", "AdaRound"]
+    assert float(rows["nearest"]) > max(float(rows["ceil"]), float(rows["floor"]))
+    again = fewbits("rounding-study", *STUDY, "--draws", "3", "--iterations", "20", "--images", "16")
+    assert again.out == result.out
+    command = ("rounding-study", *STUDY, "--draws", "1", "--iterations", "2", "--images", "16", "--layer")
+    assert "w4a8, 4: logit SQNR" in fewbits(*command, "4").out
+    refused = fewbits(*command, "nothing")
+    assert refused.code == 2
+    assert "no layer is called 'nothing': choose among 0, 4" in refused.err
+
+
+def test_calibration_study(small, fewbits, monkeypatch):
+    monkeypatch.chdir(small)
+    result = fewbits("calibration-study", *STUDY, "--batches", "2", "--batches", "8")
+    assert result.code == 0, result.err
+    assert "40 test images, batches of 8" in result.out
+    assert [line.split()[1] for line in result.out.splitlines() if line.startswith("│")] == ["float", "2", "8"]
+    refused = fewbits("calibration-study", *STUDY)
+    assert refused.code == 2
+    assert "there are 8 calibration batches, too few for 50" in refused.err

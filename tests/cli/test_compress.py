@@ -112,3 +112,19 @@ def tiny():
     assert "going on" in resumed.out
     assert Path("again.fewbits").read_bytes() == Path("whole.fewbits").read_bytes()
     assert not list(tmp_path.glob("*.progress")) + list(tmp_path.glob("*.trial"))
+
+
+def test_a_compressed_file_is_quantized_as_any_weights(fewbits, small: Path, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small)
+    monkeypatch.syspath_prepend(str(small))
+    made = fewbits("compress", "small.pt", "--bits", 2, "--out", tmp_path / "small.fewbits")
+    assert made.code == 0, made.err
+    done = fewbits("quantize", "mynets:small", "--weights", tmp_path / "small.fewbits", "--data", "npz:data.npz",
+                   "--mean", 0.5, "--std", 0.25, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "0 differ" in done.out
+    failed = fewbits("quantize", "mynets:other", "--weights", tmp_path / "small.fewbits", "--data", "npz:data.npz",
+                     "--mean", 0.5, "--std", 0.25, "--out", tmp_path / "out")
+    assert failed.code == 2
+    assert "another architecture" in failed.err

@@ -14,9 +14,12 @@ from torch import nn
 from fewbits.errors import DataError, FileError, TrainingError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
+from fewbits.quant.simulation import SimulationVisitor
+from fewbits.testing import differences
 from fewbits.train.batch_norm import reestimate_batch_norm
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
@@ -139,6 +142,46 @@ def test_batch_norm_statistics_anew():
     torch.testing.assert_close(renewed.model.tensor("1.running_mean"), seen.mean((0, 2, 3)))
     torch.testing.assert_close(renewed.model.tensor("1.running_var"), seen.transpose(0, 1).flatten(1).var(1))
     assert not torch.equal(simulation.model.tensor("1.running_mean"), renewed.model.tensor("1.running_mean"))
+
+
+def alone():
+    """A batch norm that no layer's sums go into: it reads codes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3)).eval()
+        x = torch.randn(12, 1, 6, 6)
+    model = fold(capture(net, x), norms="keep")
+    return trainable(calibrate(model, plan(model, "qat-w8a8"), [x])), [(x, torch.arange(12) % 3)]
+
+
+def test_statistics_anew_of_a_batch_norm_of_its_own():
+    simulation, [(x, _)] = alone()
+    renewed = reestimate_batch_norm(simulation, [x[:5], x[5:]])
+    read = []
+
+    class Reading(SimulationVisitor):
+        def value(self, name, value):
+            value = super().value(name, value)
+            if name == "1":
+                read.append(value)
+            return value
+
+    simulation.eval()
+    with torch.no_grad():
+        simulation.run(simulation.model.named_inputs((x,), {}), Reading(simulation))
+    torch.testing.assert_close(renewed.model.tensor("2.running_mean"), read[0].mean((0, 2, 3)))
+    torch.testing.assert_close(renewed.model.tensor("2.running_var"), read[0].transpose(0, 1).flatten(1).var(1))
+    program = lower(renewed)
+    assert not differences(program, {program.inputs[0]: x.numpy()})
+
+
+def test_frozen_statistics_of_a_batch_norm_of_its_own():
+    simulation, batches = alone()
+    frozen = freeze_batch_norm(simulation)
+    mean, gamma = (frozen.model.tensor(f"2.{name}").clone() for name in ("running_mean", "weight"))
+    fit(frozen, batches, epochs=2, optimizer=Adam(1e-2), quiet=True)
+    assert torch.equal(frozen.model.tensor("2.running_mean"), mean)
+    assert not torch.equal(frozen.model.tensor("2.weight"), gamma)
 
 
 def test_bits_lowered_in_steps():

@@ -1,5 +1,8 @@
 """Every method and preset of training keeps its promises, and what it learned lowers."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from quantizers import activation_quantizer, gradient, weight_quantizer
@@ -15,7 +18,7 @@ from fewbits.train.registry import ACTIVATIONS, WEIGHTS, trainable
 LEARNING = [name for name in presets() if recipe(name).weights.method is not None]
 FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "bwn": "binary", "twn": "ternary",
            "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
-           "lab": "int8", "current": "int8"}
+           "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8"}
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -24,12 +27,16 @@ def test_presets(name):
     check_method(name)
 
 
+def test_every_method_of_weights_is_tried():
+    assert {method.partition("(")[0] for method in FORMATS} == set(WEIGHTS)
+
+
 def written(weights, activations):
     return Recipe.model_validate({"version": 1, "weights": weights, "activations": activations,
                                   "inputs": {"format": "uint8", "method": "none"}})
 
 
-@pytest.mark.parametrize("method", WEIGHTS)
+@pytest.mark.parametrize("method", FORMATS)
 def test_methods_of_weights(method):
     check_method(written({"format": FORMATS[method], "block": "tensor", "method": method}, {"format": "uint8"}))
 
@@ -50,6 +57,9 @@ def simulated(weights, activations):
     ({"format": "int8", "method": "moving"}, {"format": "uint8"}, "no method 'moving'"),
     ({"format": "int8", "method": "lsq(3)"}, {"format": "uint8"}, "brackets"),
     ({"format": "int8", "method": "dorefa"}, {"format": "uint8"}, "1 to 7 bits"),
+    ({"format": "int8", "method": "codebook"}, {"format": "uint8"}, "brackets"),
+    ({"format": "int8", "method": "codebook(0)", "block": "tensor"}, {"format": "uint8"}, "1 to 256 centroids"),
+    ({"format": "int8", "method": "codebook(4)", "block": [1, 2]}, {"format": "uint8"}, "serves a tensor"),
     ({"format": "nf4", "method": "lsq", "block": "tensor"}, {"format": "uint8"}, "between integers"),
 ])
 def test_what_does_not_fit_is_refused_by_name(weights, activations, word):
@@ -159,3 +169,12 @@ def test_a_moving_range_waits_and_then_follows():
     quantizer.eval()
     quantizer(5 * x)
     torch.testing.assert_close(quantizer.scale, torch.tensor(1.5 / 255))
+
+
+def test_the_page_on_training_names_every_method_and_preset():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    learned = [name for name in presets() if (wanted := recipe(name)).weight_spec is not None
+               and wanted.weight_spec.method is not None]
+    assert len(learned) > 10
+    missing = [name for name in [*WEIGHTS, *ACTIVATIONS, *learned] if not re.search(rf"`{re.escape(name)}[(`]", page)]
+    assert not missing

@@ -89,6 +89,11 @@ class WeightsFile:
         """Bytes of the file."""
         return self._held.size
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all tensors, none of them decoded."""
+        with _told(self.path):
+            return {name: self._stored(name).shape for name in self.names}
+
     def tensor(self, name: str) -> Tensor:
         """One tensor, decoded; shared weights as the numbers they stand for."""
         with _told(self.path):

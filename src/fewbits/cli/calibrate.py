@@ -17,7 +17,7 @@ def calibrate(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
     data: DataOption,
     cache: Annotated[Path, typer.Option(help="The file that keeps the ranges; read when it exists")],
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
     tensorrt: Annotated[Path | None, typer.Option(help="Also write TensorRT's calibration table here")] = None,
     mean: MeanOption = None,

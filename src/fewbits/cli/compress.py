@@ -11,6 +11,7 @@ from rich.table import Table
 from safetensors.torch import save
 from torch import Tensor
 
+from fewbits.artifact.into_network import read_weights
 from fewbits.artifact.weights import WeightsFile, save_weights
 from fewbits.cli.compression import Goal, Job, run
 from fewbits.cli.data import BgrOption, DivideOption, Given, MeanOption, OffsetOption, StdOption, open_data
@@ -20,7 +21,7 @@ from fewbits.files import write_whole
 from fewbits.progress import track
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.training import initialised
-from fewbits.tasks.weights import apply_weights, load_weights
+from fewbits.tasks.weights import load_weights
 
 _FEW = 512  # weights: below, a codebook costs about what it saves
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".th")
@@ -54,7 +55,7 @@ def compress(
             raise DataError("--data trains on from a trained network: give its --weights")
         task = resolve(source)
         net = initialised(task.build, seed=0)
-        apply_weights(net, load_weights(weights), str(weights))
+        read_weights(net, weights)
         given = Given(mean, std, divide, bgr, label_offset)
         split, preparation = open_data(data, given, task.preparation, task.example_shape)
         goal = Goal(ratio, max_drop if max_drop is not None or ratio is not None else 0.1)

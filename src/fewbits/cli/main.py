@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from fewbits.cli.calibrate import calibrate
+from fewbits.cli.calibration_study import calibration_study
 from fewbits.cli.compress import compress, decompress
 from fewbits.cli.formats import formats
 from fewbits.cli.quantize import demo, quantize
@@ -20,8 +21,8 @@ from fewbits.errors import FewbitsError, NormalisationWarning
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, train, sensitivity, rounding_study, formats,
-             compress, decompress, reproduce):
+for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, train, sensitivity, rounding_study,
+             calibration_study, formats, compress, decompress, reproduce):
     app.command()(verb)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import Given, open_data
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -15,7 +16,6 @@ from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.split import DataSet, Inputs
 from fewbits.tasks.training import initialised
-from fewbits.tasks.weights import apply_weights, load_weights
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def opened(network: str, data: str, weights: Path | None, recipe: str, given: Gi
     task = resolve(network)
     net = initialised(task.build, seed=0)
     if weights is not None:
-        apply_weights(net, load_weights(weights), str(weights))
+        read_weights(net, weights)
     net.eval()
     split, preparation = open_data(data, given, task.preparation, task.example_shape)
     calibration = split.draw_calibration(seed).inputs(batch_size, preparation.normalize)

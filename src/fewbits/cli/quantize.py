@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from torch import nn
 
+from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import (
     BatchOption,
     BgrOption,
@@ -29,7 +30,6 @@ from fewbits.tasks.normalize import DIGITS
 from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.registry import TASKS, resolve
 from fewbits.tasks.training import initialised, train
-from fewbits.tasks.weights import apply_weights, load_weights
 
 _DEMO_EPOCHS, _DEMO_SEED = 30, 0
 
@@ -38,7 +38,7 @@ def quantize(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help=f"{', '.join(presets())}, or a YAML file")] = "w8a8",
     profile: Annotated[str, typer.Option(
         help=f"{', '.join(PROFILES)}; with /sums16 or /sums24 behind it, narrower sums; -split adds them in parts",
@@ -51,18 +51,19 @@ def quantize(
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Keeps the ranges; read when it exists, instead of data")] = None,
 ) -> None:
     """Quantize a trained network, verify it, and write it with a report."""
     console = Console()
     task = resolve(network)
     net = initialised(task.build, seed=0)
     if weights is not None:
-        apply_weights(net, load_weights(weights), str(weights))
+        read_weights(net, weights)
     elif network in TASKS:
         console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
     split, preparation = open_data(data, Given(mean, std, divide, bgr, label_offset), task.preparation,
                                    task.example_shape)
-    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan)
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache)
     show(run(job, console), out, console)
 
 

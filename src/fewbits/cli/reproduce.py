@@ -13,7 +13,7 @@ from rich.table import Table
 import fewbits.reproduce
 from fewbits.errors import DataError
 from fewbits.report.machine import this_machine
-from fewbits.reproduce.row import Given, Result, Row, listed, record, results
+from fewbits.reproduce.row import Given, Result, Row, figures, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.tasks.data import load
 
@@ -47,23 +47,33 @@ def reproduce(
         mend = (f"begins with trained weights: give --weights DIR/{chosen.weights_hint}" if weights is None
                 else "trains its own network: leave --weights out")
         raise DataError(f"{row} {mend}")
-    start = time.monotonic()
+    start, started = time.monotonic(), time.process_time()
     measured = chosen.run(Given(load(data), seed, weights), lambda line: console.print(line, highlight=False))
     result = Result(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
-                    measured)
+                    measured, round(time.process_time() - started, 1))
     console.print(_beside(chosen, result))
     if keep:
         record(records, row, result)
 
 
 def _table(records: Path) -> Table:
-    table = Table("row", "what", "figure", "published", "measured, by seed", title=f"records in {records}")
+    table = Table("row, source", "recipe, time", "figure", "published", "measured, by seed",
+                  title=f"records in {records}", show_lines=True)
     for name, row in ROWS.items():
         found = results(records, name)
-        for number, (figure, published) in enumerate(row.published.items()):
-            measured = ", ".join(f"{one.seed}: {one.measured.get(figure, float('nan')):.2f}" for one in found)
-            table.add_row(*((name, row.what) if not number else ("", "")), figure, f"{published:g}", measured or "–")
+        shown = figures(row, found)
+        published = [f"{row.published[each]:g}" if each in row.published else "–" for each in shown]
+        measured = [", ".join(f"{one.seed}: {one.measured.get(each, float('nan')):.2f}" for one in found) or "–"
+                    for each in shown]
+        machines = [f"({one})" for one in dict.fromkeys(_short(one.machine) for one in found)]
+        table.add_row(f"[b]{name}[/b]\n{row.what}\n[dim]{row.source}[/dim]", f"{row.recipe or '–'}\n{row.seconds} s",
+                      "\n".join(shown) or "–", "\n".join(published) or "–", "\n".join(measured + machines) or "not run")
     return table
+
+
+def _short(machine: str) -> str:
+    """A machine without its instruction sets and versions, which `--json` has."""
+    return machine.split(" (")[0].split(",")[0]
 
 
 def _beside(row: Row, result: Result) -> Table:

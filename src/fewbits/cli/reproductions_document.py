@@ -18,7 +18,8 @@ _HEAD = """# Reproductions
 that falls short of its source stays with its figure. Figures are percentages of the test images unless their name says
 otherwise: means over seeds, and ± their standard deviation where there are several. "few bits" is the network as it was
 trained (weight-only methods with float activations), "program" the integers, "float" the same network trained in float
-for as long. This page is made by `python -m fewbits.cli.reproductions_document`.
+for as long. Most rows ran while other work filled the machine: compare the processor's seconds. This page is made by
+`python -m fewbits.cli.reproductions_document`.
 """
 
 
@@ -37,9 +38,14 @@ def _row(row: Row, found: Sequence[Result]) -> str:
     for name in figures:
         lines.append(f"| {name} | {row.published.get(name, '')} | {_seeds([one.measured[name] for one in found])} |")
     lines += [f"| {name} | {value} | |" for name, value in row.published.items() if name not in figures]
-    seconds = "; ".join(f"seed {one.seed}: {one.seconds:g} s" for one in found)
+    seconds = "; ".join(f"seed {one.seed}: {_duration(one)}" for one in found)
     machines = "; ".join(dict.fromkeys(one.machine for one in found))
     return "\n".join([*lines, "", f"{seconds}. {machines}.", ""])
+
+
+def _duration(one: Result) -> str:
+    of_it = f" ({one.processor_seconds:g} s of the processor)" if one.processor_seconds is not None else ""
+    return f"{one.seconds:g} s{of_it}"
 
 
 def _seeds(values: Sequence[float]) -> str:

@@ -20,7 +20,7 @@ from fewbits.report.accuracy import compare
 def rounding_study(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
     data: DataOption,
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w4a8",
     layer: Annotated[list[str] | None, typer.Option(help="Round only this layer; may be repeated")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Stochastic roundings to draw")] = 20,

@@ -17,7 +17,7 @@ from fewbits.report.explain import explain
 def sensitivity(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
     data: DataOption,
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, or a state dict in .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
     json: Annotated[Path | None, typer.Option(help="Write everything here, histograms included")] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images to measure on")] = 128,

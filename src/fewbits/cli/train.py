@@ -8,6 +8,7 @@ import torch
 import typer
 from rich.console import Console
 
+from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import (
     BatchOption,
     BgrOption,
@@ -27,7 +28,6 @@ from fewbits.report.accuracy import evaluate
 from fewbits.tasks.registry import TASKS, resolve
 from fewbits.tasks.training import initialised
 from fewbits.tasks.training import train as train_in_float
-from fewbits.tasks.weights import apply_weights, load_weights
 from fewbits.train.after_training import AfterTraining, calibrate_activations
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, fit
@@ -40,7 +40,7 @@ def train(
     recipe: Annotated[str, typer.Option(help="lsq-w4a4, qat-w8a8, bnn, twn, …, or a YAML file that names methods")],
     out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
     epochs: Annotated[int, typer.Option(help="Passes over the training examples in few bits")] = 5,
-    weights: Annotated[Path | None, typer.Option(help="Float weights to begin with: .safetensors, or .pt")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to begin with, as for quantize")] = None,
     float_epochs: Annotated[int, typer.Option(help="Passes in float first, where there are no weights")] = 0,
     rate: Annotated[float, typer.Option(help="Adam's learning rate at the start; it falls along a cosine")] = 1e-3,
     distil: Annotated[float, typer.Option(help="Share of the loss that follows the float network's outputs")] = 0.0,
@@ -65,7 +65,7 @@ def train(
                                    task.example_shape)
     normalize = preparation.normalize
     if weights is not None:
-        apply_weights(net, load_weights(weights), str(weights))
+        read_weights(net, weights)
     elif float_epochs:
         console.print(f"training {network} in float for {float_epochs} epochs")
         train_in_float(net, split.train, epochs=float_epochs, normalize=normalize, batch_size=batch_size, seed=seed)

@@ -17,6 +17,7 @@ from fewbits.files import write_whole
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
+from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.simulation import Simulation
@@ -30,7 +31,8 @@ _REPORTED_IMAGES = 256
 
 @dataclass(frozen=True)
 class Job:
-    """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split)."""
+    """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
+    keeps the ranges, read where it exists."""
 
     name: str
     net: nn.Module
@@ -42,6 +44,7 @@ class Job:
     batch_size: int = 64
     seed: int = 0
     show_plan: bool = False
+    cache: Path | None = None
 
 
 def run(job: Job, console: Console) -> Report:
@@ -62,7 +65,10 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     console.print(str(resolved) if job.show_plan else
                   f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
                   f"by recipe {job.recipe}", highlight=False, markup=False)
-    return calibrate(model, resolved, batches)
+    if job.cache is None:
+        return calibrate(model, resolved, batches)
+    console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
+    return calibrate_cached(model, resolved, batches, job.cache)
 
 
 def calibration(job: Job) -> Inputs:

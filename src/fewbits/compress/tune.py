@@ -9,22 +9,7 @@ from torch import Tensor, nn
 
 from fewbits.compress.share import Shared
 from fewbits.errors import RecipeError
-
-
-class _Lookup(torch.autograd.Function):
-    """table[index]; the gradient of an entry is the sum over the weights that share it."""
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.entries = len(table)
-        return table[index]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        sums = torch.bincount(index.reshape(-1), weights=gradients[0].reshape(-1).double(), minlength=ctx.entries)
-        return sums.to(gradients[0].dtype), None
+from fewbits.train.codebook import look_up
 
 
 class Codebooks(nn.Module):
@@ -77,8 +62,7 @@ class Codebooks(nn.Module):
 
     def _weight(self, number: int) -> Tensor:
         values = self.centroids[number]
-        weight: Any = _Lookup.apply(torch.cat([values.new_zeros(1), values]), getattr(self, f"_index{number}"))
-        return weight
+        return look_up(values, getattr(self, f"_index{number}"))
 
 
 def tune(books: Codebooks, batches: Iterable[tuple[Tensor, Tensor]], loss: Callable[[Tensor, Tensor], Tensor],

@@ -42,12 +42,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """One run. seed; seconds: wall clock; machine: processor and threads; measured: as `Row.run` gave it."""
+    """One run. seed; seconds: wall clock; machine: processor and threads; measured: as `Row.run` gave it;
+    processor_seconds: what it took of the processor, which a busy machine lengthens less; None in old records."""
 
     seed: int
     seconds: float
     machine: str
     measured: Mapping[str, Any]
+    processor_seconds: float | None = None
 
 
 def results(folder: Path, name: str) -> list[Result]:
@@ -67,6 +69,12 @@ def record(folder: Path, name: str, result: Result) -> None:
     entries = [asdict(one) for one in sorted([*kept, result], key=lambda one: one.seed)]
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{name}.json", (json.dumps(entries, indent=1) + "\n").encode())
+
+
+def figures(row: Row, found: Iterable[Result]) -> list[str]:
+    """Names of the figures that sum a row up: those its source gives, or the accuracies where it gives none."""
+    measured = dict.fromkeys(name for one in found for name in one.measured)
+    return list(row.published) or [name for name in ("float", "few bits", "program") if name in measured]
 
 
 def listed(rows: Iterable[Row], folder: Path) -> list[dict[str, Any]]:

@@ -59,13 +59,19 @@ def apply_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     source: where the weights come from, for the message. Batch norm's `num_batches_tracked`, which older
     files lack and inference never reads, may be missing. Raises DataError when names or shapes differ.
     """
+    check_weights(model, {key: tuple(tensor.shape) for key, tensor in state.items()}, source)
+    model.load_state_dict(state, strict=False)
+
+
+def check_weights(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Raises DataError as `apply_weights` does; shapes: of the tensors, by name."""
     own = model.state_dict()
-    missing = [key for key in own if key not in state and key.rpartition(".")[2] != "num_batches_tracked"]
-    unexpected = [key for key in state if key not in own]
+    missing = [key for key in own if key not in shapes and key.rpartition(".")[2] != "num_batches_tracked"]
+    unexpected = [key for key in shapes if key not in own]
     misshapen = [
-        f"{key} {list(state[key].shape)} for {list(own[key].shape)}"
+        f"{key} {list(shapes[key])} for {list(own[key].shape)}"
         for key in own
-        if key in state and state[key].shape != own[key].shape
+        if key in shapes and shapes[key] != own[key].shape
     ]
     differences = [
         f"{len(keys)} {what} ({', '.join(keys[:_SHOWN])}{', ...' if len(keys) > _SHOWN else ''})"
@@ -77,4 +83,3 @@ def apply_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
             f"The weights of {source} are of another architecture than this {type(model).__name__}: "
             f"{', '.join(differences)}; give weights that were saved from this network."
         )
-    model.load_state_dict(state, strict=False)

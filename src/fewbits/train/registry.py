@@ -12,6 +12,7 @@ from fewbits.quant.simulation import Simulation
 from fewbits.train.after_training import AfterTraining
 from fewbits.train.binary_connect import BinaryConnect, StochasticBinaryConnect
 from fewbits.train.bwn import BinaryWeights
+from fewbits.train.codebook import Codebook, RefreshedCodebook
 from fewbits.train.dorefa import DoReFaActivations, DoReFaWeights
 from fewbits.train.lab_quantizer import FirstBatchRange
 from fewbits.train.lsq import LearnedStep, LearnedStepAndOffset
@@ -26,8 +27,9 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
     "current": CurrentRange, "lsq": LearnedStep, "dorefa": DoReFaWeights, "binary-connect": BinaryConnect,
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
+    "codebook": Codebook, "codebook-refresh": RefreshedCodebook,
 })
-"""Methods of weights: a call makes the quantizer of a site."""
+"""Methods of weights: a call makes the quantizer of a site; numbers in brackets are handed on: `codebook(16)`."""
 
 ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "moving": MovingRange, "lsq": LearnedStep, "lsq-plus": LearnedStepAndOffset, "pact": ClippedActivation,
