@@ -23,8 +23,8 @@ def emit_float_call(b: OnnxBuilder, node: FloatCall) -> None:
 
 def _refused(node: FloatCall, how: str = "") -> VerificationError:
     what = f"{_words(node)} {how}".strip()
-    return VerificationError(f"{node.name!r} is {what} in float, which has no ONNX form here: give it a format, so that it "
-                             "becomes integers")
+    return VerificationError(f"{node.name!r} is {what} in float, which has no ONNX form here: give it a format, so that "
+                             "it becomes integers")
 
 
 def emit_float_constant(b: OnnxBuilder, node: op.FloatConstant) -> None:
@@ -81,14 +81,19 @@ def _without_trailing(names: list[str]) -> list[str]:
 
 
 def _linear(b: OnnxBuilder, node: FloatCall) -> None:
+    """Gemm over rows, for any rank: of a MatMul with decoded weights ONNX Runtime would make one that quantizes its
+    activations to 8 bits."""
     source, weight, bias = (_value(node[name]) for name in ("input", "weight", "bias"))
-    if _rank(b, node["input"]) == 2:
-        b.node("Gemm", _without_trailing([source, weight, bias]), node.name, transB=1)
-        return
-    columns = b.node("Transpose", [weight], b.name(node.name, "columns"), perm=[1, 0])
-    product = b.node("MatMul", [source, columns], b.name(node.name, "product") if bias else node.name)
-    if bias:
-        b.node("Add", [product, bias], node.name)
+    shape = b.program.values[node.name].shape
+    if len(shape) != 2:
+        width = b.program.values[weight].shape[1] or 0
+        rows = b.constant(f"{node.name}.rows.shape", np.array([-1, width], np.int64))
+        source = b.node("Reshape", [source, rows], b.name(node.name, "rows"))
+    out = node.name if len(shape) == 2 else b.name(node.name, "product")
+    b.node("Gemm", _without_trailing([source, weight, bias]), out, transB=1)
+    if len(shape) != 2:
+        target = b.constant(f"{node.name}.shape", np.array([-1 if size is None else size for size in shape], np.int64))
+        b.node("Reshape", [out, target], node.name)
 
 
 def _pair(operator: str) -> Emit:

@@ -23,8 +23,7 @@ _LEVELS: dict[Form, tuple[Level, ...]] = {"integer": ("off", "all"), "qdq": ("al
 """Optimisation levels at which each form must equal the program."""
 
 _LEAST_RATIO = 1e3
-"""Energy of the outputs over that of their difference (30 dB): where a program with islands falls below it, the engine
-has not run what it was given. A code that an island moved by one step costs less."""
+"""Energy of the outputs over that of their difference (30 dB), where an island moved a code by its one step."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -35,7 +34,8 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
     of `verify`: the integer form with optimisation off and on, QDQ as it runs by default.
 
     A program with float islands is checked by halves (program/islands.py): integers bit for bit, islands within their
-    tolerance and one step at their quantizers; the whole must then give outputs near the program's.
+    tolerance and one step at their quantizers. The whole must then give the program's outputs, unless an island did
+    move a code.
     Returns the number of output codes compared. Raises VerificationError, and writes nothing, when one
     differs or there was no batch; FileError when the file cannot be written.
     """
@@ -90,7 +90,8 @@ class _Whole:
 
 
 class _Islands:
-    """Integers bit for bit and islands within their tolerance, each fed what the reference gives at the cut."""
+    """Integers bit for bit and islands within what they may differ by, each fed what the reference gives at the cut;
+    then the whole, which must be equal where no island moved a code."""
 
     def __init__(self, program: Program, form: Form, path: str | Path, model: bytes):
         self.program, self.path = program, path
@@ -98,37 +99,45 @@ class _Islands:
         self._exact = None
         if self.integers.nodes:
             self._exact = _Whole(self.integers, form, path, onnx_bytes(self.integers, form))
-        self._near = _Sessions(onnx_bytes(self.floats, form, every_code=True), form)
-        self._model = _Sessions(model, form)
+        self._near, self._model = _Sessions(onnx_bytes(self.floats, form), form), _Sessions(model, form)
         self._keep = tuple(dict.fromkeys(name for half in (self.integers, self.floats) for name in
                                          (*half.inputs, *half.outputs, *(node.name for node in self.floats.nodes))
                                          if name not in program.inputs))
 
     def compare(self, inputs: Arrays, number: int) -> int:
+        """Values compared. Raises VerificationError."""
         known = {**inputs, **reference.run(self.program, inputs, self._keep)}
-        compared = 0
+        compared, moved = 0, False
         if self._exact is not None:
             compared += self._exact.equal({name: known[name] for name in self.integers.inputs}, known, number)
         for level, results in self._near.run({name: known[name] for name in self.floats.inputs}):
-            for node in self.floats.nodes:
-                if node.name in results:
-                    far = self._far(node.name, known, results[node.name])
-                    compared += far.size
-                    _refuse(self.path, self.program, level, node.name, number, far)
+            for name in self.floats.outputs:
+                away = self._away(name, known, results[output_name(name)])
+                compared, moved = compared + away.size, moved or (not self.floats.is_float(name) and bool(away.any()))
+                _refuse(self.path, self.program, level, name, number, away > 1)
         for level, results in self._model.run(inputs):
             for name in self.program.outputs:
-                wanted = self.program.real(name, known[name]).astype(np.float64)
-                noise = float(np.square(wanted - results[output_name(name)]).sum())
-                compared += wanted.size
-                if not noise * _LEAST_RATIO <= float(np.square(wanted).sum()):
-                    _refuse(self.path, self.program, level, name, number, np.ones(wanted.shape, bool))
+                away = self._away(name, known, results[output_name(name)])
+                compared += away.size
+                if moved:
+                    _refuse(self.path, self.program, level, name, number,
+                            (away > 0) & _unlike(self.program.real(name, known[name]), results[output_name(name)]))
+                else:
+                    _refuse(self.path, self.program, level, name, number, away > int(self.program.is_float(name)))
         return compared
 
-    def _far(self, name: str, known: Arrays, actual: np.ndarray) -> np.ndarray:
-        """Which floats are beyond the tolerance, and which codes are more than a step off."""
-        if self.floats.is_float(name):
-            return shares(self.floats, name, known, actual) > TOLERANCE
-        return np.abs(known[name].astype(np.int64) - actual) > 1
+    def _away(self, name: str, known: Arrays, actual: np.ndarray) -> np.ndarray:
+        """How far outputs are from the reference's: floats in tolerances, codes in steps."""
+        if self.program.is_float(name):
+            return shares(self.floats, name, known, actual) / TOLERANCE
+        encoding, wanted = self.program.encoding(name), self.program.real(name, known[name])
+        return np.rint(np.abs(wanted.astype(np.float64) - actual) / encoding.block.expand(encoding.scale, wanted.shape))
+
+
+def _unlike(wanted: np.ndarray, actual: np.ndarray) -> bool:
+    """Whether two tensors are so far apart that no code an island moved explains it."""
+    noise = float(np.square(wanted.astype(np.float64) - actual).sum())
+    return not noise * _LEAST_RATIO <= float(np.square(wanted.astype(np.float64)).sum())
 
 
 def _refuse(path: str | Path, program: Program, level: Level, name: str, number: int, differs: np.ndarray) -> None:
