@@ -1,61 +1,73 @@
 """`python -m benchmarks.ptq`: accuracy after training-free quantization, as a table in docs/ptq.md.
 
-Networks × bit widths × repairs × calibration seeds. Each cell is cached in build/ptq.json under its name, so a run that
-was stopped goes on, and `--only resnet20` fills in a part. Everything is measured on integer Programs against
-the float network, image by image. Choices (the best range rule) are made on calibration images only.
+Networks × bit widths × repairs × calibration seeds, and ONNX Runtime's own quantizer on the same batches. Each cell is
+cached in build/ptq.json under what it depends on (network, bits, repair and its settings, range rules, seed), so a run
+that was stopped goes on, and `--only resnet20 --only squeezenet` fills in a part. Everything is measured on integer
+Programs against the float network, image by image. Choices (the best range rule) are made on calibration images only.
 """
 
 import argparse
 import json
-import statistics
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from benchmarks.ptq_peers import PEERS, quantized_by_onnxruntime
+from benchmarks.ptq_table import page
 from fewbits.api import lower
 from fewbits.files import write_whole
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.bias_correction import correct_biases
+from fewbits.optimize.brecq import reconstruct_blocks
 from fewbits.optimize.chains import chains
 from fewbits.optimize.equalize import equalize
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
-from fewbits.report.accuracy import compare
-from fewbits.report.machine import this_machine
+from fewbits.report.accuracy import Comparison, compare
 from fewbits.tasks.data import load
 from fewbits.tasks.registry import TASKS
-from fewbits.tasks.split import DataSet
 from fewbits.tasks.weights import apply_weights, load_weights
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CACHE = Path("build/ptq.json")
 TABLE = Path("docs/ptq.md")
 SEEDS = (0, 1, 2)
-REPAIR_IMAGES = 512  # of the calibration images: bias correction and AdaRound keep all of theirs in memory
-CHOICE_IMAGES = 256  # to calibrate a candidate range rule; as many others to score it
+BATCH = {"cifar10": 64, "images": 16}
+Model = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Network:
-    """name: of the task; weights, data: below shared/data."""
+    """name: of the task; weights, data: below shared/data; calibration, choice, repair: images to calibrate on, to
+    choose the range rule by (and as many again to score it), and that repairs see; skip: of its first outputs, classes
+    that the labels lack; learned: whether rounding is learned for it too."""
 
     name: str
     weights: str
     data: str
+    calibration: int
+    choice: int
+    repair: int
+    skip: int = 0
+    learned: bool = False
 
 
 NETWORKS = (
-    Network("resnet20", "cifar10/resnet20-12fca82f.th", "cifar10:cifar10"),
-    Network("lenet5", "mnist/lenet5_inhouse.pt", "mnist:mnist"),
-    Network("resnet56", "cifar10/resnet56-4bfd9763.th", "cifar10:cifar10"),
+    Network("resnet20", "cifar10/resnet20-12fca82f.th", "cifar10:cifar10", 1024, 256, 512, learned=True),
+    Network("mobilenet_v1_025", "imagenet/mobilenetv1_025_state_dict.pt", "images:imagenet/nips17_dev200", 64, 32, 64,
+            learned=True),
+    Network("squeezenet", "imagenet/squeezenet1.1_fp32_from_fp16.npz", "images:imagenet/nips17_dev200", 64, 32, 64),
+    Network("mobilenet_v2", "imagenet/mbv2_ptq_dequant.pt", "images:imagenet/nips17_dev200", 64, 32, 64, skip=1),
 )
 
 
@@ -81,10 +93,30 @@ class Setting:
 
 
 SETTINGS = (Setting(8, 8), Setting(8, 8, "tensor"), Setting(6, 6), Setting(4, 8), Setting(4, 4))
+LEARNED_AT = Setting(4, 8)
 WEIGHT_RULES = ("minmax", "mse")
 ACTIVATION_RULES = ("minmax", "percentile(99.99)", "mse", "kl")
-REPAIRS = ("min-max", "best range", "+ equalization", "+ bias correction", "AdaRound (min-max)",
-           "AdaRound (best range)")
+PLAIN = ("minmax", "minmax")
+SCHEDULE = Schedule()
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A row of the table. best: calibrated with the best rules, else min-max; steps: what is done then; revision: of
+    what these steps compute, raised when a change of theirs makes older figures wrong."""
+
+    name: str
+    best: bool
+    steps: tuple[str, ...] = ()
+    revision: int = 1
+
+
+MINMAX, BEST = Repair("min-max", False), Repair("best range", True)
+ALL = Repair("+ equalization + bias correction", True, ("equalize", "correct"), 2)
+CORRECTED = Repair("min-max + bias correction", False, ("correct",), 2)
+ADAROUND = Repair("min-max + AdaRound", False, ("adaround",))
+BLOCKS = Repair("min-max + AdaRound + block reconstruction", False, ("adaround", "blocks"))
+REPAIRS = (MINMAX, BEST, ALL, CORRECTED, ADAROUND, BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -105,18 +137,31 @@ class Bench:
     """One network, its data, and what its cells share."""
 
     def __init__(self, network: Network):
-        task, kind = TASKS[network.name], network.data.split(":")
-        self.network, self.normalize = network, task.normalize
+        task, (kind, place) = TASKS[network.name], network.data.split(":")
+        self.network, self.normalize, self.batch = network, task.normalize, BATCH[kind]
         self.net: nn.Module = task.build()
         apply_weights(self.net, load_weights(SHARED / network.weights), network.weights)
         self.net.eval()
-        self.data: DataSet = load(f"{kind[0]}:{SHARED / kind[1]}")
-        self.test = self.data.test.batches(250, self.normalize)
+        self.data = load(f"{kind}:{SHARED / place}", task.example_shape)
 
-    def images(self, seed: int, start: int, count: int) -> list[torch.Tensor]:
-        """Calibration images [start, start + count) of a seed, in batches of 64."""
+    @cached_property
+    def test(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return list(self.data.test.batches(min(250, len(self.data.test) // 2), self.normalize))
+
+    @cached_property
+    def logits(self) -> list[torch.Tensor]:
+        """Of the float network on the test images."""
+        with torch.no_grad():
+            return [self.net(x) for x, _ in self.test]
+
+    def images(self, seed: int) -> list[torch.Tensor]:
+        """The calibration images of a seed. Where no more than the fixed split are there to draw from, another seed
+        than 0 takes three quarters of them."""
         split = self.data.draw_calibration(seed)
-        return list(split.subset(range(start, start + count)).inputs(64, self.normalize))
+        count = self.network.calibration
+        if seed and len(self.data.train) <= count:
+            count = count * 3 // 4
+        return list(split.take(count).inputs(self.batch, self.normalize))
 
     def simulation(self, recipe: Recipe, batches: list[torch.Tensor]) -> Simulation:
         model = fold(capture(self.net, batches[0][:2]))
@@ -124,121 +169,107 @@ class Bench:
 
     def best_rules(self, setting: Setting) -> tuple[str, str]:
         """The weight and the activation rule of the highest logit SQNR on other calibration images than theirs."""
-        batches, others = self.images(0, 0, CHOICE_IMAGES), self.images(0, CHOICE_IMAGES, CHOICE_IMAGES)
+        images = torch.cat(self.images(0))
+        batches, others = (list(part.split(self.batch)) for part in images[:2 * self.network.choice].chunk(2))
         labelled = [(x, torch.zeros(len(x), dtype=torch.int64)) for x in others]  # labels play no part in SQNR
         scored = {}
         for weight_rule in WEIGHT_RULES if setting.weights < 8 else WEIGHT_RULES[:1]:
             for rule in ACTIVATION_RULES:
                 simulation = self.simulation(setting.recipe(weight_rule, rule), batches)
-                scored[weight_rule, rule] = compare(self.net, simulation, labelled).sqnr
+                scored[weight_rule, rule] = self.compare(self.net, simulation, labelled).sqnr
         return max(scored, key=lambda rules: scored[rules])
 
-    def cell(self, setting: Setting, repair: str, seed: int, rules: tuple[str, str]) -> Cell:
+    def compare(self, float_model: Model, quantized: Model, batches: list) -> Comparison:
+        """As `fewbits.compare`, without the outputs that no label means."""
+        skip = self.network.skip
+        return compare(lambda x: float_model(x)[:, skip:], lambda x: quantized(x)[:, skip:], batches)
+
+    def cell(self, setting: Setting, repair: Repair, seed: int, rules: tuple[str, str]) -> Cell:
         """Quantizes, repairs, lowers and measures."""
+        batches = self.images(seed)
         start = time.process_time()
-        batches = self.images(seed, 0, len(self.data.calibration))
-        some = batches[:REPAIR_IMAGES // 64]
-        plain = repair in ("min-max", "AdaRound (min-max)")
-        simulation = self.simulation(setting.recipe() if plain else setting.recipe(*rules), batches)
-        if repair in ("+ equalization", "+ bias correction") and chains(simulation.model):
-            simulation = equalize(simulation, batches)
-        if repair.startswith("AdaRound"):
-            simulation = adaround(simulation, some, schedule=Schedule())
-        if repair == "+ bias correction":
-            simulation = correct_biases(simulation, some)
+        simulation = self.simulation(setting.recipe(*rules), batches)
+        some = batches[:self.network.repair // self.batch]
+        notes = [f"weights {rules[0]}, activations {rules[1]}"] if repair.best else []
+        for step in repair.steps:
+            if step == "equalize" and not chains(simulation.model):
+                notes.append("no chain to equalize")
+                continue
+            simulation = _STEPS[step](simulation, batches if step == "equalize" else some)
         seconds = time.process_time() - start
-        measured = compare(self.net, lower(simulation), self.test)
-        low, high = measured.interval
-        return Cell(measured.sqnr, measured.flips, len(self.data.test), 100 * low, 100 * high, seconds,
-                    "" if plain else f"weights {rules[0]}, activations {rules[1]}")
+        return self.measured(lower(simulation), seconds, "; ".join(notes))
+
+    def peer(self, name: str, seed: int) -> Cell:
+        """ONNX Runtime's quantizer, W8A8 per channel."""
+        batches = self.images(seed)
+        start = time.process_time()
+        session = quantized_by_onnxruntime(self.net, batches, name)
+        return self.measured(session, time.process_time() - start, "")
+
+    def measured(self, quantized: Model, seconds: float, note: str) -> Cell:
+        known = iter(self.logits)
+        found = self.compare(lambda x: next(known), quantized, self.test)
+        low, high = found.interval
+        return Cell(found.sqnr, found.flips, len(self.data.test), 100 * low, 100 * high, seconds, note)
+
+
+_STEPS: dict[str, Callable[[Simulation, list[torch.Tensor]], Simulation]] = {
+    "equalize": equalize,
+    "correct": correct_biases,
+    "adaround": lambda simulation, batches: adaround(simulation, batches, schedule=SCHEDULE),
+    "blocks": lambda simulation, batches: reconstruct_blocks(simulation, batches, schedule=SCHEDULE),
+}
+
+
+def rows(network: Network) -> Iterator[tuple[Setting, str]]:
+    """Every row of a network's table: its setting, and the name of the repair or peer."""
+    for setting in SETTINGS:
+        for repair in REPAIRS:
+            if not {"adaround", "blocks"} & set(repair.steps) or (network.learned and setting == LEARNED_AT):
+                yield setting, repair.name
+        if setting == Setting(8, 8):
+            yield from ((setting, peer) for peer in PEERS)
 
 
 def cells() -> Iterator[tuple[Network, Setting, str, int]]:
-    """Every cell in the order of importance."""
-    for network in NETWORKS:
-        for seed in SEEDS:
-            for setting in SETTINGS:
-                for repair in REPAIRS:
-                    if repair.startswith("AdaRound") and setting != Setting(4, 8):
-                        continue
-                    yield network, setting, repair, seed
+    """Every cell in the order of importance: what the table must show for one seed first, what is dear last."""
+    every = [(network, setting, name, seed) for seed in SEEDS for network in NETWORKS
+             for setting, name in rows(network)]
+    late = (CORRECTED.name, ADAROUND.name, BLOCKS.name, *PEERS)
+    return iter(sorted(every, key=lambda cell: (cell[3], cell[2] in late)))
 
 
 def run(only: list[str], minutes: float, cache: dict[str, dict], save: Callable[[], None]) -> None:
     """Fills the cache until everything is there or the CPU minutes are spent."""
     benches: dict[str, Bench] = {}
-    for network, setting, repair, seed in cells():
-        key = f"{network.name} | {setting} | {repair} | {seed}"
-        if key in cache or (only and network.name not in only):
+    for network, setting, name, seed in cells():
+        if only and network.name not in only:
             continue
         if time.process_time() > 60 * minutes:
             return
+        repair = next((repair for repair in REPAIRS if repair.name == name), None)
+        rules = PLAIN
+        if repair and repair.best:
+            chosen = f"{network} | {setting} | {WEIGHT_RULES} {ACTIVATION_RULES}"
+            if chosen not in cache:
+                bench = benches.setdefault(network.name, Bench(network))
+                cache[chosen] = {"rules": bench.best_rules(setting)}
+            rules = tuple(cache[chosen]["rules"])
+        key = key_of(network, setting, name, seed, rules)
+        if key in cache:
+            continue
         bench = benches.setdefault(network.name, Bench(network))
-        chosen = f"{network.name} | {setting} | rules"
-        if chosen not in cache and "min-max" not in repair:
-            cache[chosen] = {"rules": bench.best_rules(setting)}
-        rules = cache.get(chosen, {"rules": ("minmax", "minmax")})["rules"]
-        cache[key] = asdict(bench.cell(setting, repair, seed, tuple(rules)))
-        print(key, cache[key], flush=True)
+        cell = bench.cell(setting, repair, seed, rules) if repair else bench.peer(name, seed)
+        cache[key] = asdict(cell) | {"row": [network.name, str(setting), name, seed]}
+        print(network.name, setting, name, seed, cell, f"{time.process_time():.0f} s", flush=True)
         save()
 
 
-def table(cache: dict[str, dict]) -> str:
-    """The Markdown page."""
-    lines = [_PREFACE.format(machine=this_machine(), repair=REPAIR_IMAGES, choice=CHOICE_IMAGES)]
-    missing = []
-    for network in NETWORKS:
-        if not any(key.startswith(f"{network.name} | ") for key in cache):
-            missing.append(f"{network.name}: nothing")
-            continue
-        lines += [f"\n## {network.name}\n",
-                  "| setting | repair | SQNR, dB (each seed) | flips | accuracy change, 95 % | CPU s | rules |",
-                  "|---|---|---|---|---|---|---|"]
-        for setting in SETTINGS:
-            for repair in REPAIRS:
-                if repair.startswith("AdaRound") and setting != Setting(4, 8):
-                    continue
-                found = [cache[key] for seed in SEEDS
-                         if (key := f"{network.name} | {setting} | {repair} | {seed}") in cache]
-                if len(found) < len(SEEDS):
-                    missing.append(f"{network.name} {setting} {repair}: {len(found)} of {len(SEEDS)} seeds")
-                if found:
-                    lines.append(_row(setting, repair, [Cell(**cell) for cell in found]))
-    if missing:
-        lines += ["\n## Not run\n", *(f"- {item}" for item in missing), *(f"- {item}" for item in _NOT_HERE)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(setting: Setting, repair: str, found: list[Cell]) -> str:
-    sqnr = statistics.mean(cell.sqnr for cell in found)
-    each = ", ".join(f"{cell.sqnr:.1f}" for cell in found)
-    flips = ", ".join(str(cell.flips) for cell in found)
-    seconds = statistics.mean(cell.seconds for cell in found)
-    intervals = "; ".join(f"{cell.low:+.1f} … {cell.high:+.1f}" for cell in found)
-    return (f"| {setting} | {repair} | **{sqnr:.1f}** ({each}) | {flips} of {found[0].images} | {intervals} | "
-            f"{seconds:.0f} | {found[0].note} |")
-
-
-_NOT_HERE = ("MobileNetV1-0.25, MobileNetV2, SqueezeNet, the MLP, ResNet-32 and ResNet-44: not in this benchmark yet",
-             "block reconstruction, and every peer (ONNX Runtime, NNCF, AIMET)")
-_PREFACE = """# Accuracy without training
-
-Written by `python -m benchmarks.ptq`. Each cell is an integer Program against its float network on the test images,
-for three draws of the calibration images (seed 0 is the fixed split): mean logit SQNR, images whose top-1 class
-changed, and the exact paired 95 % interval of the accuracy's change in points (one for each seed). Weights symmetric,
-activations asymmetric per tensor, restricted scale (max/127), batch norm folded, profile onnxruntime, first and last
-layer as all others.
-
-"best range" is the pair of weight and activation rules, out of minmax, mse and minmax, percentile(99.99), mse, kl,
-with the highest SQNR on {choice} calibration images of seed 0 when calibrated on {choice} others; the repairs below it
-build on it, one upon the other. Bias correction and AdaRound see {repair} calibration images; AdaRound runs 400
-iterations a layer. CPU seconds are of quantizing and
-repairing, one thread, on a shared machine. The range rules were not chosen on test images. AdaRound's weight λ was
-first tried at 0.1, 1 and 10 with test figures in view, then chosen among 1 to 30 by training images outside
-calibration, where 10 was best too: take its figures with that in mind.
-
-{machine}
-"""
+def key_of(network: Network, setting: Setting, name: str, seed: int, rules: tuple[str, ...]) -> str:
+    """All that a cell depends on, but for the code that every cell shares."""
+    repair = next((repair for repair in REPAIRS if repair.name == name), name)
+    learned = isinstance(repair, Repair) and {"adaround", "blocks"} & set(repair.steps)
+    return f"{network} | {setting} | {repair} | {seed} | {rules}" + (f" | {SCHEDULE}" if learned else "")
 
 
 def main() -> None:
@@ -248,10 +279,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90, help="CPU minutes after which no new cell is begun")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     cache = json.loads(CACHE.read_text()) if CACHE.exists() else {}
     CACHE.parent.mkdir(parents=True, exist_ok=True)
     run(given.only, given.minutes, cache, lambda: write_whole(CACHE, json.dumps(cache, indent=1).encode()))
-    write_whole(TABLE, table(cache).encode())
+    wanted = [(network.name, str(setting), name) for network in NETWORKS for setting, name in rows(network)]
+    write_whole(TABLE, page(wanted, SEEDS, cache).encode())
     print(f"written: {TABLE}")
 
 

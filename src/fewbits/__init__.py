@@ -6,10 +6,9 @@
 >>> prog = fb.lower(sim)
 """
 
-from fewbits.api import QuantizedModel, export_onnx, load, lower, quantize, report
+from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report
 from fewbits.artifact.into_network import read_weights
 from fewbits.errors import FewbitsError
-from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.numerics.formats import parse
 from fewbits.optimize.absorb import absorb_high_biases

@@ -1,8 +1,8 @@
 """The verbs in Python, and the object that lowering gives: a program one can call."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
@@ -10,8 +10,11 @@ from fewbits.artifact.file import UNKNOWN, read
 from fewbits.artifact.file import save as save_program
 from fewbits.export.onnx import Form
 from fewbits.export.verified import export_onnx as export_program
-from fewbits.graph.capture import Example, capture
+from fewbits.graph.capture import Example
+from fewbits.graph.capture import capture as capture_whole
 from fewbits.graph.fold import fold
+from fewbits.graph.model import Model
+from fewbits.graph.whole import Whole, capture_parts
 from fewbits.lower.lower import lower as lower_simulation
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
@@ -41,6 +44,16 @@ class QuantizedModel(Executable):
         save_program(self.program, path, self.preparation if preparation is None else preparation)
 
 
+@overload
+def capture(net: nn.Module, example: Example) -> Model: ...
+@overload
+def capture(net: nn.Module, example: Example, parts: Sequence[str]) -> Whole: ...
+def capture(net: nn.Module, example: Example, parts: Sequence[str] | None = None) -> Model | Whole:
+    """The graph of a network (graph/capture.py); or with `parts`, graphs of those submodules (graph/whole.py), as for
+    detectors, whose boxes are chosen by code that has no integer form."""
+    return capture_whole(net, example) if parts is None else capture_parts(net, example, parts)
+
+
 def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> QuantizedModel:
     """The integer program that the simulation stands for, ready to run (lower/lower.py)."""
     return QuantizedModel(lower_simulation(simulation, profile))
@@ -54,7 +67,7 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
     net: left as it is; example, batches: as `capture` and `calibrate` take them; recipes that take no ranges from data,
     such as `w8`, need no batches.
     """
-    model = fold(capture(net, example))
+    model = fold(capture_whole(net, example))
     return lower(calibrate(model, plan(model, recipe), batches, batch_to_inputs=batch_to_inputs), profile)
 
 

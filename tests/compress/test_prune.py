@@ -92,6 +92,23 @@ def test_no_optimizer_moves_a_pruned_weight(make) -> None:
     assert net.weight.all()
 
 
+def test_weights_are_held_at_values_too() -> None:
+    net, values = nn.Linear(6, 5), weights(5, 6)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+    free = prune.by_density(net.weight, 0.5)
+    masks = Masks(net, {"weight": free}, {"weight": values})
+    masks.hold(optimizer)
+    before = net.weight.detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(weights(8, 6)).square().sum().backward()
+        optimizer.step()
+        assert torch.equal(net.weight[~free], values[~free])
+    assert (net.weight[free] != before[free]).all()
+    masks.change({"weight": ~free}, {"weight": -values})
+    assert torch.equal(net.weight[free], -values[free])
+
+
 def test_a_mask_that_fits_nothing_is_refused() -> None:
     with pytest.raises(RecipeError, match="'wight'"):
         Masks(nn.Linear(2, 2), {"wight": torch.ones(2, 2, dtype=torch.bool)})

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fewbits.compress.huffman import entropy
-from fewbits.compress.share import constrained, refresh, share, stored_ratio
+from fewbits.compress.huffman import code_lengths, entropy
+from fewbits.compress.share import constrained, reassigned, refresh, share, stored_ratio
 from fewbits.compress.tune import Codebooks, summed_step, tune
 from fewbits.errors import EncodingError, RecipeError
 
@@ -108,3 +108,16 @@ def test_fine_tuning_moves_centroids_only_and_helps() -> None:
     assert len(net[0].weight.unique()) <= 3
     with pytest.raises(RecipeError):
         Codebooks(net, {"no.weight": shared["0.weight"]})
+
+
+def test_reassigning_keeps_the_centroids_and_counts_bits() -> None:
+    weight = np.random.default_rng(2).laplace(size=(30, 40)).astype(np.float32)
+    shared = constrained(weight, 16, 0.05)
+    moved = weight + 0.1 * normal(30, 40, seed=3)
+    free, paid = reassigned(shared, moved, 0.0), reassigned(shared, moved, 0.05)
+    np.testing.assert_array_equal(free.centroids, shared.centroids)
+    distances = np.abs(moved.astype(np.float64).reshape(-1, 1) - shared.centroids)
+    np.testing.assert_array_equal(free.codes, distances.argmin(1))
+    assert entropy(paid.counts()) < entropy(free.counts())
+    lengths = code_lengths(np.maximum(shared.counts(), 1))
+    np.testing.assert_array_equal(paid.codes, (distances**2 + 0.05 * lengths).argmin(1))

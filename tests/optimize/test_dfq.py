@@ -3,23 +3,27 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optimize_cases import batches, error, network, outputs, simulation
 from torch import nn
 
 from fewbits.errors import RepairError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
-from fewbits.graph.model import Normal
+from fewbits.graph.model import Normal, Visitor
 from fewbits.lower.lower import lower
 from fewbits.optimize.absorb import absorb_high_biases, absorbed, move
 from fewbits.optimize.adaround import Schedule, adaround
-from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data, shift
+from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data, matching_shift, shift
 from fewbits.optimize.chains import chains, columns, rescale
 from fewbits.optimize.equalize import equalize, ranges, scales
 from fewbits.optimize.expectation import clipped_normal, expected_relu
 from fewbits.optimize.layer import layers
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe
+from fewbits.quant.simulation import SimulationVisitor
 
 
 def close(got, wanted, rtol=1e-6):
@@ -152,6 +156,76 @@ def test_bias_correction_makes_the_means_right():
     assert any(site.because == "given by a repair" for site in done.plan.sites.values())
     lower(done)
     assert outputs(sim).equal(outputs(simulation()))
+
+
+def test_bias_correction_at_few_bits_makes_the_means_behind_a_block_right():
+    """Clipped and coarse activations: the means that count are those behind the addition and its ReLU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net, x = Residual().eval(), torch.randn(64, 4, 8, 8)
+    model = fold(capture(net, x[:2]))
+    recipe = Recipe.model_validate({"version": 1, "weights": {"format": "int4", "symmetric": True, "block": "channel"},
+                                    "activations": {"format": "uint4", "symmetric": False, "block": "tensor",
+                                                    "range": "percentile(99)"}})
+    sim = calibrate(model, plan(model, recipe), [x])
+    done = correct_biases(sim, [x[:40], x[40:]])
+    truth = channel_means(sim.reference, x)
+    before, after = channel_means(sim.model, x, sim), channel_means(done.model, x, done)
+    step = done.accumulator_scale(done.model.graph.nodes[0])  # biases lie on a grid
+    assert ((after["stem_relu"] - truth["stem_relu"]).abs() <= 0.51 * step).all()
+    assert (after["relu"] - truth["relu"]).abs().max() < 0.3 * (before["relu"] - truth["relu"]).abs().max()
+    with torch.no_grad():
+        assert (done(x) - net(x)).square().sum() < (sim(x) - net(x)).square().sum()
+
+
+def channel_means(model, x, simulation=None):
+    """Of every value with channels, before its own quantizer."""
+    means = {}
+
+    class Recorder(Visitor if simulation is None else SimulationVisitor):
+        def value(self, name, value):
+            if value.ndim == 4:
+                means[name] = value.mean((0, 2, 3))
+            return super().value(name, value)
+
+    with torch.no_grad():
+        model.run({model.graph.inputs[0].name: x}, Recorder() if simulation is None else Recorder(simulation))
+    return means
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second = (nn.Conv2d(c, 6, 3, padding=1) for c in (4, 6, 6))
+        self.head = nn.Linear(6, 3)
+        self.stem_relu, self.middle, self.relu = nn.ReLU(), nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        x = self.stem_relu(self.stem(x))
+        x = self.relu(self.second(self.middle(self.first(x))) + x)
+        return self.head(x.mean((2, 3)))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0), (-1.0, 1.0)]))
+@settings(max_examples=40, deadline=None)
+def test_the_shift_that_matches_means_against_bisection(seed, bounds):
+    generator = torch.Generator().manual_seed(seed)
+    wanted = torch.randn(3, 200, generator=generator).double() * 3
+    got = wanted * torch.rand(3, 1, generator=generator) + torch.randn(3, 200, generator=generator)
+    shift = matching_shift(got.split(80, 1), wanted.split(80, 1), *bounds)
+    target = wanted.clamp(*bounds).mean(1)
+    low, high = torch.full((3,), -50.0).double(), torch.full((3,), 50.0).double()
+    for _ in range(100):
+        middle = (low + high) / 2
+        below = (got + middle[:, None]).clamp(*bounds).mean(1) < target
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    np.testing.assert_allclose((got + shift[:, None]).clamp(*bounds).mean(1), target, atol=1e-5)
+    np.testing.assert_allclose(shift, low, atol=1e-3)
+
+
+def test_a_channel_that_is_always_cut_off_stays_as_it_is():
+    got, wanted = torch.tensor([[-1.0, 2.0], [-1.0, 2.0]]), torch.tensor([[-3.0, -0.5], [-1.0, 1.0]])
+    assert matching_shift([got], [wanted], 0.0, np.inf).tolist() == [0.0, -1.0]
 
 
 def test_data_free_correction_is_near_the_empirical_one():

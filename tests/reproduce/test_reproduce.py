@@ -31,7 +31,7 @@ def data(count: int) -> DataSet:
 
 
 def test_a_row_run_small() -> None:
-    plan = Plan("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 1, 2, 1)
+    plan = Plan("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 3, 6, 2, 1)
     measured = compress(plan, Given(data(6700), 0), lambda _: None)
     assert measured["error"] <= 2
     assert measured["times_smaller"] > 30

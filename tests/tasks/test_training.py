@@ -9,6 +9,7 @@ from torch import nn
 from fewbits.errors import DataError, TrainingError
 from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
+from fewbits.tasks.shifted import shifted
 from fewbits.tasks.split import Split
 from fewbits.tasks.training import initialised, train
 
@@ -79,3 +80,30 @@ def test_refuses_what_cannot_be_trained() -> None:
         train(small(), Split(blobs().x), epochs=1, quiet=True)
     with pytest.raises(DataError, match=r"nothing says how to normalise"):
         train(small(), Split(blobs().x.to(torch.uint8), blobs().y), epochs=1, quiet=True)
+
+
+def test_images_are_moved_whole() -> None:
+    images = torch.zeros(3, 1, 8, 8)
+    images[:, :, 4, 3] = 1.0
+    seen = set()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        moved = shifted(images, 1, generator)
+        assert moved.shape == images.shape
+        assert torch.equal(moved[0], moved[2])
+        assert moved.sum() == 3
+        seen.add(tuple((moved[0, 0].nonzero()[0] - torch.tensor([4, 3])).tolist()))
+    assert seen == {(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)}
+    assert shifted(images, 0, generator) is images
+    assert torch.equal(shifted(torch.arange(16.0).reshape(1, 1, 4, 4) // 4, 1, torch.Generator().manual_seed(1))[
+        0, 0, 1:3, 0].diff(), torch.tensor([1.0]))
+
+
+def test_training_on_moved_images_repeats_itself() -> None:
+    data = load("digits")
+    nets = [initialised(digits_net, seed=0) for _ in range(3)]
+    for net, shift in zip(nets, (1, 1, 0), strict=True):
+        train(net, data.train.take(200), epochs=1, normalize=data.normalize, shift=shift, quiet=True)
+    one, same, other = (next(net.parameters()) for net in nets)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

@@ -1,7 +1,7 @@
 """docs/reproductions.md, made of the rows and their records: `python -m fewbits.cli.reproductions_document`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -25,7 +25,21 @@ for as long. Most rows ran while other work filled the machine: compare the proc
 
 def document(folder: Path = RECORDS) -> str:
     """The page, of the records in a folder."""
-    return "\n".join([_HEAD, *(_row(row, results(folder, row.name)) for row in ROWS.values())])
+    found = {name: results(folder, name) for name in ROWS}
+    return "\n".join([_HEAD, _learned(found), *(_row(row, found[row.name]) for row in ROWS.values())])
+
+
+def _learned(found: Mapping[str, Sequence[Result]]) -> str:
+    """The rows that learn in few bits, beside the float network."""
+    lines = ["## Learning in few bits, at a glance", "",
+             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points.", "",
+             "| row | float | few bits | program | gap | seeds |", "|---|---|---|---|---|---|"]
+    for name, each in found.items():
+        if each and "few bits" in each[0].measured:
+            columns = [_seeds([one.measured[figure] for one in each]) for figure in ("float", "few bits", "program")]
+            gap = mean(one.measured["few bits"] - one.measured["float"] for one in each)
+            lines.append(f"| [{name}](#{name}) | {' | '.join(columns)} | {gap:+.2f} | {len(each)} |")
+    return "\n".join([*lines, ""])
 
 
 def _row(row: Row, found: Sequence[Result]) -> str:

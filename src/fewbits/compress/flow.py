@@ -11,15 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from fewbits.compress import prune
 from fewbits.compress.masks import Masks
-from fewbits.compress.share import Shared, constrained, share
-from fewbits.compress.tune import Codebooks, tune
+from fewbits.compress.share import Shared, constrained, reassigned, share
+from fewbits.compress.tune import Codebooks
 from fewbits.errors import RecipeError
+from fewbits.train.fit import Adam, Nesterov
 
 Epochs = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 """The (inputs, targets) of an epoch, by its number: the same each time, so that a flow can be taken up again."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+_ADAM = Adam(2e-3)
+_HALVINGS = 6  # in the last sharing epochs about one weight in a hundred is free
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,22 @@ class Settings:
 
     density: share of weights kept, by parameter name; centroids: k of each layer; price: what a bit of a code costs,
     in mean squared deviations of the layer's kept weights (0: plain k-means); prune_epochs: of the gradual
-    pruning and retraining together; tune_epochs: of the codebooks; prune_rate, tune_rate: highest learning rates.
+    pruning and retraining together; share_epochs: in which ever more weights take their shared value while the rest
+    makes up for it (0: all at once); tune_epochs: of the codebooks; optimizer: of the weights, its rate the highest;
+    share_rate: of the sharing epochs, as a part of that; tune_rate: of the codebooks, Adam's; precision: of products in
+    training (bfloat16 takes half the time where the CPU has it).
     """
 
     density: Mapping[str, float]
     centroids: Mapping[str, int]
     price: float = 0.0
     prune_epochs: int = 10
+    share_epochs: int = 0
     tune_epochs: int = 3
-    prune_rate: float = 2e-3
+    optimizer: Adam | Nesterov = _ADAM
+    share_rate: float = 0.2
     tune_rate: float = 1e-3
+    precision: torch.dtype = torch.float32
     pruning_share: float = 0.5
     """Part of the pruning epochs in which the density still falls."""
 
@@ -66,17 +78,17 @@ def prunable(model: nn.Module) -> tuple[str, ...]:
 
 
 def prune_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, progress: Progress,
-                      keep: Callable[[Progress], None] = lambda _: None, loss: Any = F.cross_entropy) -> Masks:
+                      keep: Callable[[Progress], None] = lambda _: None, loss: Loss = F.cross_entropy) -> Masks:
     """Lowers the density of each layer by a cubic schedule while training, then trains on under fixed masks.
 
     keep: called after each epoch; progress: where to go on. Masks are chosen anew at every epoch of the falling
-    part, among all weights, so a pruned one may come back. The learning rate falls to zero as a half cosine.
+    part. The learning rate falls to zero as a half cosine.
     """
     parameters = dict(model.named_parameters())
     weights = {name: parameters[name] for name in settings.density}
     if progress.state:
         model.load_state_dict(progress.state)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.prune_rate)
+    optimizer = settings.optimizer(list(parameters.values()))
     if progress.optimizer:
         optimizer.load_state_dict(progress.optimizer)
     everything = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
@@ -87,14 +99,8 @@ def prune_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, prog
         if epoch < falling:
             masks.change({name: prune.by_density(weight, prune.gradual(epoch + 1, 0, falling, settings.density[name]))
                           for name, weight in weights.items()})
-        for group in optimizer.param_groups:
-            group["lr"] = _cosine(settings.prune_rate, epoch, settings.prune_epochs)
-        model.train()
-        for x, y in epochs(epoch):
-            value = loss(model(x), y)
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
+        _train(model, epochs(epoch), loss, optimizer, _cosine(settings.optimizer.rate, epoch, settings.prune_epochs),
+               settings.precision)
         progress.done, progress.state, progress.masks = epoch + 1, _copy(model), dict(masks.masks)
         progress.optimizer = optimizer.state_dict()
         keep(progress)
@@ -113,21 +119,70 @@ def share_layers(model: nn.Module, settings: Settings, masks: Mapping[str, Tenso
     return shared
 
 
+def share_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, masks: Mapping[str, Tensor],
+                      loss: Loss = F.cross_entropy) -> dict[str, Shared]:
+    """As `share_layers`, but the weights take their shared values by and by, those nearest to them first, and the free
+    ones learn to make up for it: half of them at once, half of the rest in each further part of the epochs.
+
+    Centroids are those of the beginning. Source: Zhou et al. 2017, arXiv:1702.03044 (INQ), with codebooks for its
+    powers of two.
+    """
+    shared = share_layers(model, settings, masks)
+    if not settings.share_epochs:
+        return shared
+    parameters = dict(model.named_parameters())
+    prices = {name: settings.price * float(parameters[name].detach()[masks[name]].var(correction=0))
+              if settings.price and masks[name].any() else 0.0 for name in shared}
+    optimizer = settings.optimizer(list(parameters.values()))
+    holder = Masks(model, masks)
+    holder.hold(optimizer)
+    for epoch in range(settings.share_epochs):
+        part = 1 - 0.5 ** (1 + _HALVINGS * epoch / settings.share_epochs)
+        values = {name: torch.from_numpy(one.dense()).to(parameters[name].device) for name, one in shared.items()}
+        free = {name: _farthest(parameters[name], values[name], masks[name], 1 - part) for name in shared}
+        holder.change(free, values)
+        _train(model, epochs(settings.prune_epochs + epoch), loss, optimizer,
+               _cosine(settings.share_rate * settings.optimizer.rate, epoch, settings.share_epochs), settings.precision)
+        shared = {name: reassigned(one, parameters[name].detach().cpu().numpy(), prices[name])
+                  for name, one in shared.items()}
+    model.eval()
+    return shared
+
+
 def tune_codebooks(model: nn.Module, shared: Mapping[str, Shared], epochs: Epochs,
-                   settings: Settings, loss: Any = F.cross_entropy) -> dict[str, Shared]:
+                   settings: Settings, loss: Loss = F.cross_entropy) -> dict[str, Shared]:
     """Trains centroids (and biases) with Adam; leaves the shared weights in the model too."""
     books = Codebooks(model, shared)
-    trained = [parameter for parameter in books.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=settings.tune_rate)
-    books.train()
+    optimizer = torch.optim.Adam([parameter for parameter in books.parameters() if parameter.requires_grad])
     for epoch in range(settings.tune_epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = _cosine(settings.tune_rate, epoch, settings.tune_epochs)
-        for _ in tune(books, epochs(settings.prune_epochs + epoch), loss, optimizer):
-            pass
+        _train(books, epochs(settings.prune_epochs + settings.share_epochs + epoch), loss, optimizer,
+               _cosine(settings.tune_rate, epoch, settings.tune_epochs), settings.precision)
     books.eval()
     books.write()
     return books.shared()
+
+
+def _train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, optimizer: Optimizer, rate: float,
+           precision: torch.dtype) -> None:
+    """One pass at one learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    model.train()
+    for x, y in batches:
+        with torch.autocast(x.device.type, precision, enabled=precision != torch.float32):
+            outputs = model(x)
+        value = loss(outputs.float(), y)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+
+
+def _farthest(weight: Tensor, value: Tensor, mask: Tensor, part: float) -> Tensor:
+    """bool: of the weights that are kept, the `part` that lie farthest from their value."""
+    off = (weight.detach() - value).abs()[mask]
+    chosen = torch.zeros_like(mask)
+    chosen[mask] = prune.by_density(off, part)
+    return chosen
 
 
 def _cosine(rate: float, epoch: int, epochs: int) -> float:

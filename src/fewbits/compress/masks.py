@@ -10,32 +10,38 @@ from fewbits.errors import RecipeError
 
 
 class Masks:
-    """Holds parameters of a model at zero where their masks say so, in place.
+    """Holds weights of a model at zero, or at values given, where masks say so, in place.
 
-    masks: by the parameters' names, bool, True where a weight stays. While an optimizer is held (`hold`), each of
-    its steps is preceded by dropping the gradients of pruned weights, so that they reach no norm and no momentum, and
-    followed by setting the pruned weights to zero, so that earlier momentum and weight decay move none.
-    Raises RecipeError for a name or a shape that the model does not have.
+    masks: by the parameters' names, bool, True where a weight is free; values: what the others are, by name, zeros
+    where none are given. While an optimizer is held (`hold`), each of its steps is preceded by dropping the gradients
+    of held weights, so that they reach no norm and no momentum, and followed by setting them again, so that earlier
+    momentum and weight decay move none. Raises RecipeError for a name or a shape that the model does not have.
     """
 
-    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]):
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor], values: Mapping[str, Tensor] | None = None):
         parameters = dict(model.named_parameters())
         for name, mask in masks.items():
             if name not in parameters or parameters[name].shape != mask.shape:
                 raise RecipeError(f"a mask for {name!r} of shape {list(mask.shape)} fits no parameter of the model")
         self._parameters = {name: parameters[name] for name in masks}
         self.masks = {name: mask.to(parameters[name].device) for name, mask in masks.items()}
+        self._values = {name: value.to(parameters[name].device) for name, value in (values or {}).items()}
         self.apply()
 
     def apply(self) -> None:
-        """Sets the pruned weights to zero."""
+        """Sets the held weights."""
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.masked_fill_(~self.masks[name], 0)
+                held = ~self.masks[name]
+                if name in self._values:
+                    torch.where(held, self._values[name], parameter, out=parameter)
+                else:
+                    parameter.masked_fill_(held, 0)
 
-    def change(self, masks: Mapping[str, Tensor]) -> None:
-        """Takes other masks for some names; what is pruned no longer grows from zero again."""
+    def change(self, masks: Mapping[str, Tensor], values: Mapping[str, Tensor] | None = None) -> None:
+        """Takes other masks, and values, for some names; a weight that is no longer held goes on from where it is."""
         self.masks.update(masks)
+        self._values.update(values or {})
         self.apply()
 
     def hold(self, optimizer: torch.optim.Optimizer) -> None:

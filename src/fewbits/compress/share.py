@@ -137,6 +137,19 @@ def constrained(weight: np.ndarray, k: int, price: float, *, mask: np.ndarray | 
     return replace(plain, codes=codes, centroids=row[None])
 
 
+def reassigned(shared: Shared, weight: np.ndarray, price: float) -> Shared:
+    """The same centroids, of one group, and for each stored weight the cheapest: least (w − centroid)² + price · bits,
+    in whole bits of the code that the codes of now would get.
+
+    weight: float32 of the same shape; price: as for `constrained`. A code that nobody has is taken to occur once.
+    """
+    flat = np.asarray(weight, np.float64).reshape(-1)
+    values = flat if shared.positions is None else flat[shared.positions]
+    lengths = code_lengths(np.maximum(shared.counts(), 1)).astype(np.float64)
+    codes = _cheapest(values, shared.centroids[0].astype(np.float64), price * lengths)
+    return replace(shared, codes=codes.astype(np.uint8))
+
+
 def refresh(shared: Shared, weight: np.ndarray) -> Shared:
     """Each centroid becomes the mean of its members' new weights; codes stay, and an unused centroid too.
 

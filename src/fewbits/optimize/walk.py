@@ -5,7 +5,7 @@ that the simulation, repaired so far, gives it. Each node is run once per batch 
 Memory: the values alive at the widest place, of all batches, twice; give as few images as the repair needs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,13 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stop:
-    """A layer about to run. reference, simulated: its input in each batch, float32 [B, ...]."""
+    """A layer about to run. reference, simulated: its input in each batch, float32 [B, ...]; streams: for each batch,
+    all values still alive of the float network and of the simulation, for repairs that look beyond the layer."""
 
     layer: Layer
     reference: list[torch.Tensor]
     simulated: list[torch.Tensor]
+    streams: Sequence[tuple[Values, Values]]
 
 
 def walk(simulation: Simulation, batches: Iterable[Batch], what: str,
@@ -48,7 +50,7 @@ def walk(simulation: Simulation, batches: Iterable[Batch], what: str,
     for node in track(simulation.model.graph.nodes, what):
         if node.name in stops:
             name = node["input"].name
-            yield Stop(stops[node.name], [old[name] for old, _ in streams], [new[name] for _, new in streams])
+            yield Stop(stops[node.name], [old[name] for old, _ in streams], [new[name] for _, new in streams], streams)
             node = _current(simulation, node.name)
         with torch.no_grad():
             for old, new in streams:

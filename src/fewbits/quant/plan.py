@@ -11,6 +11,7 @@ from fewbits.graph.decompose import TAKEN_APART
 from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
+from fewbits.graph.selection import way_by_parts
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
 from fewbits.program.program import leaves
 from fewbits.quant.batch_norm import norms_behind
@@ -90,20 +91,24 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
     refused = _refused_as_integers(model)
     _check_rules(model.graph, decided)
     made = _Planner(model, decided).plan()
-    _raise(problem for name, problem in refused.items() if made.steps[name].treatment != "float")
+    left = {name: told for name, told in refused.items() if made.steps[name].treatment != "float"}
+    _raise(model.graph, left.values(), left)
     return made
 
 
-def _raise(problems: Iterable[str]) -> None:
+def _raise(graph: Graph, problems: Iterable[str], refused: Iterable[str]) -> None:
+    """Raises UnsupportedError for the problems, if there are any. refused: the nodes that have them."""
     told = list(problems)
     if told:
-        raise UnsupportedError(f"{len(told)} operators cannot become integers:\n  " + "\n  ".join(told))
+        raise UnsupportedError(f"{len(told)} operators cannot become integers:\n  " + "\n  ".join(told)
+                               + way_by_parts(graph, set(refused)))
 
 
 def _refused_as_integers(model: Model) -> Mapping[str, str]:
     """What has no integer form but runs in float, by node, each in a sentence. Raises UnsupportedError, these included,
     where something has neither."""
-    graph, problems, refused = model.graph, [], {}
+    graph, problems, refused = model.graph, [], set()
+    floats: dict[str, str] = {}
     shapes, readers = model.shapes(), graph.consumers()
     for node in graph.nodes:
         row = operator_of(node)
@@ -113,12 +118,14 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
             if node.target in TAKEN_APART:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
+            refused.add(node.name)
         elif (reason := row.refuse(node, shapes)) is not None:
             told = f"{node.name} ({row.name}){where}: {reason}"
             if row.role in ("combine", "clamp") and call_name(node.target) in FLOAT_CALLS:
-                refused[node.name] = told
+                floats[node.name] = told
             else:
                 problems.append(told)
+                refused.add(node.name)
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
     for item in graph.inputs:
@@ -127,8 +134,8 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
             problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized "
                             "(int64 may number the rows of an embedding)")
     if problems:
-        _raise([*problems, *refused.values()])
-    return refused
+        _raise(graph, [*problems, *floats.values()], refused | floats.keys())
+    return floats
 
 
 def _reads_rows(node: Node) -> bool:

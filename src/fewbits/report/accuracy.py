@@ -7,9 +7,9 @@ from math import sqrt
 from typing import Any
 
 import torch
-from torch import nn
 
 from fewbits.errors import DataError
+from fewbits.graph.evaluating import evaluating
 from fewbits.progress import track
 from fewbits.report.batches import BatchToInputs
 from fewbits.report.intervals import Interval, clopper_pearson, paired_difference, sign_test
@@ -85,7 +85,7 @@ def evaluate(model: Classifier, batches: Iterable[Any], metric: Metric = "top1",
     """
     score = _metric(metric)
     scores = _Scores()
-    with _evaluating(model):
+    with evaluating(model):
         for number, inputs, labels in _labelled(batches, batch_to_inputs):
             with _named(number):
                 scores.add(_checked_scores(score(_call(model, inputs), labels), labels))
@@ -101,7 +101,7 @@ def compare(float_model: Classifier, quantized_model: Classifier, batches: Itera
     before, after = _Scores(), _Scores()
     flips = lost = gained = 0
     decibels_sum = 0.0
-    with _evaluating(float_model), _evaluating(quantized_model):
+    with evaluating(float_model), evaluating(quantized_model):
         for number, inputs, labels in _labelled(batches, batch_to_inputs):
             with _named(number):
                 reference = _logits(_call(float_model, inputs), labels).cpu().double()
@@ -182,19 +182,6 @@ def _call(model: Classifier, inputs: Any) -> Any:
                 return model(**inputs)
     raise DataError(f"its inputs are a {type(inputs).__name__}: "
                     "pass batch_to_inputs to turn them into tensors")
-
-
-@contextmanager
-def _evaluating(model: Classifier) -> Iterator[None]:
-    """A torch module in evaluation mode; each of its parts as it was afterwards."""
-    modes = {part: part.training for part in model.modules()} if isinstance(model, nn.Module) else {}
-    for part in modes:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 def _metric(metric: Metric) -> Callable[[Any, torch.Tensor], torch.Tensor]:

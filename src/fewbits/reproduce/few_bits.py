@@ -37,6 +37,7 @@ from fewbits.train.after_training import calibrate_activations
 from fewbits.train.binary_connect import squared_hinge
 from fewbits.train.fit import Adam, Loss, MakeOptimizer, Nesterov, fit
 from fewbits.train.registry import trainable
+from fewbits.train.xnor import WithScalingMaps
 
 _ADAM = Adam(1e-3)
 _COMPARED = 64  # test images at which every value of the program is compared
@@ -45,7 +46,8 @@ _COMPARED = 64  # test images at which every value of the program is compared
 @dataclass(frozen=True)
 class Training:
     """network: builds it; recipe: a preset; float_epochs, epochs: in float, then in few bits; optimizer, loss: of both;
-    in place of float_epochs a row may be given weights to begin with."""
+    in place of float_epochs a row may be given weights to begin with; scaling_maps: with XNOR-Net's K, which the
+    program leaves out."""
 
     network: Callable[[], nn.Module]
     recipe: str
@@ -55,6 +57,7 @@ class Training:
     optimizer: MakeOptimizer = _ADAM
     loss: Loss = F.cross_entropy
     batch_size: int = 100
+    scaling_maps: bool = False
 
 
 def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
@@ -68,8 +71,9 @@ def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
     model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")
     learning = trainable(calibrate(model, plan(model, training.recipe), calibration))
     log(f"learning by {training.recipe}")
-    _fit(learning, training, data, training.epochs, seed)
-    reached = {"float": _longer(original, training, given), "few bits": _percent(learning, test)}
+    trained = WithScalingMaps(learning) if training.scaling_maps else learning
+    _fit(trained, training, data, training.epochs, seed)
+    reached = {"float": _longer(original, training, given), "few bits": _percent(trained, test)}
     finished = calibrate_activations(learning, calibration)
     return reached | _lowered(finished, data, training)
 
@@ -164,6 +168,9 @@ ROWS = (
       for w, a in ((1, 1), (1, 2), (2, 2), (1, 4))),
     _lenet("bwn", "binary weights", _XNOR),
     _lenet("xnor", "binary weights and activations, without K", _XNOR, lenet_tanh),
+    _row("xnor-k-lenet", "binary weights and activations, with K in the simulation (the program leaves it out), "
+         "LeNet 20-50-500-10 with batch norm on MNIST", _XNOR, {},
+         Training(lenet_tanh, "xnor", 1, 2, scaling_maps=True), 150),
     _lenet("ttq", "trained ternary weights", "Zhu et al. 2016, arXiv:1612.01064 (CIFAR-10: a small analogue)"),
     _row("binary-connect-mlp", "BinaryConnect, deterministic: 784-1024-1024-1024-10 on MNIST (the paper: 2048 wide)",
          "Courbariaux et al. 2015, arXiv:1511.00363, Table 2", {"float": 98.70, "few bits": 98.71},

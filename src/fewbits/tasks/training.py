@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fewbits.tasks.normalize import Normalize
+from fewbits.tasks.shifted import Shifted
 from fewbits.tasks.split import Split
 from fewbits.train.fit import Nesterov, fit
 
@@ -26,21 +27,23 @@ def train(
     batch_size: int = 32,
     rate: float = 0.05,
     weight_decay: float = 5e-4,
+    shift: int = 0,
     seed: int = 0,
     quiet: bool = False,
 ) -> tuple[float, ...]:
     """Train a classifier in place with Nesterov SGD under a one-cycle rate; leaves it in eval mode.
 
     model: float32 [B, ...] -> logits [B, classes], trained on the device it is on. rate: the highest
-    learning rate. seed: decides the order of examples and any dropout; the same seed gives the same weights
-    (same machine, versions, thread count), and the caller's random numbers stay untouched. Returns the mean
-    cross-entropy of each epoch, in nats. Raises DataError when the split does not fit the model,
-    TrainingError when the loss is no longer finite.
+    learning rate. shift: pixels by which each batch of images is moved at most (`tasks/shifted.py`). seed: decides
+    the order of examples, the shifts and any dropout; the same seed gives the same weights (same machine, versions,
+    thread count), and the caller's random numbers stay untouched. Returns the mean cross-entropy of each epoch, in
+    nats. Raises DataError when the split does not fit the model, TrainingError when the loss is no longer finite.
     Source: one-cycle as Smith and Topin 2017, arXiv:1708.07120.
     """
     def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
 
-    batches = split.batches(batch_size, normalize, torch.Generator().manual_seed(seed))
+    batches = Shifted(split.batches(batch_size, normalize, torch.Generator().manual_seed(seed)), shift,
+                      torch.Generator().manual_seed(seed))
     return fit(model, batches, epochs=epochs, optimizer=Nesterov(rate, weight_decay=weight_decay), schedule=one_cycle,
                seed=seed, quiet=quiet)

@@ -1,0 +1,92 @@
+"""torch.export: what it makes of a module, or one sentence on why it does not. The only file that calls it."""
+
+import inspect
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram, export
+from torch.utils import _pytree as pytree
+
+from fewbits.errors import CaptureError
+from fewbits.graph.calls import calls, check_batch
+from fewbits.graph.exported import user_line
+
+_SHOWN = 8  # names of submodules in an error
+
+
+def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ExportedProgram:
+    """The exported program of one call, the first axis of every tensor moving with the batch.
+
+    Raises CaptureError that says where it fails, and which submodules can be captured on their own.
+    """
+    try:
+        return _export(net, args, kwargs)
+    except Exception as error:  # the exporter raises dozens of kinds; each becomes one sentence
+        parts = _capturable(net, args, kwargs)
+        shown = f"{json.dumps(parts[:_SHOWN])}{' and more' if parts[_SHOWN:] else ''}"
+        way = f"; or go by parts: fb.capture(net, example, parts={shown})" if parts else ""
+        raise CaptureError(_explain(error) + way) from error
+
+
+def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ExportedProgram:
+    def moving(leaf: Any) -> Any:
+        return {0: Dim.DYNAMIC} if isinstance(leaf, torch.Tensor) else None
+
+    shapes, named = pytree.tree_map(moving, (args, dict(kwargs)))
+    if kwargs:
+        shapes = dict(zip(inspect.signature(net.forward).parameters, shapes, strict=False)) | named
+    with torch.no_grad(), _quiet():
+        return export(net, args, dict(kwargs), dynamic_shapes=shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the graphs and guesses that the exporter prints when it fails."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _capturable(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+    """Names of the largest submodules with weights that the exporter follows, each called in one way only."""
+    inside = {name: module for name, module in net.named_modules() if name and any(True for _ in module.parameters())}
+    seen = calls(net, inside, args, kwargs)
+    found: list[str] = []
+    for name, module in inside.items():
+        within = any(name.startswith(f"{larger}.") for larger in found)
+        if within or len({call.signature for call in seen[name]}) != 1:
+            continue
+        call = seen[name][0]
+        try:
+            for tensor in call.tensors:
+                check_batch(tensor)
+            _export(module, call.args, call.kwargs)
+        except Exception:  # that it fails is the answer
+            continue
+        found.append(name)
+    return found
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    where = user_line(text)
+    place = f" at {where}" if where else ""
+    if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:
+        return (f"the model's control flow depends on data{place}: branch on tensor values cannot be captured; "
+                "use torch.where")
+    if "specialized" in text or "constraint" in text.lower():
+        return (f"the model fixes the batch size{place}: write shapes with x.shape[0] or -1 "
+                "instead of a number, and give recurrent layers batch_first=True")
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return f"torch.export cannot follow the model{place}: {first}"
