@@ -64,7 +64,8 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     model = fold(capture(job.net.eval(), example if len(example) > 1 else torch.cat([example, example])), norms)
     resolved = plan(model, job.recipe)
     if job.made_up and resolved.needs_data:
-        raise DataError(f"recipe {job.recipe} takes ranges from data: give --data, or a recipe of weights alone such as w8")
+        raise DataError(f"recipe {job.recipe} takes ranges from data: give --data, or a recipe of weights alone, such "
+                        "as w8")
     console.print(str(resolved) if job.show_plan else
                   f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
                   f"by recipe {job.recipe}", highlight=False, markup=False)

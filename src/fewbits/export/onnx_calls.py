@@ -23,8 +23,8 @@ def emit_float_call(b: OnnxBuilder, node: FloatCall) -> None:
 
 def _refused(node: FloatCall, how: str = "") -> VerificationError:
     what = f"{_words(node)} {how}".strip()
-    return VerificationError(f"{node.name!r} is {what} in float, which has no ONNX form here: give it a format, so that "
-                             "it becomes integers")
+    return VerificationError(f"{node.name!r} is {what} in float, which has no ONNX form here: give it a format, so "
+                             "that it becomes integers")
 
 
 def emit_float_constant(b: OnnxBuilder, node: op.FloatConstant) -> None:
