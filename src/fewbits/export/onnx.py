@@ -14,7 +14,8 @@ from onnx import TensorProto
 from fewbits.errors import VerificationError
 from fewbits.export.onnx_builder import MICROSOFT, OnnxBuilder
 from fewbits.export.onnx_calls import emit_float_call, emit_float_constant
-from fewbits.export.onnx_decode import emit_dequantize, only_decoded
+from fewbits.export.onnx_decode import emit_dequantize, only_inside
+from fewbits.export.onnx_dynamic import emit_dynamic_conv, emit_dynamic_linear
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
@@ -42,7 +43,7 @@ def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = Fals
     builder = OnnxBuilder(program)
     # A value that is an output gives its own name to the dequantized tensor; codes keep `<name>` inside.
     emitters = _INTEGER if form == "integer" else _QDQ
-    hidden = {node.name for node in program.nodes if isinstance(node, op.Constant) and only_decoded(program, node.name)}
+    hidden = {node.name for node in program.nodes if isinstance(node, op.Constant) and only_inside(program, node.name)}
     nodes = [node for node in program.nodes if node.name not in hidden]
     for node in nodes:
         emitters[type(node)](builder, node)
@@ -531,6 +532,7 @@ _SHARED: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad, op.Pick: emit_gather, op.Embedding: _embedding,
     op.Table: _table, op.Threshold: _threshold, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
     op.Dequantize: emit_dequantize, op.FloatConstant: emit_float_constant, op.FloatCall: emit_float_call,
+    op.DynamicConv: emit_dynamic_conv, op.DynamicLinear: emit_dynamic_linear,
 }
 _INTEGER = _SHARED | {
     op.Conv: _integer_conv, op.Linear: _integer_linear, op.Add: _integer_add,

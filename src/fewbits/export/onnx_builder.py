@@ -70,6 +70,10 @@ class OnnxBuilder:
                                             domain=domain, **attributes))
         return output
 
+    def several(self, operator: str, inputs: list[str], outputs: list[str]) -> None:
+        """Adds a node that writes several tensors."""
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}"))
+
     def name(self, base: str, suffix: str) -> str:
         """A name not used before: base.suffix, or base.suffix_2 and so on."""
         wish = f"{base}.{suffix}"

@@ -31,10 +31,10 @@ def emit_dequantize(b: OnnxBuilder, node: op.Dequantize) -> None:
     b.node("DequantizeLinear", [node.input, scale], node.name, **axis)
 
 
-def only_decoded(program: Program, name: str) -> bool:
-    """Whether a constant is read by nothing but Dequantize, so that its codes are no tensor of their own in ONNX."""
+def only_inside(program: Program, name: str) -> bool:
+    """Whether a constant is read by nothing but nodes that hold its codes themselves in ONNX."""
     readers = [node for node in program.nodes if name in op.reads(node)]
-    return all(isinstance(node, op.Dequantize) for node in readers) and name not in program.outputs
+    return all(isinstance(node, op.Dequantize | op.Dynamic) for node in readers) and name not in program.outputs
 
 
 def _decode(b: OnnxBuilder, node: op.Dequantize, data: Quantized) -> None:

@@ -165,6 +165,19 @@ def _concat(b: OnnxBuilder, node: op.Concat) -> None:
     _bounded(b, node, lambda out: b.node("Concat", b.for_every_image(node.name, node.inputs), out, axis=node.axis))
 
 
+def _dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
+    b.node("Conv", list(op.reads(node)), node.name, strides=list(node.stride), pads=onnx_pads(node.padding),
+           dilations=list(node.dilation), group=node.groups)
+
+
+def _dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
+    columns = b.constant(f"{node.weight}.columns", np.ascontiguousarray(b.program.constant(node.weight).dequantize().T))
+    product = node.name if node.bias is None else b.name(node.name, "product")
+    b.node("MatMul", [node.input, columns], product)
+    if node.bias is not None:
+        b.node("Add", [product, node.bias], node.name)
+
+
 def _pad(b: OnnxBuilder, node: op.Pad) -> None:
     before, after = zip(*node.margins, strict=True)
     b.node("Pad", [node.input, b.constant(f"{node.name}.margins", np.array([*before, *after], np.int64))],
@@ -179,4 +192,5 @@ _EMITTERS: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: emit_reshape, op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad,
     op.Dequantize: _identity, op.FloatConstant: emit_float_constant, op.FloatCall: emit_float_call,
+    op.DynamicConv: _dynamic_conv, op.DynamicLinear: _dynamic_linear,
 }

@@ -174,7 +174,11 @@ class Context:
         return gain * scale.astype(np.float64), offset
 
     def _weight(self, node: Node) -> Quantized:
-        name = node["weight"].name
+        return self.weight_of(node["weight"].name)
+
+    def weight_of(self, name: str) -> Quantized:
+        """A weight as integers, one scale for all or per output channel. Raises LoweringError where it has none, or the
+        profile does not take them."""
         quantizer = self.simulation.quantizer(name)
         if quantizer.integer_form is None:
             raise LoweringError(f"weight {name!r} has {quantizer.spec.format}, whose numbers are no multiples of one "

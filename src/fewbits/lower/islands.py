@@ -44,7 +44,7 @@ def _argument(context: Context, node: Node, argument: str, value: Any) -> Argume
             return items  # type: ignore[return-value]  # no tuples among them
     elif isinstance(value, Ref):
         if value.name in context.names:
-            return Read(_decoded(context, context.names[value.name]))
+            return Read(real(context, value))
     elif isinstance(value, Param):
         return Read(_parameter(context, node, argument, value.name))
     elif value is None or isinstance(value, bool | int | float | str):
@@ -53,6 +53,11 @@ def _argument(context: Context, node: Node, argument: str, value: Any) -> Argume
         return None
     raise LoweringError(f"{node.name!r} is left in float, and its argument {argument!r} is {value}: "
                         "a program keeps numbers, texts and tensors only")
+
+
+def real(context: Context, value: Ref) -> str:
+    """The float32 value of a value of the graph."""
+    return _decoded(context, context.names[value.name])
 
 
 def _decoded(context: Context, name: str) -> str:
@@ -71,12 +76,18 @@ def _parameter(context: Context, node: Node, argument: str, name: str) -> str:
     array = context.array(name)
     if array.dtype == np.bool_:
         return _stored(context, name, lambda: Quantized(array.astype(np.uint8), _BIT))
+    return constant(context, name, argument, node)
+
+
+def constant(context: Context, name: str, argument: str, node: Node) -> str:
+    """A parameter as the float32 it is."""
+    array = context.array(name)
     if array.dtype != np.float32:
         raise LoweringError(f"{node.name!r} is left in float, and its {argument} is {array.dtype}: make it float32")
-    constant = f"{name}.plain" if name in context.simulation.plan.sites else name
-    if constant not in context.values:
-        context.emit(op.FloatConstant(constant, array), array.shape, None)
-    return constant
+    plain = f"{name}.plain" if name in context.simulation.plan.sites else name
+    if plain not in context.values:
+        context.emit(op.FloatConstant(plain, array), array.shape, None)
+    return plain
 
 
 def _stored(context: Context, name: str, data: Callable[[], Quantized]) -> str:

@@ -2,6 +2,7 @@
 
 from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
+from fewbits.lower.dynamic import dynamic_dot
 from fewbits.lower.inputs import read_input
 from fewbits.lower.islands import float_call
 from fewbits.lower.rules import RULES
@@ -31,8 +32,13 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     for node in graph.nodes:
         row = operator_of(node)
         assert row is not None, "the plan refused unknown operators"
-        left = simulation.plan.steps[node.name].treatment == "float" and row.role != "pass"
-        (float_call if left else RULES[row.name])(context, node)
+        match simulation.plan.steps[node.name].treatment:
+            case "float" if row.role != "pass":
+                float_call(context, node)
+            case "dynamic":
+                dynamic_dot(context, node)
+            case _:
+                RULES[row.name](context, node)
     structure = fill(graph.structure, {name: context.names[name] for name in leaves(graph.structure)})
     program = Program(chosen, tuple(item.name for item in graph.inputs), tuple(context.nodes), context.values,
                       structure)

@@ -8,34 +8,51 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from fewbits.program.nodes import Constant, Dequantize, FloatConstant, Node, Quantize, Threshold, reads
+from fewbits.program.nodes import (
+    Constant,
+    Dequantize,
+    Dynamic,
+    FloatCall,
+    FloatConstant,
+    Moving,
+    Node,
+    Quantize,
+    Threshold,
+    reads,
+)
 from fewbits.program.program import Program, Value
 
 
 def integer_half(program: Program) -> Program:
-    """All that is exact: the nodes on codes, and the way from codes to floats. Its inputs are the program's and what
-    islands give; its outputs the program's and what islands take, decoded weights among it."""
-    inside = _island_nodes(program)
-    nodes = [node for node in program.nodes if node.name not in inside]
-    taken = {name for node in program.nodes if node.name in inside for name in reads(node)}
+    """All that is exact: the nodes on codes, the way from codes to floats, and sums of products whose codes are found as
+    they come. Its inputs are the program's and what islands give; its outputs the program's and what islands take,
+    decoded weights among it."""
+    calls = _island_nodes(program)
+    biases = {node.bias for node in program.nodes if isinstance(node, Dynamic)}
+    nodes = [node for node in program.nodes if node.name not in calls
+             and (not isinstance(node, FloatConstant) or node.name in biases)]
+    taken = {name for node in program.nodes if node.name in calls for name in reads(node)}
     return _half(program, nodes, taken)
 
 
 def float_half(program: Program) -> Program:
     """All float islands, each with its own quantizers behind it and the constants it decodes. Its inputs are float32
     values that come from codes, or the program's own."""
-    inside = _island_nodes(program)
-    constants = {node.name for node in program.nodes if isinstance(node, Constant)}
-    decoded = {node.name for node in program.nodes if isinstance(node, Dequantize) and node.input in constants}
-    read = {node.input for node in program.nodes if isinstance(node, Dequantize) and node.name in decoded}
-    closing = {node.name for node in program.nodes if isinstance(node, Quantize | Threshold) and node.input in inside}
-    chosen = inside | decoded | read | closing
-    return _half(program, [node for node in program.nodes if node.name in chosen], set())
+    calls = _island_nodes(program)
+    read = {name for node in program.nodes if node.name in calls for name in reads(node)}
+    decoded = {node.name: node.input for node in program.nodes if isinstance(node, Dequantize) and node.name in read}
+    constants = {node.name for node in program.nodes if isinstance(node, Constant | FloatConstant)}
+    beside = read & constants | {name for pair in decoded.items() if pair[1] in constants for name in pair}
+    closing = {node.name for node in program.nodes if isinstance(node, Quantize | Threshold) and node.input in calls}
+    chosen = calls | beside | closing
+    taken = {name for node in program.nodes if isinstance(node, Dynamic) for name in reads(node)}
+    return _half(program, [node for node in program.nodes if node.name in chosen], taken - constants)
 
 
 def _island_nodes(program: Program) -> set[str]:
-    """Names of the nodes inside islands: calls, their constants, and what moves floats."""
-    return {node.name for node in program.nodes if program.is_float(node.name) and not isinstance(node, Dequantize)}
+    """Names of the nodes inside islands: calls, and what moves floats."""
+    return {node.name for node in program.nodes if isinstance(node, FloatCall)
+            or (isinstance(node, Moving) and program.is_float(node.name))}
 
 
 def _half(program: Program, nodes: Iterable[Node], taken: Iterable[str]) -> Program:

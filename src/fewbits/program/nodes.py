@@ -322,9 +322,40 @@ class FloatCall:
         return self.arguments[argument]
 
 
+@dataclass(frozen=True, eq=False)
+class DynamicConv:
+    """As Conv, of float32 that is brought to codes by its own range in each run, to float32 (eq. 25 to 27).
+
+    weight: name of a constant in signed integers, one scale or one per output channel, zero point 0; bias: name of a
+    float constant [O].
+    """
+
+    name: str
+    input: str
+    weight: str
+    bias: str | None
+    stride: Sizes
+    padding: Margins
+    dilation: Sizes
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicLinear:
+    """As Linear, of float32 that is brought to codes by its own range in each run. weight, bias: as for DynamicConv."""
+
+    name: str
+    input: str
+    weight: str
+    bias: str | None
+
+
 Node = (Quantize | Constant | Conv | Linear | Add | Mul | MatMul | Table | Threshold | Softmax | LayerNorm | Embedding
         | Requantize | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose | Slice | Pick | Pad
-        | Dequantize | FloatConstant | FloatCall)
+        | Dequantize | FloatConstant | FloatCall | DynamicConv | DynamicLinear)
+
+Dynamic = DynamicConv | DynamicLinear
+"""The nodes that find a range when they run."""
 
 Moving = MaxPool | Reshape | Transpose | Slice | Pick | Pad
 """The nodes that move numbers or pick among them: what they write is of the kind that they read."""
@@ -335,6 +366,8 @@ def reads(node: Node) -> tuple[str, ...]:
     match node:
         case Constant() | FloatConstant():
             return ()
+        case DynamicConv() | DynamicLinear():
+            return (node.input, node.weight) if node.bias is None else (node.input, node.weight, node.bias)
         case FloatCall():
             return tuple(read.value for read in _read(node))
         case Add() | Mul() | MatMul():

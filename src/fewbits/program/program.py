@@ -3,16 +3,22 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from fewbits.errors import ProgramError
-from fewbits.numerics.encoding import Encoding
+from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.numerics.formats import Int
 from fewbits.program.float_calls import FLOAT_CALLS
 from fewbits.program.nodes import (
+    Constant,
     Conv,
     Dequantize,
+    Dynamic,
+    DynamicConv,
+    DynamicLinear,
     Embedding,
     FloatCall,
     FloatConstant,
@@ -25,7 +31,7 @@ from fewbits.program.nodes import (
 )
 from fewbits.program.profile import Profile
 
-_READ_FLOATS = Quantize | Threshold | FloatCall | Moving
+_READ_FLOATS = Quantize | Threshold | FloatCall | Moving | Dynamic
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,12 @@ class Program:
             case Quantize() | FloatCall() if value.encoding is not None:
                 raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
                                    f"a {type(node).__name__} reads floats, and nothing else")
+            case DynamicConv() | DynamicLinear() if (name == node.weight) != (name in self._constants):
+                raise ProgramError(f"node {node.name!r} cannot read {name!r}: its weight is a constant in codes, and what "
+                                   "it takes float")
+            case DynamicConv() | DynamicLinear() if name == node.weight and not self._sums(name):
+                raise ProgramError(f"node {node.name!r} cannot sum with {name!r}: it takes signed integers of at most 8 "
+                                   "bits with zero point 0, and one scale for all or per output channel")
             case _ if value.encoding is None and not isinstance(node, _READ_FLOATS | Embedding):
                 raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
                                    "only Quantize, Embedding and the nodes of float islands read floats")
@@ -108,7 +120,21 @@ class Program:
     def _writes_floats(self, node: Node) -> bool:
         if isinstance(node, Moving):
             return self.is_float(node.input)
-        return isinstance(node, Dequantize | FloatConstant | FloatCall)
+        return isinstance(node, Dequantize | FloatConstant | FloatCall | Dynamic)
+
+    def _sums(self, name: str) -> bool:
+        """Whether integer sums can be taken with a constant."""
+        encoding = self.encoding(name)
+        return (isinstance(encoding.format, Int) and encoding.format.signed and encoding.format.bits <= 8
+                and not encoding.zero_point.any() and encoding.block.sizes in ((), (1,)))
+
+    @cached_property
+    def _constants(self) -> Mapping[str, Quantized]:
+        return {node.name: node.data for node in self.nodes if isinstance(node, Constant)}
+
+    def constant(self, name: str) -> Quantized:
+        """The codes of a constant."""
+        return self._constants[name]
 
     def is_float(self, name: str) -> bool:
         """Whether a value is float32: an input, or inside a float island."""

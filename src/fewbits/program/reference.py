@@ -13,9 +13,9 @@ import numpy as np
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.rounding import half_away, half_even
+from fewbits.program import dynamic, rescale
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
-from fewbits.program import rescale
 from fewbits.program.fixed_point import ROUNDINGS, Fixed
 from fewbits.program.float_calls import rounded_once
 from fewbits.program.nodes import Margins, Node, Sizes, reads
@@ -195,7 +195,7 @@ def _conv(program: Program, node: op.Conv, x: Codes) -> Codes:
     return _finish(program, node, _added(program, node, w, lambda w: _convolve(node, centred, w)), channel_axis=1)
 
 
-def _convolve(node: op.Conv, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+def _convolve(node: op.Conv | op.DynamicConv, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     groups, kernel = node.groups, w.shape[2:]
     w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     acc = None
@@ -365,6 +365,26 @@ def _float_constant(program: Program, node: op.FloatConstant) -> np.ndarray:
     return node.data
 
 
+def _dynamic_conv(program: Program, node: op.DynamicConv, x: np.ndarray, w: Codes, *bias: np.ndarray) -> np.ndarray:
+    return _dynamic(program, node, x, lambda centred: _convolve(node, centred, w.astype(np.int64)), 1, *bias)
+
+
+def _dynamic_linear(program: Program, node: op.DynamicLinear, x: np.ndarray, w: Codes, *bias: np.ndarray) -> np.ndarray:
+    return _dynamic(program, node, x, lambda centred: np.einsum("...k,ok->...o", centred, w.astype(np.int64)), -1, *bias)
+
+
+def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear, x: np.ndarray,
+             sums: Callable[[np.ndarray], np.ndarray], channel_axis: int, *bias: np.ndarray) -> np.ndarray:
+    """Codes by the range of x, exact sums, float32 (eq. 25 to 27)."""
+    grid = dynamic.grid_of(x)
+    acc = sums(dynamic.centred_codes(x, grid))
+    shape = [1] * acc.ndim
+    shape[channel_axis] = -1
+    scale = dynamic.result_scale(grid, program.constant(node.weight))
+    y = acc.astype(f32) * (scale.reshape(shape) if scale.ndim else scale)
+    return y + bias[0].reshape(shape) if bias else y
+
+
 def _float_call(program: Program, node: op.FloatCall, *values: np.ndarray) -> np.ndarray:
     return rounded_once(node, *values)
 
@@ -376,4 +396,5 @@ _KERNELS: dict[type[Node], Callable[..., Any]] = {
     op.Requantize: _requantize_node, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
     op.Dequantize: _dequantize, op.FloatConstant: _float_constant, op.FloatCall: _float_call,
+    op.DynamicConv: _dynamic_conv, op.DynamicLinear: _dynamic_linear,
 }

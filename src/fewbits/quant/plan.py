@@ -12,20 +12,26 @@ from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
 from fewbits.graph.selection import way_by_parts
+from fewbits.numerics.block import TENSOR
+from fewbits.numerics.formats import parse
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
 from fewbits.program.program import leaves
 from fewbits.quant.batch_norm import norms_behind
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
 from fewbits.quant.spec import Spec
 
-Kind = Literal["input", "activation", "weight", "constant", "bias", "accumulator"]
+DYNAMIC = Spec(parse("uint8"), symmetric=False, block=TENSOR, range="dynamic")
+"""The one Spec that can be found as the program runs (docs/numerics.md, eq. 25)."""
+
+Kind = Literal["input", "activation", "weight", "constant", "bias", "accumulator", "dynamic"]
 
 
 @dataclass(frozen=True)
 class Site:
     """A tensor that gets codes.
 
-    name: of the value (`conv1`), the parameter (`conv1.weight`) or a node's bias (`conv1.bias`);
+    name: of the value (`conv1`), the parameter (`conv1.weight`), a node's bias (`conv1.bias`), or what a layer brings to
+    codes as it comes (`conv1.input`, kind `dynamic`);
     spec: how its encoding is found; None for biases and accumulators, whose scale is that of the products;
     because: the rule that decided.
     """
@@ -44,12 +50,12 @@ class Site:
 @dataclass(frozen=True)
 class Step:
     """What becomes of one node. grid: name of the value whose encoding its result has, or would have if the recipe
-    did not leave it in float; treatment: `float` where it reads or makes a number that no quantizer moves; coded: its
-    arguments that are parameters in codes."""
+    did not leave it in float; treatment: `float` where it reads or makes a number that no quantizer moves, `dynamic`
+    where it takes floats and sums integers; coded: its arguments that are parameters in codes."""
 
     node: str
     op: str
-    treatment: Literal["integer", "float", "part of the node before", "passes codes on", "gone", "sizes only"]
+    treatment: Literal["integer", "dynamic", "float", "part of the node before", "passes codes on", "gone", "sizes only"]
     grid: str
     source: str
     coded: tuple[str, ...] = ()
@@ -210,7 +216,7 @@ class _Planner:
             if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
                 spec, because = self._wanted_by_takers(item.name, self.recipe.input_spec,
                                                        "inputs" if self.recipe.inputs else "activations")
-                if spec is not None:
+                if spec is not None and not spec.is_dynamic:
                     self._add(Site(item.name, "input", item.shape, spec, because))
         for node in self.graph.nodes:
             row, role = operator_of(node), self._role(node)
@@ -226,6 +232,7 @@ class _Planner:
             self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source, coded)
         for node in self.graph.nodes:
             self._settle(node)
+        self._check_dynamic()
         _check_blocks(self.sites.values())
         return Plan(self.sites, self.steps)
 
@@ -242,7 +249,7 @@ class _Planner:
         """Whether an embedding's table is stored as weights are: its result stays float, though nobody asked to keep
         the node so."""
         wanted, _ = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
-        return not self._kept(node) and wanted is None
+        return not self._kept(node) and (wanted is None or wanted.is_dynamic)
 
     def _settle(self, node: Node) -> None:
         """A node whose result got no grid computes it in float; only dot products have sums of integers to leave."""
@@ -258,6 +265,8 @@ class _Planner:
         return "combine" if row.role == "norm" and node.name not in self._inside else row.role
 
     def _treatment(self, node: Node, role: str) -> Any:
+        if f"{node.name}.input" in self.sites:
+            return "dynamic"
         kept = self._kept(node) and role != "pass"  # what only moves codes keeps them
         if role not in ("gone", "size") and (kept or self._reads_floats(node)):
             return "float"
@@ -290,7 +299,7 @@ class _Planner:
         if step.treatment == "sizes only":
             return False
         if step.grid in self.nodes and step.grid not in self.steps:  # a clamp or batch norm still to come makes it
-            return step.treatment == "float"
+            return step.treatment in ("float", "dynamic")
         return step.grid not in self.sites and self._source_is_float(step.grid)
 
     def _source_is_float(self, grid: str) -> bool:
@@ -345,21 +354,52 @@ class _Planner:
                 self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
         spec, because = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
-        if spec is not None:
+        if spec is not None and not spec.is_dynamic:
             self._add(Site(node.name, "activation", node.shape, spec, because))
 
     def _dot_sites(self, node: Node) -> None:
         spec, because = self._resolve(node, "weights")
         self._param_site(node["weight"], "weight", spec, because)
+        if spec is not None and self._is_float(node["input"].name):
+            self._dynamic_site(node)
         normed = node.name in self.norms
         if (node["bias"] is not None or normed) and not self._kept(node) and not self._reads_floats(node):
             outputs = len(self.model.tensor(node["weight"].name))
             because = "batch norm's offset" if normed else "biases follow input and weight"
             self._add(Site(f"{node.name}.bias", "bias", (outputs,), None, because))
 
+    def _dynamic_site(self, node: Node) -> None:
+        """What a layer takes, where its recipe has it brought to codes as it comes."""
+        spec, because = self.recipe.activation_spec, "activations"
+        for number, rule in enumerate(self.recipe.rules, 1):
+            if not _matches(rule, node, self.ends):
+                continue
+            if rule.keep_float:
+                return
+            for wish in (rule.activations, rule.inputs):
+                if wish is not None:
+                    spec, because = over(wish, spec, PLAIN_ACTIVATIONS), f"rule {number} {rule}"
+        if spec is not None and spec.is_dynamic:
+            shape = self.model.shapes()[node["input"].name]
+            assert shape is not None, "a layer takes one tensor"
+            self._add(Site(f"{node.name}.input", "dynamic", shape, spec, because))
+
+    def _check_dynamic(self) -> None:
+        """Raises RecipeError where a range per run is asked for of something else than plain uint8."""
+        for site in self.sites.values():
+            spec = site.spec
+            if spec is None or not spec.is_dynamic:
+                continue
+            if site.kind != "dynamic":
+                raise RecipeError(f"{site.name!r} ({site.kind}) has range dynamic, which is for what layers take: give it "
+                                  "another range")
+            if spec != DYNAMIC:
+                raise RecipeError(f"{site.name!r} is {spec}, but what layers take as it comes is {DYNAMIC}")
+
     def _constant_sites(self, node: Node, operands: tuple[str, ...]) -> None:
         """Operands of an addition, product or concatenation that are parameters."""
         spec, because = self._resolve(node, "activations")
+        spec = None if spec is not None and spec.is_dynamic else spec
         for argument in operands:
             for value in _as_list(node[argument]):
                 if isinstance(value, Param):

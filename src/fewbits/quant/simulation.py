@@ -14,7 +14,7 @@ from fewbits.graph.operators import operator_of
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.quant.batch_norm import affine, channel_axis, is_still, norms_behind
-from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
+from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize, fake_quantize_by_own_range
 from fewbits.quant.plan import Kind, Plan
 
 
@@ -29,7 +29,8 @@ class Simulation(nn.Module):
         super().__init__()
         self.model, self.plan = model, plan
         self._quantizers = nn.ModuleDict({_key(site.name): FakeQuantize(site)
-                                          for site in plan.sites.values() if site.spec is not None})
+                                          for site in plan.sites.values()
+                                          if site.spec is not None and site.kind != "dynamic"})
         self.mode: Mode = "off"
         self._reference: tuple[Model, ...] = ()  # a tuple, so that it is no part of this module
         self.eval()
@@ -132,6 +133,11 @@ class SimulationVisitor(Visitor):
         if name in self._dots and not self.simulation.model.training:
             value = self._rounded_offset(name, value)
         return value if site is None or site.spec is None else self.simulation.quantizer(name)(value)
+
+    def operand(self, node: Node, argument: str, value: Any) -> Any:
+        if argument != "input" or self.simulation.mode != "simulate" or f"{node.name}.input" not in self._sites:
+            return value
+        return fake_quantize_by_own_range(value)
 
     def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
         row = operator_of(node)

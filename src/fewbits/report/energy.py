@@ -77,6 +77,9 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
             return requantized
         case op.FloatCall():
             return _float_operations(program, node)
+        case op.DynamicConv() | op.DynamicLinear():  # its codes, and the floats its sums become
+            count, taken = _dynamic_products(program, node), _numbers(program, node.input)
+            return {"multiply int8": count, "add int32": count, "multiply fp32": taken + written, "add fp32": taken + written}
         case op.Dequantize() if not _is_stored(program, node):
             return {"multiply fp32": written}
         case op.Softmax():
@@ -117,8 +120,14 @@ def _float_operations(program: Program, node: op.Node) -> Mapping[str, float]:
             return {"add fp32": 4 * read, "multiply fp32": 3 * read}
         case op.FloatCall():
             return _call_operations(program, node)
+        case op.DynamicConv() | op.DynamicLinear():
+            return macs(_dynamic_products(program, node), "fp32")
         case _:
             return {}
+
+
+def _dynamic_products(program: Program, node: op.DynamicConv | op.DynamicLinear) -> int:
+    return _numbers(program, node.name) * prod(program.constant(node.weight).codes.shape[1:])
 
 
 def _call_operations(program: Program, node: op.FloatCall) -> Mapping[str, float]:
@@ -145,7 +154,7 @@ def _is_stored(program: Program, node: op.Node) -> bool:
     constants = {other.name for other in program.nodes if isinstance(other, op.Constant)}
     return isinstance(node, op.FloatConstant) or (isinstance(node, op.Dequantize) and node.input in constants) or (
         isinstance(node, op.Constant)
-        and any(isinstance(other, op.Dequantize) and other.input == node.name for other in program.nodes))
+        and any(isinstance(other, op.Dequantize | op.Dynamic) and node.name in op.reads(other) for other in program.nodes))
 
 
 def _products(program: Program, node: op.Conv | op.Linear | op.MatMul) -> int:

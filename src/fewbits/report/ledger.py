@@ -40,7 +40,7 @@ _COMPUTED_AS: Mapping[str, Any] = {
 class Operation:
     """One node of the captured graph, or one input.
 
-    treatment: as the plan says (`integer`, `float`, `part of the node before`, `passes codes on`, `gone`,
+    treatment: as the plan says (`integer`, `dynamic`, `float`, `part of the node before`, `passes codes on`, `gone`,
     `sizes only`), or `enters as codes` or `enters as floats` for an input; computed_as: the program's node, ''
     where none is needed; value: the program's name of the result, '' for sizes and lists; source: `file.py:31`.
     """
@@ -161,7 +161,9 @@ def _fused_additions(program: Program) -> tuple[str, ...]:
 
 
 def _saturating(program: Program) -> tuple[str, ...]:
-    return tuple(node.name for node in program.dot_products if saturates_in_pairs(node))
+    held = [(node.name, node.weight) for node in program.dot_products]
+    held += [(node.name, program.constant(node.weight)) for node in program.nodes if isinstance(node, op.Dynamic)]
+    return tuple(name for name, weight in held if saturates_in_pairs(weight))
 
 
 _FEATURES: Mapping[str, Callable[[Program], tuple[str, ...]]] = {"FMA": _fused_additions, "VNNI": _saturating}
@@ -192,7 +194,7 @@ class _Accountant:
 
     def _explain_islands(self) -> None:
         """What islands read: parameters of the model, masks, and decoded codes."""
-        read = {name for node in self.graph.nodes if self.plan.steps[node.name].treatment == "float"
+        read = {name for node in self.graph.nodes if self.plan.steps[node.name].treatment in ("float", "dynamic")
                 for name in node.params}
         for node in self.program.nodes:
             if isinstance(node, op.FloatConstant) and node.name.removesuffix(".plain") in read:
@@ -242,6 +244,8 @@ class _Accountant:
                 return self._moved(node)
             case "float":
                 return self._left_in_float(node, step)
+            case "dynamic":
+                return self._summed_as_it_comes(node, step)
             case "part of the node before":
                 self.values[node.name] = step.grid
                 return None, step.grid
@@ -272,6 +276,17 @@ class _Accountant:
                                f"{type(made).__name__ if made else 'nothing'} for it: were they made from one model?")
         self.values[node.name] = node.name
         self.explained[made.name] = "float"
+        if coded:
+            self.explained[node.name] = "activation"
+        return made, node.name
+
+    def _summed_as_it_comes(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
+        coded = node.name in self.plan.sites
+        made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)
+        if not isinstance(made, op.Dynamic):
+            raise ProgramError(f"node {node.name!r} ({step.op}) takes codes as they come in the plan, and the program has "
+                               f"{type(made).__name__ if made else 'nothing'} for it: were they made from one model?")
+        self.values[node.name], self.explained[made.name] = node.name, "float"
         if coded:
             self.explained[node.name] = "activation"
         return made, node.name
@@ -350,6 +365,14 @@ class _Accountant:
             if isinstance(node, op.AveragePool | op.Mean):
                 yield Accumulation(node.name, type(node).__name__, "",
                                    accumulator_bound(self.program, node).bits, available, 0, 0)
+            elif isinstance(node, op.Dynamic):
+                shape, data = self.program.values[node.name].shape, self.program.constant(node.weight)
+                positions = prod(size for size in shape[1:] if size is not None)
+                weight, encoding = _stored(node.weight, "weight", data), data.encoding
+                yield Accumulation(
+                    node.name, type(node).__name__, f"{encoding.format} per {encoding.block}",
+                    accumulator_bound(self.program, node).bits, available, positions * prod(data.codes.shape[1:]),
+                    weight.code_bytes + weight.scale_bytes)
             elif isinstance(node, op.Conv | op.Linear):
                 shape = self.program.values[node.name].shape
                 positions = prod(size for size in shape[1:] if size is not None)

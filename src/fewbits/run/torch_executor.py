@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from fewbits.numerics import affine
 from fewbits.numerics.rounding import half_away, half_even
 from fewbits.program import nodes as op
-from fewbits.program import reference, rescale
+from fewbits.program import dynamic, reference, rescale
 from fewbits.program import requantize as constants
 from fewbits.program.accumulator import Summing, accumulator_bound
 from fewbits.program.fixed_point import Fixed
@@ -369,6 +369,38 @@ def _float_constant(program: Program, node: op.FloatConstant) -> Step:
     return lambda: data
 
 
+def _dynamic_linear(program: Program, node: op.DynamicLinear) -> Step:
+    return _dynamic(program, node, F.linear, (-1,))
+
+
+def _dynamic_conv(program: Program, node: op.DynamicConv) -> Step:
+    rank, margins = len(node.stride), _flat(node.padding)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+
+    def sums(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return convolve(F.pad(x, margins), w, None, node.stride, 0, node.dilation, node.groups)
+
+    return _dynamic(program, node, sums, (-1, *[1] * rank))
+
+
+def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear,
+             sums: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], shape: tuple[int, ...]) -> Step:
+    """As reference._dynamic; sums of integers are exact in the type that eq. 9 allows."""
+    weight, dtype = program.constant(node.weight), _exact_type(program, node)
+
+    def step(x: torch.Tensor, w: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
+        grid = dynamic.grid_of(x.numpy())
+        if grid.scale:
+            steps = (x / _tensor(np.array(grid.scale))).round_().add_(grid.zero_point)
+            centred = steps.clamp_(dynamic.CODES.low, dynamic.CODES.high).sub_(grid.zero_point)
+        else:
+            centred = torch.zeros_like(x)
+        y = sums(centred.to(dtype), w.to(dtype)).float() * _tensor(dynamic.result_scale(grid, weight)).reshape(shape)
+        return y + bias[0].reshape(shape) if bias else y
+
+    return step
+
+
 def _float_call(program: Program, node: op.FloatCall) -> Step:
     return lambda *values: called(node, values)
 
@@ -381,4 +413,5 @@ _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
     op.Requantize: _requantize, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
     op.Dequantize: _dequantize, op.FloatConstant: _float_constant, op.FloatCall: _float_call,
+    op.DynamicConv: _dynamic_conv, op.DynamicLinear: _dynamic_linear,
 }
