@@ -129,7 +129,7 @@ class _Islands:
     def _away(self, name: str, known: Arrays, actual: np.ndarray) -> np.ndarray:
         """How far outputs are from the reference's: floats in tolerances, codes in steps."""
         if self.program.is_float(name):
-            return shares(self.floats, name, known, actual) / TOLERANCE
+            return shares(self.program, name, known, actual) / TOLERANCE
         encoding, wanted = self.program.encoding(name), self.program.real(name, known[name])
         return np.rint(np.abs(wanted.astype(np.float64) - actual) / encoding.block.expand(encoding.scale, wanted.shape))
 
