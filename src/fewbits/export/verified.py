@@ -14,6 +14,7 @@ from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.inputs import Batch, bind
 from fewbits.program.islands import float_half, integer_half, shares
+from fewbits.program.nodes import Dynamic
 from fewbits.program.program import Program
 from fewbits.progress import track
 from fewbits.run.onnx_session import Level, OnnxSession
@@ -35,7 +36,7 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
 
     A program with float islands is checked by halves (program/islands.py): integers bit for bit, islands within their
     tolerance and one step at their quantizers. The whole must then give the program's outputs, unless an island did
-    move a code.
+    move a code, or numbers that become codes as they come.
     Returns the number of output codes compared. Raises VerificationError, and writes nothing, when one
     differs or there was no batch; FileError when the file cannot be written.
     """
@@ -100,6 +101,8 @@ class _Islands:
         if self.integers.nodes:
             self._exact = _Whole(self.integers, form, path, onnx_bytes(self.integers, form))
         self._near, self._model = _Sessions(onnx_bytes(self.floats, form), form), _Sessions(model, form)
+        self._becoming_codes = {name for name in self.floats.outputs if not self.floats.is_float(name)}
+        self._becoming_codes |= {node.input for node in program.nodes if isinstance(node, Dynamic)}
         self._keep = tuple(dict.fromkeys(name for half in (self.integers, self.floats) for name in
                                          (*half.inputs, *half.outputs, *(node.name for node in self.floats.nodes))
                                          if name not in program.inputs))
@@ -113,7 +116,7 @@ class _Islands:
         for level, results in self._near.run({name: known[name] for name in self.floats.inputs}):
             for name in self.floats.outputs:
                 away = self._away(name, known, results[output_name(name)])
-                compared, moved = compared + away.size, moved or (not self.floats.is_float(name) and bool(away.any()))
+                compared, moved = compared + away.size, moved or (name in self._becoming_codes and bool(away.any()))
                 _refuse(self.path, self.program, level, name, number, away > 1)
         for level, results in self._model.run(inputs):
             for name in self.program.outputs:
