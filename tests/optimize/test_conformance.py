@@ -4,35 +4,52 @@ from functools import partial
 
 import pytest
 import torch
-from optimize_cases import batches, simulation
+from optimize_cases import batches, network, simulation
 
 from fewbits.errors import FileError
+from fewbits.optimize import objectives
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
 from fewbits.optimize.brecq import reconstruct_blocks
+from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.equalize import equalize
 from fewbits.optimize.gptq import gptq
+from fewbits.optimize.layer import layers
+from fewbits.optimize.rounding_study import rounded
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
 from fewbits.testing import check_algorithm
 
-QUICK = Schedule(iterations=30, rows=128, evidence=1024)
+SEEDS = range(2)
+CHAINED = {"recipe": "w8a8-per-tensor", "network": lambda seed: (network(seed), batches(1, 8)[0])}
+QUICK = Schedule(iterations=30, rows=128)  # its evidence is all sums of these small networks
 
 
-@pytest.mark.parametrize(("algorithm", "settings"), [
-    (partial(adaround, schedule=QUICK), {"resumable": True, "slack": 0.5}),
-    (partial(reconstruct_blocks, schedule=QUICK), {"resumable": True, "slack": 0.5}),
-    (gptq, {"resumable": True, "slack": 0.5}),
-    (sequential_mse, {"resumable": True, "slack": 0.5}),
-    (correct_biases, {"slack": 0.3}),
-    (lambda sim, batches: correct_biases_without_data(sim), {"slack": 1.0}),
-    (equalize, {"slack": 1.0, "recipe": "w8a8-per-tensor"}),
-    (smooth, {"slack": 2.0, "recipe": "w8a8-per-tensor"}),
-    (absorb_high_biases, {"keeps_float": False, "slack": 1.0}),
-], ids=["adaround", "brecq", "gptq", "sequential_mse", "correct_biases", "data_free", "equalize", "smooth", "absorb"])
-def test_repairs(algorithm, settings):
-    check_algorithm(algorithm, seeds=range(2), **settings)
+@pytest.mark.parametrize(("algorithm", "objective", "settings"), [
+    (partial(adaround, schedule=QUICK), objectives.layer_error, {}),
+    (partial(reconstruct_blocks, schedule=QUICK), objectives.block_error, {}),
+    (gptq, objectives.sum_error, {}),
+    (sequential_mse, objectives.channel_error, {}),
+    (sequential_mse, objectives.channel_error, {"recipe": "w8a8-per-tensor"}),
+    (correct_biases, None, {"resumable": False}),
+    (lambda sim, batches: correct_biases_without_data(sim), None, {"resumable": False}),
+    (equalize, objectives.imbalance, CHAINED),
+    (smooth, objectives.difficulty, CHAINED),
+    (partial(smooth, alpha=0.8), partial(objectives.difficulty, alpha=0.8), CHAINED),
+    (absorb_high_biases, objectives.high_bias, CHAINED | {"keeps_float": False}),
+], ids=["adaround", "brecq", "gptq", "sequential_mse", "sequential_mse_per_tensor", "correct_biases", "data_free",
+        "equalize", "smooth", "smooth_0.8", "absorb"])
+def test_repairs(algorithm, objective, settings):
+    better = []
+
+    def watched(before, after, batches):
+        parts = list(objective(before, after, batches))
+        better.extend(part for part in parts if part.after < 0.999 * part.before)
+        return parts
+
+    check_algorithm(algorithm, objective and watched, seeds=SEEDS, **settings)
+    assert better or objective is None, "it did nothing on any network"
 
 
 def test_the_check_finds_a_repair_that_cheats():
@@ -45,9 +62,22 @@ def test_the_check_finds_a_repair_that_cheats():
         next(repaired.model.parameters()).data.add_(torch.randn(1) * 1e-3)
         return repaired
 
-    for cheat, message in ((spoils_its_input, "has changed"), (rolls_dice, "two runs differ")):
+    def rounds_one_layer_up(simulation, batches):
+        names = [layer.name for layer in layers(simulation)]
+        return rounded(simulation, names[-1:], "ceil", torch.Generator())
+
+    def forgets_where_it_was(simulation, batches, checkpoint=None):
+        kept = Checkpoint.open(checkpoint, simulation, "cheat")
+        repaired = simulation.to_repair() if "begun" in kept else rounds_one_layer_up(simulation, batches)
+        kept.add({"begun": torch.ones(1)})
+        return repaired
+
+    for cheat, message in ((spoils_its_input, "has changed"), (rolls_dice, "two runs differ"),
+                           (rounds_one_layer_up, "its objective is worse")):
         with pytest.raises(AssertionError, match=message):
-            check_algorithm(cheat, seeds=[0])
+            check_algorithm(cheat, objectives.layer_error, seeds=[0], resumable=False)
+    with pytest.raises(AssertionError, match="going on after 1 writes"):
+        check_algorithm(forgets_where_it_was, None, seeds=[0])
 
 
 def test_a_checkpoint_of_another_job_is_refused(tmp_path):

@@ -8,6 +8,7 @@ Only where the second layer sees no zero padding: a padded 0 would stand for −
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from fewbits.graph.model import Model, Normal
 from fewbits.optimize.bias import give_biases
 from fewbits.optimize.chains import Chain, chains, columns, row_name
+from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
 from fewbits.quant.simulation import Simulation
@@ -25,19 +27,21 @@ def absorbed(normal: Normal) -> torch.Tensor:
     return (normal.mean - 3 * normal.std.abs()).clamp(min=0)
 
 
-def absorb_high_biases(simulation: Simulation, batches: Iterable[Batch], *,
+def absorb_high_biases(simulation: Simulation, batches: Iterable[Batch], *, checkpoint: str | Path | None = None,
                        batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation of the model with its high biases absorbed, calibrated on `batches`.
 
-    Layers without a folded batch norm stay as they are. Raises RepairError after repairs that round weights.
+    Layers without a folded batch norm stay as they are. checkpoint: a file that keeps the grids found. Raises
+    RepairError after repairs that round weights.
     """
     model = model_to_rescale(simulation, "absorb_high_biases")
+    kept = Checkpoint.open(checkpoint, simulation, "absorb")
     plan = give_biases(model, simulation.plan)
     for chain in chains(model):
         normal = model.predicted.get(chain.first.name)
         if normal is not None and _exact(model, chain):
             move(model, chain, absorbed(normal))
-    return recalibrated(model, plan, batches, batch_to_inputs)
+    return recalibrated(model, plan, batches, kept, batch_to_inputs)
 
 
 def move(model: Model, chain: Chain, amount: torch.Tensor) -> None:

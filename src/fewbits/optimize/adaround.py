@@ -87,7 +87,7 @@ def adaround(simulation: Simulation, batches: Iterable[Batch], *, schedule: Sche
         generator = torch.Generator().manual_seed(seed * 100_003 + number)
         codes = round_layer(repaired, gather(repaired, stop, schedule.evidence, generator), schedule, generator)
         write_codes(repaired, layer.weight, codes)
-        kept.add(layer.weight, codes)
+        kept.add({layer.weight: codes})
     return repaired
 
 

@@ -109,7 +109,7 @@ def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, sche
         names = [weights[node.name] for node in block.nodes if node.name in weights]
         same = Block(block.start, tuple(originals[node.name] for node in block.nodes))
         with torch.no_grad():
-            target = _run(repaired.reference, same, old, Visitor())
+            target = run_block(repaired.reference, same, old, Visitor())
         if names and all(weight in kept for weight in names):
             for weight in names:
                 write_codes(repaired, weight, kept[weight])
@@ -117,9 +117,9 @@ def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, sche
             generator = torch.Generator().manual_seed(seed * 100_003 + number)
             for weight, codes in _learn(repaired, block, names, (old, new, target), schedule, drop, generator).items():
                 write_codes(repaired, weight, codes)
-                kept.add(weight, codes)
+                kept.add({weight: codes})
         with torch.no_grad():
-            result = _run(repaired.model, block, new, _Block(repaired, block))
+            result = run_block(repaired.model, block, new, WithinBlock(repaired, block))
             old, new = target, visitor.value(block.nodes[-1].name, result)
     return repaired
 
@@ -129,7 +129,7 @@ def _learn(simulation: Simulation, block: Block, names: Sequence[str], data: tup
     """Codes of each weight of a block."""
     old, new, target = data
     plain = {name: nearest(simulation.quantizer(name).encoding, simulation.model.tensor(name)) for name in names}
-    unit = _error(simulation, block, new, target, {})
+    unit = error_of_block(simulation, block, new, target, {})
     if unit == 0:
         return plain
     roundings = [_begin(simulation, name, plain[name]) for name in dict.fromkeys(names)]
@@ -139,8 +139,8 @@ def _learn(simulation: Simulation, block: Block, names: Sequence[str], data: tup
         x = new[which]
         if drop:
             x = torch.where(torch.rand(x.shape, generator=generator) < drop, old[which], x)
-        visitor = _Block(simulation, block, {rounding.weight: rounding.soft() for rounding in roundings})
-        error = (_run(simulation.model, block, x, visitor) - target[which]).square().sum() / len(which)
+        visitor = WithinBlock(simulation, block, {rounding.weight: rounding.soft() for rounding in roundings})
+        error = (run_block(simulation.model, block, x, visitor) - target[which]).square().sum() / len(which)
         loss = error / unit
         if iteration >= schedule.warm_start * schedule.iterations:
             beta = beta_at(iteration, schedule.iterations, schedule.warm_start, schedule.beta)
@@ -152,7 +152,7 @@ def _learn(simulation: Simulation, block: Block, names: Sequence[str], data: tup
         adam.step()
     chosen = {rounding.weight: rounding.codes() for rounding in roundings}
     hard = {r.weight: (chosen[r.weight] - r.zero_point) * r.scale for r in roundings}
-    return chosen if _error(simulation, block, new, target, hard) < unit else plain
+    return chosen if error_of_block(simulation, block, new, target, hard) < unit else plain
 
 
 def _begin(simulation: Simulation, name: str, now: torch.Tensor) -> _Rounding:
@@ -169,8 +169,8 @@ def _begin(simulation: Simulation, name: str, now: torch.Tensor) -> _Rounding:
                      zero_point, initial(fraction).requires_grad_())
 
 
-class _Block(SimulationVisitor):
-    """Some weights replaced; the block's own result not quantized yet."""
+class WithinBlock(SimulationVisitor):
+    """Some weights replaced, by name; the block's own result not quantized yet."""
 
     def __init__(self, simulation: Simulation, block: Block, weights: dict[str, torch.Tensor] | None = None):
         super().__init__(simulation)
@@ -185,19 +185,20 @@ class _Block(SimulationVisitor):
         return super().parameter(node, argument, value)
 
 
-def _run(model: Model, block: Block, x: torch.Tensor, visitor: Visitor) -> torch.Tensor:
+def run_block(model: Model, block: Block, x: torch.Tensor, visitor: Visitor) -> torch.Tensor:
+    """A block's result; x: what it reads."""
     values: dict[str, Any] = {block.start: x}
     for node in block.nodes:
         values[node.name] = visitor.value(node.name, model.call(node, values, visitor))
     return values[block.nodes[-1].name]
 
 
-def _error(simulation: Simulation, block: Block, x: torch.Tensor, target: torch.Tensor,
+def error_of_block(simulation: Simulation, block: Block, x: torch.Tensor, target: torch.Tensor,
            weights: dict[str, torch.Tensor]) -> float:
     """Squared distance from the float block, a mean over images."""
     total = 0.0
     with torch.no_grad():
         for part, wanted in zip(x.split(64), target.split(64), strict=True):
-            got = _run(simulation.model, block, part, _Block(simulation, block, weights))
+            got = run_block(simulation.model, block, part, WithinBlock(simulation, block, weights))
             total += float((got - wanted).double().square().sum())
     return total / len(x)

@@ -1,6 +1,7 @@
 """Finished layers on disk, so that a long repair goes on where it was stopped."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -43,10 +44,10 @@ class Checkpoint:
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._tensors[name]
 
-    def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Keeps a tensor and writes the file."""
+    def add(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Keeps tensors by name and writes the file once."""
         if self._path is not None:
-            self._tensors[name] = tensor.contiguous()
+            self._tensors |= {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             mark = torch.tensor(list(self._fingerprint.encode()), dtype=torch.uint8)
             write_whole(self._path, save(self._tensors | {"fingerprint": mark}))
 

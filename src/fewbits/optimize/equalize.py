@@ -8,6 +8,7 @@ Source: Nagel et al. 2019, arXiv:1906.04721, §4.1.
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from fewbits.graph.graph import Graph, Node
 from fewbits.graph.model import Model
 from fewbits.graph.operators import aten, bounds
 from fewbits.optimize.chains import Chain, chains, columns, rescale, row_name
+from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
@@ -41,14 +43,16 @@ def ranges(model: Model, chain: Chain) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool = False,
+             checkpoint: str | Path | None = None,
              batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation of the equalized model, calibrated on `batches`.
 
     unbound: first replace every ReLU6-like clamp that stands in a chain by a ReLU. That lets its channels be rescaled
-    but is another function wherever the bound was reached (as in the paper). Raises RepairError after
-    repairs that round weights: equalize before them.
+    but is another function wherever the bound was reached (as in the paper). checkpoint: a file that keeps the grids
+    found. Raises RepairError after repairs that round weights: equalize before them.
     """
     model = model_to_rescale(simulation, "equalize")
+    kept = Checkpoint.open(checkpoint, simulation, f"equalize {unbound}")
     if unbound:
         _replace_bounded(model)
     found = chains(model)
@@ -62,7 +66,7 @@ def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool 
             rescale(model, chain, scale)
         if moved < _CONVERGED:
             break
-    return recalibrated(model, simulation.plan, batches, batch_to_inputs)
+    return recalibrated(model, simulation.plan, batches, kept, batch_to_inputs)
 
 
 def _replace_bounded(model: Model) -> None:

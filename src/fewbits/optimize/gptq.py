@@ -39,7 +39,7 @@ def gptq(simulation: Simulation, batches: Iterable[Batch], *, damping: float = 0
         if name not in kept:
             generator = torch.Generator().manual_seed(seed * 100_003 + number)
             codes = round_layer(repaired, gather(repaired, stop, _ROWS, generator), damping, by_size)
-            kept.add(name, codes)
+            kept.add({name: codes})
             write_codes(repaired, name, codes)
         else:
             write_codes(repaired, name, kept[name])

@@ -6,6 +6,8 @@ from typing import Any
 
 from fewbits.errors import RepairError
 from fewbits.graph.model import Model
+from fewbits.numerics.encoding import Encoding
+from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.program.inputs import Batch
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan
@@ -19,7 +21,21 @@ def model_to_rescale(simulation: Simulation, repair: str) -> Model:
     return copy.deepcopy(simulation.model)
 
 
-def recalibrated(model: Model, plan: Plan, batches: Iterable[Batch],
+def recalibrated(model: Model, plan: Plan, batches: Iterable[Batch], kept: Checkpoint,
                  batch_to_inputs: Callable[[Any], Any] | None) -> Simulation:
-    """The changed model under the same plan; the changed model is its own reference."""
-    return calibrate(model, plan, batches, batch_to_inputs=batch_to_inputs)
+    """The changed model under the same plan; the changed model is its own reference.
+
+    kept: where the grids go, or come from when they were found before; then the batches are not read.
+    """
+    names = [site.name for site in plan.sites.values() if site.spec is not None]
+    if all(f"{name} scale" in kept for name in names):
+        simulation = Simulation(model, plan)
+        for quantizer in simulation.quantizers():
+            scale, zero_point = (kept[f"{quantizer.site} {part}"].numpy() for part in ("scale", "zero_point"))
+            quantizer.encoding = Encoding(quantizer.spec.format, scale, zero_point, quantizer.spec.block)
+        simulation.set_mode("simulate")
+        return simulation
+    simulation = calibrate(model, plan, batches, batch_to_inputs=batch_to_inputs)
+    kept.add({f"{q.site} {part}": value.clone() for q in simulation.quantizers()
+                for part, value in (("scale", q.scale), ("zero_point", q.zero_point))})
+    return simulation

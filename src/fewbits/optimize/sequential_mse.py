@@ -53,7 +53,7 @@ def sequential_mse(simulation: Simulation, batches: Iterable[Batch], *, seed: in
             generator = torch.Generator().manual_seed(seed * 100_003 + number)
             floor = _smallest(repaired, stop.layer.name, old)
             scale = best_scales(repaired, gather(repaired, stop, _ROWS, generator), old, floor)
-            kept.add(name, torch.from_numpy(scale.copy()))
+            kept.add({name: torch.from_numpy(scale.copy())})
         quantizer.encoding = Encoding(old.format, scale, old.zero_point, old.block)
     return repaired
 

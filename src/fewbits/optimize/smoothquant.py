@@ -5,16 +5,18 @@ no layer stands before (an addition, an input), there is nothing to divide and t
 Source: Xiao et al. 2022, arXiv:2211.10438, eq. 4.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from fewbits.errors import RepairError
-from fewbits.graph.model import Visitor
+from fewbits.graph.model import Model, Visitor
 from fewbits.numerics.block import Block
 from fewbits.optimize.chains import Chain, chains, columns, rescale
+from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
@@ -24,26 +26,49 @@ from fewbits.ranges.observer import MinMax
 
 
 def smooth(simulation: Simulation, batches: Iterable[Batch], *, alpha: float = 0.5,
-           batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
+           checkpoint: str | Path | None = None, batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation of the rescaled model, calibrated on `batches` (read twice, so re-iterable).
 
-    alpha: how much of the difficulty moves to the weights, 0 to 1. Raises RepairError after repairs that round weights.
+    alpha: how much of the difficulty moves to the weights, 0 to 1; checkpoint: a file that keeps the ranges seen and
+    the grids found. Raises RepairError after repairs that round weights.
     """
     if not 0 <= alpha <= 1:
         raise RepairError(f"alpha lies between 0 and 1, not at {alpha:g}")
     if iter(batches) is batches:
         raise RepairError("smooth reads the batches twice: give a list or a loader, not a one-shot iterator")
     model = model_to_rescale(simulation, "smooth")
+    kept = Checkpoint.open(checkpoint, simulation, f"smooth {alpha}")
     found = chains(model)
+    # The last chain first: what a chain does to the rows of its first layer changes that layer's columns, which the
+    # chain before it looks at; so each is balanced in the end.
+    for chain, activation in zip(reversed(found), reversed(_watched(model, found, batches, kept, batch_to_inputs)),
+                                 strict=True):
+        rescale(model, chain, smoothing(activation, largest_column(model, chain), alpha))
+    return recalibrated(model, simulation.plan, batches, kept, batch_to_inputs)
+
+
+def largest_column(model: Model, chain: Chain) -> torch.Tensor:
+    """max|w_j| of the weights that read each channel, float64 [channels]."""
+    return columns(model, chain).detach().abs().amax((1, 3)).reshape(-1).double()
+
+
+def largest_activations(model: Model, found: Sequence[Chain], batches: Iterable[Batch],
+                        batch_to_inputs: Callable[[Any], Any] | None = None) -> list[torch.Tensor]:
+    """max|x_j| of what the second layer of each chain reads, float64 [channels]."""
     seen = _Ranges(found)
     with torch.no_grad():
         for batch in track(batches, "watching channels"):
             model.run(model_inputs(model, batch, batch_to_inputs), seen)
-    for chain in found:
-        weight = columns(model, chain).detach().abs().amax((1, 3)).reshape(-1).double()
-        activation = seen.largest(chain, len(weight))
-        rescale(model, chain, smoothing(activation, weight, alpha))
-    return recalibrated(model, simulation.plan, batches, batch_to_inputs)
+    return [seen.largest(chain, len(largest_column(model, chain))) for chain in found]
+
+
+def _watched(model: Model, found: Sequence[Chain], batches: Iterable[Batch], kept: Checkpoint,
+             batch_to_inputs: Callable[[Any], Any] | None) -> list[torch.Tensor]:
+    names = [f"{chain.second.name} activations" for chain in found]
+    if not all(name in kept for name in names):
+        kept.add(dict(zip(names, seen := largest_activations(model, found, batches, batch_to_inputs), strict=True)))
+        return seen
+    return [kept[name] for name in names]
 
 
 def smoothing(activation: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -57,7 +82,7 @@ def smoothing(activation: torch.Tensor, weight: torch.Tensor, alpha: float) -> t
 class _Ranges(Visitor):
     """Largest magnitude of each channel of what each chain's second layer reads."""
 
-    def __init__(self, found: tuple[Chain, ...]):
+    def __init__(self, found: Sequence[Chain]):
         # Axis 1 is the channel of [N, C, H, W] and of rows [N, C].
         self._observers = {chain.second["input"].name: MinMax(Block((-1, 1))) for chain in found}
 
