@@ -97,6 +97,15 @@ def every_node() -> Program:
                      np.uint8([0, 5, 6, 200]), 1),
         op.Linear("fc.sums", "flat", fc, None, -(2**31), 2**31 - 1),
         op.Threshold("signs", "fc.sums", np.int32([[-90], [7], [300]]), np.int8([1, -1, 1]), np.uint8([0, 2]), 1),
+        op.Dequantize("mean.real", "mean"),
+        op.FloatConstant("bias", np.float32([0.5, -1])),
+        op.Constant("rows.weight", weight((2, 3), "int4", seed=3)),
+        op.Dequantize("rows.real", "rows.weight"),
+        op.FloatCall("island", "aten.linear.default", {
+            "input": op.Read("mean.real"), "weight": op.Read("rows.real"), "bias": op.Read("bias")}),
+        op.FloatCall("joined", "aten.cat.default", {"tensors": (op.Read("island"), op.Read("island")), "dim": 2}),
+        op.FloatCall("bounded", "aten.clamp.default", {"self": op.Read("joined"), "min": -0.5, "max": None}),
+        op.Quantize("behind", "bounded"),
     )
     values = {
         "x": Value((None, 2, 8, 8), None),
@@ -127,10 +136,18 @@ def every_node() -> Program:
         "ids": Value((None, 2), None, "int64"),
         "rows": Value((None, 2, 3), Y),
         "less": Value((None, 2, 3), Y),
+        "mean.real": Value((None, 4, 3), None),
+        "bias": Value((2,), None),
+        "rows.weight": Value((2, 3), weight((2, 3), "int4", seed=3).encoding),
+        "rows.real": Value((2, 3), None),
+        "island": Value((None, 4, 2), None),
+        "joined": Value((None, 4, 4), None),
+        "bounded": Value((None, 4, 4), None),
+        "behind": Value((None, 4, 4), Y),
         "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
-    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less"]}
+    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less", "behind", "joined"]}
     return Program(ONNXRUNTIME, ("x", "z", "ids"), nodes, values, structure)
 
 

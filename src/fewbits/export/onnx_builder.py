@@ -33,7 +33,9 @@ class OnnxBuilder:
         self._known = {node.name: node for node in program.nodes if isinstance(node, Constant)}
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """Adds an initializer once per name; returns the name."""
+        """Adds an initializer once per name; returns the name, which is another where a value bears it."""
+        if name in self.program.values:
+            name = f"{name}.initializer"
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape),
                                                             name)
@@ -75,10 +77,13 @@ class OnnxBuilder:
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}"))
 
     def name(self, base: str, suffix: str) -> str:
-        """A name not used before: base.suffix, or base.suffix_2 and so on."""
+        """A name not used before, nor by a value: base.suffix, or base.suffix_2 and so on."""
         wish = f"{base}.{suffix}"
-        self._made[wish] = count = self._made.get(wish, 0) + 1
-        return wish if count == 1 else f"{wish}_{count}"
+        while True:
+            self._made[wish] = count = self._made.get(wish, 0) + 1
+            name = wish if count == 1 else f"{wish}_{count}"
+            if name not in self.program.values:
+                return name
 
     def grid(self, name: str, encoding: Encoding) -> list[str]:
         """Names of the scale and zero point of a value: [scale, zero_point]."""
