@@ -106,6 +106,10 @@ def every_node() -> Program:
         op.FloatCall("joined", "aten.cat.default", {"tensors": (op.Read("island"), op.Read("island")), "dim": 2}),
         op.FloatCall("bounded", "aten.clamp.default", {"self": op.Read("joined"), "min": -0.5, "max": None}),
         op.Quantize("behind", "bounded"),
+        op.Constant("cols.weight", weight((2, 4), "int8", seed=4)),
+        op.DynamicLinear("found", "bounded", "cols.weight", "bias"),
+        op.Constant("taps", weight((4, 2, 3), "int3", TENSOR, seed=5)),
+        op.DynamicConv("slid", "bounded", "taps", None, (2,), ((1, 0),), (1,), 2),
     )
     values = {
         "x": Value((None, 2, 8, 8), None),
@@ -144,10 +148,14 @@ def every_node() -> Program:
         "joined": Value((None, 4, 4), None),
         "bounded": Value((None, 4, 4), None),
         "behind": Value((None, 4, 4), Y),
+        "cols.weight": Value((2, 4), weight((2, 4), "int8", seed=4).encoding),
+        "found": Value((None, 4, 2), None),
+        "taps": Value((4, 2, 3), weight((4, 2, 3), "int3", TENSOR, seed=5).encoding),
+        "slid": Value((None, 4, 2), None),
         "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
-    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less", "behind", "joined"]}
+    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less", "behind", "joined", "found", "slid"]}
     return Program(ONNXRUNTIME, ("x", "z", "ids"), nodes, values, structure)
 
 

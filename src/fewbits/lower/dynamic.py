@@ -37,8 +37,8 @@ def _weight(context: Context, node: Node) -> str:
     name = node["weight"].name
     format = context.simulation.quantizer(name).spec.format
     if not isinstance(format, Int) or not format.signed or format.bits > 8:
-        raise LoweringError(f"weight {name!r} has {format}, but sums with dynamic ranges take signed integers of at most 8 "
-                            "bits: give it such a format")
+        raise LoweringError(f"weight {name!r} has {format}, but sums with dynamic ranges take signed integers of at "
+                            "most 8 bits: give it such a format")
     data = context.weight_of(name)
     if data.encoding.zero_point.any():
         raise LoweringError(f"weight {name!r} has a zero point, which sums with dynamic ranges do not take: make it "

@@ -106,11 +106,11 @@ class Program:
                 raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
                                    f"a {type(node).__name__} reads floats, and nothing else")
             case DynamicConv() | DynamicLinear() if (name == node.weight) != (name in self._constants):
-                raise ProgramError(f"node {node.name!r} cannot read {name!r}: its weight is a constant in codes, and what "
-                                   "it takes float")
+                raise ProgramError(f"node {node.name!r} cannot read {name!r}: its weight is a constant in codes, and "
+                                   "what it takes float")
             case DynamicConv() | DynamicLinear() if name == node.weight and not self._sums(name):
-                raise ProgramError(f"node {node.name!r} cannot sum with {name!r}: it takes signed integers of at most 8 "
-                                   "bits with zero point 0, and one scale for all or per output channel")
+                raise ProgramError(f"node {node.name!r} cannot sum with {name!r}: it takes signed integers of at most "
+                                   "8 bits with zero point 0, and one scale for all or per output channel")
             case _ if value.encoding is None and not isinstance(node, _READ_FLOATS | Embedding):
                 raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
                                    "only Quantize, Embedding and the nodes of float islands read floats")

@@ -370,7 +370,8 @@ def _dynamic_conv(program: Program, node: op.DynamicConv, x: np.ndarray, w: Code
 
 
 def _dynamic_linear(program: Program, node: op.DynamicLinear, x: np.ndarray, w: Codes, *bias: np.ndarray) -> np.ndarray:
-    return _dynamic(program, node, x, lambda centred: np.einsum("...k,ok->...o", centred, w.astype(np.int64)), -1, *bias)
+    wide = w.astype(np.int64)
+    return _dynamic(program, node, x, lambda centred: np.einsum("...k,ok->...o", centred, wide), -1, *bias)
 
 
 def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear, x: np.ndarray,

@@ -30,8 +30,8 @@ Kind = Literal["input", "activation", "weight", "constant", "bias", "accumulator
 class Site:
     """A tensor that gets codes.
 
-    name: of the value (`conv1`), the parameter (`conv1.weight`), a node's bias (`conv1.bias`), or what a layer brings to
-    codes as it comes (`conv1.input`, kind `dynamic`);
+    name: of the value (`conv1`), the parameter (`conv1.weight`), a node's bias (`conv1.bias`), or what a layer brings
+    to codes as it comes (`conv1.input`, kind `dynamic`);
     spec: how its encoding is found; None for biases and accumulators, whose scale is that of the products;
     because: the rule that decided.
     """
@@ -55,7 +55,8 @@ class Step:
 
     node: str
     op: str
-    treatment: Literal["integer", "dynamic", "float", "part of the node before", "passes codes on", "gone", "sizes only"]
+    treatment: Literal["integer", "dynamic", "float", "part of the node before", "passes codes on", "gone",
+                       "sizes only"]
     grid: str
     source: str
     coded: tuple[str, ...] = ()
@@ -391,8 +392,8 @@ class _Planner:
             if spec is None or not spec.is_dynamic:
                 continue
             if site.kind != "dynamic":
-                raise RecipeError(f"{site.name!r} ({site.kind}) has range dynamic, which is for what layers take: give it "
-                                  "another range")
+                raise RecipeError(f"{site.name!r} ({site.kind}) has range dynamic, which is for what layers take: give "
+                                  "it another range")
             if spec != DYNAMIC:
                 raise RecipeError(f"{site.name!r} is {spec}, but what layers take as it comes is {DYNAMIC}")
 

@@ -79,7 +79,8 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
             return _float_operations(program, node)
         case op.DynamicConv() | op.DynamicLinear():  # its codes, and the floats its sums become
             count, taken = _dynamic_products(program, node), _numbers(program, node.input)
-            return {"multiply int8": count, "add int32": count, "multiply fp32": taken + written, "add fp32": taken + written}
+            floats = taken + written
+            return {"multiply int8": count, "add int32": count, "multiply fp32": floats, "add fp32": floats}
         case op.Dequantize() if not _is_stored(program, node):
             return {"multiply fp32": written}
         case op.Softmax():
@@ -153,8 +154,8 @@ def _is_stored(program: Program, node: op.Node) -> bool:
     """Whether a node is a parameter, or decodes one: its bytes are counted where it is read, as what is stored."""
     constants = {other.name for other in program.nodes if isinstance(other, op.Constant)}
     return isinstance(node, op.FloatConstant) or (isinstance(node, op.Dequantize) and node.input in constants) or (
-        isinstance(node, op.Constant)
-        and any(isinstance(other, op.Dequantize | op.Dynamic) and node.name in op.reads(other) for other in program.nodes))
+        isinstance(node, op.Constant) and any(isinstance(other, op.Dequantize | op.Dynamic)
+                                              and node.name in op.reads(other) for other in program.nodes))
 
 
 def _products(program: Program, node: op.Conv | op.Linear | op.MatMul) -> int:

@@ -284,8 +284,9 @@ class _Accountant:
         coded = node.name in self.plan.sites
         made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)
         if not isinstance(made, op.Dynamic):
-            raise ProgramError(f"node {node.name!r} ({step.op}) takes codes as they come in the plan, and the program has "
-                               f"{type(made).__name__ if made else 'nothing'} for it: were they made from one model?")
+            raise ProgramError(f"node {node.name!r} ({step.op}) takes codes as they come in the plan, and the program "
+                               f"has {type(made).__name__ if made else 'nothing'} for it: were they made from one "
+                               "model?")
         self.values[node.name], self.explained[made.name] = node.name, "float"
         if coded:
             self.explained[node.name] = "activation"

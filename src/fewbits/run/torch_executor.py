@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 from fewbits.numerics import affine
 from fewbits.numerics.rounding import half_away, half_even
-from fewbits.program import nodes as op
 from fewbits.program import dynamic, reference, rescale
+from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
 from fewbits.program.accumulator import Summing, accumulator_bound
 from fewbits.program.fixed_point import Fixed
@@ -395,7 +395,8 @@ def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear,
             centred = steps.clamp_(dynamic.CODES.low, dynamic.CODES.high).sub_(grid.zero_point)
         else:
             centred = torch.zeros_like(x)
-        y = sums(centred.to(dtype), w.to(dtype)).float() * _tensor(dynamic.result_scale(grid, weight)).reshape(shape)
+        acc = sums(centred.to(dtype), w.to(dtype)).float() + 0.0  # an integer has no -0
+        y = acc * _tensor(dynamic.result_scale(grid, weight)).reshape(shape)
         return y + bias[0].reshape(shape) if bias else y
 
     return step
