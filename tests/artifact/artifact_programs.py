@@ -74,7 +74,7 @@ def every_node() -> Program:
             255,
         ),
         op.MaxPool("a.pool", "a.conv", (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
-        op.AveragePool("a.average", "a.pool", (2, 2), (1, 1), ((0, 1), (0, 1)), True, 0, 0, 255),
+        op.AveragePool("a.average", "a.pool", (2, 2), (1, 1), ((0, 1), (0, 1)), np.int32([[4]]), 0, 255),
         op.Constant("shift", Quantized(np.array([1, 60, 200, 9]).reshape(1, 4, 1, 1), Y)),
         op.Add("add", "a.average", "shift", 3, 255),
         op.Add("twice", "add", "add", 0, 255),
@@ -110,6 +110,9 @@ def every_node() -> Program:
         op.DynamicLinear("found", "bounded", "cols.weight", "bias"),
         op.Constant("taps", weight((4, 2, 3), "int3", TENSOR, seed=5)),
         op.DynamicConv("slid", "bounded", "taps", None, (2,), ((1, 0),), (1,), 2),
+        op.LogSoftmax("logs", "pick", 0, 255),
+        op.Larger("low", "logs", "pick", 2, 255, least=True),
+        op.Quotient("ratio", "low", "pick", 0, 250),
     )
     values = {
         "x": Value((None, 2, 8, 8), None),
@@ -152,10 +155,14 @@ def every_node() -> Program:
         "found": Value((None, 4, 2), None),
         "taps": Value((4, 2, 3), weight((4, 2, 3), "int3", TENSOR, seed=5).encoding),
         "slid": Value((None, 4, 2), None),
+        "logs": Value((None, 3, 3), Y),
+        "low": Value((None, 3, 3), X),
+        "ratio": Value((None, 3, 3), Y),
         "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
-    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less", "behind", "joined", "found", "slid"]}
+    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"},
+                 "more": ["matmul", "less", "behind", "joined", "found", "slid", "ratio"]}
     return Program(ONNXRUNTIME, ("x", "z", "ids"), nodes, values, structure)
 
 

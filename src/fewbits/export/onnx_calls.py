@@ -9,6 +9,7 @@ from fewbits.errors import VerificationError
 from fewbits.export.onnx_builder import OnnxBuilder
 from fewbits.program import nodes as op
 from fewbits.program.nodes import Argument, FloatCall, Read
+from fewbits.program.requantize import NO_DIVISOR
 
 Emit = Callable[[OnnxBuilder, FloatCall], None]
 
@@ -106,6 +107,15 @@ def _pair(operator: str) -> Emit:
     return emit
 
 
+def _quotient(b: OnnxBuilder, node: FloatCall) -> None:
+    first, second = _value(node["first"]), _value(node["second"])
+    zero, instead = (b.constant(f"{node.name}.{name}", np.array(value, np.float32))
+                     for name, value in (("zero", 0.0), ("instead", NO_DIVISOR)))
+    none = b.node("Equal", [second, zero], b.name(node.name, "none"))
+    divisor = b.node("Where", [none, instead, second], b.name(node.name, "divisor"))
+    b.node("Div", [first, divisor], node.name)
+
+
 def _reversed_difference(b: OnnxBuilder, node: FloatCall) -> None:
     b.node("Sub", [_number(b, node, "other"), _value(node["self"])], node.name)
 
@@ -180,6 +190,10 @@ def _softmax(b: OnnxBuilder, node: FloatCall) -> None:
     b.node("Softmax", [_value(node["self"])], node.name, axis=node["dim"])
 
 
+def _log_softmax(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("LogSoftmax", [_value(node["self"])], node.name, axis=node["dim"])
+
+
 def _masked_softmax(b: OnnxBuilder, node: FloatCall) -> None:
     x = b.node("Mul", [_value(node["x"]), _number(b, node, "factor")], b.name(node.name, "scaled"))
     if node["mask"] is not None:
@@ -194,6 +208,26 @@ def _layer_norm(b: OnnxBuilder, node: FloatCall) -> None:
     gain = _value(node["weight"]) or b.constant(f"{node.name}.gain", np.ones(sizes, np.float32))
     inputs = _without_trailing([_value(node["input"]), gain, _value(node["bias"])])
     b.node("LayerNormalization", inputs, node.name, axis=-len(sizes), epsilon=node["eps"])
+
+
+def _group_norm(b: OnnxBuilder, node: FloatCall) -> None:
+    """Instance normalisation of the groups as rows, then the channels' gains and shifts."""
+    source, groups = _value(node["input"]), node["num_groups"]
+    shape = b.program.values[source].shape
+    assert isinstance(groups, int), "the operator table takes a number here"
+    rows, back = (b.constant(f"{node.name}.{name}", np.array([0, *(size or -1 for size in sizes)], np.int64))
+                  for name, sizes in (("rows", (groups, None)), ("shape", shape[1:])))
+    one, zero = (b.constant(f"{node.name}.{name}", np.full(groups, value, np.float32))
+                 for name, value in (("one", 1.0), ("zero", 0.0)))
+    x = b.node("Reshape", [source, rows], b.name(node.name, "grouped"))
+    x = b.node("InstanceNormalization", [x, one, zero], b.name(node.name, "normal"), epsilon=node["eps"])
+    given = (("Mul", node["weight"]), ("Add", node["bias"]))
+    parts = [(operator, argument) for operator, argument in given if argument is not None]
+    x = b.node("Reshape", [x, back], b.name(node.name, "restored") if parts else node.name)
+    for number, (operator, argument) in enumerate(parts, 1):
+        column = b.constant(f"{node.name}.{operator}.shape", np.array([-1, *[1] * (len(shape) - 2)], np.int64))
+        each = b.node("Reshape", [_value(argument), column], b.name(node.name, f"{operator}.each"))
+        x = b.node(operator, [x, each], node.name if number == len(parts) else b.name(node.name, operator))
 
 
 def _batch_norm(b: OnnxBuilder, node: FloatCall) -> None:
@@ -220,9 +254,10 @@ def _concat(b: OnnxBuilder, node: FloatCall) -> None:
 def _average_pool(b: OnnxBuilder, node: FloatCall) -> None:
     if node["divisor_override"] is not None:
         raise _refused(node, "with a divisor of its own")
-    kernel = _ints(node["kernel_size"], 2)
+    axes = 3 if _words(node) == "avg_pool3d" else 2
+    kernel = _ints(node["kernel_size"], axes)
     b.node("AveragePool", [_value(node["self"])], node.name, kernel_shape=kernel,
-           strides=_ints(node["stride"], 2) or kernel, pads=2 * _ints(node["padding"], 2),
+           strides=_ints(node["stride"], axes) or kernel, pads=2 * _ints(node["padding"], axes),
            ceil_mode=int(bool(node["ceil_mode"])), count_include_pad=int(bool(node["count_include_pad"])))
 
 
@@ -254,6 +289,7 @@ def _clip(low: str | float | None, high: str | float | None) -> Emit:
 _CALLS: Mapping[str, Emit] = {
     "conv1d": _conv, "conv2d": _conv, "conv3d": _conv, "linear": _linear, "matmul": _pair("MatMul"),
     "bmm": _pair("MatMul"), "add": _pair("Add"), "sub": _pair("Sub"), "mul": _pair("Mul"), "div": _pair("Div"),
+    "quotient": _quotient, "maximum": _pair("Max"), "minimum": _pair("Min"),
     "rsub": _reversed_difference, "sigmoid": _function("Sigmoid"), "tanh": _function("Tanh"),
     "hardswish": _function("HardSwish"), "hardsigmoid": _function("HardSigmoid", alpha=1 / 6, beta=0.5),
     "silu": _gated("Sigmoid"), "gelu": _gelu, "elu": _function("Elu", alpha="alpha"),
@@ -262,8 +298,10 @@ _CALLS: Mapping[str, Emit] = {
     "abs": _function("Abs"), "pow": _power, "erf": _function("Erf"), "reciprocal": _function("Reciprocal"),
     "square": _square, "log_sigmoid": _log_sigmoid, "sign": _function("Sign"), "selu": _function("Selu"),
     "celu": _function("Celu", alpha="alpha"), "prelu": _prelu, "softmax": _softmax,
-    "masked_softmax": _masked_softmax, "layer_norm": _layer_norm, "batch_norm": _batch_norm,
+    "masked_softmax": _masked_softmax, "log_softmax": _log_softmax, "layer_norm": _layer_norm, "group_norm": _group_norm,
+    "batch_norm": _batch_norm,
     "embedding": _embedding, "cat": _concat, "concat": _concat, "join": _concat, "avg_pool2d": _average_pool,
+    "avg_pool3d": _average_pool,
     "adaptive_avg_pool2d": _global_pool, "mean": _mean, "relu": _function("Relu"), "relu6": _clip(0.0, 6.0),
     "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"), "clamp_min": _clip("min", None),
     "clamp_max": _clip(None, "max"),

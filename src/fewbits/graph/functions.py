@@ -1,9 +1,14 @@
-"""Calls that a graph may hold beside ATen's: what `fold` puts in place of larger operators."""
+"""Calls that a graph may hold beside ATen's: what `fold` puts in place of larger operators.
+
+Those that a program may make in float as well come from there.
+"""
 
 import torch
+import torch.nn.functional as F
 
 from fewbits.program.functions import join as join
 from fewbits.program.functions import masked_softmax as masked_softmax
+from fewbits.program.functions import quotient as quotient
 
 
 def insert_zeros(x: torch.Tensor, factors: list[int]) -> torch.Tensor:
@@ -15,3 +20,9 @@ def insert_zeros(x: torch.Tensor, factors: list[int]) -> torch.Tensor:
     wide = x.new_zeros(*x.shape[:2], *sizes)
     wide[(slice(None), slice(None), *(slice(None, None, factor) for factor in factors))] = x
     return wide
+
+
+def adaptive_max_pool(x: torch.Tensor, output_size: list[int]) -> torch.Tensor:
+    """The largest in each of `output_size` windows per axis behind the channels, without their positions."""
+    pool = F.adaptive_max_pool2d if x.ndim == 4 else F.adaptive_max_pool3d
+    return pool(x, tuple(output_size))

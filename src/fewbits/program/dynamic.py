@@ -1,4 +1,4 @@
-"""Activations quantized as they come: their grid is that of the numbers of one run (docs/numerics.md, eq. 25 to 27)."""
+"""Activations quantized as they come: their grid is that of the numbers of one run (docs/numerics.md, eq. 28 to 30)."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Grid:
 
 
 def grid_of(x: np.ndarray) -> Grid:
-    """The grid of the numbers of a whole tensor, float32, not empty (eq. 25)."""
+    """The grid of the numbers of a whole tensor, float32, not empty (eq. 28)."""
     low, high = min(f32(x.min()), f32(0)), max(f32(x.max()), f32(0))
     scale = f32(1) if low == high else (high - low) / f32(CODES.high)
     zero = half_even(np.clip(-low / scale, f32(0), f32(CODES.high))) if scale else 0
@@ -42,6 +42,6 @@ def centred_codes(x: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def result_scale(grid: Grid, weight: Quantized) -> np.ndarray:
-    """float32(x_scale · weight_scale), [] or [O] (eq. 27)."""
+    """float32(x_scale · weight_scale), [] or [O] (eq. 30)."""
     scale = weight.encoding.scale
     return np.multiply(grid.scale, scale.reshape(-1) if scale.ndim else scale, dtype=f32)

@@ -1,7 +1,7 @@
 """The calls that may stand in a float island: a closed table, so that a program is data and never code.
 
 An island is the part of a program that its recipe leaves in float32. Its reference is each call in float64, rounded to
-float32 once (docs/numerics.md, eq. 24); the torch executor makes the same call in float32.
+float32 once (docs/numerics.md, eq. 27); the torch executor makes the same call in float32.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewbits.program.functions import join, masked_softmax
+from fewbits.program.functions import join, masked_softmax, quotient
 from fewbits.program.nodes import FloatCall, Read
 
 aten = torch.ops.aten
@@ -27,16 +27,18 @@ def call_name(target: Callable[..., Any]) -> str:
 _CALLS: tuple[Callable[..., Any], ...] = (
     aten.conv1d.default, aten.conv1d.padding, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default,
     aten.conv3d.padding, aten.linear.default, aten.matmul.default, aten.bmm.default,
-    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor,
+    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, quotient, aten.maximum.default,
+    aten.minimum.default,
     aten.sigmoid.default, aten.tanh.default, aten.hardswish.default, aten.hardsigmoid.default, aten.silu.default,
     aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.exp.default, aten.neg.default,
     aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
     aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
     aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default, aten.prelu.default,
-    aten.softmax.int, masked_softmax, aten.layer_norm.default, aten.batch_norm.default, aten.embedding.default,
-    aten.cat.default, aten.concat.default, join, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default,
-    aten.mean.dim, aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default,
-    aten.clamp_min.default, aten.clamp_max.default,
+    aten.softmax.int, masked_softmax, aten.log_softmax.int, aten.layer_norm.default, aten.group_norm.default,
+    aten.batch_norm.default, aten.embedding.default,
+    aten.cat.default, aten.concat.default, join, aten.avg_pool2d.default, aten.avg_pool3d.default,
+    aten.adaptive_avg_pool2d.default, aten.mean.dim, aten.relu.default, aten.relu6.default, aten.hardtanh.default,
+    aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default,
 )
 
 FLOAT_CALLS: Mapping[str, Callable[..., Any]] = {call_name(call): call for call in _CALLS}
@@ -56,7 +58,7 @@ def called(node: FloatCall, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
 
 
 def rounded_once(node: FloatCall, *values: np.ndarray) -> np.ndarray:
-    """The reference: the call in float64 on float32 (or int64) operands, rounded to float32 once (eq. 24)."""
+    """The reference: the call in float64 on float32 (or int64) operands, rounded to float32 once (eq. 27)."""
     operands = tuple(torch.from_numpy(np.array(x, np.float64 if x.dtype == np.float32 else x.dtype)) for x in values)
     with torch.no_grad():
         return called(node, operands).numpy().astype(np.float32)

@@ -3,7 +3,7 @@
 Codes in, codes out, except `Quantize`, which reads float32, `Embedding`, which reads int64, and the nodes of float
 islands, from `Dequantize` on; those that only move numbers take both codes and floats. What each one computes, to the
 bit, is `reference.py`; this file says what each one needs to know. Convolutions and pools work on
-[N, C, ...] with one to three (pools: two) axes behind the channels, everything else on any shape.
+[N, C, ...] with one to three axes behind the channels (pools: two or three), everything else on any shape.
 """
 
 from collections.abc import Iterator, Mapping
@@ -89,6 +89,29 @@ class Mul:
 
 
 @dataclass(frozen=True, eq=False)
+class Quotient:
+    """One value divided by another, of any encodings, broadcast; a divisor of 0 counts as 2^-64 (eq. 25)."""
+
+    name: str
+    first: str
+    second: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Larger:
+    """The larger of two values of any encodings, or the `least`, broadcast (eq. 24)."""
+
+    name: str
+    first: str
+    second: str
+    low: int
+    high: int
+    least: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class MatMul:
     """Matrix product of two values over the last axis of the first and the last but one of the second, the axes
     before them broadcast (eq. 11)."""
@@ -146,8 +169,19 @@ class Softmax:
 
 
 @dataclass(frozen=True, eq=False)
+class LogSoftmax:
+    """Over the last axis (eq. 26)."""
+
+    name: str
+    input: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
 class LayerNorm:
-    """Over the last axis (eq. 14). gain, shift: float32 [K]; epsilon: in units of the input, squared."""
+    """Over the last `axes` axes (eq. 14). gain, shift: float32, broadcastable to the input; epsilon: in units of the
+    input, squared."""
 
     name: str
     input: str
@@ -156,6 +190,7 @@ class LayerNorm:
     epsilon: float
     low: int
     high: int
+    axes: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,18 +236,15 @@ class MaxPool:
 
 @dataclass(frozen=True, eq=False)
 class AveragePool:
-    """Mean of each window (eq. 8): padding adds 0; `count_padding` says whether it counts in the divisor.
-
-    divisor: a fixed divisor instead, or 0 for none.
-    """
+    """Mean of each window (eq. 8), in which padding adds 0. counts: int32, what the sum of each window is divided by:
+    one axis per axis of the image, each of the output's size or 1."""
 
     name: str
     input: str
     kernel: Sizes
     stride: Sizes
     padding: Margins
-    count_padding: bool
-    divisor: int
+    counts: np.ndarray
     low: int
     high: int
 
@@ -309,7 +341,7 @@ Argument = Scalar | tuple[Scalar, ...]
 
 @dataclass(frozen=True, eq=False)
 class FloatCall:
-    """One call in float32 (eq. 24), on float32 values, or int64 ones that number rows.
+    """One call in float32 (eq. 27), on float32 values, or int64 ones that number rows.
 
     call: a name of float_calls.FLOAT_CALLS; arguments: by the names of its schema.
     """
@@ -324,7 +356,7 @@ class FloatCall:
 
 @dataclass(frozen=True, eq=False)
 class DynamicConv:
-    """As Conv, of float32 that is brought to codes by its own range in each run, to float32 (eq. 25 to 27).
+    """As Conv, of float32 that is brought to codes by its own range in each run, to float32 (eq. 28 to 30).
 
     weight: name of a constant in signed integers, one scale or one per output channel, zero point 0; bias: name of a
     float constant [O].
@@ -350,8 +382,9 @@ class DynamicLinear:
     bias: str | None
 
 
-Node = (Quantize | Constant | Conv | Linear | Add | Mul | MatMul | Table | Threshold | Softmax | LayerNorm | Embedding
-        | Requantize | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose | Slice | Pick | Pad
+Node = (Quantize | Constant | Conv | Linear | Add | Mul | Quotient | Larger | MatMul | Table | Threshold | Softmax
+        | LogSoftmax | LayerNorm | Embedding | Requantize | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose
+        | Slice | Pick | Pad
         | Dequantize | FloatConstant | FloatCall | DynamicConv | DynamicLinear)
 
 Dynamic = DynamicConv | DynamicLinear
@@ -370,7 +403,7 @@ def reads(node: Node) -> tuple[str, ...]:
             return (node.input, node.weight) if node.bias is None else (node.input, node.weight, node.bias)
         case FloatCall():
             return tuple(read.value for read in _read(node))
-        case Add() | Mul() | MatMul():
+        case Add() | Mul() | Quotient() | Larger() | MatMul():
             return (node.first, node.second)
         case Concat():
             return node.inputs

@@ -66,7 +66,7 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor
 
 
 def fake_quantize_by_own_range(x: torch.Tensor) -> torch.Tensor:
-    """A tensor moved to the grid of its own numbers: docs/numerics.md, eq. 25, then 1 and 2. Backward: the identity."""
+    """A tensor moved to the grid of its own numbers: docs/numerics.md, eq. 28, then 1 and 2. Backward: the identity."""
     grid = dynamic.grid_of(x.detach().cpu().numpy())
     if not grid.scale:
         return x * 0.0

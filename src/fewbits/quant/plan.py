@@ -21,7 +21,7 @@ from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule,
 from fewbits.quant.spec import Spec
 
 DYNAMIC = Spec(parse("uint8"), symmetric=False, block=TENSOR, range="dynamic")
-"""The one Spec that can be found as the program runs (docs/numerics.md, eq. 25)."""
+"""The one Spec that can be found as the program runs (docs/numerics.md, eq. 28)."""
 
 Kind = Literal["input", "activation", "weight", "constant", "bias", "accumulator", "dynamic"]
 
