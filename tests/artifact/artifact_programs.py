@@ -147,7 +147,8 @@ def every_node() -> Program:
         "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
-    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less", "behind", "joined"]}
+    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"},
+                 "more": ["matmul", "less", "behind", "joined"]}
     return Program(ONNXRUNTIME, ("x", "z", "ids"), nodes, values, structure)
 
 
