@@ -290,6 +290,21 @@ def test_blocks_over_several_axes_and_weight_zero_points(tmp_path):
         export_onnx(program, tmp_path / "a.onnx", [x])
 
 
+def test_sums_are_decoded_before_they_move(tmp_path):
+    """ONNX Runtime cannot move a DequantizeLinear of sums behind a Reshape, and tries to."""
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 3, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.conv(x).flatten(2).transpose(1, 2))
+
+    program = lower(simulated(Turned(), x := torch.randn(4, 1, 5, 6), recipe({"op": "conv", "activations": "float"})))
+    assert_promises_kept(program, x)
+    assert export_onnx(program, tmp_path / "a.onnx", [x])
+
+
 def test_what_a_program_cannot_keep_is_named():
     class Sized(nn.Module):
         def forward(self, x):

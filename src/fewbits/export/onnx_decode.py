@@ -26,9 +26,9 @@ def emit_dequantize(b: OnnxBuilder, node: op.Dequantize) -> None:
     if not b.program.is_accumulator(node.input):
         b.dequantize(node.input, node.name)
         return
-    scale = b.constant(f"{node.input}.scale", encoding.scale.reshape(-1) if encoding.scale.ndim else encoding.scale)
-    axis: dict[str, Any] = {"axis": len(encoding.block.sizes) - 1} if encoding.scale.ndim else {}
-    b.node("DequantizeLinear", [node.input, scale], node.name, **axis)
+    # Not by DequantizeLinear, which ONNX Runtime moves behind a Reshape, to find that it cannot quantize to 32 bits.
+    real = b.node("Cast", [node.input], b.name(node.name, "steps"), to=onnx.TensorProto.FLOAT)
+    b.node("Mul", [real, b.constant(f"{node.input}.scale", encoding.scale)], node.name)
 
 
 def only_inside(program: Program, name: str) -> bool:
