@@ -155,7 +155,10 @@ ONE_BY_ONE = {
     "hardswish": nn.Hardswish(), "hardsigmoid": nn.Hardsigmoid(), "log sigmoid": nn.LogSigmoid(), "relu6": nn.ReLU6(),
     "softmax": nn.Softmax(1), "layer norm": nn.LayerNorm((4, 5)), "batch norm": nn.BatchNorm2d(3),
     "conv": nn.Conv2d(3, 4, 3, padding="same", dilation=2), "bare norm": nn.LayerNorm(5, elementwise_affine=False),
-    "average": nn.AvgPool2d(2, count_include_pad=False, padding=1), "max": nn.MaxPool2d(2), "tanh": nn.Tanh(),
+    "average": nn.AvgPool2d(2, count_include_pad=False, padding=1), "group norm": nn.GroupNorm(3, 3),
+    "bare group norm": nn.GroupNorm(1, 3, affine=False), "log softmax": nn.LogSoftmax(2),
+    "divided": nn.AvgPool2d(2, padding=1, divisor_override=3), "adaptive": nn.AdaptiveAvgPool2d((3, 2)),
+    "max": nn.MaxPool2d(2), "tanh": nn.Tanh(),
 }
 
 
@@ -210,8 +213,8 @@ def test_a_wrong_island_is_noticed(net, x, tmp_path, monkeypatch):
     assert not (tmp_path / "b.onnx").exists()
 
 
-def test_a_divisor_of_its_own_has_no_onnx_form():
-    pool, x = nn.AvgPool2d(2, divisor_override=3), torch.randn(2, 1, 4, 4)
+def test_what_has_no_onnx_form_is_refused_by_name():
+    pool, x = nn.AvgPool2d(2, divisor_override=3, ceil_mode=True), torch.randn(2, 1, 5, 5)
     program = lower(simulated(pool, x, recipe({"module": "*", "keep_float": True})))
     with pytest.raises(VerificationError, match="avg_pool2d with a divisor of its own in float"):
         onnx_bytes(program)
@@ -315,13 +318,8 @@ def test_what_a_program_cannot_keep_is_named():
 
 
 def test_what_has_no_integer_form_may_stay_float():
-    class Ratio(nn.Module):
-        def forward(self, x):
-            return x / (1.0 + F.layer_norm(x, x.shape[1:]).abs())
-
-    x = torch.randn(2, 3, 4)
-    with pytest.raises(UnsupportedError, match="2 operators cannot become integers"):
-        simulated(Ratio(), x, "w8a8")
-    program = lower(simulated(Ratio(), x, recipe({"op": "layer_norm", "keep_float": True},
-                                                 {"op": "div", "keep_float": True})))
+    net, x = nn.Sequential(nn.Linear(4, 2100), nn.Softmax(-1)), torch.randn(2, 3, 4)
+    with pytest.raises(UnsupportedError, match="it runs over 2100 numbers"):
+        simulated(net, x, "w8a8")
+    program = lower(simulated(net, x, recipe({"op": "softmax", "keep_float": True})))
     assert_promises_kept(program, x)

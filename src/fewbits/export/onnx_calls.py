@@ -1,6 +1,7 @@
 """Float islands as ONNX: each call as the float operators it is. A call without an ONNX form is refused by name."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,17 @@ def _gelu(b: OnnxBuilder, node: FloatCall) -> None:
     b.node("Mul", [step("Mul", x, 0.5, "half"), step("Add", inner, 1.0, "raised")], node.name)
 
 
+def _filled(value: str | float) -> Emit:
+    """One number everywhere: an argument's name, or the number."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        number = node[value] if isinstance(value, str) else value
+        shape = b.node("Shape", [_value(node["self"])], b.name(node.name, "shape"))
+        one = b.constant(f"{node.name}.number", np.array(number, np.float32))
+        b.node("Expand", [one, shape], node.name)
+
+    return emit
+
+
 def _reciprocal_root(b: OnnxBuilder, node: FloatCall) -> None:
     root = b.node("Sqrt", [_value(node["self"])], b.name(node.name, "root"))
     b.node("Reciprocal", [root], node.name)
@@ -252,19 +264,47 @@ def _concat(b: OnnxBuilder, node: FloatCall) -> None:
 
 
 def _average_pool(b: OnnxBuilder, node: FloatCall) -> None:
-    if node["divisor_override"] is not None:
-        raise _refused(node, "with a divisor of its own")
     axes = 3 if _words(node) == "avg_pool3d" else 2
     kernel = _ints(node["kernel_size"], axes)
-    b.node("AveragePool", [_value(node["self"])], node.name, kernel_shape=kernel,
+    divisor = node["divisor_override"]
+    if divisor is not None and node["ceil_mode"]:
+        raise _refused(node, "with a divisor of its own and ceil_mode")
+    pooled = node.name if divisor is None else b.name(node.name, "pooled")
+    b.node("AveragePool", [_value(node["self"])], pooled, kernel_shape=kernel,
            strides=_ints(node["stride"], axes) or kernel, pads=2 * _ints(node["padding"], axes),
-           ceil_mode=int(bool(node["ceil_mode"])), count_include_pad=int(bool(node["count_include_pad"])))
+           ceil_mode=int(bool(node["ceil_mode"])),
+           count_include_pad=int(bool(node["count_include_pad"]) or divisor is not None))
+    if isinstance(divisor, int):
+        factor = b.constant(f"{node.name}.factor", np.array(prod(kernel) / divisor, np.float32))
+        b.node("Mul", [pooled, factor], node.name)
 
 
-def _global_pool(b: OnnxBuilder, node: FloatCall) -> None:
-    if set(_ints(node["output_size"], 2)) != {1}:
-        raise _refused(node, "to more than 1×1")
-    b.node("GlobalAveragePool", [_value(node["self"])], node.name)
+def _adaptive_pool(b: OnnxBuilder, node: FloatCall) -> None:
+    """To one number per channel a pool over all; else a product with the shares that each position has in each mean."""
+    x, axes = _value(node["self"]), 3 if _words(node) == "adaptive_avg_pool3d" else 2
+    shape, target = b.program.values[x].shape, _ints(node["output_size"], axes)
+    if set(target) == {1}:
+        b.node("GlobalAveragePool", [x], node.name)
+        return
+    sizes = [size or 0 for size in shape[-axes:]]
+    shares = np.ones((1, 1))
+    for size, wanted in zip(sizes, target, strict=True):
+        shares = np.kron(shares, _shares(size, wanted))
+    names = (b.constant(f"{node.name}.{name}", np.array([0, 0, *rest], np.int64))
+             for name, rest in (("flat", [prod(sizes)]), ("shape", target)))
+    flat, back = names
+    rows = b.node("Reshape", [x, flat], b.name(node.name, "rows"))
+    table = b.constant(f"{node.name}.shares", shares.astype(np.float32))
+    b.node("Reshape", [b.node("MatMul", [rows, table], b.name(node.name, "means")), back], node.name)
+
+
+def _shares(size: int, wanted: int) -> np.ndarray:
+    """[size, wanted]: of the positions from ⌊i · size / wanted⌋ to ⌈(i + 1) · size / wanted⌉ in mean i."""
+    shares = np.zeros((size, wanted))
+    for i in range(wanted):
+        first, last = i * size // wanted, -(-(i + 1) * size // wanted)
+        shares[first:last, i] = 1 / (last - first)
+    return shares
 
 
 def _mean(b: OnnxBuilder, node: FloatCall) -> None:
@@ -289,19 +329,19 @@ def _clip(low: str | float | None, high: str | float | None) -> Emit:
 _CALLS: Mapping[str, Emit] = {
     "conv1d": _conv, "conv2d": _conv, "conv3d": _conv, "linear": _linear, "matmul": _pair("MatMul"),
     "bmm": _pair("MatMul"), "add": _pair("Add"), "sub": _pair("Sub"), "mul": _pair("Mul"), "div": _pair("Div"),
-    "quotient": _quotient, "maximum": _pair("Max"), "minimum": _pair("Min"),
-    "rsub": _reversed_difference, "sigmoid": _function("Sigmoid"), "tanh": _function("Tanh"),
-    "hardswish": _function("HardSwish"), "hardsigmoid": _function("HardSigmoid", alpha=1 / 6, beta=0.5),
-    "silu": _gated("Sigmoid"), "gelu": _gelu, "elu": _function("Elu", alpha="alpha"),
-    "leaky_relu": _function("LeakyRelu", alpha="negative_slope"), "exp": _function("Exp"), "neg": _function("Neg"),
-    "softplus": _softplus, "mish": _function("Mish"), "sqrt": _function("Sqrt"), "rsqrt": _reciprocal_root,
-    "abs": _function("Abs"), "pow": _power, "erf": _function("Erf"), "reciprocal": _function("Reciprocal"),
-    "square": _square, "log_sigmoid": _log_sigmoid, "sign": _function("Sign"), "selu": _function("Selu"),
-    "celu": _function("Celu", alpha="alpha"), "prelu": _prelu, "softmax": _softmax,
+    "quotient": _quotient, "maximum": _pair("Max"), "minimum": _pair("Min"), "rsub": _reversed_difference,
+    "sigmoid": _function("Sigmoid"), "tanh": _function("Tanh"), "hardswish": _function("HardSwish"),
+    "hardsigmoid": _function("HardSigmoid", alpha=1 / 6, beta=0.5), "silu": _gated("Sigmoid"), "gelu": _gelu,
+    "elu": _function("Elu", alpha="alpha"), "leaky_relu": _function("LeakyRelu", alpha="negative_slope"),
+    "exp": _function("Exp"), "neg": _function("Neg"), "softplus": _softplus, "mish": _function("Mish"),
+    "sqrt": _function("Sqrt"), "rsqrt": _reciprocal_root, "abs": _function("Abs"), "pow": _power,
+    "erf": _function("Erf"), "reciprocal": _function("Reciprocal"), "square": _square, "log_sigmoid": _log_sigmoid,
+    "sign": _function("Sign"), "selu": _function("Selu"), "celu": _function("Celu", alpha="alpha"), "prelu": _prelu,
+    "softmax": _softmax, "zeros_like": _filled(0.0), "ones_like": _filled(1.0), "full_like": _filled("fill_value"),
     "masked_softmax": _masked_softmax, "log_softmax": _log_softmax, "layer_norm": _layer_norm,
-    "group_norm": _group_norm, "batch_norm": _batch_norm, "embedding": _embedding, "cat": _concat, "concat": _concat, "join": _concat, "avg_pool2d": _average_pool,
-    "avg_pool3d": _average_pool,
-    "adaptive_avg_pool2d": _global_pool, "mean": _mean, "relu": _function("Relu"), "relu6": _clip(0.0, 6.0),
+    "group_norm": _group_norm, "batch_norm": _batch_norm, "embedding": _embedding, "cat": _concat, "concat": _concat,
+    "join": _concat, "avg_pool2d": _average_pool, "avg_pool3d": _average_pool, "adaptive_avg_pool2d": _adaptive_pool,
+    "adaptive_avg_pool3d": _adaptive_pool, "mean": _mean, "relu": _function("Relu"), "relu6": _clip(0.0, 6.0),
     "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"), "clamp_min": _clip("min", None),
     "clamp_max": _clip(None, "max"),
 }

@@ -27,18 +27,19 @@ def call_name(target: Callable[..., Any]) -> str:
 _CALLS: tuple[Callable[..., Any], ...] = (
     aten.conv1d.default, aten.conv1d.padding, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default,
     aten.conv3d.padding, aten.linear.default, aten.matmul.default, aten.bmm.default,
-    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, quotient, aten.maximum.default,
-    aten.minimum.default,
+    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, quotient,
+    aten.maximum.default, aten.minimum.default,
     aten.sigmoid.default, aten.tanh.default, aten.hardswish.default, aten.hardsigmoid.default, aten.silu.default,
     aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.exp.default, aten.neg.default,
     aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
     aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
     aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default, aten.prelu.default,
+    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
     aten.softmax.int, masked_softmax, aten.log_softmax.int, aten.layer_norm.default, aten.group_norm.default,
     aten.batch_norm.default, aten.embedding.default,
     aten.cat.default, aten.concat.default, join, aten.avg_pool2d.default, aten.avg_pool3d.default,
-    aten.adaptive_avg_pool2d.default, aten.mean.dim, aten.relu.default, aten.relu6.default, aten.hardtanh.default,
-    aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default,
+    aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.mean.dim,
+    aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default,
 )
 
 FLOAT_CALLS: Mapping[str, Callable[..., Any]] = {call_name(call): call for call in _CALLS}
