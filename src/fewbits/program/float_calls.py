@@ -39,7 +39,8 @@ _CALLS: tuple[Callable[..., Any], ...] = (
     aten.batch_norm.default, aten.embedding.default,
     aten.cat.default, aten.concat.default, join, aten.avg_pool2d.default, aten.avg_pool3d.default,
     aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.mean.dim,
-    aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default,
+    aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default,
+    aten.clamp_min.default, aten.clamp_max.default,
 )
 
 FLOAT_CALLS: Mapping[str, Callable[..., Any]] = {call_name(call): call for call in _CALLS}
