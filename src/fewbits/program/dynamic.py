@@ -29,7 +29,7 @@ def grid_of(x: np.ndarray) -> Grid:
     """The grid of the numbers of a whole tensor, float32, not empty (eq. 28)."""
     low, high = min(f32(x.min()), f32(0)), max(f32(x.max()), f32(0))
     scale = f32(1) if low == high else (high - low) / f32(CODES.high)
-    zero = half_even(np.clip(-low / scale, f32(0), f32(CODES.high))) if scale else 0
+    zero = half_even(np.asarray(np.clip(-low / scale, f32(0), f32(CODES.high)))) if scale else 0
     return Grid(scale, int(zero))
 
 
