@@ -61,8 +61,11 @@ def instances(kind: Any) -> st.SearchStrategy[Any]:
         if arguments[-1] is Ellipsis:
             return st.lists(instances(arguments[0]), max_size=4).map(tuple)
         return st.tuples(*map(instances, arguments))
+    if origin is Mapping:
+        return st.dictionaries(instances(arguments[0]), instances(arguments[1]), max_size=4)
     simple = {
         str: st.text(max_size=8),
+        float: st.floats(allow_nan=False, allow_infinity=False),
         int: st.integers(-(2**62), 2**62),
         bool: st.booleans(),
         type(None): st.none(),
