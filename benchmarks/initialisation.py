@@ -64,12 +64,12 @@ def main() -> None:
     rows = []
     print(f"float: {error(net, data.test)} %")
     for bits in arguments.bits:
-        centroids: dict[str, int] = dict.fromkeys(prunable(net), 2**bits)
-        settings = Settings(dict.fromkeys(prunable(net), 1.0), centroids, tune_epochs=arguments.epochs,
-                            tune_rate=arguments.rate)
+        k: int = 2**bits
+        settings = Settings(dict.fromkeys(prunable(net), 1.0), dict.fromkeys(prunable(net), k),
+                            tune_epochs=arguments.epochs, tune_rate=arguments.rate)
         for method in METHODS:
             weights = {name: dict(net.named_parameters())[name].detach().numpy() for name in prunable(net)}
-            shared = {name: share(weight, 2**bits, method=method) for name, weight in weights.items()}
+            shared = {name: share(weight, k, method=method) for name, weight in weights.items()}
             sse = sum(float(((weights[name] - one.dense()) ** 2).sum()) for name, one in shared.items())
             model = copy.deepcopy(net)
             before = error(Codebooks(model, shared), data.test)
