@@ -52,6 +52,7 @@ def quantize(
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
     cache: Annotated[Path | None, typer.Option(help="Keeps the ranges; read when it exists, instead of data")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Add what each tensor costs to the report")] = False,
 ) -> None:
     """Quantize a trained network, verify it, and write it with a report."""
     console = Console()
@@ -63,7 +64,7 @@ def quantize(
         console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
     split, preparation = open_data(data, Given(mean, std, divide, bgr, label_offset), task.preparation,
                                    task.example_shape)
-    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache)
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache, explain)
     show(run(job, console), out, console)
 
 
