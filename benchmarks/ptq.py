@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import nn
 from benchmarks.ptq_peers import PEERS, quantized_by_onnxruntime
 from benchmarks.ptq_table import page
 from fewbits.api import lower
+from fewbits.errors import CalibrationError
 from fewbits.files import write_whole
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -175,8 +177,9 @@ class Bench:
         scored = {}
         for weight_rule in WEIGHT_RULES if setting.weights < 8 else WEIGHT_RULES[:1]:
             for rule in ACTIVATION_RULES:
-                simulation = self.simulation(setting.recipe(weight_rule, rule), batches)
-                scored[weight_rule, rule] = self.compare(self.net, simulation, labelled).sqnr
+                with suppress(CalibrationError):  # too few values for the percentile
+                    simulation = self.simulation(setting.recipe(weight_rule, rule), batches)
+                    scored[weight_rule, rule] = self.compare(self.net, simulation, labelled).sqnr
         return max(scored, key=lambda rules: scored[rules])
 
     def compare(self, float_model: Model, quantized: Model, batches: list) -> Comparison:

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ PEERS = {"ONNX Runtime min-max": CalibrationMethod.MinMax, "ONNX Runtime entropy
 
 
 class _Batches(CalibrationDataReader):
-    def __init__(self, batches: Sequence[torch.Tensor]):
+    def __init__(self, batches: Iterable[torch.Tensor]):
         self._left: Iterator[torch.Tensor] = iter(batches)
 
     def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
@@ -34,9 +34,9 @@ def float_onnx(net: nn.Module, example: torch.Tensor, path: Path) -> None:
                           dynamic_axes={"x": {0: "n"}, "y": {0: "n"}})
 
 
-def quantize_to(folder: Path, net: nn.Module, batches: Sequence[torch.Tensor], method: CalibrationMethod) -> Path:
+def quantize_to(folder: Path, net: nn.Module, batches: Iterable[torch.Tensor], method: CalibrationMethod) -> Path:
     """The quantized file, its pads, biases and thresholds as ONNX Runtime's defaults have them."""
-    float_onnx(net, batches[0][:2], folder / "float.onnx")
+    float_onnx(net, next(iter(batches))[:2], folder / "float.onnx")
     quant_pre_process(folder / "float.onnx", folder / "ready.onnx", skip_symbolic_shape=True)
     quantize_static(folder / "ready.onnx", folder / "quantized.onnx", _Batches(batches), quant_format=QuantFormat.QDQ,
                     per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
@@ -44,7 +44,7 @@ def quantize_to(folder: Path, net: nn.Module, batches: Sequence[torch.Tensor], m
     return folder / "quantized.onnx"
 
 
-def quantized_by_onnxruntime(net: nn.Module, batches: Sequence[torch.Tensor],
+def quantized_by_onnxruntime(net: nn.Module, batches: Iterable[torch.Tensor],
                              name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network as ONNX Runtime quantizes and runs it. name: of `PEERS`."""
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ from fewbits.graph.capture import Example
 from fewbits.graph.capture import capture as capture_whole
 from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
+from fewbits.graph.pt2 import read_pt2
 from fewbits.graph.whole import Whole, capture_parts
 from fewbits.lower.lower import lower as lower_simulation
 from fewbits.program.inputs import Batch
@@ -46,13 +47,15 @@ class QuantizedModel(Executable):
 
 
 @overload
-def capture(net: nn.Module, example: Example) -> Model: ...
+def capture(net: nn.Module | str | Path, example: Example) -> Model: ...
 @overload
-def capture(net: nn.Module, example: Example, parts: Sequence[str]) -> Whole: ...
-def capture(net: nn.Module, example: Example, parts: Sequence[str] | None = None) -> Model | Whole:
+def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str]) -> Whole: ...
+def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str] | None = None) -> Model | Whole:
     """The graph of a network (graph/capture.py); or with `parts`, graphs of those submodules (graph/whole.py), as for
-    detectors, whose boxes are chosen by code that has no integer form."""
-    return capture_whole(net, example) if parts is None else capture_parts(net, example, parts)
+    detectors, whose boxes are chosen by code that has no integer form. net: a module, or the path of a .pt2 file, of
+    which nothing is unpickled or run (graph/pt2.py)."""
+    given = net if isinstance(net, nn.Module) else read_pt2(net)
+    return capture_whole(given, example) if parts is None else capture_parts(given, example, parts)
 
 
 def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> QuantizedModel:

@@ -74,7 +74,7 @@ def every_node() -> Program:
             255,
         ),
         op.MaxPool("a.pool", "a.conv", (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
-        op.AveragePool("a.average", "a.pool", (2, 2), (1, 1), ((0, 1), (0, 1)), True, 0, 0, 255),
+        op.AveragePool("a.average", "a.pool", (2, 2), (1, 1), ((0, 1), (0, 1)), np.int32([[4]]), 0, 255),
         op.Constant("shift", Quantized(np.array([1, 60, 200, 9]).reshape(1, 4, 1, 1), Y)),
         op.Add("add", "a.average", "shift", 3, 255),
         op.Add("twice", "add", "add", 0, 255),
@@ -97,6 +97,9 @@ def every_node() -> Program:
                      np.uint8([0, 5, 6, 200]), 1),
         op.Linear("fc.sums", "flat", fc, None, -(2**31), 2**31 - 1),
         op.Threshold("signs", "fc.sums", np.int32([[-90], [7], [300]]), np.int8([1, -1, 1]), np.uint8([0, 2]), 1),
+        op.LogSoftmax("logs", "pick", 0, 255),
+        op.Larger("low", "logs", "pick", 2, 255, least=True),
+        op.Quotient("ratio", "low", "pick", 0, 250),
     )
     values = {
         "x": Value((None, 2, 8, 8), None),
@@ -127,10 +130,13 @@ def every_node() -> Program:
         "ids": Value((None, 2), None, "int64"),
         "rows": Value((None, 2, 3), Y),
         "less": Value((None, 2, 3), Y),
+        "logs": Value((None, 3, 3), Y),
+        "low": Value((None, 3, 3), X),
+        "ratio": Value((None, 3, 3), Y),
         "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
-    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less"]}
+    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less", "ratio"]}
     return Program(ONNXRUNTIME, ("x", "z", "ids"), nodes, values, structure)
 
 

@@ -1,5 +1,6 @@
 """The commands from end to end: the files they write, and one sentence with exit code 2 for bad input."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -71,6 +72,22 @@ def test_labels_begin_where_the_network_says(small, fewbits, monkeypatch, tmp_pa
     assert "class 1 is label 0" in fewbits("inspect", tmp_path / "model.fewbits").out
     refused = fewbits("evaluate", tmp_path / "model.fewbits", "--data", "npz:data.npz", "--label-offset", "-1")
     assert refused.code == 2 and "below 0" in refused.err
+
+
+def test_an_exported_network(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    monkeypatch.syspath_prepend(small)
+    net = importlib.import_module("mynets").small().eval()
+    net.load_state_dict(torch.load("small.pt", weights_only=True))
+    moving = ({0: torch.export.Dim.DYNAMIC},)
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=moving), tmp_path / "net.pt2")
+    command = ("--data", "npz:data.npz", "--mean", "0.5", "--std", "0.25", "--out")
+    for name, given in (("module", ["mynets:small", "--weights", "small.pt"]), ("file", [tmp_path / "net.pt2"])):
+        result = fewbits("quantize", *given, *command, tmp_path / name)
+        assert result.code == 0, result.err
+    assert (tmp_path / "file/model.onnx").read_bytes() == (tmp_path / "module/model.onnx").read_bytes()
+    result = fewbits("quantize", "gone.pt2", *command, tmp_path / "gone")
+    assert result.code == 2 and "gone.pt2 does not exist" in result.err
 
 
 def test_plan_is_printed_first(small, fewbits, monkeypatch, tmp_path):

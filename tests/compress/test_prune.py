@@ -8,6 +8,7 @@ from torch import nn
 
 from fewbits.compress import prune
 from fewbits.compress.masks import Masks
+from fewbits.compress.sensitivity import sensitivity
 from fewbits.errors import RecipeError
 
 
@@ -112,3 +113,17 @@ def test_weights_are_held_at_values_too() -> None:
 def test_a_mask_that_fits_nothing_is_refused() -> None:
     with pytest.raises(RecipeError, match="'wight'"):
         Masks(nn.Linear(2, 2), {"wight": torch.ones(2, 2, dtype=torch.bool)})
+
+
+def test_sensitivity_prunes_one_layer_at_a_time() -> None:
+    net = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 2))
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+
+    def zeros(model: nn.Module) -> float:
+        return float(sum((parameter == 0).sum() for parameter in model.parameters()))
+
+    assert sensitivity(net, (1.0, 0.5, 0.25), zeros) == {"0.weight": (0, 40, 60), "2.weight": (0, 8, 12)}
+    assert all(torch.equal(one, other) for one, other in zip(before, net.parameters(), strict=True))
+    with pytest.raises(ZeroDivisionError):
+        sensitivity(net, (0.5,), lambda _: 1 / 0)
+    assert torch.equal(before[0], net[0].weight)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fewbits.compress.huffman import canonical_codes, code_lengths, decoding_table
 from fewbits.kernels import huffman, library, partition
 from fewbits.kernels.build import build
-from fewbits.kernels.histogram import histogram
+from fewbits.kernels.histogram import count_into, count_into_reference, histogram
 
 NATIVE = library.levels()[1:]
 needs_library = pytest.mark.skipif(not NATIVE, reason="no native library: python -m fewbits.kernels.build")
@@ -54,6 +55,25 @@ def test_streams(level: library.Level, size: int) -> None:
         assert streams == [huffman.encode_stream_reference(part, codes, lengths) for part in parts]
         np.testing.assert_array_equal(found, np.concatenate(parts))
         np.testing.assert_array_equal(histogram(found), np.bincount(found, minlength=256))
+
+
+@needs_library
+@pytest.mark.parametrize("level", NATIVE)
+@pytest.mark.parametrize("exponent", [-140, -20, -3, 0, 5, 100])
+def test_counts(level: library.Level, exponent: int) -> None:
+    rng = np.random.default_rng(0)
+    near = rng.integers(-300, 300, 2000).astype(np.float32)  # edges, and the numbers beside them
+    values = np.concatenate([near, np.nextafter(near, np.float32(1e9)), np.nextafter(near, np.float32(-1e9)),
+                             rng.uniform(-300, 300, 3001), [0.0, -0.0, 1e-38, -1e-38]]).astype(np.float32)
+    values = np.ldexp(values, exponent)
+    found, wanted = np.ones(700, np.int64), np.ones(700, np.int64)
+    with library.use(level):
+        count_into(found, values, exponent, -350)
+    count_into_reference(wanted, values, exponent, -350)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.sum() == 700 + values.size
+    exact = [int(Fraction(float(x)) / Fraction(2)**exponent // 1) + 350 for x in values]
+    np.testing.assert_array_equal(wanted, 1 + np.bincount(exact, minlength=700))
 
 
 @needs_library

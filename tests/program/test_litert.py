@@ -16,6 +16,7 @@ from fewbits.program import nodes as op
 from fewbits.program import reference
 from fewbits.program.profile import LITERT, LITERT_INT16, Profile
 from fewbits.program.program import Program, Value
+from fewbits.program.windows import positions
 from fewbits.run.torch_executor import TorchExecutor
 
 VECTORS = np.load(Path(__file__).with_name("litert.npz"))
@@ -52,7 +53,8 @@ def program(act: str, kind: str, profile: Profile) -> tuple[Program, dict[str, n
         "subtract": lambda: op.Add("y", "a", "b", low, high, subtract=True),
         "multiply": lambda: op.Mul("y", "a", "b", low, high),
         "requantize": lambda: op.Requantize("y", "a", low, high),
-        "average_pool": lambda: op.AveragePool("y", "a", (3, 3), (2, 2), both, False, 0, low, high),
+        "average_pool": lambda: op.AveragePool("y", "a", (3, 3), (2, 2), both, positions(
+            given["a"].shape[2:], (3, 3), (2, 2), both).astype(np.int32), low, high),
         "mean": lambda: op.Mean("y", "a", (2, 3), True, low, high),
     }[kind]()
     values = {item.name: Value(item.data.codes.shape, item.data.encoding) for item in constants} | {"y": y}

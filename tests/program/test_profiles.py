@@ -107,7 +107,7 @@ def test_ties_of_inputs():
 def test_average_of_codes_and_of_numbers():
     """The mean of codes 0 and 1: away from 0 it is 1, to even 0."""
     x = Quantized(np.array([[[[0, 1]]]], np.int8), ONE)
-    node = op.AveragePool("y", "x", (1, 2), (1, 1), ((0, 0), (0, 0)), True, 0, -128, 127)
+    node = op.AveragePool("y", "x", (1, 2), (1, 1), ((0, 0), (0, 0)), np.int32([[2]]), -128, 127)
     made = {}
     for name in ("gemmlowp", "tensorrt"):
         values = {"x": Value(x.codes.shape, x.encoding), "y": Value((1, 1, 1, 1), x.encoding)}
@@ -117,12 +117,13 @@ def test_average_of_codes_and_of_numbers():
     assert made == {"gemmlowp": 1, "tensorrt": 0}
 
 
-@pytest.mark.parametrize(("counts", "corner"), [(True, 1), (False, 8)])
-def test_average_of_padding(counts, corner):
+@pytest.mark.parametrize(("padding", "corner"), [(True, 1), (False, 8)])
+def test_average_of_padding(padding, corner):
     """Codes 8 around a zero point of −4, in the corner of a padded 3×3 window: 4 codes 8, and 5 codes −4 or none.
     (32 − 20) / 9 is 1.33."""
     x = Quantized(np.full((1, 1, 3, 3), 8, np.int8), Encoding(Int(8), 1.0, -4))
-    node = op.AveragePool("y", "x", (3, 3), (1, 1), ((1, 1), (1, 1)), counts, 0, -128, 127)
+    counts = np.int32([[9]] if padding else np.outer([2, 3, 2], [2, 3, 2]))
+    node = op.AveragePool("y", "x", (3, 3), (1, 1), ((1, 1), (1, 1)), counts, -128, 127)
     values = {"x": Value(x.codes.shape, x.encoding), "y": Value(x.codes.shape, x.encoding)}
     program = Program(PROFILES["gemmlowp"], (), (op.Constant("x", x), node), values, "y")
     made = reference.run(program, {})["y"]

@@ -55,7 +55,7 @@ class Rows(nn.Module):
 
 
 class Everything(nn.Module):
-    """Every operator a network may be captured with but batch norm and embedding: float32 [N, 4, 8, 8] →
+    """Every operator of a network as it is captured but batch norm and embedding: float32 [N, 4, 8, 8] →
     {logits, features, more}."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Everything(nn.Module):
         self.shift = nn.Parameter(torch.randn(8, 1, 1))
         self.nearest = nn.Upsample(scale_factor=2)
         self.mix, self.shuffle = nn.ChannelShuffle(2), nn.PixelShuffle(2)
-        self.slope, self.norm = nn.PReLU(8), nn.LayerNorm(8)
+        self.slope, self.norm, self.groups = nn.PReLU(8), nn.LayerNorm(8), nn.GroupNorm(2, 8)
 
     def forward(self, x: torch.Tensor) -> dict[str, Any]:
         x = F.relu(self.conv(x))
@@ -83,6 +83,8 @@ class Everything(nn.Module):
         gate = self.mix(x).mean((2, 3))[:, :1, None, None].expand(-1, 4, -1, -1)
         grown = self.nearest(x)[:, 4:] - self.nearest(x)[:, :4] * gate
         more = [seen, self.shuffle(grown.roll(1, 2)) / 1.5]
+        grouped = self.groups(x)
+        more += [torch.maximum(grouped, x.flip(3)).amax(2).log_softmax(-1)]
         logits = self.head(self.drop(self.one(x).flatten(1)))
         return {"logits": logits, "features": [self.token(tokens[:, 0]), x.mean((2, 3))], "more": more}
 

@@ -27,7 +27,15 @@ def test_every_code_is_compared(residual: Case) -> None:
 def test_the_promise_holds_on_small_networks(residual: Case, everything: Case) -> None:
     for found in (gap(residual), gap(everything)):
         assert found.largest <= 1
-        assert found.differing <= found.compared / 10_000
+        exact = [site for site in found.sites if site.site != "log_softmax"]
+        assert sum(site.differing for site in exact) <= sum(site.compared for site in exact) / 10_000
+
+
+def test_logarithms_are_off_where_their_table_may_round_otherwise(everything: Case) -> None:
+    (site,) = (site for site in gap(everything).sites if site.site == "log_softmax")
+    # A table of 1024 entries to an octave is up to 2^-11 off, in steps of this: on both sides of a tie.
+    step = float(everything.program.encoding("log_softmax").scale)
+    assert 0 < site.differing <= 2 * 2**-11 / step * site.compared
 
 
 def test_the_promise_holds_over_random_networks() -> None:

@@ -1,6 +1,8 @@
 """Operators one by one: that their tables, masks, moves and decompositions are the float functions they stand for, and
 that no engine differs; inputs that are row numbers; any batch, any number of threads."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,17 @@ MOVES = {
     "unbind": (Call(lambda x: x.unbind(1)[1]), (2, 3, 5)),
     "select": (Call(lambda x: x[:, :, -1]), (2, 3, 5)),
     "max pool 1d": (nn.MaxPool1d(2), (2, 3, 6)),
+    "max pool 3d": (nn.MaxPool3d(3, 2, 1, ceil_mode=True), (2, 3, 4, 6, 7)),
+    "adaptive max pool": (nn.AdaptiveMaxPool2d((3, 4)), (2, 3, 7, 6)),
+    "adaptive max pool 3d": (nn.AdaptiveMaxPool3d((1, 2, 3)), (2, 3, 4, 5, 7)),
+    "flipped": (Call(lambda x: x.flip((1, -1))), (2, 3, 4, 5)),
+    "rolled twice along an axis": (Call(lambda x: x.roll((1, 2), (-1, -1))), (2, 3, 4, 5)),
+    "largest": (Call(lambda x: x.amax((1, 3))), (2, 3, 4, 5)),
+    "largest of all": (Call(lambda x: x.amax((1, 2, 3), keepdim=True)), (2, 3, 4, 5)),
+    "values of max": (Call(lambda x: x.max(-1)[0]), (2, 3, 4)),
+    "reflected": (Call(lambda x: F.pad(x, (1, 2, 0, 1), mode="reflect")), (2, 3, 4, 5)),
+    "repeated edge": (nn.ReplicationPad2d((2, 0, 0, 3)), (2, 3, 4, 5)),
+    "wrapped round": (Call(lambda x: F.pad(x, (1, 2), mode="circular")), (2, 3, 4)),
 }
 
 
@@ -133,6 +146,25 @@ NETWORKS = {
     "softmax over channels": (nn.Softmax(1), (2, 3, 5)),
     "layer norm": (nn.LayerNorm(16), (2, 3, 16)),
     "average pool 1d": (nn.AvgPool1d(3, 2, 1), (2, 3, 9)),
+    "average pool 3d": (nn.AvgPool3d(3, 2, 1, count_include_pad=False), (2, 3, 4, 6, 7)),
+    "windows beyond the image": (nn.AvgPool2d(3, 2, ceil_mode=True), (2, 3, 8, 8)),
+    "windows beyond the padding": (nn.AvgPool2d(3, 2, 1, ceil_mode=True), (2, 3, 8, 8)),
+    "a divisor of its own": (nn.AvgPool2d(3, 2, 1, divisor_override=5), (2, 3, 8, 8)),
+    "adaptive average pool": (nn.AdaptiveAvgPool2d((3, 4)), (2, 3, 7, 6)),
+    "adaptive average pool, larger": (nn.AdaptiveAvgPool2d((9, 6)), (2, 3, 7, 6)),
+    "adaptive average pool 1d": (nn.AdaptiveAvgPool1d(4), (2, 3, 7)),
+    "adaptive average pool 3d": (nn.AdaptiveAvgPool3d((1, 2, 3)), (2, 3, 4, 5, 7)),
+    "layer norm over two axes": (nn.LayerNorm((5, 6)), (2, 4, 5, 6)),
+    "group norm": (nn.GroupNorm(2, 4), (2, 4, 5, 6)),
+    "group norm of rows": (nn.GroupNorm(2, 8), (3, 8)),
+    "instance norm": (nn.InstanceNorm1d(4, affine=True), (2, 4, 9)),
+    "larger": (Call(lambda x: torch.maximum(x, x.tanh())), (2, 3, 5)),
+    "smaller, broadcast": (Call(lambda x: torch.minimum(x, x.mean(2, keepdim=True))), (2, 3, 5)),
+    "quotient": (Call(lambda x: x / (x.abs().sum(-1, keepdim=True) + 0.1)), (2, 3, 5)),
+    "log softmax": (nn.LogSoftmax(-1), (3, 10)),
+    "log softmax of many": (nn.LogSoftmax(1), (2, 1000, 2)),
+    "a product added": (Call(lambda x: torch.addcmul(x, x, x.tanh(), value=0.5)), (2, 3, 5)),
+    "zeros and ones": (Call(lambda x: torch.cat([torch.zeros_like(x), x, torch.ones_like(x)], 1)), (2, 3, 5)),
     "attention": (nn.MultiheadAttention(8, 2, batch_first=True), (2, 5, 8)),
     "encoder layer": (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (2, 5, 8)),
     "causal": (Call(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)), (2, 2, 6, 8)),
@@ -157,6 +189,49 @@ def test_operators_are_near_their_float_selves(name):
     ratio = 10 * torch.log10(expected.square().sum() / (expected - actual).square().sum())
     assert ratio > 25, f"{ratio:.1f} dB"
     assert_engines_agree(program, x)
+
+
+def test_windows_beyond_the_padding_count_as_torch_counts_them():
+    """Every geometry of a small image, padding counted and not: what each window of ones is divided by."""
+    every = itertools.product((5, 6, 7), (2, 3), (1, 2, 3), (0, 1), (True, False))
+    for size, kernel, stride, padding, counted in every:
+        pool = nn.AvgPool2d(kernel, stride, padding, ceil_mode=True, count_include_pad=counted)
+        x = torch.ones(2, 1, size, 5)
+        program = lowered(pool, x)
+        node = next(node for node in program.nodes if isinstance(node, op.AveragePool))
+        sums = F.avg_pool2d(F.pad(x[:1], (padding, padding + kernel) * 2), kernel, stride, divisor_override=1)
+        expected = pool(x[:1])
+        counts = np.broadcast_to(node.counts, expected.shape[2:])
+        rows, columns = counts.shape
+        np.testing.assert_allclose(sums[0, 0, :rows, :columns].numpy() / counts, expected[0, 0].numpy(), rtol=1e-6)
+
+
+def test_a_divisor_of_nothing():
+    """0/0 is 0, and what is more saturates by its sign: in the program as in the simulation."""
+    net = Call(lambda x: x[:, :1] / x[:, 1:])
+    x = torch.tensor([[1.0, 1.0], [-1.0, 2.0], [0.5, -1.0], [2.0, 0.5]])
+    model = fold(capture(net, x))
+    simulation = calibrate(model, plan(model, "w8a8"), [x])
+    program = lower(simulation)
+    given = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    y = program.encoding(program.outputs[0])
+    expected = y.decode(np.array([[y.zero_point], [255], [0]], np.uint8))
+    assert np.array_equal(Executable(program)(given).numpy(), expected)
+    assert np.array_equal(simulation(given).numpy(), expected)
+    assert_engines_agree(program, given)
+
+
+def test_logarithm_of_a_softmax_code_by_code():
+    """Against float64, every first number, rows of one to 2047: within half a step and 2^-10."""
+    for length in (1, 2, 10, 2047):
+        x = torch.full((256, length), -3.0)
+        x[:, 0] = torch.linspace(-8, 8, 256)
+        program = lowered(nn.LogSoftmax(-1), x)
+        entered, y = program.encoding("input.codes"), program.encoding(program.outputs[0])
+        real = torch.from_numpy(entered.encode(x.numpy()).dequantize()).double()
+        codes = reference.run(program, {"input": x.numpy()})[program.outputs[0]]
+        expected = real.log_softmax(-1).numpy().clip(*y.decode(np.array([0, 255], np.uint8)))
+        assert np.abs(y.decode(codes) - expected).max() <= 0.5001 * float(y.scale) + 2.0**-10
 
 
 def test_masked_positions_get_nothing():

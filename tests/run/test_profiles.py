@@ -37,14 +37,14 @@ def lowered(simulated, name: str) -> Program | None:
         return None
 
 
-# Seeds 300 to 309, and how many of them the profile has definitions for.
+# Seeds 300 to 317, and how many of them the profile has definitions for.
 @pytest.mark.parametrize(("name", "defined"), [
-    ("tensorrt", 10), ("gemmlowp", 6), ("litert", 6), ("litert-single-rounding", 6), ("litert-int16", 4),
-    ("cmsis-nn", 3), ("onnxruntime/sums16-split", 7), ("litert/sums24", 5),
+    ("tensorrt", 18), ("gemmlowp", 6), ("litert", 6), ("litert-single-rounding", 6), ("litert-int16", 2),
+    ("cmsis-nn", 2), ("onnxruntime/sums16-split", 16), ("litert/sums24", 6),
 ])
 def test_no_code_differs(name, defined):
     found = 0
-    for seed in range(300, 310):
+    for seed in range(300, 318):
         simulated, x = simulation(seed, profile(name).recipe)
         program = lowered(simulated, name)
         if program is None:

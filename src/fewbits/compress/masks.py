@@ -25,6 +25,7 @@ class Masks:
                 raise RecipeError(f"a mask for {name!r} of shape {list(mask.shape)} fits no parameter of the model")
         self._parameters = {name: parameters[name] for name in masks}
         self.masks = {name: mask.to(parameters[name].device) for name, mask in masks.items()}
+        self._held = {name: ~mask for name, mask in self.masks.items()}
         self._values = {name: value.to(parameters[name].device) for name, value in (values or {}).items()}
         self.apply()
 
@@ -32,15 +33,15 @@ class Masks:
         """Sets the held weights."""
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                held = ~self.masks[name]
                 if name in self._values:
-                    torch.where(held, self._values[name], parameter, out=parameter)
+                    torch.where(self._held[name], self._values[name], parameter, out=parameter)
                 else:
-                    parameter.masked_fill_(held, 0)
+                    parameter.masked_fill_(self._held[name], 0)
 
     def change(self, masks: Mapping[str, Tensor], values: Mapping[str, Tensor] | None = None) -> None:
         """Takes other masks, and values, for some names; a weight that is no longer held goes on from where it is."""
         self.masks.update(masks)
+        self._held.update({name: ~mask for name, mask in masks.items()})
         self._values.update(values or {})
         self.apply()
 
@@ -52,7 +53,7 @@ class Masks:
     def _before(self, *_: Any) -> None:
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:
-                parameter.grad.masked_fill_(~self.masks[name], 0)
+                parameter.grad.masked_fill_(self._held[name], 0)
 
     def _after(self, *_: Any) -> None:
         self.apply()

@@ -125,10 +125,24 @@ def emit_max_pool(b: OnnxBuilder, node: op.MaxPool) -> None:
            dilations=list(node.dilation), **padding)
 
 
-def _float_pair(b: OnnxBuilder, node: op.Add | op.Mul | op.MatMul, operator: str) -> None:
+def _float_pair(b: OnnxBuilder, node: op.Add | op.Mul | op.Larger | op.MatMul, operator: str) -> None:
     reals = [b.dequantize(name, b.name(name, "real")) for name in (node.first, node.second)]
     real = b.node(operator, reals, b.name(node.name, "real"))
     _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
+
+
+def _quotient(b: OnnxBuilder, node: op.Quotient) -> None:
+    first, second = (b.dequantize(name, b.name(name, "real")) for name in (node.first, node.second))
+    zero = b.constant(f"{node.name}.zero", np.array(0, np.float32))
+    missing = b.node("Equal", [second, zero], b.name(node.name, "missing"))
+    tiny = b.constant(f"{node.name}.no_divisor", np.array(constants.NO_DIVISOR, np.float32))
+    divisor = b.node("Where", [missing, tiny, second], b.name(node.name, "divisor"))
+    real = b.node("Div", [first, divisor], b.name(node.name, "real"))
+    _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
+
+
+def _larger(b: OnnxBuilder, node: op.Larger) -> None:
+    _float_pair(b, node, "Min" if node.least else "Max")  # a quantizer keeps the order
 
 
 def emit_gather(b: OnnxBuilder, node: op.Pick) -> None:
@@ -205,11 +219,38 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
     _bounded(b, node, lambda out: _quantize_onto(b, share, node.name, out))
 
 
+def _log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
+    def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
+        return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
+
+    def number(suffix: str, value: int) -> str:
+        return b.constant(f"{node.name}.{suffix}", np.array(value, np.int32))
+
+    x, axis = b.program.encoding(node.input), b.constant(f"{node.name}.axis", np.array([-1], np.int64))
+    whole, part = (b.constant(f"{node.name}.{suffix}", table)
+                   for suffix, table in zip(("whole_log", "part_log"), constants.logarithms(), strict=True))
+    codes = step("Cast", [node.input], "codes", to=TensorProto.INT32)
+    steps = step("Sub", [step("ReduceMax", [codes, axis], "largest", keepdims=1), codes], "steps")
+    powers = step("Gather", [b.constant(f"{node.name}.exp", constants.exponentials(x, 1.0)), steps], "powers", axis=0)
+    total, unit = step("ReduceSum", [powers, axis], "total", keepdims=1), number("unit", 2**constants.SOFTMAX_BITS)
+    high = step("Div", [total, unit], "high")
+    rest = step("Sub", [step("Div", [total, high], "mantissa"), unit], "rest")
+    place = step("Div", [rest, number("width", 2**10)], "place")
+    logarithm = step("Add", [step("Gather", [whole, high], "high_log", axis=0),
+                             step("Gather", [part, place], "low_log", axis=0)], "log")
+    below = step("Gather", [b.constant(f"{node.name}.fall", constants.steps_below(x)), steps], "below", axis=0)
+    fine = step("Neg", [step("Add", [below, logarithm], "sum")], "fine")
+    real = step("Mul", [step("Cast", [fine], "cast", to=TensorProto.FLOAT),
+                        b.constant(f"{node.name}.fine_step", np.array(2.0**-constants.LOG_BITS, np.float32))], "real")
+    _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
+
+
 def _layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
     def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
         return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
 
-    axis, length = b.constant(f"{node.name}.axis", np.array([-1], np.int64)), len(node.gain)
+    axes = tuple(range(-node.axes, 0))
+    axis, length = b.constant(f"{node.name}.axis", np.array(axes, np.int64)), b.program.count(node.input, axes)
     codes = step("Cast", [node.input], "codes", to=TensorProto.INT64)
     scaled = step("Mul", [codes, b.constant(f"{node.name}.length", np.array(length, np.int64))], "scaled")
     total = step("ReduceSum", [codes, axis], "total", keepdims=1)
@@ -296,21 +337,15 @@ def _ones(b: OnnxBuilder, node: op.AveragePool, count: int) -> tuple[Quantized, 
     return ones, {"strides": list(node.stride), "pads": onnx_pads(node.padding), "group": channels}
 
 
-def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool, counts: np.ndarray) -> None:
+def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
     """Windows of unequal counts: integer sums, times one multiplier per position, rounded."""
     ones, attributes = _ones(b, node, 1)
     y = b.program.encoding(node.name)
-    multiplier = constants.pool_multiplier(b.program.encoding(node.input), y, counts)
+    multiplier = constants.pool_multiplier(b.program.encoding(node.input), y, node.counts)[None, None]
     real = _scaled_sums(b, node.name, node.input, ones, None, multiplier,
                         b.name(node.name, "steps"), **attributes)
     grid = [b.constant(f"{node.name}.one", np.array(1, np.float32)), b.grid(node.name, y)[1]]
     _bounded(b, node, lambda out: b.node("QuantizeLinear", [real, *grid], out))
-
-
-def _counts(b: OnnxBuilder, node: op.AveragePool) -> np.ndarray:
-    height, width = b.program.values[node.input].shape[2:]
-    assert height is not None and width is not None, "only the batch is unknown"
-    return constants.window_counts(node, height, width)
 
 
 def _mean_as_global_pool(b: OnnxBuilder, node: op.Mean, emit: Callable[[str, str], str]) -> None:
@@ -407,10 +442,9 @@ def _both(b: OnnxBuilder, node: op.Add | op.Mul | op.MatMul) -> list[str]:
 
 
 def _integer_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
-    counts = _counts(b, node)
-    if counts.size > 1:
-        return _uneven_average_pool(b, node, counts)
-    ones, attributes = _ones(b, node, int(counts[0, 0]))
+    if node.counts.size > 1:
+        return _uneven_average_pool(b, node)
+    ones, attributes = _ones(b, node, int(node.counts.item()))
     _qlinear_conv(b, node, ones, None, attributes)
 
 
@@ -493,10 +527,9 @@ def _qdq_matmul(b: OnnxBuilder, node: op.MatMul) -> None:
 
 
 def _qdq_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
-    counts = _counts(b, node)
-    if counts.size > 1:
-        return _uneven_average_pool(b, node, counts)
-    ones, attributes = _ones(b, node, int(counts[0, 0]))
+    if node.counts.size > 1:
+        return _uneven_average_pool(b, node)
+    ones, attributes = _ones(b, node, int(node.counts.item()))
     inputs = [b.dequantize(node.input, b.name(node.input, "real")), _qdq_weight(b, node.name, ones)]
     real = b.node("Conv", inputs, b.name(node.name, "real"), **attributes)
     _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
@@ -528,7 +561,8 @@ def _qdq_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 _SHARED: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Quantize: _quantize, op.Constant: _constant, op.MaxPool: emit_max_pool, op.Reshape: emit_reshape,
     op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad, op.Pick: emit_gather, op.Embedding: _embedding,
-    op.Table: _table, op.Threshold: _threshold, op.Softmax: _softmax, op.LayerNorm: _layer_norm,
+    op.Table: _table, op.Threshold: _threshold, op.Softmax: _softmax, op.LogSoftmax: _log_softmax,
+    op.LayerNorm: _layer_norm, op.Quotient: _quotient, op.Larger: _larger,
 }
 _INTEGER = _SHARED | {
     op.Conv: _integer_conv, op.Linear: _integer_linear, op.Add: _integer_add,

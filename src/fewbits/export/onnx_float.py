@@ -100,6 +100,14 @@ def _mul(b: OnnxBuilder, node: op.Mul) -> None:
     _bounded(b, node, lambda out: b.node("Mul", [node.first, node.second], out))
 
 
+def _quotient(b: OnnxBuilder, node: op.Quotient) -> None:
+    _bounded(b, node, lambda out: b.node("Div", [node.first, node.second], out))
+
+
+def _larger(b: OnnxBuilder, node: op.Larger) -> None:
+    _bounded(b, node, lambda out: b.node("Min" if node.least else "Max", [node.first, node.second], out))
+
+
 def _matmul(b: OnnxBuilder, node: op.MatMul) -> None:
     _bounded(b, node, lambda out: b.node("MatMul", [node.first, node.second], out))
 
@@ -137,9 +145,21 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
     b.node("Softmax", [source], node.name, axis=-1)
 
 
+def _log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
+    b.node("LogSoftmax", [node.input], node.name, axis=-1)
+
+
 def _layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
-    inputs = [node.input, b.constant(f"{node.name}.gain", node.gain), b.constant(f"{node.name}.shift", node.shift)]
-    b.node("LayerNormalization", inputs, node.name, axis=-1, epsilon=node.epsilon)
+    """With gains per channel, as a group norm has them, these are a product and a sum behind it."""
+    gain, shift = b.constant(f"{node.name}.gain", node.gain), b.constant(f"{node.name}.shift", node.shift)
+    sizes = [size for size in b.program.values[node.input].shape[-node.axes:] if size is not None]
+    if node.gain.shape == tuple(sizes):
+        b.node("LayerNormalization", [node.input, gain, shift], node.name, axis=-node.axes, epsilon=node.epsilon)
+        return
+    ones = b.constant(f"{node.name}.ones", np.ones(sizes, np.float32))
+    normal = b.node("LayerNormalization", [node.input, ones], b.name(node.name, "normal"), axis=-node.axes,
+                    epsilon=node.epsilon)
+    b.node("Add", [b.node("Mul", [normal, gain], b.name(node.name, "gained")), shift], node.name)
 
 
 def _embedding(b: OnnxBuilder, node: op.Embedding) -> None:
@@ -153,7 +173,7 @@ def _requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 def _average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
     _bounded(b, node, lambda out: b.node(
         "AveragePool", [node.input], out, kernel_shape=list(node.kernel), strides=list(node.stride),
-        pads=onnx_pads(node.padding), count_include_pad=int(node.count_padding)))
+        pads=onnx_pads(node.padding), count_include_pad=int(node.counts.size == 1)))
 
 
 def _mean(b: OnnxBuilder, node: op.Mean) -> None:
@@ -173,7 +193,8 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
 
 _EMITTERS: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Quantize: _identity, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add,
-    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
+    op.Mul: _mul, op.Quotient: _quotient, op.Larger: _larger, op.LogSoftmax: _log_softmax,
+    op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
     op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: _embedding, op.Pick: emit_gather,
     op.Requantize: _requantize, op.MaxPool: emit_max_pool,
     op.AveragePool: _average_pool, op.Mean: _mean,

@@ -11,9 +11,10 @@ from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
 from fewbits.graph.calls import Call, check_batch
-from fewbits.graph.exported import plain, read_exported
 from fewbits.graph.exporter import follow
+from fewbits.graph.graph import Style
 from fewbits.graph.model import Model
+from fewbits.graph.traced import plain, read_traced
 from fewbits.numerics.finite import not_finite
 
 Example = torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]
@@ -22,8 +23,9 @@ Example = torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]
 def capture(net: nn.Module, example: Example) -> Model:
     """The graph of `net`, in inference mode, with a batch of any size.
 
-    net: left as it is; its weights are copied once. example: what the model takes (a tensor, a tuple of
-    positional tensors or a dict of named ones), first axis the batch, at least 2 of them.
+    net: left as it is; its weights are copied once; a `Model`, such as `read_pt2` gives, is a graph already and only
+    checked. example: what the model takes (a tensor, a tuple of positional tensors or a dict of named ones), first axis
+    the batch, at least 2 of them.
     The model's outputs on the example equal those of `net`, bit for bit (of attention without its fused inference
     kernel, which rounds in another order). Raises CaptureError for a batch
     of 1, control flow that depends on data, an output that is no tensor, NaN or Inf in a weight, and
@@ -33,7 +35,7 @@ def capture(net: nn.Module, example: Example) -> Model:
     return capture_call(net, args, kwargs, style)
 
 
-def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], style: str = "tuple") -> Model:
+def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], style: Style = "tuple") -> Model:
     """As `capture`, of a call whose tensors may stand in lists, tuples and dicts. The model takes them one by one, in
     that order; arguments that are no tensors keep the value they have here."""
     tensors = Call(args, kwargs).tensors
@@ -48,23 +50,36 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
                                "from float32, so call net.float() first")
         if kind := not_finite(tensor):
             raise CaptureError(f"weight {name!r} holds {kind}: load sound weights before quantizing")
+    if isinstance(net, Model):
+        _check_inputs(net, tensors)
     try:
         with torch.no_grad(), _without_fused_attention():
             expected = net(*args, **kwargs)
     except Exception as error:  # the user's own code, which may raise anything
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise CaptureError(f"the model fails on the example: {first[0]}") from error
-    exported = follow(net, args, kwargs)
-    model = read_exported(exported, style)
+    model = net if isinstance(net, Model) else read_traced(follow(net, args, kwargs), style)
     model.eval()
     for node in model.graph.nodes:
         if node.target is torch.ops.aten.batch_norm.default and node["running_mean"] is None:
             raise CaptureError(f"batch norm {node.name!r} keeps no running statistics, so it has none to stand still "
                                "on: make it with track_running_stats=True")
     with torch.no_grad():
-        actual = model(*tensors)
+        actual = model(**kwargs) if style == "dict" else model(*tensors)
     _check_equal(plain(expected), actual)
     return model
+
+
+def _check_inputs(model: Model, tensors: list[torch.Tensor]) -> None:
+    """Raises CaptureError for an example that is not of the shapes and types a graph was made for."""
+    if len(tensors) != len(model.graph.inputs):
+        raise CaptureError(f"the example holds {len(tensors)} tensors, and the graph takes {len(model.graph.inputs)}: "
+                           f"{', '.join(item.name for item in model.graph.inputs)}")
+    for item, tensor in zip(model.graph.inputs, tensors, strict=True):
+        wanted = [len(tensor) if size is None else size for size in item.shape]
+        if list(tensor.shape) != wanted or str(tensor.dtype) != f"torch.{item.dtype}":
+            raise CaptureError(f"input {item.name!r} of the example is {tensor.dtype} {list(tensor.shape)}, and the "
+                               f"graph takes {item.dtype} {wanted}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewbits.graph.functions import insert_zeros, join, masked_softmax
+from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.parts import Parts
@@ -113,18 +113,24 @@ def _kept(parts: Parts, mask: Any) -> torch.Tensor | None:
     return ~blocked if bool((blocked | (tensor == 0)).all()) else None
 
 
-def _softmax(parts: Parts, node: Node) -> bool:
-    """A mask added or filled in front goes inside; a softmax over another axis is turned to the last one."""
+def _turned(parts: Parts, node: Node) -> bool:
+    """A softmax or its logarithm over another axis than the last, with that one turned to the end."""
     rank = len(parts.shape(node["self"]))
     axis = node["dim"] % rank
-    if axis != rank - 1:
-        shape = list(parts.shape(node["self"]))
-        shape[axis], shape[-1] = shape[-1], shape[axis]
-        turned = parts.emit(node, f"{node.name}.turned", aten.transpose.int,
-                            {"self": node["self"], "dim0": axis, "dim1": -1}, tuple(shape))
-        rows = parts.emit(node, f"{node.name}.rows", aten.softmax.int, {"self": turned, "dim": -1, "dtype": None},
-                          tuple(shape))
-        parts.emit(node, node.name, aten.transpose.int, {"self": rows, "dim0": axis, "dim1": -1}, node.shape)
+    if axis == rank - 1:
+        return False
+    shape = list(parts.shape(node["self"]))
+    shape[axis], shape[-1] = shape[-1], shape[axis]
+    turned = parts.emit(node, f"{node.name}.turned", aten.transpose.int,
+                        {"self": node["self"], "dim0": axis, "dim1": -1}, tuple(shape))
+    rows = parts.emit(node, f"{node.name}.rows", node.target, {"self": turned, "dim": -1, "dtype": None}, tuple(shape))
+    parts.emit(node, node.name, aten.transpose.int, {"self": rows, "dim0": axis, "dim1": -1}, node.shape)
+    return True
+
+
+def _softmax(parts: Parts, node: Node) -> bool:
+    """A mask added or filled in front goes inside."""
+    if _turned(parts, node):
         return True
     before = parts.made_by(node["self"])
     if before is None:
@@ -154,7 +160,11 @@ def _matmul_with_parameter(parts: Parts, node: Node) -> bool:
     return True
 
 
-def _division_by_parameter(parts: Parts, node: Node) -> bool:
+def _division(parts: Parts, node: Node) -> bool:
+    """By a parameter a product with its inverse; by what the model computes a quotient."""
+    if isinstance(node["other"], Ref) and isinstance(node["self"], Ref | Param):
+        parts.emit(node, node.name, quotient, {"first": node["self"], "second": node["other"]}, node.shape)
+        return True
     if not isinstance(node["other"], Param):
         return False
     inverse = parts.parameter(f"{node.name}.inverse", parts.model.tensor(node["other"].name).detach().reciprocal())
@@ -167,6 +177,36 @@ def _number_first(parts: Parts, node: Node) -> bool:
     if isinstance(node["self"], Ref):
         return False
     parts.emit(node, node.name, node.target, {"self": node["other"], "other": node["self"]}, node.shape)
+    return True
+
+
+def _added_product(parts: Parts, node: Node) -> bool:
+    """self + value · tensor1 · tensor2."""
+    first, second = node["tensor1"], node["tensor2"]
+    if not isinstance(first, Ref):
+        first, second = second, first
+    if not isinstance(first, Ref):
+        return False
+    product = parts.emit(node, f"{node.name}.product", aten.mul.Tensor, {"self": first, "other": second}, node.shape)
+    if node["value"] != 1:
+        product = parts.emit(node, f"{node.name}.scaled", aten.mul.Tensor, {"self": product, "other": node["value"]},
+                             node.shape)
+    parts.emit(node, node.name, aten.add.Tensor, {"self": node["self"], "other": product, "alpha": 1}, node.shape)
+    return True
+
+
+def _instance_norm(parts: Parts, node: Node) -> bool:
+    """A group norm with a channel in each group; with running statistics a batch norm."""
+    given = {name: node[name] for name in ("input", "weight", "bias")}
+    if node["use_input_stats"]:
+        channels = parts.shape(node["input"])[1]
+        arguments = {"input": given["input"], "num_groups": channels, "weight": given["weight"], "bias": given["bias"],
+                     "eps": node["eps"], "cudnn_enabled": False}
+        parts.emit(node, node.name, aten.group_norm.default, arguments, node.shape)
+        return True
+    given |= {name: node[name] for name in ("running_mean", "running_var")}
+    given |= {"training": False, "momentum": node["momentum"], "eps": node["eps"], "cudnn_enabled": False}
+    parts.emit(node, node.name, aten.batch_norm.default, given, node.shape)
     return True
 
 
@@ -203,23 +243,37 @@ def _pool_of_one_axis(parts: Parts, node: Node) -> bool:
     """[N, C, L] as an image of height 1."""
     shape, target = parts.shape(node["self"]), node.shape
     assert target is not None, "a pool returns one tensor"
-    if node.target is aten.adaptive_avg_pool1d.default:
-        if list(node["output_size"]) != [1]:
-            return False
-        parts.emit(node, node.name, aten.mean.dim, {"self": node["self"], "dim": [-1], "keepdim": True, "dtype": None},
-                   target)
-        return True
     image = parts.emit(node, f"{node.name}.image", aten.unsqueeze.default, {"self": node["self"], "dim": 2},
                        (*shape[:2], 1, shape[2]))
     arguments = dict(node.arguments) | {"self": image}
-    for name, fill in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+    for name in ("kernel_size", "stride", "padding", "dilation", "output_size"):
         if arguments.get(name):
-            arguments[name] = [fill, _per_axis(arguments[name], 1)[0]]
+            arguments[name] = [0 if name == "padding" else 1, _per_axis(arguments[name], 1)[0]]
     if node.target is aten.avg_pool1d.default:
         arguments["divisor_override"] = None
-    pooled = aten.max_pool2d.default if node.target is aten.max_pool1d.default else aten.avg_pool2d.default
-    flat = parts.emit(node, f"{node.name}.pooled", pooled, arguments, (*target[:2], 1, target[2]))
+    flat = parts.emit(node, f"{node.name}.pooled", _OF_IMAGES[node.target], arguments, (*target[:2], 1, target[2]))
     parts.emit(node, node.name, aten.squeeze.dim, {"self": flat, "dim": 2}, target)
+    return True
+
+
+_OF_IMAGES: dict[Any, Any] = {
+    aten.max_pool1d.default: aten.max_pool2d.default, aten.avg_pool1d.default: aten.avg_pool2d.default,
+    aten.adaptive_avg_pool1d.default: aten.adaptive_avg_pool2d.default,
+}
+
+
+def _only_values(parts: Parts, node: Node) -> bool:
+    """The largest without their positions, where nobody reads these."""
+    readers = parts.readers[node.name]
+    if not readers or any(reader["argument1"] != 0 for reader in readers):
+        return False
+    name, shape = f"{readers[0].name}.values", readers[0].shape
+    if node.target is aten.max.dim:
+        arguments = {"self": node["self"], "dim": [node["dim"]], "keepdim": node["keepdim"]}
+        parts.emit(node, name, aten.amax.default, arguments, shape)
+    else:
+        parts.emit(node, name, adaptive_max_pool, {"x": node["self"], "output_size": node["output_size"]}, shape)
+    parts.renamed.update({reader.name: name for reader in readers})
     return True
 
 
@@ -303,10 +357,13 @@ _RULES: dict[Any, Rule] = {  # by the call that is taken apart
     aten.conv_transpose3d.input: _transposed_conv,
     aten.scaled_dot_product_attention.default: _attention, aten.softmax.int: _softmax,
     aten.matmul.default: _matmul_with_parameter, aten.mm.default: _matmul_with_parameter,
-    aten.div.Tensor: _division_by_parameter, aten.mul.Tensor: _number_first,
-    aten.upsample_bilinear2d.vec: _bilinear,
+    aten.div.Tensor: _division, aten.mul.Tensor: _number_first,
+    aten.addcmul.default: _added_product, aten.instance_norm.default: _instance_norm,
+    aten.log_softmax.int: _turned, aten.upsample_bilinear2d.vec: _bilinear,
     aten.max_pool1d.default: _pool_of_one_axis, aten.avg_pool1d.default: _pool_of_one_axis,
     aten.adaptive_avg_pool1d.default: _pool_of_one_axis,
+    aten.max.dim: _only_values, aten.adaptive_max_pool2d.default: _only_values,
+    aten.adaptive_max_pool3d.default: _only_values,
     aten.sum.dim_IntList: _sum, aten.glu.default: _gated,
     aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _taken_over,
     aten.select.int: _taken_over, aten.zeros.default: zero_state,

@@ -11,27 +11,55 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram, export
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
 from fewbits.graph.calls import calls, check_batch
-from fewbits.graph.exported import user_line
+from fewbits.graph.graph import Shape
+from fewbits.graph.traced import Traced, user_line
 
 _SHOWN = 8  # names of submodules in an error
 
 
-def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ExportedProgram:
-    """The exported program of one call, the first axis of every tensor moving with the batch.
+def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
+    """The operators of one call, the first axis of every tensor moving with the batch.
 
     Raises CaptureError that says where it fails, and which submodules can be captured on their own.
     """
     try:
-        return _export(net, args, kwargs)
+        exported = _export(net, args, kwargs)
     except Exception as error:  # the exporter raises dozens of kinds; each becomes one sentence
         parts = _capturable(net, args, kwargs)
         shown = f"{json.dumps(parts[:_SHOWN])}{' and more' if parts[_SHOWN:] else ''}"
         way = f"; or go by parts: fb.capture(net, example, parts={shown})" if parts else ""
         raise CaptureError(_explain(error) + way) from error
+    return _traced(exported)
+
+
+def _traced(exported: ExportedProgram) -> Traced:
+    signature, placeholders = exported.graph_signature, {}
+    for spec in signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT:
+            placeholders[spec.arg.name] = str(spec.target)
+        elif not isinstance(spec.arg, ConstantArgument):
+            placeholders[spec.arg.name] = ""
+    state: dict[str, torch.Tensor] = {
+        name: nn.Parameter(tensor) if name in signature.parameters and not isinstance(tensor, nn.Parameter) else tensor
+        for name, tensor in exported.state_dict.items()}
+    for name, value in exported.constants.items():
+        if isinstance(value, torch.Tensor):
+            state.setdefault(name, value)
+    results = {node: (_shape(value), value.dtype) for node in exported.graph.nodes
+               if isinstance(value := node.meta.get("val"), torch.Tensor)}
+    spec = exported.call_spec.out_spec
+    assert spec is not None, "an exported program knows its output"
+    structure = pytree.tree_unflatten(range(spec.num_leaves), spec)
+    return Traced(exported.graph, placeholders, state, set(signature.buffers), results, structure)
+
+
+def _shape(value: torch.Tensor) -> Shape:
+    return tuple(size if isinstance(size, int) else None for size in value.shape)
 
 
 def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ExportedProgram:

@@ -1,6 +1,6 @@
 """Batch norm and constants computed beforehand, for use after training."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -75,17 +75,19 @@ def _drop_dead(model: Model) -> None:
 
 def _fold_constants(model: Model) -> None:
     """Runs, once, every operator that reads no input."""
+    known: dict[str, Any] = {}  # tensors, and lists of them
     constants: dict[str, str] = {}
     kept = []
     for node in model.graph.nodes:
-        if all(name in constants for name in node.refs) and node.shape is not None:
-            arguments = {key: replace(value, lambda item: _constant_value(model, constants, item))
+        if all(name in known for name in node.refs):
+            arguments = {key: replace(value, lambda item: _constant_value(model, known, item))
                          for key, value in node.arguments.items()}
             positional = list(arguments.values())[:node.positional]
             with torch.no_grad():
-                value = node.target(*positional, **dict(list(arguments.items())[node.positional:]))
-            constants[node.name] = f"{node.name}.constant"
-            model.set_tensor(constants[node.name], value)
+                value = known[node.name] = node.target(*positional, **dict(list(arguments.items())[node.positional:]))
+            if isinstance(value, torch.Tensor):
+                constants[node.name] = f"{node.name}.constant"
+                model.set_tensor(constants[node.name], value)
         else:
             kept.append(_read_constants(node, constants))
     for name in leaves(model.graph.structure):
@@ -94,9 +96,9 @@ def _fold_constants(model: Model) -> None:
     rebuild(model, kept, {})
 
 
-def _constant_value(model: Model, constants: dict[str, str], item: object) -> object:
+def _constant_value(model: Model, known: dict[str, Any], item: object) -> object:
     if isinstance(item, Ref):
-        return model.tensor(constants[item.name])
+        return known[item.name]
     return model.tensor(item.name) if isinstance(item, Param) else item
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Style = Literal["tensor", "tuple", "dict"]
 Shape = tuple[int | None, ...]  # None: a size that moves with the batch
 
 
@@ -74,7 +75,7 @@ class Graph:
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     structure: Any
-    style: Literal["tensor", "tuple", "dict"]
+    style: Style
 
     def consumers(self) -> dict[str, list[Node]]:
         """The nodes that read each value."""

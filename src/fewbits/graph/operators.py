@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from fewbits.graph.functions import insert_zeros, join, masked_softmax
+from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.program.requantize import SOFTMAX_LENGTH
 
@@ -73,7 +73,11 @@ def _refuse_pair(node: Node, shapes: Shapes) -> str | None:
 
 
 def _refuse_div(node: Node, shapes: Shapes) -> str | None:
-    return None if isinstance(node["other"], int | float) else "its divisor is not a constant"
+    return None if isinstance(node["other"], int | float) else "its divisor is computed: fold the model, fb.fold(model)"
+
+
+def _refuse_larger(node: Node, shapes: Shapes) -> str | None:
+    return None if isinstance(node["self"], Ref | Param) else "its first operand is a number"
 
 
 def _refuse_matmul(node: Node, shapes: Shapes) -> str | None:
@@ -107,7 +111,12 @@ def _refuse_masked_softmax(node: Node, shapes: Shapes) -> str | None:
 
 
 def _refuse_layer_norm(node: Node, shapes: Shapes) -> str | None:
-    return None if len(node["normalized_shape"]) == 1 else "it normalises over more than the last axis"
+    over = _shape(shapes, node["input"])[-len(node["normalized_shape"]):]
+    return "it normalises over the batch" if None in over else None
+
+
+def _refuse_group_norm(node: Node, shapes: Shapes) -> str | None:
+    return "its image grows with the batch" if None in _shape(shapes, node["input"])[1:] else None
 
 
 def _refuse_embedding(node: Node, shapes: Shapes) -> str | None:
@@ -120,19 +129,33 @@ def _refuse_clamp(node: Node, shapes: Shapes) -> str | None:
 
 
 def _refuse_mean(node: Node, shapes: Shapes) -> str | None:
+    return "it averages over the batch" if not node["dim"] or _over_batch(node, shapes) else None
+
+
+def _refuse_pool(node: Node, shapes: Shapes) -> str | None:
+    shape = _shape(shapes, next(iter(node.arguments.values())))
+    if len(shape) != len(node.shape or ()) or len(shape) < 4:
+        return f"its input has {len(shape)} axes: give it a batch, channels, and an image of two or three axes"
+    return "its image grows with the batch" if None in shape[1:] else None
+
+
+def _refuse_largest(node: Node, shapes: Shapes) -> str | None:
+    if node.target is not aten.amax.default:
+        return "it gives positions as well: fold the model, fb.fold(model), and read only the values"
+    return "it runs over the batch" if not node["dim"] or _over_batch(node, shapes) else None
+
+
+def _over_batch(node: Node, shapes: Shapes) -> bool:
     shape = _shape(shapes, node["self"])
-    over_batch = not node["dim"] or any(shape[axis] is None for axis in node["dim"])
-    return "it averages over the batch" if over_batch else None
-
-
-def _refuse_adaptive_pool(node: Node, shapes: Shapes) -> str | None:
-    return None if set(node["output_size"]) == {1} else "its output is not 1×1: use a pool of fixed size"
+    return any(shape[axis] is None for axis in node["dim"])
 
 
 def _refuse_pad(node: Node, shapes: Shapes) -> str | None:
-    if node.arguments.get("mode", "constant") != "constant" or node["value"] not in (None, 0, 0.0):
-        return "it pads with something other than the constant 0"
-    return "it crops with a negative margin: use a slice" if min(node["pad"]) < 0 else None
+    if min(node["pad"] if "pad" in node.arguments else node["padding"]) < 0:
+        return "it crops with a negative margin: use a slice"
+    if padding_mode(node) != "constant":
+        return None
+    return None if node["value"] in (None, 0, 0.0) else f"it pads with {node['value']}: only 0 is a code of every grid"
 
 
 def _refuse_concat(node: Node, shapes: Shapes) -> str | None:
@@ -153,6 +176,11 @@ def _refuse_roll(node: Node, shapes: Shapes) -> str | None:
     if not node["dims"]:
         return "it rolls over all axes at once"
     return "it rolls the batch" if any(shape[axis] is None for axis in node["dims"]) else None
+
+
+def _refuse_flip(node: Node, shapes: Shapes) -> str | None:
+    shape = _shape(shapes, node["self"])
+    return "it turns the batch round" if any(shape[axis] is None for axis in node["dims"]) else None
 
 
 def _refuse_resize(node: Node, shapes: Shapes) -> str | None:
@@ -181,8 +209,15 @@ TABLES = (
     aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
     aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
     aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default,
+    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
 )
 """Functions of one number: each becomes a table over the codes."""
+
+_MIRRORS: dict[Any, str] = {
+    aten.reflection_pad1d.default: "reflect", aten.reflection_pad2d.default: "reflect",
+    aten.reflection_pad3d.default: "reflect", aten.replication_pad1d.default: "replicate",
+    aten.replication_pad2d.default: "replicate", aten.replication_pad3d.default: "replicate",
+}
 
 OPERATORS: tuple[Operator, ...] = (
     Operator("conv", "dot", (aten.conv1d.default, aten.conv1d.padding, aten.conv2d.default, aten.conv2d.padding,
@@ -193,21 +228,30 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("sub", "combine", (aten.sub.Tensor,), _refuse_pair, operands=("other",)),
     Operator("mul", "combine", (aten.mul.Tensor,), _refuse_pair, operands=("other",)),
     Operator("div", "combine", (aten.div.Tensor,), _refuse_div),
+    Operator("quotient", "combine", (quotient,), operands=("first", "second")),
+    Operator("larger", "combine", (aten.maximum.default, aten.minimum.default), _refuse_larger,
+             operands=("self", "other")),
     Operator("function", "combine", TABLES, _refuse_table),
     Operator("prelu", "combine", (aten.prelu.default,), _refuse_dot),
     Operator("softmax", "combine", (aten.softmax.int,), _refuse_softmax),
     Operator("masked_softmax", "combine", (masked_softmax,), _refuse_masked_softmax),
+    Operator("log_softmax", "combine", (aten.log_softmax.int,), _refuse_softmax),
     Operator("layer_norm", "combine", (aten.layer_norm.default,), _refuse_layer_norm),
+    Operator("group_norm", "combine", (aten.group_norm.default,), _refuse_group_norm),
     Operator("embedding", "combine", (aten.embedding.default,), _refuse_embedding),
     Operator("concat", "combine", (aten.cat.default, aten.concat.default, join), _refuse_concat,
              operands=("tensors",)),
-    Operator("average_pool", "combine", (aten.avg_pool2d.default,)),
-    Operator("global_average_pool", "combine", (aten.adaptive_avg_pool2d.default,), _refuse_adaptive_pool),
+    Operator("average_pool", "combine", (aten.avg_pool2d.default, aten.avg_pool3d.default), _refuse_pool),
+    Operator("adaptive_average_pool", "combine",
+             (aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default), _refuse_pool),
     Operator("mean", "combine", (aten.mean.dim,), _refuse_mean),
     Operator("clamp", "clamp", (aten.relu.default, aten.relu6.default, aten.hardtanh.default,
                                 aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default),
              _refuse_clamp),
-    Operator("max_pool", "pass", (aten.max_pool2d.default,)),
+    Operator("max_pool", "pass", (aten.max_pool2d.default, aten.max_pool3d.default), _refuse_pool),
+    Operator("adaptive_max_pool", "pass", (adaptive_max_pool,), _refuse_pool),
+    Operator("largest", "pass", (aten.amax.default, aten.max.dim, aten.adaptive_max_pool2d.default,
+                                 aten.adaptive_max_pool3d.default), _refuse_largest),
     Operator("reshape", "pass", (aten.reshape.default, aten.view.default, aten.flatten.using_ints,
                                  aten.unflatten.int, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default,
                                  aten.unsqueeze.default), _refuse_reshape),
@@ -222,8 +266,9 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("split", "pass", (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default),
              _refuse_batch_axis),
     Operator("roll", "pass", (aten.roll.default,), _refuse_roll),
+    Operator("flip", "pass", (aten.flip.default,), _refuse_flip),
     Operator("item", "pass", (operator.getitem,)),
-    Operator("pad", "pass", (aten.pad.default, aten.constant_pad_nd.default), _refuse_pad),
+    Operator("pad", "pass", (aten.pad.default, aten.constant_pad_nd.default, *_MIRRORS), _refuse_pad),
     Operator("dropout", "gone", (aten.dropout.default, aten.feature_dropout.default)),
     Operator("identity", "gone", (aten.clone.default, aten.contiguous.default, aten.detach.default,
                                   aten.alias.default, aten.lift_fresh_copy.default)),
@@ -273,10 +318,14 @@ def bounds(node: Node) -> tuple[float, float]:
             return (-math.inf if low is None else float(low)), (math.inf if high is None else float(high))
 
 
-def mean_axes(node: Node) -> tuple[int, ...]:
-    """Ascending axes that a mean or a global average pool reduces, counted from the front."""
-    if node.target is aten.adaptive_avg_pool2d.default:
-        assert node.shape is not None, "a pool returns one tensor"
-        return tuple(range(len(node.shape) - 2, len(node.shape)))
+def padding_mode(node: Node) -> str:
+    """`constant`, `reflect`, `replicate` or `circular`."""
+    return _MIRRORS.get(node.target) or node.arguments.get("mode", "constant")
+
+
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """Ascending axes that a mean, a maximum or a global average pool reduces, counted from the front."""
+    if "dim" not in node.arguments:
+        return tuple(range(2, len(node.shape or ())))
     rank = len(node.shape or ()) + (0 if node["keepdim"] else len(node["dim"]))
     return tuple(sorted(axis % rank for axis in node["dim"]))

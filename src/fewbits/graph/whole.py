@@ -104,6 +104,9 @@ def _captured(net: nn.Module, part: str, seen: list[Call]) -> Model:
 
 
 def _check_paths(net: nn.Module, parts: Sequence[str]) -> None:
+    if isinstance(net, Model):
+        raise CaptureError("this network is a graph already and has no submodules to call: give the module that was "
+                           "exported")
     known = [name for name, _ in net.named_modules() if name]
     if isinstance(parts, str) or not parts:
         raise CaptureError("parts is a list of one or more paths of submodules, such as parts=[\"backbone\", \"head\"]")

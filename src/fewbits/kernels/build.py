@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("level.cpp", "partition.cpp", "huffman.cpp")
+SOURCES = ("level.cpp", "partition.cpp", "huffman.cpp", "count.cpp")
 LIBRARY = HERE / {"win32": "fewbits_kernels.dll", "darwin": "libfewbits_kernels.dylib"}.get(
     sys.platform, "libfewbits_kernels.so")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-fno-exceptions",

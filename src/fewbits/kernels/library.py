@@ -11,7 +11,7 @@ from fewbits.kernels.build import LIBRARY
 Level = Literal["numpy", "portable", "avx2", "avx512"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
-_INTERFACE = 1  # kernels.h, kInterface
+_INTERFACE = 2  # kernels.h, kInterface
 
 
 def _load() -> ctypes.CDLL | None:
@@ -30,6 +30,7 @@ def _load() -> ctypes.CDLL | None:
             ("fb_encode", size, (address, size, address, address, address)),
             ("fb_decode", ctypes.c_int32, (address, address, address, size, address, address)),
             ("fb_histogram", None, (address, size, address)),
+            ("fb_count", None, (address, size, ctypes.c_int32, size, address)),
             ("fb_set_level", None, (ctypes.c_int32,)), ("fb_level", ctypes.c_int32, ()),
             ("fb_best_level", ctypes.c_int32, ())):
         function = getattr(library, name)

@@ -1,5 +1,9 @@
 """Nodes that move codes about and keep their encoding, or none at all."""
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from fewbits.graph.graph import Node, Shape
 from fewbits.lower.context import Context
 from fewbits.program import nodes as op
@@ -15,6 +19,16 @@ def passed(context: Context, node: Node, made: op.Node) -> None:
 def moved(context: Context, made: op.Node, shape: Shape) -> str:
     """Emits a node that moves codes about, on the way to a result."""
     return context.emit(made, shape, context.encoding(op.reads(made)[0]))
+
+
+def picked(context: Context, node: Node, source: str, orders: Mapping[int, np.ndarray]) -> None:
+    """Along each of some axes the entries in the order given."""
+    shape = list(context.values[source].shape)
+    for axis, order in orders.items():
+        shape[axis] = len(order)
+        name = node.name if axis == [*orders][-1] else f"{node.name}.axis{axis}"
+        source = moved(context, op.Pick(name, source, axis, tuple(order.tolist())), tuple(shape))
+    context.names[node.name] = source
 
 
 def unchanged(context: Context, node: Node) -> None:

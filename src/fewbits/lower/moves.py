@@ -1,8 +1,13 @@
 """Rules of operators that give numbers another place: reshapes, slices, pads."""
 
+from typing import Any
+
+import numpy as np
+
 from fewbits.graph.graph import Node
+from fewbits.graph.operators import padding_mode
 from fewbits.lower.context import Context
-from fewbits.lower.emit import passed, unchanged
+from fewbits.lower.emit import passed, picked, unchanged
 from fewbits.lower.sizes import minus_one
 from fewbits.program import nodes as op
 
@@ -82,10 +87,17 @@ def item(context: Context, node: Node) -> None:
 
 
 def pad(context: Context, node: Node) -> None:
-    rank, flat = len(context.shape(node["self"])), list(node["pad"])
-    margins = [(0, 0)] * rank
+    source, mode = context.read(node["self"]), padding_mode(node)
+    shape, flat = list(context.values[source].shape), node["pad"] if "pad" in node.arguments else node["padding"]
+    margins = [(0, 0)] * len(shape)
     for i in range(len(flat) // 2):  # ATen counts from the last axis
-        margins[rank - 1 - i] = (flat[2 * i], flat[2 * i + 1])
+        margins[len(shape) - 1 - i] = (flat[2 * i], flat[2 * i + 1])
     if not any(map(sum, margins)):
         return unchanged(context, node)
-    passed(context, node, op.Pad(node.name, context.read(node["self"]), tuple(margins)))
+    if mode == "constant":
+        return passed(context, node, op.Pad(node.name, source, tuple(margins)))
+    picked(context, node, source, {axis: np.pad(np.arange(shape[axis] or 0), pair, _NUMPY_MODES[mode])
+                                   for axis, pair in enumerate(margins) if any(pair)})
+
+
+_NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}

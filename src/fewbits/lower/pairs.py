@@ -1,5 +1,7 @@
 """Rules of operators on several values: sums, products, concatenations."""
 
+import torch
+
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
 from fewbits.lower.functions import table
@@ -27,6 +29,19 @@ def mul(context: Context, node: Node) -> None:
     y = context.result(node)
     first, second = context.read(node["self"]), context.read(node["other"])
     context.names[node.name] = context.emit(op.Mul(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def quotient(context: Context, node: Node) -> None:
+    y = context.result(node)
+    first, second = context.read(node["first"]), context.read(node["second"])
+    context.names[node.name] = context.emit(op.Quotient(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+
+
+def larger(context: Context, node: Node) -> None:
+    y, least = context.result(node), node.target is torch.ops.aten.minimum.default
+    first, second = context.read(node["self"]), context.read(node["other"])
+    context.names[node.name] = context.emit(op.Larger(y.name, first, second, y.low, y.high, least), y.shape,
+                                            y.encoding)
 
 
 def matmul(context: Context, node: Node) -> None:

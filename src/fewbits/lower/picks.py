@@ -6,20 +6,24 @@ import torch.nn.functional as F
 
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
-from fewbits.lower.emit import moved, passed
+from fewbits.lower.emit import moved, passed, picked
 from fewbits.lower.sizes import minus_one
 from fewbits.program import nodes as op
 
 
 def roll(context: Context, node: Node) -> None:
-    source, shape = context.read(node["self"]), context.shape(node["self"])
+    shape = context.shape(node["self"])
+    orders = {}
     for axis, shift in zip(node["dims"], node["shifts"], strict=True):
-        size = shape[axis]
-        assert size is not None, "the operator table refuses the batch"
-        order = tuple((i - shift) % size for i in range(size))
-        name = node.name if axis == node["dims"][-1] else f"{node.name}.axis{axis}"
-        source = moved(context, op.Pick(name, source, axis % len(shape), order), shape)
-    context.names[node.name] = source
+        before = orders.get(axis % len(shape), np.arange(shape[axis] or 0))
+        orders[axis % len(shape)] = np.roll(before, shift)
+    picked(context, node, context.read(node["self"]), orders)
+
+
+def flip(context: Context, node: Node) -> None:
+    shape = context.shape(node["self"])
+    orders = {axis % len(shape): np.arange(shape[axis] or 0)[::-1] for axis in node["dims"]}
+    picked(context, node, context.read(node["self"]), orders)
 
 
 def channel_shuffle(context: Context, node: Node) -> None:

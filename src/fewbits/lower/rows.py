@@ -1,10 +1,17 @@
-"""Rules of operators on whole rows: softmax, layer norm, embeddings."""
+"""Rules of operators on whole rows: softmax, layer and group norm, embeddings."""
+
+import math
 
 import numpy as np
 
+from fewbits.errors import LoweringError
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
+from fewbits.lower.emit import moved
+from fewbits.lower.sizes import minus_one
 from fewbits.program import nodes as op
+
+LARGEST_LOG_STEP = 256.0  # 255 steps of it, in 2^-14, stay below 2^31
 
 
 def softmax(context: Context, node: Node) -> None:
@@ -22,13 +29,40 @@ def _softmax_of(context: Context, node: Node, source: str, mask: np.ndarray | No
                                             y.encoding)
 
 
+def log_softmax(context: Context, node: Node) -> None:
+    y, source = context.result(node), context.read(node["self"])
+    scale = float(context.encoding(source).scale)
+    if scale > LARGEST_LOG_STEP:
+        raise LoweringError(f"log softmax {node.name!r} reads numbers in steps of {scale:.3g}, and its integers hold "
+                            f"steps up to {LARGEST_LOG_STEP}: its input is far out of a logarithm's range")
+    context.names[node.name] = context.emit(op.LogSoftmax(y.name, source, y.low, y.high), y.shape, y.encoding)
+
+
 def layer_norm(context: Context, node: Node) -> None:
-    y, length = context.result(node), node["normalized_shape"][0]
-    gain, shift = (np.full(length, default, np.float32) if node[name] is None else context.array(node[name].name)
-                   for name, default in (("weight", 1.0), ("bias", 0.0)))
+    y, sizes = context.result(node), tuple(node["normalized_shape"])
+    gain, shift = _gain_and_shift(context, node, sizes)
     context.names[node.name] = context.emit(
-        op.LayerNorm(y.name, context.read(node["input"]), gain, shift, node["eps"], y.low, y.high), y.shape,
-        y.encoding)
+        op.LayerNorm(y.name, context.read(node["input"]), gain, shift, node["eps"], y.low, y.high, len(sizes)),
+        y.shape, y.encoding)
+
+
+def group_norm(context: Context, node: Node) -> None:
+    """[N, C, ...] as [N, groups, C / groups, positions], normalised over the last two."""
+    y, source, groups = context.result(node), context.read(node["input"]), node["num_groups"]
+    batch, channels, *rest = y.shape
+    assert channels is not None, "the operator table refuses channels of unknown number"
+    grouped = (batch, groups, channels // groups, math.prod(size or 0 for size in rest))
+    source = moved(context, op.Reshape(f"{node.name}.groups", source, minus_one(grouped)), grouped)
+    gain, shift = (part.reshape(groups, -1, 1) for part in _gain_and_shift(context, node, (channels,)))
+    normal = op.LayerNorm(f"{y.name}.normal", source, gain, shift, node["eps"], y.low, y.high, 2)
+    source = context.emit(normal, grouped, y.encoding)
+    context.names[node.name] = moved(context, op.Reshape(y.name, source, minus_one(y.shape)), y.shape)
+
+
+def _gain_and_shift(context: Context, node: Node, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    gain, shift = (np.full(shape, default, np.float32) if node[name] is None else context.array(node[name].name)
+                   for name, default in (("weight", 1.0), ("bias", 0.0)))
+    return gain, shift
 
 
 def embedding(context: Context, node: Node) -> None:

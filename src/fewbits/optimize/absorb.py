@@ -59,7 +59,7 @@ def move(model: Model, chain: Chain, amount: torch.Tensor) -> None:
 
 def _exact(model: Model, chain: Chain) -> bool:
     """Whether a shift behind the ReLU reaches every sum of the second layer unchanged."""
-    shifts = all(row_name(node) in ("clamp", "max_pool", "global_average_pool", "mean", "reshape")
+    shifts = all(row_name(node) in ("clamp", "max_pool", "adaptive_average_pool", "mean", "reshape")
                  for node in chain.between)
     second = chain.second
     padded = row_name(second) == "conv" and second["padding"] not in ("valid", [0, 0], [0])

@@ -13,7 +13,7 @@ import torch
 
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import bounds, mean_axes, operator_of
+from fewbits.graph.operators import bounds, operator_of, reduced_axes
 from fewbits.optimize.layer import users
 from fewbits.program.program import leaves
 
@@ -99,10 +99,10 @@ def _passes_scales(node: Node, before: Node, first: Node) -> bool:
     match row.name:
         case "clamp":
             return bounds(node) == (0.0, math.inf)
-        case "max_pool" | "average_pool" | "global_average_pool":
+        case "max_pool" | "average_pool" | "adaptive_average_pool":
             return spatial
         case "mean":
-            return spatial and set(mean_axes(node)) == {2, 3}
+            return spatial and set(reduced_axes(node)) == {2, 3}
         case "pad":
             return spatial and len(node["pad"]) <= 4
         case "reshape":

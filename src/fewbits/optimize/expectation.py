@@ -10,7 +10,7 @@ import math
 import torch
 
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import bounds, mean_axes, operator_of
+from fewbits.graph.operators import bounds, operator_of, reduced_axes
 
 
 def expected_relu(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -77,9 +77,9 @@ def _through(node, name: str, sources: list[Normal]) -> Normal | None:
             return clipped_normal(first, *bounds(node))
         case "add" if len(sources) == 2 and first.mean.shape == sources[1].mean.shape:
             return Normal(first.mean + sources[1].mean, (first.std**2 + sources[1].std**2).sqrt())
-        case "global_average_pool" | "dropout" | "identity":
+        case "adaptive_average_pool" | "dropout" | "identity":
             return first
-        case "mean" if set(mean_axes(node)) == {2, 3}:
+        case "mean" if set(reduced_axes(node)) == {2, 3}:
             return first
         case "reshape" if node.shape is not None and node.shape[-1] == first.mean.numel() and len(node.shape) == 2:
             return first

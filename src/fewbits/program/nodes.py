@@ -2,7 +2,7 @@
 
 Codes in, codes out, except `Quantize`, which reads float32, and `Embedding`, which reads int64. What each one
 computes, to the bit, is `reference.py`; this file says what each one needs to know. Convolutions and pools work on
-[N, C, ...] with one to three (pools: two) axes behind the channels, everything else on any shape.
+[N, C, ...] with one to three axes behind the channels (pools: two or three), everything else on any shape.
 """
 
 from dataclasses import dataclass
@@ -87,6 +87,29 @@ class Mul:
 
 
 @dataclass(frozen=True, eq=False)
+class Quotient:
+    """One value divided by another, of any encodings, broadcast; a divisor of 0 counts as 2^-64 (eq. 25)."""
+
+    name: str
+    first: str
+    second: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Larger:
+    """The larger of two values of any encodings, or the `least`, broadcast (eq. 24)."""
+
+    name: str
+    first: str
+    second: str
+    low: int
+    high: int
+    least: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class MatMul:
     """Matrix product of two values over the last axis of the first and the last but one of the second, the axes
     before them broadcast (eq. 11)."""
@@ -144,8 +167,19 @@ class Softmax:
 
 
 @dataclass(frozen=True, eq=False)
+class LogSoftmax:
+    """Over the last axis (eq. 26)."""
+
+    name: str
+    input: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
 class LayerNorm:
-    """Over the last axis (eq. 14). gain, shift: float32 [K]; epsilon: in units of the input, squared."""
+    """Over the last `axes` axes (eq. 14). gain, shift: float32, broadcastable to the input; epsilon: in units of the
+    input, squared."""
 
     name: str
     input: str
@@ -154,6 +188,7 @@ class LayerNorm:
     epsilon: float
     low: int
     high: int
+    axes: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,18 +234,15 @@ class MaxPool:
 
 @dataclass(frozen=True, eq=False)
 class AveragePool:
-    """Mean of each window (eq. 8): padding adds 0; `count_padding` says whether it counts in the divisor.
-
-    divisor: a fixed divisor instead, or 0 for none.
-    """
+    """Mean of each window (eq. 8), in which padding adds 0. counts: int32, what the sum of each window is divided by:
+    one axis per axis of the image, each of the output's size or 1."""
 
     name: str
     input: str
     kernel: Sizes
     stride: Sizes
     padding: Margins
-    count_padding: bool
-    divisor: int
+    counts: np.ndarray
     low: int
     high: int
 
@@ -278,8 +310,9 @@ class Pad:
     margins: tuple[tuple[int, int], ...]
 
 
-Node = (Quantize | Constant | Conv | Linear | Add | Mul | MatMul | Table | Threshold | Softmax | LayerNorm | Embedding
-        | Requantize | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose | Slice | Pick | Pad)
+Node = (Quantize | Constant | Conv | Linear | Add | Mul | Quotient | Larger | MatMul | Table | Threshold | Softmax
+        | LogSoftmax | LayerNorm | Embedding | Requantize | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose
+        | Slice | Pick | Pad)
 
 
 def reads(node: Node) -> tuple[str, ...]:
@@ -287,7 +320,7 @@ def reads(node: Node) -> tuple[str, ...]:
     match node:
         case Constant():
             return ()
-        case Add() | Mul() | MatMul():
+        case Add() | Mul() | Quotient() | Larger() | MatMul():
             return (node.first, node.second)
         case Concat():
             return node.inputs

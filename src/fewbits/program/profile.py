@@ -80,7 +80,7 @@ GEMMLOWP = Profile(
     name="gemmlowp", activation_bits=8, signed=True, weight_low=-127, weight_high=127, addition="integer",
     weight_zero_points="tensor", entering="half_away", rescaling="double", recipe="w8a8-signed", engine="",
     relies_on=_NO_ENGINE,
-    lacks=("softmax", "layer norm", "average with a divisor of its own"),
+    lacks=("softmax", "log softmax", "layer norm", "quotient of two activations", "average with a divisor of its own"),
 )
 LITERT = replace(GEMMLOWP, name="litert", linear="single", weight_zero_points="none")
 LITERT_SINGLE = replace(LITERT, name="litert-single-rounding", rescaling="single")

@@ -22,6 +22,7 @@ from fewbits.program.program import Program
 
 f32 = np.float32
 Codes = np.ndarray
+Regridded = op.Requantize | op.Concat | op.AveragePool | op.Larger
 
 
 def run(program: Program, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, Codes]:
@@ -107,7 +108,7 @@ def _finish(program: Program, node: op.Conv | op.Linear, acc: np.ndarray, channe
     return _rescale(acc, factor, rescale.rounding_of(program.profile, node), y, node.low, node.high)
 
 
-def _requantize(program: Program, codes: Codes, source: str, node: op.Requantize | op.Concat | op.AveragePool) -> Codes:
+def _requantize(program: Program, codes: Codes, source: str, node: Regridded) -> Codes:
     """float32(code − x_zero) · x_scale / y_scale, rounded (eq. 2, then eq. 1); in integer profiles eq. 18 or 19."""
     x, y, profile = program.encoding(source), program.encoding(node.name), program.profile
     if profile.rescaling == "float":
@@ -235,20 +236,19 @@ def _average_pool(program: Program, node: op.AveragePool, x: Codes) -> Codes:
     if program.profile.rescaling != "float":
         return _average_in_place(program, node, x)
     total = sum(taps for _, taps in _windows(_centred(program, node.input, x), node.kernel, node.stride,
-                                             node.padding, (1, 1), fill=0))
+                                             node.padding, (1,) * len(node.kernel), fill=0))
     y = program.encoding(node.name)
-    multiplier = constants.pool_multiplier(program.encoding(node.input), y,
-                                           constants.window_counts(node, *x.shape[2:]))
+    multiplier = constants.pool_multiplier(program.encoding(node.input), y, node.counts)
     return _saturate(np.asarray(total).astype(f32) * multiplier, int(y.zero_point), node.low, node.high, y)
 
 
 def _average_in_place(program: Program, node: op.AveragePool, x: Codes) -> Codes:
     """Eq. 22: the mean of the codes, half away from 0, on the input's grid; then the output's."""
-    fill = int(program.encoding(node.input).zero_point) if node.count_padding else 0  # the number 0, or nothing
-    total: Any = sum(taps for _, taps in _windows(x.astype(np.int64), node.kernel, node.stride, node.padding, (1, 1),
-                                                  fill))
-    count = constants.window_counts(node, *x.shape[2:])
-    average = np.sign(total) * ((np.abs(total) + count // 2) // count)
+    total: Any = sum(taps for _, taps in _windows(_centred(program, node.input, x), node.kernel, node.stride,
+                                                  node.padding, (1,) * len(node.kernel), fill=0))
+    count = node.counts.astype(np.int64)
+    codes = total + count * int(program.encoding(node.input).zero_point)
+    average = np.sign(codes) * ((np.abs(codes) + count // 2) // count)
     return _requantize(program, average, node.input, node)
 
 
@@ -268,6 +268,19 @@ def _mul(program: Program, node: op.Mul, a: Codes, b: Codes) -> Codes:
         return _rescale(product, factor, rescale.rounding_of(program.profile, node), y, node.low, node.high)
     v = product.astype(f32) * factor + y.zero_point.astype(f32)
     return _saturate(v, 0, node.low, node.high, y)  # the zero point is added before rounding
+
+
+def _quotient(program: Program, node: op.Quotient, a: Codes, b: Codes) -> Codes:
+    y, divisor = program.encoding(node.name), program.encoding(node.second).decode(b)
+    divisor = np.where(divisor == 0, f32(constants.NO_DIVISOR), divisor)
+    with np.errstate(over="ignore"):  # infinite quotients saturate
+        v = program.encoding(node.first).decode(a) / divisor / y.scale
+    return _saturate(v, int(y.zero_point), node.low, node.high, y)
+
+
+def _larger(program: Program, node: op.Larger, a: Codes, b: Codes) -> Codes:
+    first, second = _requantize(program, a, node.first, node), _requantize(program, b, node.second, node)
+    return np.minimum(first, second) if node.least else np.maximum(first, second)
 
 
 def _matmul(program: Program, node: op.MatMul, a: Codes, b: Codes) -> Codes:
@@ -311,9 +324,23 @@ def _softmax(program: Program, node: op.Softmax, x: Codes) -> Codes:
     return _saturate(share / y.scale, int(y.zero_point), node.low, node.high, y)
 
 
+def _log_softmax(program: Program, node: op.LogSoftmax, x: Codes) -> Codes:
+    x_encoding, y = program.encoding(node.input), program.encoding(node.name)
+    below = x.max(-1, keepdims=True).astype(np.int64) - x
+    total = constants.exponentials(x_encoding, 1.0)[below].astype(np.int64).sum(-1, keepdims=True)
+    unit = 2**constants.SOFTMAX_BITS
+    whole, part = constants.logarithms()
+    high = total // unit
+    logarithm = whole[high] + part[(total // high - unit) // 2**10]
+    fine = -(constants.steps_below(x_encoding)[below] + logarithm)
+    v = fine.astype(f32) * f32(2.0**-constants.LOG_BITS) / y.scale
+    return _saturate(v, int(y.zero_point), node.low, node.high, y)
+
+
 def _layer_norm(program: Program, node: op.LayerNorm, x: Codes) -> Codes:
-    y, q, length = program.encoding(node.name), x.astype(np.int64), x.shape[-1]
-    total, squares = q.sum(-1, keepdims=True), (q * q).sum(-1, keepdims=True)
+    y, q, axes = program.encoding(node.name), x.astype(np.int64), tuple(range(-node.axes, 0))
+    length = program.count(node.input, axes)
+    total, squares = q.sum(axes, keepdims=True), (q * q).sum(axes, keepdims=True)
     variance = (length * squares - total * total).astype(f32)
     deviation = np.sqrt(variance + constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
     normal = (length * q - total).astype(f32) / deviation
@@ -357,7 +384,8 @@ def _pad(program: Program, node: op.Pad, x: Codes) -> Codes:
 
 _KERNELS: dict[type[Node], Callable[..., Any]] = {
     op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: add_codes,
-    op.Mul: _mul, op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
+    op.Mul: _mul, op.Quotient: _quotient, op.Larger: _larger, op.LogSoftmax: _log_softmax,
+    op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
     op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: lookup, op.Pick: _pick,
     op.Requantize: _requantize_node, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,

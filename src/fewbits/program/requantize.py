@@ -3,7 +3,6 @@
 import numpy as np
 
 from fewbits.numerics.encoding import Encoding
-from fewbits.program.nodes import AveragePool
 
 f32 = np.float32
 
@@ -28,6 +27,9 @@ def product_multiplier(a: Encoding, b: Encoding, y: Encoding) -> np.ndarray:
     return np.divide(np.multiply(a.scale, b.scale, dtype=f32), y.scale, dtype=f32)
 
 
+NO_DIVISOR = 2.0**-64
+"""What a divisor of 0 counts as (eq. 25): 0 stays 0, all else saturates by its sign."""
+
 SOFTMAX_BITS = 20
 """Fraction bits of the exponentials of eq. 13: with at most 2047 of them their sum fits 31 bits."""
 
@@ -40,26 +42,27 @@ def exponentials(x: Encoding, factor: float) -> np.ndarray:
     return np.append(np.rint(powers * 2.0**SOFTMAX_BITS), 0).astype(np.int32)
 
 
+LOG_BITS = 14
+"""Fraction bits of the logarithms of eq. 26."""
+
+
+def steps_below(x: Encoding) -> np.ndarray:
+    """rint(i · x_scale · 2^14) for i = 0 … 255: int32 [256] (eq. 26). Finite up to scales of 2^9."""
+    return np.rint(np.arange(256) * np.float64(x.scale) * 2.0**LOG_BITS).astype(np.int32)
+
+
+def logarithms() -> tuple[np.ndarray, np.ndarray]:
+    """rint(ln(h) · 2^14) for h = 0 … 2047, the first of them unused, and rint(ln(1 + (j + 1/2) / 1024) · 2^14) for
+    j = 0 … 1024, the last of them ln 2: int32 (eq. 26)."""
+    whole = np.log(np.maximum(np.arange(2048), 1))
+    part = np.log1p(np.append((np.arange(1024) + 0.5) / 1024, 1.0))
+    whole, part = (np.rint(values * 2.0**LOG_BITS).astype(np.int32) for values in (whole, part))
+    return whole, part
+
+
 def integer_epsilon(x: Encoding, epsilon: float, length: int) -> np.float32:
     """float32(ε · K² / x_scale²): ε where the variance is taken of K · codes (eq. 14)."""
     return f32(epsilon * length**2 / np.float64(x.scale) ** 2)
-
-
-def window_counts(node: AveragePool, height: int, width: int) -> np.ndarray:
-    """What the sum of each window is divided by: int64 [H', W'], or [1, 1] where it is the same for all.
-
-    height, width: of the input.
-    """
-    if node.divisor:
-        return np.array([[node.divisor]])
-    if node.count_padding or not any(map(sum, node.padding)):
-        return np.array([[node.kernel[0] * node.kernel[1]]])
-    inside = []
-    for size, kernel, stride, (before, after) in zip(
-            (height, width), node.kernel, node.stride, node.padding, strict=True):
-        starts = np.arange(-before, size + after - kernel + 1, stride)
-        inside.append(np.minimum(starts + kernel, size) - np.maximum(starts, 0))
-    return np.outer(*inside)
 
 
 def pool_multiplier(x: Encoding, y: Encoding, counts: np.ndarray) -> np.ndarray:

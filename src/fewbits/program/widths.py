@@ -4,7 +4,20 @@ from fewbits.errors import LoweringError
 from fewbits.program import rescale
 from fewbits.program.accumulator import Summing, accumulator_bound, interval
 from fewbits.program.fixed_point import Fixed
-from fewbits.program.nodes import Add, AveragePool, Concat, Conv, Linear, MatMul, Mean, Mul, Node, Requantize
+from fewbits.program.nodes import (
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    Larger,
+    Linear,
+    MatMul,
+    Mean,
+    Mul,
+    Node,
+    Requantize,
+    reads,
+)
 from fewbits.program.parts import parts
 from fewbits.program.program import Program
 
@@ -80,8 +93,8 @@ def _rescaled(program: Program, node: Node) -> tuple[Fixed | None, int]:
             raised, _, _, factor = rescale.addition(profile, program.encoding(node.first),
                                                     program.encoding(node.second), y)
             magnitude = max(reach(node.first), reach(node.second)) << raised
-        case Concat() | Requantize() | AveragePool():
-            names = node.inputs if isinstance(node, Concat) else (node.input,)
+        case Concat() | Requantize() | AveragePool() | Larger():
+            names = reads(node)
             worst = max(names, key=lambda name: float(program.encoding(name).scale))
             factor, magnitude = rescale.regrid(program.encoding(worst), y), max(map(reach, names))
         case _:

@@ -16,27 +16,41 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from fewbits.kernels.histogram import count_into
 from fewbits.numerics.block import Block
-from fewbits.ranges.observer import Observer, block_extremes
+from fewbits.ranges.observer import Observer
 
 BINS = 8192
 _INDEX_BITS = 30
 _SMALLEST_EXPONENT = -149  # of float32's smallest number: no finer lattice tells two floats apart
-_CHUNK = 2**20
 
 
 class Counts:
     """The histogram of one block: bins that hold something, ascending.
 
-    exponent: k of the width 2^k; index: int64 [n], lattice positions; count: int64 [n], all > 0;
-    low, high: the exact extremes.
+    exponent: k of the width 2^k; low, high: the exact extremes.
     """
 
     def __init__(self, bins: int):
         self.bins = bins
         self.exponent = _SMALLEST_EXPONENT
-        self.index = self.count = np.zeros(0, np.int64)
         self.low, self.high = math.inf, -math.inf
+        self._index = self._count = np.zeros(0, np.int64)
+        # What was counted last and is not among these yet: of every bin from a first one on. Kept only while more
+        # values come at a time than it has bins, so that many small blocks take little memory.
+        self._first, self._recent = 0, np.zeros(0, np.int64)
+
+    @property
+    def index(self) -> np.ndarray:
+        """Lattice positions, int64 [n]."""
+        self._settle()
+        return self._index
+
+    @property
+    def count(self) -> np.ndarray:
+        """Values in each bin, int64 [n], all > 0."""
+        self._settle()
+        return self._count
 
     @property
     def width(self) -> float:
@@ -51,17 +65,12 @@ class Counts:
     def take(self, values: torch.Tensor, low: float, high: float) -> None:
         """Counts values: any shape, float, all within [low, high], which some of them reach."""
         self._fit(low, high)
-        factor = math.ldexp(1.0, -self.exponent)
-        # Times a power of two is exact unless it underflows, which a factor of 1 or more cannot make it do.
-        kind = values.dtype if -100 < self.exponent <= 0 and values.dtype == torch.float32 else torch.float64
-        start, end = math.floor(low * factor), math.floor(high * factor)
-        dense = torch.zeros(end - start + 1, dtype=torch.int64, device=values.device)
-        for chunk in values.reshape(-1).split(_CHUNK):
-            index = (chunk.to(kind) * factor).floor_().long().sub_(start)
-            dense += torch.bincount(index, minlength=len(dense))
-        counted = dense.cpu().numpy()
-        filled = np.flatnonzero(counted)
-        self._add(filled + start, counted[filled])
+        self._make_room(self._position(self.low), self._position(self.high))
+        row = values.reshape(-1).cpu()
+        row = row if row.dtype == torch.float64 else row.float()
+        count_into(self._recent, row.numpy(), self.exponent, self._first)
+        if row.numel() < self._recent.size:
+            self._settle()
 
     def join(self, other: "Counts") -> None:
         """Takes in another block's counts."""
@@ -78,10 +87,10 @@ class Counts:
         A negative number on the edge between two bins counts to the lower one.
         """
         index = np.where(self.index < 0, -1 - self.index, self.index)
-        exponent = self.exponent
-        while index.max() >= bins:
-            index, exponent = index >> 1, exponent + 1
-        return np.bincount(index, self.count), math.ldexp(1.0, exponent)
+        largest, shift = int(index.max()), 0
+        while largest >> shift >= bins:
+            shift += 1
+        return np.bincount(index >> shift, self.count), math.ldexp(1.0, self.exponent + shift)
 
     def _fit(self, low: float, high: float) -> None:
         """Widens the range to hold [low, high], and the bins to hold the range."""
@@ -94,21 +103,46 @@ class Counts:
         while (math.floor(math.ldexp(self.high, -exponent)) - math.floor(math.ldexp(self.low, -exponent))
                >= self.bins):
             exponent += 1
-        index, self.exponent, shift = self.index, exponent, exponent - self.exponent
-        self.index = np.zeros(0, np.int64)
-        count, self.count = self.count, np.zeros(0, np.int64)
-        self._add(index >> min(shift, 63), count)
+        if exponent == self.exponent:
+            return
+        shift, self.exponent = min(exponent - self.exponent, 63), exponent
+        index, count = self._index, self._count
+        self._index = self._count = np.zeros(0, np.int64)
+        self._add(index >> shift, count)
+        if self._recent.size:
+            first, self._first = self._first, self._first >> shift
+            bins = np.arange(first, first + self._recent.size) >> shift
+            # Summed in float64, exact below 2^53 values.
+            self._recent = np.bincount(bins - self._first, self._recent).astype(np.int64)
+
+    def _position(self, x: float) -> int:
+        return math.floor(math.ldexp(x, -self.exponent))
+
+    def _make_room(self, start: int, end: int) -> None:
+        """Lets what is counted from now on lie within [start, end], which holds all bins so far."""
+        if self._recent.size and start >= self._first and end < self._first + self._recent.size:
+            return
+        wider = np.zeros(end - start + 1, np.int64)
+        if self._recent.size:
+            wider[self._first - start:][:self._recent.size] = self._recent
+        self._first, self._recent = start, wider
+
+    def _settle(self) -> None:
+        """Takes what was counted last in among the rest."""
+        filled = np.flatnonzero(self._recent)
+        first, recent, self._recent = self._first, self._recent, np.zeros(0, np.int64)
+        self._add(filled + first, recent[filled])
 
     def _add(self, index: np.ndarray, count: np.ndarray) -> None:
         """index: [m], in any order, repeats allowed; the span of all of them is at most `bins`."""
         if not index.size:
             return
-        index = np.concatenate([self.index, index])
+        index = np.concatenate([self._index, index])
         start = int(index.min())
         # Summed in float64, exact below 2^53 values.
-        dense = np.bincount(index - start, np.concatenate([self.count, count]))
+        dense = np.bincount(index - start, np.concatenate([self._count, count]))
         filled = np.flatnonzero(dense)
-        self.index, self.count = filled + start, dense[filled].astype(np.int64)
+        self._index, self._count = filled + start, dense[filled].astype(np.int64)
 
 
 class Histogram(Observer):
@@ -136,8 +170,7 @@ class Histogram(Observer):
     def _extremes(self) -> tuple[np.ndarray, np.ndarray]:
         return self._by_block(lambda counts: (counts.low, counts.high))
 
-    def _take(self, x: torch.Tensor) -> None:
-        low, high = block_extremes(self.block, x)
+    def _take(self, x: torch.Tensor, low: np.ndarray, high: np.ndarray) -> None:
         self._make(low.shape)
         values, axes = self.block.split(x)
         kept = [axis for axis in range(values.ndim) if axis not in axes]

@@ -8,7 +8,7 @@ import torch
 
 from fewbits.errors import CalibrationError, EncodingError
 from fewbits.numerics.block import TENSOR, Block
-from fewbits.ranges.observer import Observer, block_extremes
+from fewbits.ranges.observer import Observer
 from fewbits.ranges.rule import Range, RangeRule, Target
 
 _PER_OCTAVE = 16  # candidate scales between s and 2s
@@ -31,8 +31,7 @@ class TopTwo(Observer):
     def _extremes(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self._low), np.array(self._high)
 
-    def _take(self, x: torch.Tensor) -> None:
-        low, high = block_extremes(self.block, x)
+    def _take(self, x: torch.Tensor, low: np.ndarray, high: np.ndarray) -> None:
         self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
         if x.ndim < 2 or x.shape[-1] < 2:
             raise CalibrationError("isotone needs rows of at least two values to order")

@@ -27,6 +27,7 @@ from fewbits.ranges.rule import Range, RangeRule, Target
 Variant = Literal["slides", "nvidia"]
 _BINS = 2048  # of |x|, as both sources have it; more where there are more levels
 _WORK = 2**22  # candidates times levels, at most about so many: beyond 10 bits every so-manieth candidate is tried
+_AT_ONCE = 2**18  # candidates times levels in one step: a few MB
 _CLOSE = 1e-11  # candidates nearer than this to the best are compared by the definition itself
 
 
@@ -72,32 +73,34 @@ def divergences(counts: np.ndarray, levels: int, variant: Variant = "slides", st
     bins = _prepared(counts, variant)
     filled = bins > 0
     logs = np.log(bins, out=np.zeros_like(bins), where=filled)
-    mass, number, entropy = (np.concatenate([[0.0], np.cumsum(v)]) for v in (bins, filled, bins * logs))
+    sums = np.stack([np.concatenate([[0.0], np.cumsum(v)]) for v in (bins, filled, bins * logs)])
     last = bins.size if variant == "nvidia" else bins.size - 1
     candidates = list(range(levels, last + 1, stride))
     if candidates and candidates[-1] != last:
         candidates.append(last)
-    return {m: _from_prefixes(m, levels, bins, mass, number, entropy) for m in candidates}
+    at_once = max(1, _AT_ONCE // levels)
+    found = [_from_prefixes(np.array(candidates[i:i + at_once]), levels, bins, sums)
+             for i in range(0, len(candidates), at_once)]
+    return dict(zip(candidates, np.concatenate(found).tolist() if found else [], strict=True))
 
 
-def _from_prefixes(m: int, levels: int, bins: np.ndarray, mass: np.ndarray, number: np.ndarray,
-                   entropy: np.ndarray) -> float:
-    """Level l holds bins ⌈l·m/levels⌉ to ⌈(l+1)·m/levels⌉ − 1: those with ⌊j·levels/m⌋ = l."""
-    kept, total = mass[m], mass[-1]
-    if kept == 0:
-        return np.inf
-    edges = -(-np.arange(levels + 1) * m // levels)
+def _from_prefixes(m: np.ndarray, levels: int, bins: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """KL of each m, float64 [k]. sums: prefix sums of mass, filled bins and Σ p·ln p.
+
+    Level l holds bins ⌈l·m/levels⌉ to ⌈(l+1)·m/levels⌉ − 1: those with ⌊j·levels/m⌋ = l.
+    """
+    mass, number, entropy = sums
+    kept, total, end = mass[m], mass[-1], bins[m - 1]
+    beyond = total - kept
+    edges = -(-np.arange(levels + 1) * m[:, None] // levels)
     level_mass, level_number = np.diff(mass[edges]), np.diff(number[edges])
-    some = level_mass > 0
-    log_each = np.log(level_mass[some] / level_number[some])
-    beyond, end = total - kept, bins[m - 1]
+    log_each = np.log(level_mass / np.maximum(level_number, 1), out=np.zeros_like(level_mass), where=level_mass > 0)
     p_log_p = entropy[m] - _x_log_x(end) + _x_log_x(end + beyond)
-    p_log_q = (level_mass[some] * log_each).sum()
-    if beyond > 0:
-        if end == 0:
-            return np.inf  # P > 0 where Q = 0
-        p_log_q += beyond * log_each[-1]  # the last bin is filled, so it lies in the last filled level
-    return float((p_log_p - p_log_q) / total - np.log(total / kept))
+    # What lies beyond is added to the last bin; where that is filled, so is the last level.
+    p_log_q = (level_mass * log_each).sum(1) + beyond * log_each[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = (p_log_p - p_log_q) / total - np.log(total / kept)
+    return np.where((kept == 0) | ((beyond > 0) & (end == 0)), np.inf, result)  # P > 0 where Q = 0
 
 
 def _prepared(counts: np.ndarray, variant: Variant) -> np.ndarray:
@@ -107,8 +110,8 @@ def _prepared(counts: np.ndarray, variant: Variant) -> np.ndarray:
     return bins
 
 
-def _x_log_x(x: float) -> float:
-    return float(x * np.log(x)) if x > 0 else 0.0
+def _x_log_x(x: np.ndarray) -> np.ndarray:
+    return x * np.log(x, out=np.zeros_like(x), where=x > 0)
 
 
 def threshold(counts: np.ndarray, levels: int, variant: Variant = "slides", stride: int = 1) -> Threshold:

@@ -7,7 +7,7 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import Block
-from fewbits.ranges.observer import Observer, block_extremes
+from fewbits.ranges.observer import Observer
 from fewbits.ranges.rule import Range, RangeRule, Target
 
 
@@ -31,8 +31,8 @@ class MovingAverage(Observer):
         low, high = self.momentum ** (self._batches - 1) * self._first + self._rest
         return low, high
 
-    def _take(self, x: torch.Tensor) -> None:
-        extremes = np.stack(block_extremes(self.block, x))
+    def _take(self, x: torch.Tensor, low: np.ndarray, high: np.ndarray) -> None:
+        extremes = np.stack((low, high))
         self._append(1, extremes, np.zeros_like(extremes))
 
     def _join(self, later: Observer) -> None:

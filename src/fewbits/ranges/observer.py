@@ -22,11 +22,12 @@ class Observer(ABC):
         """Takes in one tensor. Raises CalibrationError when it holds NaN or Inf, before anything is counted."""
         if x.numel() == 0:
             return
-        kind = not_finite(x)
-        if kind:
+        x = x.detach()
+        low, high = block_extremes(self.block, x)  # which NaN and infinities reach
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
             bad = x.numel() - int(torch.isfinite(x).sum())
-            raise CalibrationError(f"{bad} of {x.numel()} values are not finite (the first kind: {kind})")
-        self._take(x.detach())
+            raise CalibrationError(f"{bad} of {x.numel()} values are not finite (the first kind: {not_finite(x)})")
+        self._take(x, low, high)
         self.count += x.numel()
 
     def merge(self, later: "Observer") -> None:
@@ -52,7 +53,8 @@ class Observer(ABC):
     def _extremes(self) -> tuple[np.ndarray, np.ndarray]: ...
 
     @abstractmethod
-    def _take(self, x: torch.Tensor) -> None: ...
+    def _take(self, x: torch.Tensor, low: np.ndarray, high: np.ndarray) -> None:
+        """Counts a finite tensor. low, high: its extremes per block, float64."""
 
     @abstractmethod
     def _join(self, later: "Observer") -> None: ...
@@ -68,8 +70,8 @@ class MinMax(Observer):
     def _extremes(self) -> tuple[np.ndarray, np.ndarray]:
         return self._low, self._high
 
-    def _take(self, x: torch.Tensor) -> None:
-        self._widen(*block_extremes(self.block, x))
+    def _take(self, x: torch.Tensor, low: np.ndarray, high: np.ndarray) -> None:
+        self._widen(low, high)
 
     def _join(self, later: Observer) -> None:
         self._widen(*later.extremes())
@@ -83,5 +85,8 @@ class MinMax(Observer):
 def block_extremes(block: Block, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(smallest, largest) of one tensor, per block, float64."""
     values, axes = block.split(x)
-    low, high = (values.amin(axes), values.amax(axes)) if axes else (values, values)
+    if len(axes) == values.ndim:  # in one pass
+        low, high = values.aminmax()
+    else:
+        low, high = (values.amin(axes), values.amax(axes)) if axes else (values, values)
     return low.double().cpu().numpy(), high.double().cpu().numpy()

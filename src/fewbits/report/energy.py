@@ -65,7 +65,7 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
     match node:
         case op.Conv() | op.Linear() | op.MatMul():
             return Counter(_macs(program, node)) + requantized
-        case op.Add():
+        case op.Add() | op.Quotient() | op.Larger():
             return Counter({"multiply fp32": 2 * written, "add fp32": 2 * written})
         case op.Mul():
             return Counter({_multiply(program, op.reads(node)): written}) + requantized
@@ -75,7 +75,7 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
             return Counter({"add int32": read}) + requantized
         case op.Requantize() | op.Concat() | op.Quantize():
             return requantized
-        case op.Softmax():
+        case op.Softmax() | op.LogSoftmax():
             return Counter({"add int32": read, "multiply fp32": written}) + requantized
         case op.LayerNorm():
             return Counter({_multiply(program, op.reads(node)): read, "add int32": 2 * read,
@@ -99,15 +99,15 @@ def _float_operations(program: Program, node: op.Node) -> Mapping[str, float]:
     match node:
         case op.Conv() | op.Linear() | op.MatMul():
             return macs(_products(program, node), "fp32")
-        case op.Add():
+        case op.Add() | op.Larger():
             return {"add fp32": written}
-        case op.Mul() | op.Table():
+        case op.Mul() | op.Quotient() | op.Table():
             return {"multiply fp32": written}
         case op.AveragePool():
             return {"add fp32": written * prod(node.kernel), "multiply fp32": written}
         case op.Mean():
             return {"add fp32": read, "multiply fp32": written}
-        case op.Softmax():
+        case op.Softmax() | op.LogSoftmax():
             return {"add fp32": read, "multiply fp32": 2 * written}
         case op.LayerNorm():
             return {"add fp32": 4 * read, "multiply fp32": 3 * read}

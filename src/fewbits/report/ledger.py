@@ -27,9 +27,10 @@ _COMPUTED_AS: Mapping[str, Any] = {
     "conv": op.Conv | op.Threshold, "linear": op.Linear | op.Threshold, "add": op.Add, "concat": op.Concat,
     "batch_norm": op.Table, "clamp": op.Requantize | op.Table,
     "matmul": op.MatMul, "function": op.Table, "div": op.Table, "prelu": op.Table, "softmax": op.Softmax,
-    "masked_softmax": op.Softmax, "layer_norm": op.LayerNorm, "embedding": op.Embedding,
+    "masked_softmax": op.Softmax, "log_softmax": op.LogSoftmax, "layer_norm": op.LayerNorm,
+    "group_norm": op.LayerNorm, "embedding": op.Embedding, "quotient": op.Quotient, "larger": op.Larger,
     "sub": op.Add | op.Table, "mul": op.Mul | op.Table,
-    "average_pool": op.AveragePool, "global_average_pool": op.Mean, "mean": op.Mean,
+    "average_pool": op.AveragePool, "adaptive_average_pool": op.Mean | op.AveragePool, "mean": op.Mean,
 }
 
 
@@ -219,7 +220,8 @@ class _Accountant:
             case "part of the node before":
                 self.values[node.name] = step.grid
                 return None, step.grid
-        made = self.nodes.get(step.grid)
+        # Group norm is computed on its groups; the node of its own name brings them back into shape.
+        made = self.nodes.get(f"{step.grid}.normal") or self.nodes.get(step.grid)
         expected = _COMPUTED_AS.get(step.op)
         if expected is None or not isinstance(made, expected):
             raise ProgramError(f"node {node.name!r} ({step.op}) is an integer node in the plan, and the "

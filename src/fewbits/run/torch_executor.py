@@ -188,6 +188,25 @@ def _mul(program: Program, node: op.Mul) -> Step:
     return step
 
 
+def _quotient(program: Program, node: op.Quotient) -> Step:
+    scale, saturate = _tensor(program.encoding(node.name).scale), _saturate(program, node)
+    (scale_a, zero_a), (scale_b, zero_b) = [(_tensor(e.scale), int(e.zero_point)) for e in (
+        program.encoding(node.first), program.encoding(node.second))]
+
+    def step(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        divisor = (b.float() - zero_b) * scale_b
+        divisor = torch.where(divisor == 0, constants.NO_DIVISOR, divisor)
+        return saturate((a.float() - zero_a) * scale_a / divisor / scale)
+
+    return step
+
+
+def _larger(program: Program, node: op.Larger) -> Step:
+    first, second = (_requantizer(program, name, node) for name in (node.first, node.second))
+    choose = torch.minimum if node.least else torch.maximum
+    return lambda a, b: choose(first(a), second(b))
+
+
 def _matmul(program: Program, node: op.MatMul) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     zero_a, zero_b, dtype = int(first.zero_point), int(second.zero_point), _exact_type(program, node)
@@ -244,14 +263,32 @@ def _softmax(program: Program, node: op.Softmax) -> Step:
     return step
 
 
+def _log_softmax(program: Program, node: op.LogSoftmax) -> Step:
+    x, y, unit = program.encoding(node.input), program.encoding(node.name), 2**constants.SOFTMAX_BITS
+    powers, below = _tensor(constants.exponentials(x, 1.0), torch.int64), _tensor(constants.steps_below(x), torch.int64)
+    whole, part = (_tensor(table, torch.int64) for table in constants.logarithms())
+    fine, scale, saturate = 2.0**-constants.LOG_BITS, _tensor(y.scale), _saturate(program, node)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        q = x.long()
+        steps = q.amax(-1, keepdim=True) - q
+        total = powers[steps].sum(-1, keepdim=True)
+        high = total // unit
+        logarithm = whole[high] + part[(total // high - unit) // 2**10]
+        return saturate(-(below[steps] + logarithm).float() * fine / scale)
+
+    return step
+
+
 def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
-    y, length = program.encoding(node.name), len(node.gain)
+    axes = tuple(range(-node.axes, 0))
+    y, length = program.encoding(node.name), program.count(node.input, axes)
     epsilon = float(constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
     gain, shift, scale, saturate = _tensor(node.gain), _tensor(node.shift), _tensor(y.scale), _saturate(program, node)
 
     def step(x: torch.Tensor) -> torch.Tensor:
         q = x.long()
-        total, squares = q.sum(-1, keepdim=True), (q * q).sum(-1, keepdim=True)
+        total, squares = q.sum(axes, keepdim=True), (q * q).sum(axes, keepdim=True)
         deviation = ((length * squares - total * total).float() + epsilon).sqrt_()
         return saturate(((length * q - total).float() / deviation * gain + shift) / scale)
 
@@ -267,7 +304,7 @@ def _pick(program: Program, node: op.Pick) -> Step:
     return lambda x: x.index_select(node.axis, indices)
 
 
-def _requantizer(program: Program, source: str, node: op.Requantize | op.Concat | op.AveragePool) -> Step:
+def _requantizer(program: Program, source: str, node: reference.Regridded) -> Step:
     x, y = program.encoding(source), program.encoding(node.name)
     scale_x, zero_x, scale_y = _tensor(x.scale), int(x.zero_point), _tensor(y.scale)
     if program.profile.rescaling != "float":
@@ -281,40 +318,43 @@ def _requantize(program: Program, node: op.Requantize) -> Step:
     return _requantizer(program, node.input, node)
 
 
+_POOLS: dict[int, tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]] = {
+    2: (F.max_pool2d, F.avg_pool2d), 3: (F.max_pool3d, F.avg_pool3d)}
+"""The largest and the sum, by the number of axes."""
+
+
 def _max_pool(program: Program, node: op.MaxPool) -> Step:
-    dtype = _code_type(program, node.name)
+    dtype, pool = _code_type(program, node.name), _POOLS[len(node.kernel)][0]
 
     def step(x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x.float(), _flat(node.padding), value=-torch.inf)
-        return F.max_pool2d(x, node.kernel, node.stride, 0, node.dilation).to(dtype)
+        return pool(x, node.kernel, node.stride, 0, node.dilation).to(dtype)
 
     return step
 
 
 def _average_pool(program: Program, node: op.AveragePool) -> Step:
-    height, width = program.values[node.input].shape[2:]
-    assert height is not None and width is not None, "only the batch is unknown"
-    x = program.encoding(node.input)
-    counts = constants.window_counts(node, height, width)
+    x, sums = program.encoding(node.input), _window_sums(program, node)
     if program.profile.rescaling != "float":
-        return _average_in_place(program, node, _tensor(counts, torch.int64))
-    multiplier = _tensor(constants.pool_multiplier(x, program.encoding(node.name), counts))
-    dtype, zero, saturate = _exact_type(program, node), int(x.zero_point), _saturate(program, node)
+        return _average_in_place(program, node, sums)
+    multiplier = _tensor(constants.pool_multiplier(x, program.encoding(node.name), node.counts))
+    saturate = _saturate(program, node)
+    return lambda x: saturate(sums(x).float().mul_(multiplier))
+
+
+def _window_sums(program: Program, node: op.AveragePool) -> Step:
+    """Exact sums of the numbers in each window."""
+    dtype, zero = _exact_type(program, node), int(program.encoding(node.input).zero_point)
+    pool = _POOLS[len(node.kernel)][1]
+    return lambda x: pool(F.pad(x.to(dtype) - zero, _flat(node.padding)), node.kernel, node.stride, divisor_override=1)
+
+
+def _average_in_place(program: Program, node: op.AveragePool, sums: Step) -> Step:
+    finish, counts = _requantizer(program, node.input, node), _tensor(node.counts, torch.int64)
+    half, zeros = counts // 2, counts * int(program.encoding(node.input).zero_point)
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x.to(dtype) - zero, _flat(node.padding))
-        return saturate(F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).float().mul_(multiplier))
-
-    return step
-
-
-def _average_in_place(program: Program, node: op.AveragePool, counts: torch.Tensor) -> Step:
-    finish, half = _requantizer(program, node.input, node), counts // 2
-    padding = int(program.encoding(node.input).zero_point) if node.count_padding else 0
-
-    def step(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x.double(), _flat(node.padding), value=padding)  # sums of codes, not of numbers: exact in float64
-        total = F.avg_pool2d(x, node.kernel, node.stride, divisor_override=1).long()
+        total = sums(x).long() + zeros  # of codes, not of numbers
         return finish(torch.where(total > 0, total + half, total - half).div(counts, rounding_mode="trunc"))
 
     return step
@@ -358,6 +398,7 @@ def _pad(program: Program, node: op.Pad) -> Step:
 
 _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
     op.Quantize: _quantize, op.Constant: _constant, op.Conv: _conv, op.Linear: _linear, op.Add: _add, op.Mul: _mul,
+    op.Quotient: _quotient, op.Larger: _larger, op.LogSoftmax: _log_softmax,
     op.MatMul: _matmul, op.Table: _table, op.Threshold: _threshold,
     op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: _embedding,
     op.Pick: _pick,

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from torch import nn
 
 from fewbits.errors import DataError
+from fewbits.graph.model import Model
+from fewbits.graph.pt2 import read_pt2
 from fewbits.tasks import normalize
 from fewbits.tasks.caffe_cifar import caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
@@ -84,21 +86,30 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 
 
 def resolve(text: str) -> Task:
-    """The task named by `text`: one of `TASKS`, or `package.module:factory` with a factory of no arguments.
+    """The task named by `text`: one of `TASKS`, a .pt2 file, or `package.module:factory`, a factory of no arguments.
 
-    Modules are looked for in the working directory first. Raises DataError when there is no such network,
-    module or factory; the task's `build` raises it when the factory fails or returns no nn.Module.
+    Modules are looked for in the working directory first. Raises FileError for a .pt2 file that cannot be read, and
+    DataError when there is no such network, module or factory; the task's `build` raises it when the factory fails or
+    returns no nn.Module.
     """
     if text in TASKS:
         return TASKS[text]
+    if text.endswith(".pt2"):
+        return _of_file(read_pt2(text), text)
     module_name, colon, attribute = text.partition(":")
     if not (colon and module_name and attribute):
         raise DataError(
             f"There is no network {text!r}; choose one of {', '.join(TASKS)}, "
-            "or write package.module:factory."
+            "give a .pt2 file, or write package.module:factory."
         )
     factory = _find(text, module_name, attribute)
     return Task(text, partial(_build, text, factory))
+
+
+def _of_file(model: Model, path: str) -> Task:
+    shape = model.graph.inputs[0].shape[1:] if len(model.graph.inputs) == 1 else None
+    known = None if shape is None else tuple(size for size in shape if size is not None)
+    return Task(path, lambda: model, example_shape=known)
 
 
 def _find(text: str, module_name: str, attribute: str) -> Callable[[], object]:

@@ -28,16 +28,18 @@ def train(
     rate: float = 0.05,
     weight_decay: float = 5e-4,
     shift: int = 0,
+    precision: torch.dtype = torch.float32,
     seed: int = 0,
     quiet: bool = False,
 ) -> tuple[float, ...]:
     """Train a classifier in place with Nesterov SGD under a one-cycle rate; leaves it in eval mode.
 
     model: float32 [B, ...] -> logits [B, classes], trained on the device it is on. rate: the highest
-    learning rate. shift: pixels by which each batch of images is moved at most (`tasks/shifted.py`). seed: decides
-    the order of examples, the shifts and any dropout; the same seed gives the same weights (same machine, versions,
-    thread count), and the caller's random numbers stay untouched. Returns the mean cross-entropy of each epoch, in
-    nats. Raises DataError when the split does not fit the model, TrainingError when the loss is no longer finite.
+    learning rate. shift: pixels by which each batch of images is moved at most (`tasks/shifted.py`). precision:
+    of products while it learns; weights stay as they are. seed: decides the order of examples, the shifts and any
+    dropout; the same seed gives the same weights (same machine, versions, thread count), and the caller's random
+    numbers stay untouched. Returns the mean cross-entropy of each epoch, in nats. Raises DataError when the split does
+    not fit the model, TrainingError when the loss is no longer finite.
     Source: one-cycle as Smith and Topin 2017, arXiv:1708.07120.
     """
     def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
@@ -45,5 +47,19 @@ def train(
 
     batches = Shifted(split.batches(batch_size, normalize, torch.Generator().manual_seed(seed)), shift,
                       torch.Generator().manual_seed(seed))
-    return fit(model, batches, epochs=epochs, optimizer=Nesterov(rate, weight_decay=weight_decay), schedule=one_cycle,
+    learner = model if precision == torch.float32 else _InPrecision(model, precision)
+    return fit(learner, batches, epochs=epochs, optimizer=Nesterov(rate, weight_decay=weight_decay), schedule=one_cycle,
                seed=seed, quiet=quiet)
+
+
+class _InPrecision(nn.Module):
+    """A network whose products are taken in another float type, its outputs float32."""
+
+    def __init__(self, net: nn.Module, precision: torch.dtype):
+        super().__init__()
+        self.net, self.precision = net, precision
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, self.precision):
+            outputs = self.net(x)
+        return outputs.float()

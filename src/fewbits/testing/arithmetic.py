@@ -57,6 +57,33 @@ class Combine(nn.Module):
                 return x * F.hardsigmoid(x.mean((2, 3), keepdim=True))
 
 
+class Choose(nn.Module):
+    """Two branches compared or divided, a product added, constants chosen between."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.branch = conv_layer(g, keep=True)
+        self.kind = g.pick("larger", "smaller", "bound", "share", "product", "constants", "largest")
+        self.limit = nn.Parameter(torch.from_numpy(g.rng.normal(size=(g.channels, 1, 1))).float())
+
+    def forward(self, x):
+        match self.kind:
+            case "larger":
+                return torch.maximum(x, self.branch(x))
+            case "smaller":
+                return torch.minimum(self.branch(x), x.mean((2, 3), keepdim=True)).relu()
+            case "bound":
+                return torch.maximum(x, self.limit)
+            case "share":
+                return self.branch(x) / (x.abs() + 0.5)
+            case "product":
+                return torch.addcmul(x, self.branch(x), x, value=0.3)
+            case "constants":
+                return torch.maximum(self.branch(x), torch.zeros_like(x)) + torch.ones_like(x)
+            case _:
+                return x * self.branch(x).amax((2, 3), keepdim=True).sigmoid()
+
+
 def function(g: Growing) -> nn.Module:
     return g.pick(nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.ELU(0.7),
                   nn.LeakyReLU(0.2), nn.PReLU(), nn.PReLU(g.channels), nn.Softplus(), nn.Mish(), Scaled(g))

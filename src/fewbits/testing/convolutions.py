@@ -42,6 +42,17 @@ def conv(g: Growing) -> nn.Module:
     return nn.Sequential(*layers, activation(g), nn.Dropout())
 
 
+def row_norm(g: Growing) -> nn.Module:
+    """Normalised over channels in groups, over each channel, over rows or the whole image."""
+    groups = g.pick(*(groups for groups in range(1, g.channels + 1) if g.channels % groups == 0))
+    over = nn.GroupNorm(groups, g.channels) if g.size == (1, 1) else nn.InstanceNorm2d(g.channels, affine=True)
+    made = g.pick(over, nn.GroupNorm(groups, g.channels), nn.LayerNorm(list(g.size)),
+                  nn.LayerNorm([g.channels, *g.size]))
+    for name, tensor in made.state_dict().items():
+        tensor.copy_(torch.from_numpy(g.rng.normal(1 if name == "weight" else 0, 0.5, tensor.shape)))
+    return nn.Sequential(made, activation(g))
+
+
 def lone_norm(g: Growing) -> nn.Module:
     return nn.Sequential(nn.ReLU(), norm(g), activation(g))
 
@@ -81,8 +92,10 @@ class Deep(nn.Module):
     def __init__(self, g: Growing):
         super().__init__()
         self.conv = nn.Conv3d(1, 1, (2, 3, 3), padding=(0, 1, 1), bias=g.pick(True, False))
+        self.pool = g.pick(nn.Identity(), nn.MaxPool3d(2, 1, 1), nn.AvgPool3d((1, 3, 2), 1, (0, 1, 1)),
+                           nn.AdaptiveAvgPool3d((g.channels, 3, 4)))
         follow(g, self)
 
     def forward(self, x):
         x = F.pad(x, (0, 0, 0, 0, 0, 1)).unsqueeze(1)
-        return self.conv(x).squeeze(1)
+        return self.pool(self.conv(x)).squeeze(1)

@@ -45,11 +45,48 @@ class Rearrange(nn.Module):
         return F.pad(x, (1, 0, 0, 2)) if self.kind == "pad" else F.relu(x)[:, :, ::2, 1:]
 
 
+class Mix(nn.Module):
+    """The same pixels and channels in another order, some of them more than once."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        kinds = ["roll", "flip", "shuffle", "turn", "expand", "first", "as it is"]
+        self.kind = g.pick(*kinds, *(["reflect", "replicate", "circular"] if min(g.size) > 2 else []))
+        self.groups = 2 if g.channels % 2 == 0 else 1
+        follow(g, self)
+
+    def forward(self, x):
+        match self.kind:
+            case "roll":
+                return x.roll((1, -2), (2, 3))
+            case "flip":
+                return x.flip((1, 3))
+            case "shuffle":
+                return F.channel_shuffle(x, self.groups)
+            case "turn":
+                return x.transpose(2, 3)
+            case "expand":
+                return x[:, :1].expand(-1, 3, -1, -1)
+            case "first":
+                return x[:, 0].unsqueeze(1)
+            case "as it is":
+                return x.clone().float().contiguous().reshape(x.shape)
+            case _:
+                return F.pad(x, (1, 2, 0, 1), mode=self.kind)
+
+
+def adaptive_pool(g: Growing) -> nn.Module:
+    made = g.pick(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)((g.between(2, 6), g.between(2, 6)))
+    follow(g, made)
+    return made
+
+
 def pool(g: Growing) -> nn.Module | None:
     if min(g.size) < 3:
         return None
     pools = [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.MaxPool2d((2, 3), 1),
-             nn.AvgPool2d(2), nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 2, 1, count_include_pad=False)]
+             nn.AvgPool2d(2), nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+             nn.AvgPool2d(3, 2, 1, ceil_mode=True), nn.AvgPool2d((2, 3), 2, divisor_override=g.between(3, 9))]
     pool = g.pick(*pools)
     follow(g, pool)
     return pool

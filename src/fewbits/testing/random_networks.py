@@ -6,34 +6,49 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewbits.testing.arithmetic import AddBroadcast, Combine, Residual, function
-from fewbits.testing.convolutions import Deep, Lines, conv, grow, lone_norm
+from fewbits.testing.arithmetic import AddBroadcast, Choose, Combine, Residual, function
+from fewbits.testing.convolutions import Deep, Lines, conv, grow, lone_norm, row_norm
 from fewbits.testing.growing import Growing
-from fewbits.testing.heads import convolved, flat, pooled
-from fewbits.testing.moves import Concat, Rearrange, Shuffle, pool
-from fewbits.testing.sequences import Attention, ClassToken, Tokens
+from fewbits.testing.heads import convolved, flat, log_classes, pooled
+from fewbits.testing.moves import Concat, Mix, Rearrange, Shuffle, adaptive_pool, pool
+from fewbits.testing.sequences import Attention, ClassToken, Tokens, Words
 
 Make = Callable[[Growing], nn.Module | None]
 
 _STEPS: tuple[Make, ...] = (conv, conv, conv, lone_norm, Residual, Residual, AddBroadcast, Concat, Shuffle, Rearrange,
-                            pool, Combine, Combine, function, function, grow, Attention, Lines, Deep)
-_HEADS: tuple[Callable[[Growing], nn.Module], ...] = (pooled, flat, convolved, Tokens, ClassToken)
+                            pool, pool, Combine, Combine, function, function, grow, Attention, Lines, Deep, row_norm,
+                            Choose, Choose, Mix, Mix, adaptive_pool)
+_HEADS: tuple[Callable[[Growing], nn.Module], ...] = (pooled, flat, convolved, log_classes, Tokens, ClassToken)
 
 
 def random_network(seed: int) -> tuple[nn.Module, torch.Tensor]:
-    """A network of random operators, sizes, weights and weight scales, and a batch of inputs for it."""
+    """A network of random operators, sizes, weights and weight scales, and a batch of images for it."""
     rng = np.random.default_rng(seed)
     channels, size = int(rng.integers(1, 7)), tuple(int(s) for s in rng.integers(5, 14, 2))
     generator = torch.Generator().manual_seed(seed)
     spread = float(np.exp(rng.normal()))
     example = torch.randn(int(rng.integers(2, 5)), channels, *size, generator=generator) * spread
+    return _made(seed, rng, lambda: _RandomNetwork(Growing(rng, channels, size))), example
+
+
+def random_language_network(seed: int) -> tuple[nn.Module, torch.Tensor]:
+    """The same behind an embedding, and a batch of row numbers, int64, for it."""
+    rng = np.random.default_rng(seed)
+    rows, length, width = (int(n) for n in rng.integers((3, 2, 2), (20, 8, 8)))
+    generator = torch.Generator().manual_seed(seed)
+    example = torch.randint(0, rows, (int(rng.integers(2, 5)), length), generator=generator)
+    return _made(seed, rng, lambda: nn.Sequential(
+        Words(rows, width), _RandomNetwork(Growing(rng, 1, (length, width))))), example
+
+
+def _made(seed: int, rng: np.random.Generator, make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _RandomNetwork(Growing(rng, channels, size)).eval()
+        net = make().eval()
     for tensor in net.state_dict().values():
         if tensor.is_floating_point() and tensor.ndim > 1:
             tensor.mul_(float(np.exp(rng.normal(0, 0.7))))
-    return net, example
+    return net
 
 
 class _RandomNetwork(nn.Module):

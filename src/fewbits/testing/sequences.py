@@ -30,6 +30,17 @@ class Attention(nn.Module):
         return y.transpose(1, 2).reshape(x.shape)
 
 
+class Words(nn.Module):
+    """The rows that numbers name, as an image of one channel."""
+
+    def __init__(self, rows: int, width: int):
+        super().__init__()
+        self.table = nn.Embedding(rows, width)
+
+    def forward(self, numbers):
+        return self.table(numbers).unsqueeze(1)
+
+
 class Tokens(nn.Module):
     """Pixels as a sequence: linear layers over three axes, a mean over the sequence, the first of it."""
 

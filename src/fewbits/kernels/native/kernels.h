@@ -9,7 +9,7 @@
 #endif
 
 // Raised whenever a function changes: a library of another version is not used.
-constexpr int32_t kInterface = 1;
+constexpr int32_t kInterface = 2;
 
 // What the inner loops may use. Every level gives the same bits.
 enum Level : int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
@@ -32,3 +32,6 @@ FB_API int32_t fb_decode(const uint8_t* const* streams, const int64_t* sizes, co
 
 // kernels/histogram.py. counts: [256].
 FB_API void fb_histogram(const uint8_t* symbols, int64_t n, int64_t* counts);
+
+// kernels/histogram.py, count_into: floor(value / 2^exponent) within int32 and within [start, start + size of counts).
+FB_API void fb_count(const float* values, int64_t n, int32_t exponent, int64_t start, int64_t* counts);

@@ -1,20 +1,20 @@
-"""From torch's exported program to a `Model`: its graph, by the user's names, and its tensors."""
+"""From what a tracer wrote down to a `Model`: the graph, by the user's names, and its tensors."""
 
 import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.fx import Graph as FxGraph
 from torch.fx import Node as FxNode
 from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
-from fewbits.graph.graph import Graph, Input, Node, Param, Ref, Shape
+from fewbits.graph.graph import Graph, Input, Node, Param, Ref, Shape, Style
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OUT_OF_PLACE, WITHOUT_LAYOUT
 
@@ -24,10 +24,28 @@ _ADDITIONS = (torch.ops.aten.add.Tensor,)
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 
 
-def read_exported(exported: ExportedProgram, style: Any) -> Model:
-    """The model of an exported program. style: how it is called, as `Graph.style`. Inputs that are no tensors were
-    fixed by the export and are left out. Raises CaptureError for what a graph of tensors cannot hold."""
-    return _Reader(exported, style).model()
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Calls of operators, and what the placeholders among them are.
+
+    graph: placeholders, calls and an output; placeholders: the name in `state` of those that are tensors of the
+    network, "" for its inputs, and not there for what is no tensor; state: parameters (nn.Parameter), buffers and
+    constants, tied ones one object; kept: buffers that stay though nothing reads them; results: shape and type of what
+    nodes make, where it is a tensor; structure: what the network returns, leaves numbered in the order of the output.
+    """
+
+    graph: FxGraph
+    placeholders: Mapping[str, str]
+    state: Mapping[str, torch.Tensor]
+    kept: Collection[str]
+    results: Mapping[FxNode, tuple[Shape, torch.dtype]]
+    structure: Any
+
+
+def read_traced(traced: Traced, style: Style) -> Model:
+    """The model. style: how it is called, as `Graph.style`. Raises CaptureError for what a graph of tensors cannot
+    hold."""
+    return _Reader(traced, style).model()
 
 
 def user_line(text: str) -> str:
@@ -53,25 +71,24 @@ def plain(structure: Any) -> Any:
 class _Reader:
     """Turns one exported program into a `Model`."""
 
-    def __init__(self, exported: ExportedProgram, style: Any):
-        self.exported, self.style = exported, style
+    def __init__(self, traced: Traced, style: Style):
+        self.traced = traced
+        self.style: Style = style
         self.names: set[str] = set()
-        self.leaves: dict[FxNode, Ref | Param] = {}   # what each exporter node is called here
-        self.state: dict[str, torch.Tensor] = {}
+        self.leaves: dict[FxNode, Ref | Param] = {}   # what each traced node is called here
+        self.state = dict(traced.state)
 
     def model(self) -> Model:
-        self._read_state()
-        signature = {spec.arg.name: spec for spec in self.exported.graph_signature.input_specs}
         inputs, nodes = [], []
         output: FxNode | None = None
-        for fx in self.exported.graph.nodes:
+        for fx in self.traced.graph.nodes:
             if fx.op == "placeholder":
-                spec = signature[fx.name]
-                if spec.kind == InputKind.USER_INPUT:
-                    if not isinstance(spec.arg, ConstantArgument):
-                        inputs.append(self._input(fx))
+                if fx.target not in self.traced.placeholders:
+                    continue
+                if tensor := self.traced.placeholders[str(fx.target)]:
+                    self.leaves[fx] = Param(tensor)
                 else:
-                    self.leaves[fx] = Param(str(spec.target))
+                    inputs.append(self._input(fx))
             elif fx.op == "call_function":
                 if fx.users or fx.target in OUT_OF_PLACE:  # the rest are assertions on sizes
                     nodes.append(self._node(fx))
@@ -80,29 +97,20 @@ class _Reader:
             else:
                 raise CaptureError(f"the exported graph holds a {fx.op} node {fx.name!r}, which cannot be read "
                                    "(a nested graph, such as torch.cond, has no integer form)")
-        assert output is not None, "every exported graph ends in an output"
+        assert output is not None, "every traced graph ends in an output"
         graph = Graph(tuple(inputs), tuple(nodes), self._structure(output), self.style)
         used = {name for node in nodes for name in node.params}
         return Model(graph, {name: tensor for name, tensor in self.state.items()
-                             if name in used or isinstance(tensor, nn.Parameter) or name in self._buffers})
-
-    def _read_state(self) -> None:
-        self._buffers = set(self.exported.graph_signature.buffers)
-        self.state.update(self.exported.state_dict)
-        for name, value in self.exported.constants.items():
-            if isinstance(value, torch.Tensor):
-                self.state.setdefault(name, value)
-        for name, tensor in self.state.items():
-            if name in self.exported.graph_signature.parameters and not isinstance(tensor, nn.Parameter):
-                self.state[name] = nn.Parameter(tensor)
+                             if name in used or isinstance(tensor, nn.Parameter) or name in self.traced.kept})
 
     def _input(self, fx: FxNode) -> Input:
-        value = fx.meta["val"]
-        if not isinstance(value, torch.Tensor):
-            raise CaptureError(f"input {fx.name!r} is no tensor")
-        self.names.add(fx.name)
-        self.leaves[fx] = Ref(fx.name)
-        return Input(fx.name, _shape(value), str(value.dtype).removeprefix("torch."))
+        if fx not in self.traced.results:
+            raise CaptureError(f"input {fx.target!r} is no tensor")
+        shape, dtype = self.traced.results[fx]
+        name = str(fx.target)  # its name may be another, where it is a word of Python's
+        self.names.add(name)
+        self.leaves[fx] = Ref(name)
+        return Input(name, shape, str(dtype).removeprefix("torch."))
 
     def _node(self, fx: FxNode) -> Node:
         module, source = _module(fx), _source(fx)
@@ -114,8 +122,8 @@ class _Reader:
             constant = f"{name}.constant"
             self.state[constant] = torch.tensor(float(arguments["other"]))
             arguments["other"] = Param(constant)
-        node = Node(name, target, arguments, positional, module[0] if module else "", source,
-                    _shape(fx.meta["val"]) if isinstance(fx.meta.get("val"), torch.Tensor) else None)
+        shape, _ = self.traced.results.get(fx, (None, None))
+        node = Node(name, target, arguments, positional, module[0] if module else "", source, shape)
         self.leaves[fx] = Ref(name)
         if fx.target in OUT_OF_PLACE:
             self._redirect(fx, node)
@@ -182,14 +190,8 @@ class _Reader:
                 raise CaptureError(f"the model returns its parameter {leaf.name!r}: return computed tensors only")
             return leaf.name
 
-        spec = self.exported.call_spec.out_spec
-        assert spec is not None, "an exported program knows its output"
-        structure = pytree.tree_unflatten([name(item) for item in output.args[0]], spec)  # type: ignore[union-attr]
-        return plain(structure)
-
-
-def _shape(value: torch.Tensor) -> Shape:
-    return tuple(size if isinstance(size, int) else None for size in value.shape)
+        names = [name(item) for item in output.args[0]]  # type: ignore[union-attr]
+        return plain(pytree.tree_map(lambda leaf: names[leaf], self.traced.structure))
 
 
 def _sharing_memory(fx: FxNode) -> list[FxNode]:

@@ -1,0 +1,60 @@
+"""Programs of random networks, under recipes and profiles in turn."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.graph.model import Model
+from fewbits.graph.operators import operator_of
+from fewbits.lower.lower import lower
+from fewbits.program.program import Program
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe
+from fewbits.testing.random_networks import random_language_network, random_network
+
+_UNEVEN = Recipe.model_validate({
+    "version": 1, "weights": {"format": "ternary"}, "activations": {"format": "uint8"},
+    "rules": [{"op": "conv", "activations": {"format": "ternary"}, "optional": True},
+              {"op": "linear", "activations": {"format": "binary"}, "optional": True}]})
+_BINARY = Recipe.model_validate({
+    "version": 1, "weights": {"format": "binary", "block": "tensor"}, "activations": {"format": "uint8"},
+    "rules": [{"op": op, "activations": {"format": format, "scale": "unit"}, "optional": True}
+              for op, format in (("conv", "binary"), ("batch_norm", "binary"), ("linear", "ternary"),
+                                 ("function", "e2m1"))]})
+_VARIANTS: tuple[tuple[str | Recipe, str, Literal["fold", "keep"]], ...] = (
+    ("w8a8", "onnxruntime", "fold"), ("w8a8-per-tensor", "onnxruntime", "fold"),
+    ("w7a8", "onnxruntime-portable", "fold"), ("w4a8", "onnxruntime", "fold"), (_UNEVEN, "onnxruntime", "fold"),
+    ("w8a8-per-tensor", "onnxruntime", "keep"), (_UNEVEN, "onnxruntime", "keep"), (_BINARY, "onnxruntime", "keep"),
+)
+_LANGUAGE = 16  # one network of so many reads row numbers
+
+
+@dataclass(frozen=True)
+class RandomProgram:
+    """A program, inputs for it, and the names of the operators that its network was captured with and folded into."""
+
+    program: Program
+    inputs: dict[str, np.ndarray]
+    operators: frozenset[str]
+
+
+def random_program(seed: int) -> RandomProgram:
+    """The program of the random network of that seed."""
+    language = seed % _LANGUAGE == _LANGUAGE - 3
+    net, example = random_language_network(seed) if language else random_network(seed)
+    recipe, profile, norms = _VARIANTS[seed % len(_VARIANTS)]
+    captured = capture(net, example)
+    operators = _operators(captured)
+    model = fold(captured, norms=norms)
+    # Calibrated on less than is run, so that codes saturate too.
+    batch = example if language else example / 1.3
+    program = lower(calibrate(model, plan(model, recipe), [batch]), profile)
+    return RandomProgram(program, {program.inputs[0]: example.numpy()}, operators | _operators(model))
+
+
+def _operators(model: Model) -> frozenset[str]:
+    return frozenset(row.name for node in model.graph.nodes if (row := operator_of(node)) is not None)
