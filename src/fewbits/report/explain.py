@@ -58,12 +58,15 @@ class Explanation:
 
     def render(self, console: Console, limit: int = 15) -> None:
         """The worst sites as a table, and what was tried."""
-        table = Table("site", "kind", "site dB", "clipped", "rounded", "bias", "only this, dB", "all but this, dB",
-                      "worst channels", title=f"outputs {self.sqnr:.1f} dB; what each site does to them")
+        table = Table("site", "its dB", "clipped", "bias", "only this", "all but", "worst channel",
+                      title=f"outputs {self.sqnr:.1f} dB; what each site does to them")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        table.columns[0].no_wrap = True
         for site in self.sites[:limit]:
-            channels = ", ".join(f"{channel} ({share:.0%})" for channel, share in site.channels)
-            table.add_row(site.site, site.kind, f"{site.sqnr:.1f}", f"{site.clipping:.0%}", f"{site.rounding:.0%}",
-                          f"{site.bias:.0%}", f"{site.only:.1f}", f"{site.without:.1f}", channels)
+            worst = "".join(f"{channel} ({share:.0%})" for channel, share in site.channels[:1])
+            table.add_row(site.site, f"{site.sqnr:.1f}", f"{site.clipping:.0%}", f"{site.bias:.0%}",
+                          f"{site.only:.1f}", f"{site.without:.1f}", worst)
         console.print(table)
         for remedy in self.remedies:
             console.print(f"{remedy.site}: {remedy.what} {remedy.gain:+.2f} dB", highlight=False)

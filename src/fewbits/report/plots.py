@@ -9,7 +9,7 @@ from fewbits.report.causes import Plot
 from fewbits.report.text import MINUS, count, percent
 
 WIDTH, HEIGHT = 320.0, 110.0  # of the bars' field, in units of the drawing
-_FADE = 0.6  # height of a bar of a single value on a logarithmic scale, in units of its tenfold
+_ONE = 0.6  # height of a bar of a single value on a logarithmic scale, where ten times as many stand 1 higher
 
 Where = Literal["within", "beyond", "below"]
 
@@ -68,14 +68,14 @@ def log2_panel(plot: Plot) -> Panel:
     total = plot.zeros + sum(plot.log2_counts)
     return Panel(_bars(bars), unit * (half_step - first), unit * (top - first),
                  tuple((unit * (e - first), f"2^{e}".replace("-", MINUS)) for e in range(first, last + 1, every)),
-                 "log2 of magnitudes, from half a step of the widest grid to its end; "
+                 "magnitudes; the range from half a step of the widest grid to its end; "
                  f"{percent(plot.zeros / total, 1)} are 0, or too near to it to be counted here")
 
 
 def _bars(items: Sequence[tuple[float, float, int, str, Where]]) -> tuple[Bar, ...]:
     most = max((n for *_, n, _, _ in items), default=0) or 1
-    tallest = math.log10(most) + _FADE
-    return tuple(Bar(x, width, HEIGHT * n / most, HEIGHT * (math.log10(n) + _FADE) / tallest,
+    tallest = math.log10(most) + _ONE
+    return tuple(Bar(x, width, HEIGHT * n / most, HEIGHT * (math.log10(n) + _ONE) / tallest,
                      f"{label}: {count(n)} value{'s' if n != 1 else ''}", where)
                  for x, width, n, label, where in items if n)
 
