@@ -63,12 +63,13 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Qua
     return QuantizedModel(lower_simulation(simulation, profile))
 
 
-def quantize(net: nn.Module, example: Example, batches: Iterable[Batch],
+def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
              recipe: str | Path | Recipe = "w8a8", profile: str | Profile = "onnxruntime", *,
              batch_to_inputs: Callable[[Any], Any] | None = None) -> QuantizedModel:
     """All of it at once: capture, fold, plan, calibrate, lower.
 
-    net: left as it is; example, batches: as `capture` and `calibrate` take them.
+    net: left as it is; example, batches: as `capture` and `calibrate` take them; recipes that take no ranges from data,
+    such as `w8`, need no batches.
     """
     model = fold(capture_whole(net, example))
     return lower(calibrate(model, plan(model, recipe), batches, batch_to_inputs=batch_to_inputs), profile)

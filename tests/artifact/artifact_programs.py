@@ -97,6 +97,19 @@ def every_node() -> Program:
                      np.uint8([0, 5, 6, 200]), 1),
         op.Linear("fc.sums", "flat", fc, None, -(2**31), 2**31 - 1),
         op.Threshold("signs", "fc.sums", np.int32([[-90], [7], [300]]), np.int8([1, -1, 1]), np.uint8([0, 2]), 1),
+        op.Dequantize("mean.real", "mean"),
+        op.FloatConstant("bias", np.float32([0.5, -1])),
+        op.Constant("rows.weight", weight((2, 3), "int4", seed=3)),
+        op.Dequantize("rows.real", "rows.weight"),
+        op.FloatCall("island", "aten.linear.default", {
+            "input": op.Read("mean.real"), "weight": op.Read("rows.real"), "bias": op.Read("bias")}),
+        op.FloatCall("joined", "aten.cat.default", {"tensors": (op.Read("island"), op.Read("island")), "dim": 2}),
+        op.FloatCall("bounded", "aten.clamp.default", {"self": op.Read("joined"), "min": -0.5, "max": None}),
+        op.Quantize("behind", "bounded"),
+        op.Constant("cols.weight", weight((2, 4), "int8", seed=4)),
+        op.DynamicLinear("found", "bounded", "cols.weight", "bias"),
+        op.Constant("taps", weight((4, 2, 3), "int3", TENSOR, seed=5)),
+        op.DynamicConv("slid", "bounded", "taps", None, (2,), ((1, 0),), (1,), 2),
         op.LogSoftmax("logs", "pick", 0, 255),
         op.Larger("low", "logs", "pick", 2, 255, least=True),
         op.Quotient("ratio", "low", "pick", 0, 250),
@@ -130,13 +143,26 @@ def every_node() -> Program:
         "ids": Value((None, 2), None, "int64"),
         "rows": Value((None, 2, 3), Y),
         "less": Value((None, 2, 3), Y),
+        "mean.real": Value((None, 4, 3), None),
+        "bias": Value((2,), None),
+        "rows.weight": Value((2, 3), weight((2, 3), "int4", seed=3).encoding),
+        "rows.real": Value((2, 3), None),
+        "island": Value((None, 4, 2), None),
+        "joined": Value((None, 4, 4), None),
+        "bounded": Value((None, 4, 4), None),
+        "behind": Value((None, 4, 4), Y),
+        "cols.weight": Value((2, 4), weight((2, 4), "int8", seed=4).encoding),
+        "found": Value((None, 4, 2), None),
+        "taps": Value((4, 2, 3), weight((4, 2, 3), "int3", TENSOR, seed=5).encoding),
+        "slid": Value((None, 4, 2), None),
         "logs": Value((None, 3, 3), Y),
         "low": Value((None, 3, 3), X),
         "ratio": Value((None, 3, 3), Y),
         "flat": Value((None, 12), Y),
         "fc": Value((None, 3), sums(Y, fc)),
     }
-    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"}, "more": ["matmul", "less", "ratio"]}
+    structure = {"logits": "fc", "rest": ["mean", ("slice", None)], 7: {"z": "z.codes"},
+                 "more": ["matmul", "less", "behind", "joined", "found", "slid", "ratio"]}
     return Program(ONNXRUNTIME, ("x", "z", "ids"), nodes, values, structure)
 
 

@@ -127,7 +127,7 @@ def test_an_artifact_prints_on_one_line(tmp_path: Path) -> None:
     save(every_node(), tmp_path / "a.fewbits")
     text = str(read(tmp_path / "a.fewbits"))
     assert "\n" not in text
-    assert "30 nodes for onnxruntime" in text
+    assert "42 nodes for onnxruntime" in text
 
 
 @pytest.mark.parametrize("program", [every_node(), linear(), one_bit()])

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from fewbits.errors import CalibrationError, LoweringError, RecipeError
+from fewbits.errors import CalibrationError, RecipeError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
-from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe, recipe
@@ -97,26 +96,53 @@ def test_a_format_over_float_starts_from_the_plain_one(model):
         "x": "uint5", "mid.weight": "int4"}
 
 
-@pytest.mark.parametrize("text", ["rules: [{module: mid, weights: float}]",
-                                  "rules: [{module: mid, activations: float}]",
-                                  "rules: [{module: head, weights: float}]", "inputs: float"])
-def test_lowering_names_what_is_float(model, text):
-    simulation = calibrate(model, plan(model, written(text)), [torch.randn(4, 1, 4, 4)])
-    simulation(torch.randn(2, 1, 4, 4))
-    with pytest.raises(LoweringError, match="leaves them in float"):
-        lower(simulation)
-
-
 def test_keep_float_leaves_a_layer_as_it_is(model):
     resolved = plan(model, written("rules: [{module: mid, keep_float: true}]"))
     assert not {"mid", "mid.weight", "mid.bias"} & set(resolved.sites)
     floats = [step.node for step in resolved.steps.values() if step.treatment == "float"]
     assert floats == ["mid", "add", "relu#2"], "the layer, and what works on its result before the next quantizer"
     assert resolved.steps["head"].treatment == resolved.steps["conv"].treatment == "integer"
-    simulation = calibrate(model, resolved, [torch.randn(4, 1, 4, 4)])
-    simulation(torch.randn(2, 1, 4, 4))
-    with pytest.raises(LoweringError, match="'mid', 'add', 'relu#2'"):
-        lower(simulation)
+
+
+def test_what_makes_floats_of_codes_is_float(model):
+    resolved = plan(model, written("rules: [{op: mean, activations: float}]"))
+    assert [step.node for step in resolved.steps.values() if step.treatment == "float"] == ["mean", "mid"]
+    resolved = plan(model, written("rules: [{module: mid, activations: float}]"))
+    floats = [step.node for step in resolved.steps.values() if step.treatment == "float"]
+    assert floats == ["add", "relu#2"], "the layer itself sums integers"
+
+
+def test_keeping_what_only_moves_codes_changes_nothing(model):
+    kept = plan(model, written("rules: [{op: reshape, keep_float: true}]"))
+    assert str(kept) == str(plan(model, "w8a8"))
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+        self.head.weight = self.rows.weight
+
+    def forward(self, tokens):
+        return self.head(torch.tanh(self.rows(tokens)))
+
+
+def test_weight_only_stores_the_rows_of_an_embedding_too():
+    torch.manual_seed(0)
+    tokens, net = torch.arange(5).repeat(2, 1), Words()
+    model = fold(capture(net, tokens))
+    resolved = plan(model, "w8")
+    assert resolved.steps["rows"].coded == ("weight",)
+    weight = by_hand(net.rows.weight, 127, 4)
+    assert torch.equal(calibrate(model, resolved)(tokens), F.linear(torch.tanh(weight[tokens]), weight))
+    assert plan(model, "w8a8").steps["rows"].coded == (), "its rows are stored in the codes of its result"
+    assert plan(model, written("rules: [{op: embedding, keep_float: true}]")).steps["rows"].coded == ()
+
+
+def test_groups_that_do_not_divide_are_all_named(model):
+    told = r"conv.weight \[3×1×3×3\] by \(1, 128\), mid.weight \[256×16\] by \(1, 128\); give them a rule"
+    with pytest.raises(RecipeError, match=told):
+        plan(model, "w4-g128")
 
 
 def test_weight_only_trains(model):

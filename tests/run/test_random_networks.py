@@ -24,11 +24,13 @@ def test_no_code_differs(first):
 
 def test_the_networks_cover_every_operator_and_every_node():
     operators, nodes = set(), set()
+    islands = {op.Dequantize, op.FloatConstant, op.FloatCall, op.DynamicConv, op.DynamicLinear}  # test_islands.py
+    integers = set(op.Node.__args__) - islands
     for seed in range(NETWORKS):
         made = random_program(seed)
         operators |= made.operators
         nodes |= {type(node) for node in made.program.nodes}
-        if operators == {row.name for row in OPERATORS} and nodes == set(op.Node.__args__):
+        if operators == {row.name for row in OPERATORS} and nodes == integers:
             return
     assert not {row.name for row in OPERATORS} - operators
-    assert not set(op.Node.__args__) - nodes
+    assert not integers - nodes

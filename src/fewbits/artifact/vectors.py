@@ -4,46 +4,60 @@ Inputs are not stored. The codes of an input are drawn from SHAKE-128 over "fewb
 name>" in UTF-8, row-major: two bytes r each, least significant first, give low + floor(r · count / 2^16),
 with count the number of codes from low to high. The program reads their numbers, float32. Stored are a hash
 of every node's codes, so that a failure names its node, and the outputs' codes themselves while they are few.
+
+A program with float islands is cut (program/islands.py), and each half has inputs of its own: what enters an island
+from codes is drawn as those codes (sums among ±2^15), what has no codes is (r − 2^15) / 2^14. Of the integers all is
+stored as above; of an island up to 256 evenly spaced numbers of each result, to be met within the tolerance of
+float_calls.py: no two machines need round a float alike.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 
-from fewbits.artifact.codec import Reader, Writer, pack_codes, unpack_codes
+from fewbits.artifact.codec import Reader, Writer
 from fewbits.artifact.container import HASH_BYTES, short_hash
 from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.packing import packed_bytes
+from fewbits.numerics.packing import pack, packed_bytes, unpack
 from fewbits.program import reference
-from fewbits.program.nodes import Embedding, Quantize
+from fewbits.program.islands import float_half, integer_half
+from fewbits.program.nodes import Dequantize, Embedding, FloatCall, Quantize, Read, reads
 from fewbits.program.program import Program
 
 BATCH = 2
 NODES = "fewbits.nodes"
 OUTPUT_BYTES = 8192  # of all stored outputs together: 1000 classes in 32 bits, twice, are 8000
 INPUT_LIMIT = 2**26  # elements
+SAMPLES = 256  # numbers kept of each result of an island
 
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """What a program must give for `inputs(program)`.
+    """What a program must give for `inputs(program)`, or its halves for theirs.
 
-    hashes: 8 bytes for each node's codes, in running order; outputs: codes of those outputs that are stored.
+    hashes: 8 bytes for each node's codes, in running order; outputs: codes of those outputs that are stored; samples:
+    float32 of each result of an island.
     """
 
     hashes: Mapping[str, bytes]
     outputs: Mapping[str, np.ndarray]
+    samples: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def inputs(program: Program) -> dict[str, np.ndarray]:
+def exact_part(program: Program) -> Program:
+    """The part whose every code is hashed: all of it, or its integers where it has islands."""
+    return integer_half(program) if program.has_islands else program
+
+
+def inputs(program: Program, whole: Program | None = None) -> dict[str, np.ndarray]:
     """The test vectors' inputs, a batch of 2, by input name: float32, or row numbers of an embedding counted up.
 
-    Raises ProgramError for an input of more than 2^26 elements.
+    whole: what the program is a half of. Raises ProgramError for an input of more than 2^26 elements.
     """
     made = {}
     for name in program.inputs:
@@ -51,17 +65,20 @@ def inputs(program: Program) -> dict[str, np.ndarray]:
         if prod(shape) > INPUT_LIMIT:
             raise ProgramError(f"input {name!r} has {prod(shape)} elements in a batch of {BATCH}, "
                                f"and test vectors have at most {INPUT_LIMIT}: make it smaller")
-        rows = [len(node.table.codes) for node in program.nodes if isinstance(node, Embedding) and node.input == name]
+        rows = _rows(program, name)
         if rows:
             made[name] = (np.arange(prod(shape), dtype=np.int64) % min(rows)).reshape(shape)
             continue
-        encoding = _input_encoding(program, name)
-        if encoding is None:  # nothing reads it
+        encoding = _input_encoding(program, whole or program, name)
+        if encoding is None and not _is_read(program, name):
             made[name] = np.zeros(shape, np.float32)
             continue
         seed = f"fewbits test vectors 1: {name}".encode("utf-8", "surrogatepass")
         drawn = np.frombuffer(hashlib.shake_128(seed).digest(2 * prod(shape)), "<u2").astype(np.int64)
-        low, high = encoding.format.low, encoding.format.high
+        if encoding is None:
+            made[name] = ((drawn - 2**15) / 2**14).astype(np.float32).reshape(shape)
+            continue
+        low, high = max(encoding.format.low, -(2**15)), min(encoding.format.high, 2**15 - 1)
         codes = low + (drawn * (high - low + 1) >> 16)
         made[name] = encoding.decode(codes.astype(encoding.format.dtype).reshape(shape))
     return made
@@ -69,7 +86,8 @@ def inputs(program: Program) -> dict[str, np.ndarray]:
 
 def expected(program: Program) -> Vectors:
     """Runs the reference on the test vectors. Raises ProgramError when its codes have other shapes."""
-    codes = reference.run(program, inputs(program), [node.name for node in program.nodes])
+    exact = exact_part(program)
+    codes = run_all(exact, inputs(exact, program))
     for name, array in codes.items():
         # Inside the graph a size that moves with the batch may be a multiple of it (heads folded into the batch).
         shape = program.values[name].shape
@@ -78,8 +96,32 @@ def expected(program: Program) -> Vectors:
         if not fits:
             raise ProgramError(f"the codes of {name!r} have shape {list(array.shape)}, not the program's "
                                f"{list(batch_shape(program, name))}: mend its value")
-    return Vectors({node.name: hash_codes(codes[node.name]) for node in program.nodes},
-                   {name: codes[name] for name in _stored(program)})
+    samples = {}
+    if program.has_islands:
+        islands = float_half(program)
+        floats = run_all(islands, inputs(islands, program))
+        samples = {name: sample(floats[name]) for name in results(islands)}
+    return Vectors({node.name: hash_codes(codes[node.name]) for node in exact.nodes},
+                   {name: codes[name] for name in _stored(exact)}, samples)
+
+
+def run_all(program: Program, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The reference's values of every node."""
+    return reference.run(program, given, [node.name for node in program.nodes])
+
+
+def results(islands: Program) -> tuple[str, ...]:
+    """The float values that islands give away: what a quantizer reads, or the model returns."""
+    read = {name for node in islands.nodes if not islands.is_float(node.name) for name in reads(node)}
+    return tuple(node.name for node in islands.nodes
+                 if islands.is_float(node.name) and (node.name in read or node.name in islands.outputs))
+
+
+def sample(array: np.ndarray) -> np.ndarray:
+    """At most 256 numbers, evenly spaced in row-major order: float32 [n]."""
+    flat = array.reshape(-1)
+    count = min(flat.size, SAMPLES)
+    return np.ascontiguousarray(flat[np.arange(count) * flat.size // max(count, 1)])
 
 
 def hash_codes(codes: np.ndarray) -> bytes:
@@ -91,24 +133,32 @@ def hash_codes(codes: np.ndarray) -> bytes:
 def put(vectors: Vectors, program: Program, writer: Writer) -> None:
     """Hands the vectors to the writer, behind the program's own tensors."""
     for name, codes in vectors.outputs.items():
-        writer.put((_output(name),), pack_codes(codes, program.encoding(name).format))
+        writer.put((_output(name),), pack(codes, program.encoding(name).format))
+    for name, numbers in vectors.samples.items():
+        writer.put((_sample(name),), numbers)
     hashes = b"".join(vectors.hashes.values())
     writer.tensors[NODES] = np.frombuffer(hashes, np.uint8).reshape(-1, HASH_BYTES)
 
 
 def take(program: Program, reader: Reader, hashes: np.ndarray) -> Vectors:
     """Inverse of `put`. hashes: the tensor `NODES`. Raises Refusal when sizes disagree with the program."""
-    if hashes.dtype != np.uint8 or hashes.shape != (len(program.nodes), HASH_BYTES):
+    exact = exact_part(program)
+    if hashes.dtype != np.uint8 or hashes.shape != (len(exact.nodes), HASH_BYTES):
         raise Refusal("does not have one test hash for each node")
     outputs = {}
-    for name in _stored(program):
+    for name in _stored(exact):
         packed, shape = reader.take((_output(name),)), batch_shape(program, name)
         format = program.encoding(name).format
         if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != packed_bytes(prod(shape), format):
             raise Refusal(f"does not hold the expected codes of {quoted(name)} in their shape")
-        outputs[name] = unpack_codes(packed, format, shape)
-    names = [node.name for node in program.nodes]
-    return Vectors({name: row.tobytes() for name, row in zip(names, hashes, strict=True)}, outputs)
+        outputs[name] = unpack(packed, format, shape)
+    samples = {}
+    for name in results(float_half(program)) if program.has_islands else ():
+        samples[name] = reader.take((_sample(name),))
+        if samples[name].dtype != np.float32 or samples[name].ndim != 1 or samples[name].size > SAMPLES:
+            raise Refusal(f"does not hold the expected numbers of {quoted(name)}")
+    names = [node.name for node in exact.nodes]
+    return Vectors({name: row.tobytes() for name, row in zip(names, hashes, strict=True)}, outputs, samples)
 
 
 def batch_shape(program: Program, name: str) -> tuple[int, ...]:
@@ -120,18 +170,45 @@ def _stored(program: Program) -> Iterator[str]:
     """Outputs whose codes are stored: those that still fit, in order. The hashes cover the others."""
     left = OUTPUT_BYTES
     for name in program.outputs:
+        if program.is_float(name):  # decoded codes
+            continue
         size = packed_bytes(prod(batch_shape(program, name)), program.encoding(name).format)
         if size <= left:
             left -= size
             yield name
 
 
-def _input_encoding(program: Program, name: str) -> Encoding | None:
+def _rows(program: Program, name: str) -> list[int]:
+    """How many rows the tables have that an input numbers."""
+    rows = []
+    for node in program.nodes:
+        if isinstance(node, Embedding) and node.input == name:
+            rows.append(len(node.table.codes))
+        elif isinstance(node, FloatCall) and node.arguments.get("indices") == Read(name):
+            table = node.arguments["weight"]
+            assert isinstance(table, Read), "the table of an embedding is a value"
+            rows.append(program.values[table.value].shape[0] or 1)
+    return rows
+
+
+def _is_read(program: Program, name: str) -> bool:
+    return any(name in reads(node) for node in program.nodes)
+
+
+def _input_encoding(program: Program, whole: Program, name: str) -> Encoding | None:
+    """Of the codes that an input becomes, or that it was decoded from."""
     for node in program.nodes:
         if isinstance(node, Quantize) and node.input == name:
             return program.encoding(node.name)
+    for node in whole.nodes:
+        if isinstance(node, Dequantize) and node.name == name:
+            return whole.encoding(node.input)
     return None
 
 
 def _output(name: str) -> str:
     return f"fewbits.output.{name}"
+
+
+def _sample(name: str) -> str:
+    return f"fewbits.island.{name}"

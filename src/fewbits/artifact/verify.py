@@ -14,6 +14,8 @@ from fewbits.artifact.vectors import hash_codes
 from fewbits.errors import FewbitsError, VerificationError
 from fewbits.export.onnx import onnx_bytes, output_name
 from fewbits.program import reference
+from fewbits.program.float_calls import TOLERANCE
+from fewbits.program.islands import float_half, shares
 from fewbits.program.program import Program
 from fewbits.run.onnx_session import OnnxSession
 from fewbits.run.torch_executor import TorchExecutor
@@ -28,8 +30,9 @@ Codes = Mapping[str, np.ndarray]
 class Replay:
     """What one engine made of the test vectors.
 
-    compared: codes of all nodes, and for onnxruntime float outputs, bit for bit; differing: of these. Of a
-    node whose codes miss the file's hash, and are neither stored nor made by the reference here, all count.
+    compared: codes of all nodes, for onnxruntime float outputs, bit for bit, and stored numbers of float islands,
+    within their tolerance; differing: of these. Of a node whose codes miss the file's hash, and are neither stored nor
+    made by the reference here, all count.
     first: the first node, in running order, that differs; None when all agree.
     """
 
@@ -52,28 +55,74 @@ def verify(source: str | Path | Artifact, engines: Sequence[Engine] = ENGINES) -
     program at all. A difference is not raised: it stands in the Replay.
     """
     artifact = source if isinstance(source, Artifact) else read(source)
-    program, expected = artifact.program, artifact.vectors
-    names = [node.name for node in program.nodes]
-
-    def define() -> tuple[Codes, Codes]:
-        given = vectors.inputs(program)
-        return given, reference.run(program, given, names)
-
-    given, definition = _attempt(artifact, "reference", define)
-    known = {name: codes for name, codes in definition.items() if hash_codes(codes) == expected.hashes[name]}
-    known |= expected.outputs
+    program = artifact.program
+    exact = _attempt(artifact, "reference", lambda: _Exact(artifact))
+    islands = _attempt(artifact, "reference", lambda: _Islands(artifact)) if program.has_islands else None
 
     def replay(engine: Engine) -> Replay:
-        match engine:
-            case "reference":
-                return _compare(engine, artifact, known, definition, {})
-            case "torch":
-                return _compare(engine, artifact, known, TorchExecutor(program).run(given, names), {})
-            case "onnxruntime":
-                return _compare(engine, artifact, known, *_run_onnx(program, given))
+        seen = exact.replay(engine)
+        return seen if islands is None else _both(seen, islands.replay(engine))
 
     return tuple(_attempt(artifact, engine, partial(replay, engine)) for engine in engines
                  if engine != "onnxruntime" or program.profile.engine == engine)
+
+
+def _both(exact: Replay, islands: Replay) -> Replay:
+    return Replay(exact.engine, exact.compared + islands.compared, exact.differing + islands.differing,
+                  exact.first or islands.first)
+
+
+class _Exact:
+    """What must be equal, code by code: the program, or its integers."""
+
+    def __init__(self, artifact: Artifact):
+        self.hashes, self.program = artifact.vectors.hashes, vectors.exact_part(artifact.program)
+        self.given = vectors.inputs(self.program, artifact.program)
+        self.names = [node.name for node in self.program.nodes]
+        self.definition = reference.run(self.program, self.given, self.names)
+        self.known = {name: codes for name, codes in self.definition.items() if hash_codes(codes) == self.hashes[name]}
+        self.known |= artifact.vectors.outputs
+
+    def replay(self, engine: Engine) -> Replay:
+        if not self.names:
+            return Replay(engine, 0, 0, None)
+        match engine:
+            case "reference":
+                codes, reals = self.definition, {}
+            case "torch":
+                codes, reals = TorchExecutor(self.program).run(self.given, self.names), {}
+            case "onnxruntime":
+                codes, reals = _run_onnx(self.program, self.given)
+        return _compare(engine, self.program, self.hashes, self.known, codes, reals)
+
+
+class _Islands:
+    """What must be met within a tolerance: the stored numbers of each result of an island."""
+
+    def __init__(self, artifact: Artifact):
+        self.program, self.samples = float_half(artifact.program), artifact.vectors.samples
+        self.given = vectors.inputs(self.program, artifact.program)
+        self.definition = vectors.run_all(self.program, self.given)
+
+    def replay(self, engine: Engine) -> Replay:
+        match engine:
+            case "reference":
+                values = self.definition
+            case "torch":
+                values = TorchExecutor(self.program).run(self.given, list(self.samples))
+            case "onnxruntime":
+                values = OnnxSession(onnx_bytes(self.program, every_code=True), threads=1).run(self.given)
+        compared, differing, first = 0, 0, None
+        known = self.given | self.definition
+        for name, stored in self.samples.items():
+            got = vectors.sample(values[name])
+            compared += stored.size
+            if got.shape == stored.shape:
+                wrong = int((shares(self.program, name, known, got, stored) > TOLERANCE).sum())
+            else:
+                wrong = stored.size or 1
+            differing, first = differing + wrong, first or (name if wrong else None)
+        return Replay(engine, compared, differing, first)
 
 
 def _attempt(artifact: Artifact, engine: Engine, run: Callable[[], Result]) -> Result:
@@ -96,26 +145,30 @@ def _run_onnx(program: Program, given: Codes) -> tuple[Codes, Codes]:
     return codes, {name: plain[output_name(name)] for name in program.outputs}
 
 
-def _compare(engine: Engine, artifact: Artifact, known: Codes, codes: Codes, reals: Codes) -> Replay:
+def _compare(engine: Engine, program: Program, hashes: Mapping[str, bytes], known: Codes, codes: Codes,
+             reals: Codes) -> Replay:
     """codes: by node, some may be absent; reals: dequantized outputs, if the engine gives them."""
-    program, expected = artifact.program, artifact.vectors
     compared, differing, first = 0, 0, None
     for node in program.nodes:
         wrong = 0
         if node.name in codes:
             got = codes[node.name]
             compared += got.size
-            wrong += _differing(known.get(node.name), got, hash_codes(got) == expected.hashes[node.name])
+            wrong += _differing(known.get(node.name), got, hash_codes(got) == hashes[node.name])
         if node.name in reals:
             got = reals[node.name]
             compared += got.size
             wanted = known.get(node.name)
-            wanted = None if wanted is None else program.encoding(node.name).decode(wanted).view(np.uint32)
-            wrong += _differing(wanted, np.ascontiguousarray(got).view(np.uint32), agrees=wanted is not None)
+            wanted = None if wanted is None else _bits(program.real(node.name, wanted))
+            wrong += _differing(wanted, _bits(got), agrees=wanted is not None)
         if wrong and first is None:
             first = node.name
         differing += wrong
     return Replay(engine, compared, differing, first)
+
+
+def _bits(real: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(real).view(np.uint32)
 
 
 def _differing(wanted: np.ndarray | None, got: np.ndarray, agrees: bool) -> int:

@@ -14,6 +14,8 @@ from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.split import DataSet
 
 DataOption = Annotated[str, typer.Option("--data", help="digits | mnist:DIR | cifar10:DIR | images:DIR | npz:FILE")]
+DataOrNone = Annotated[str | None, typer.Option(
+    "--data", help="digits | mnist:DIR | cifar10:DIR | images:DIR | npz:FILE; not needed for weights alone (w8)")]
 MeanOption = Annotated[str | None, typer.Option(help="Mean per channel, after --divide: 0.485,0.456,0.406")]
 StdOption = Annotated[str | None, typer.Option(help="Standard deviation per channel: 0.229,0.224,0.225")]
 DivideOption = Annotated[float | None, typer.Option(help="What bytes are divided by before mean and std; 255")]

@@ -11,7 +11,7 @@ from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import (
     BatchOption,
     BgrOption,
-    DataOption,
+    DataOrNone,
     DivideOption,
     Given,
     MeanOption,
@@ -29,6 +29,7 @@ from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.normalize import DIGITS
 from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.registry import TASKS, resolve
+from fewbits.tasks.stand_in import stand_in
 from fewbits.tasks.training import initialised, train
 
 _DEMO_EPOCHS, _DEMO_SEED = 30, 0
@@ -36,8 +37,8 @@ _DEMO_EPOCHS, _DEMO_SEED = 30, 0
 
 def quantize(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
-    data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
+    data: DataOrNone = None,
     weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help=f"{', '.join(presets())}, or a YAML file")] = "w8a8",
     profile: Annotated[str, typer.Option(
@@ -62,9 +63,11 @@ def quantize(
         read_weights(net, weights)
     elif network in TASKS:
         console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
-    split, preparation = open_data(data, Given(mean, std, divide, bgr, label_offset), task.preparation,
-                                   task.example_shape)
-    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache, explain)
+    given = Given(mean, std, divide, bgr, label_offset)
+    split, preparation = (stand_in(task), task.preparation) if data is None else open_data(
+        data, given, task.preparation, task.example_shape)
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache, explain,
+              made_up=data is None)
     show(run(job, console), out, console)
 
 

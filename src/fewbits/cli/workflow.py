@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from fewbits.artifact.file import save, sizes
-from fewbits.errors import FileError
+from fewbits.errors import DataError, FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole
 from fewbits.graph.capture import capture
@@ -33,7 +33,8 @@ _REPORTED_IMAGES = 256
 @dataclass(frozen=True)
 class Job:
     """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
-    keeps the ranges, read where it exists; explain: whether the report says what each tensor costs."""
+    keeps the ranges, read where it exists; explain: whether the report says what each tensor costs; made_up: whether
+    nobody gave data, and `data` only has the right shape."""
 
     name: str
     net: nn.Module
@@ -47,6 +48,7 @@ class Job:
     show_plan: bool = False
     cache: Path | None = None
     explain: bool = False
+    made_up: bool = False
 
 
 def run(job: Job, console: Console) -> Report:
@@ -64,6 +66,9 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     example = next(iter(batches))[:2]
     model = fold(capture(job.net.eval(), example if len(example) > 1 else torch.cat([example, example])), norms)
     resolved = plan(model, job.recipe)
+    if job.made_up and resolved.needs_data:
+        raise DataError(f"recipe {job.recipe} takes ranges from data: give --data, or a recipe of weights alone, such "
+                        "as w8")
     console.print(str(resolved) if job.show_plan else
                   f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
                   f"by recipe {job.recipe}", highlight=False, markup=False)
@@ -83,8 +88,9 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
     program, batches = lower(simulation, job.profile), calibration(job)
     _make_folder(job.out)
     if program.profile.engine:
+        what = "made-up inputs" if job.made_up else "calibration images"
         compared = export_onnx(program, job.out / "model.onnx", batches)
-        console.print(f"verified: {compared} outputs on {len(job.data.calibration)} calibration images, 0 differ",
+        console.print(f"verified: {compared} outputs on {len(job.data.calibration)} {what}, 0 differ",
                       highlight=False)
     else:
         console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "

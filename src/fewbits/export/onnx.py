@@ -13,6 +13,9 @@ from onnx import TensorProto
 
 from fewbits.errors import VerificationError
 from fewbits.export.onnx_builder import MICROSOFT, OnnxBuilder
+from fewbits.export.onnx_calls import emit_float_call, emit_float_constant
+from fewbits.export.onnx_decode import emit_dequantize, only_inside
+from fewbits.export.onnx_dynamic import emit_dynamic_conv, emit_dynamic_linear
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
@@ -30,9 +33,9 @@ def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = Fals
     """The program as a serialized ONNX model.
 
     Inputs bear the program's input names and are float32; outputs are the model's, float32, named after
-    the program's output values. every_code: a debug copy that also returns the codes of every value that
-    is not an accumulator, under the name `<value>.codes`. Raises VerificationError for a profile whose arithmetic ONNX
-    does not have.
+    the program's output values. every_code: a debug copy that also returns every value that is no accumulator, codes
+    or floats, under its own name; but for constants that stand in their DequantizeLinear. Raises VerificationError for
+    a profile whose arithmetic ONNX does not have, or a float call that it does not.
     """
     if program.profile.engine != "onnxruntime":
         raise VerificationError(f"profile {program.profile.name} rounds in integers as no ONNX operator does: lower "
@@ -40,19 +43,25 @@ def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = Fals
     builder = OnnxBuilder(program)
     # A value that is an output gives its own name to the dequantized tensor; codes keep `<name>` inside.
     emitters = _INTEGER if form == "integer" else _QDQ
-    for node in program.nodes:
+    hidden = {node.name for node in program.nodes if isinstance(node, op.Constant) and only_inside(program, node.name)}
+    nodes = [node for node in program.nodes if node.name not in hidden]
+    for node in nodes:
         emitters[type(node)](builder, node)
     outputs: dict[str, int] = {}
     shapes: dict[str, str] = {}
     for name in program.outputs:
         real = output_name(name)
-        if not program.is_accumulator(name):
+        if program.is_float(name):
+            builder.node("Identity", [name], real)
+        elif not program.is_accumulator(name):
             builder.dequantize(name, real)
         outputs[real] = TensorProto.FLOAT
         shapes[real] = name
     if every_code:
-        for node in program.nodes:
-            if not program.is_accumulator(node.name):
+        for node in nodes:
+            if program.is_float(node.name):
+                outputs[node.name] = TensorProto.FLOAT
+            elif not program.is_accumulator(node.name):
                 outputs[node.name] = _ELEMENT[program.encoding(node.name).format.dtype]
     return builder.model(outputs, shapes)
 
@@ -78,7 +87,12 @@ def onnx_pads(padding: Margins) -> list[int]:
 
 
 def _quantize(b: OnnxBuilder, node: op.Quantize) -> None:
-    b.quantize(node.input, node.name)
+    source = node.input
+    if source not in b.program.inputs:
+        # Behind an island: between a DequantizeLinear and this quantizer ONNX Runtime would make integers of a call
+        # that is to stay float (and of its weights); a sum of one number it leaves alone.
+        source = b.node("Sum", [source], b.name(node.name, "kept"))
+    b.quantize(source, node.name)
 
 
 def _constant(b: OnnxBuilder, node: op.Constant) -> None:
@@ -110,10 +124,10 @@ def emit_slice(b: OnnxBuilder, node: op.Slice) -> None:
 
 def _pad(b: OnnxBuilder, node: op.Pad) -> None:
     before, after = zip(*node.margins, strict=True)
-    encoding = b.program.encoding(node.input)
+    encoding = b.program.values[node.input].encoding
+    zero = np.array(0, np.float32) if encoding is None else encoding.zero_point.astype(encoding.format.dtype)
     b.node("Pad", [node.input, b.constant(f"{node.name}.margins", np.array([*before, *after], np.int64)),
-                   b.constant(f"{node.name}.zero", encoding.zero_point.astype(encoding.format.dtype))],
-           node.name)
+                   b.constant(f"{node.name}.zero", zero)], node.name)
 
 
 def emit_max_pool(b: OnnxBuilder, node: op.MaxPool) -> None:
@@ -189,13 +203,18 @@ def _threshold(b: OnnxBuilder, node: op.Threshold) -> None:
 
 
 def _raw_sums(b: OnnxBuilder, node: op.Conv | op.Linear) -> None:
-    """int32 sums of products, for a Threshold to read."""
+    """int32 sums of products and their bias, for a Threshold or Dequantize to read."""
+    products = node.name if node.bias is None else b.name(node.name, "products")
     if isinstance(node, op.Conv):
-        _conv_sums(b, node.name, node.input, node.weight, node.name, **_conv_attributes(node))
-        return
-    zero, weight_zero = b.grid(node.input, b.program.encoding(node.input))[1], b.weight(node.name, node.weight)[2]
-    columns = b.constant(f"{node.name}.columns", np.ascontiguousarray(node.weight.codes.T))
-    b.node("MatMulInteger", [node.input, columns, zero, weight_zero], node.name)
+        _conv_sums(b, node.name, node.input, node.weight, products, **_conv_attributes(node))
+    else:
+        zero, weight_zero = b.grid(node.input, b.program.encoding(node.input))[1], b.weight(node.name, node.weight)[2]
+        columns = b.constant(f"{node.name}.columns", np.ascontiguousarray(node.weight.codes.T))
+        b.node("MatMulInteger", [node.input, columns, zero, weight_zero], products)
+    if node.bias is not None:
+        rank = len(b.program.values[node.name].shape)
+        shape = (-1, *[1] * (rank - 2)) if isinstance(node, op.Conv) else (-1,)
+        b.node("Add", [products, b.constant(f"{node.name}.bias", node.bias.reshape(shape))], node.name)
 
 
 def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
@@ -265,23 +284,6 @@ def _layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
     gained = step("Mul", [normal, b.constant(f"{node.name}.gain", node.gain)], "gained")
     real = step("Add", [gained, b.constant(f"{node.name}.shift", node.shift)], "real")
     _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
-
-
-def for_every_image(b: OnnxBuilder, node: op.Concat) -> list[str]:
-    """The inputs of a concatenation, those with a batch of 1 repeated to the batch of the others."""
-    batched = next((name for name in node.inputs if b.program.values[name].shape[0] is None), None)
-    if batched is None:
-        return list(node.inputs)
-    names = []
-    for name in node.inputs:
-        shape = b.program.values[name].shape
-        if shape[0] is not None:
-            size = b.node("Shape", [batched], b.name(node.name, "batch"), start=0, end=1)
-            ones = b.constant(f"{node.name}.ones", np.ones(len(shape) - 1, np.int64))
-            whole = b.node("Concat", [size, ones], b.name(node.name, "sizes"), axis=0)
-            name = b.node("Expand", [name, whole], b.name(node.name, "repeated"))
-        names.append(name)
-    return names
 
 
 def _adds_equal_shapes(b: OnnxBuilder, node: op.Add) -> bool:
@@ -457,7 +459,7 @@ def _integer_mean(b: OnnxBuilder, node: op.Mean) -> None:
 
 def _integer_concat(b: OnnxBuilder, node: op.Concat) -> None:
     inputs = b.grid(node.name, b.program.encoding(node.name))
-    for name, codes in zip(node.inputs, for_every_image(b, node), strict=True):
+    for name, codes in zip(node.inputs, b.for_every_image(node.name, node.inputs), strict=True):
         inputs += [codes, *b.grid(name, b.program.encoding(name))]
     _bounded(b, node, lambda out: b.node("QLinearConcat", inputs, out, domain=MICROSOFT, axis=node.axis))
 
@@ -547,7 +549,7 @@ def _qdq_mean(b: OnnxBuilder, node: op.Mean) -> None:
 
 def _qdq_concat(b: OnnxBuilder, node: op.Concat) -> None:
     reals = [b.node("DequantizeLinear", [codes, *b.grid(name, b.program.encoding(name))], b.name(name, "real"))
-             for name, codes in zip(node.inputs, for_every_image(b, node), strict=True)]
+             for name, codes in zip(node.inputs, b.for_every_image(node.name, node.inputs), strict=True)]
     real = b.node("Concat", reals, b.name(node.name, "real"), axis=node.axis)
     _bounded(b, node, lambda out: _quantize_onto(b, real, node.name, out))
 
@@ -563,6 +565,8 @@ _SHARED: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad, op.Pick: emit_gather, op.Embedding: _embedding,
     op.Table: _table, op.Threshold: _threshold, op.Softmax: _softmax, op.LogSoftmax: _log_softmax,
     op.LayerNorm: _layer_norm, op.Quotient: _quotient, op.Larger: _larger,
+    op.Dequantize: emit_dequantize, op.FloatConstant: emit_float_constant, op.FloatCall: emit_float_call,
+    op.DynamicConv: emit_dynamic_conv, op.DynamicLinear: emit_dynamic_linear,
 }
 _INTEGER = _SHARED | {
     op.Conv: _integer_conv, op.Linear: _integer_linear, op.Add: _integer_add,

@@ -1,5 +1,6 @@
 """A thin layer over ONNX protobufs: nodes, constants, and the names they get."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,17 @@ import onnx
 from onnx import helper, numpy_helper
 
 from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.program.nodes import Constant
 from fewbits.program.program import Program
 
 OPSET = 19
+OPSET_OF_FEW_BITS = 21  # 4-bit integers, and a scale for each run of numbers
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"  # the domain of QLinearAdd, QGemm and their like
 
 
 _ELEMENT = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+_FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 
 class OnnxBuilder:
@@ -26,13 +30,41 @@ class OnnxBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._made: dict[str, int] = {}
+        self._known = {node.name: node for node in program.nodes if isinstance(node, Constant)}
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """Adds an initializer once per name; returns the name."""
+        """Adds an initializer once per name; returns the name, which is another where a value bears it."""
+        if name in self.program.values:
+            name = f"{name}.initializer"
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape),
                                                             name)
         return name
+
+    def tensor(self, tensor: onnx.TensorProto) -> str:
+        """Adds an initializer that NumPy has no type for, once per name; returns the name."""
+        self._constants.setdefault(tensor.name, tensor)
+        return tensor.name
+
+    def constant_node(self, name: str) -> Constant | None:
+        """The program's constant of that name."""
+        return self._known.get(name)
+
+    def for_every_image(self, node: str, names: Sequence[str]) -> list[str]:
+        """Values to be joined into that of `node`, those with a batch of 1 repeated to the batch of the others."""
+        shapes = {name: self.program.values[name].shape for name in names}
+        batched = next((name for name in names if shapes[name][0] is None), None)
+        if batched is None:
+            return list(names)
+        repeated = []
+        for name in names:
+            if shapes[name][0] is not None:
+                size = self.node("Shape", [batched], self.name(node, "batch"), start=0, end=1)
+                ones = self.constant(f"{node}.ones", np.ones(len(shapes[name]) - 1, np.int64))
+                whole = self.node("Concat", [size, ones], self.name(node, "sizes"), axis=0)
+                name = self.node("Expand", [name, whole], self.name(node, "repeated"))
+            repeated.append(name)
+        return repeated
 
     def node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         """Adds a node that writes `output` and bears its name; returns `output`."""
@@ -40,11 +72,18 @@ class OnnxBuilder:
                                             domain=domain, **attributes))
         return output
 
+    def several(self, operator: str, inputs: list[str], outputs: list[str]) -> None:
+        """Adds a node that writes several tensors."""
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}"))
+
     def name(self, base: str, suffix: str) -> str:
-        """A name not used before: base.suffix, or base.suffix_2 and so on."""
+        """A name not used before, nor by a value: base.suffix, or base.suffix_2 and so on."""
         wish = f"{base}.{suffix}"
-        self._made[wish] = count = self._made.get(wish, 0) + 1
-        return wish if count == 1 else f"{wish}_{count}"
+        while True:
+            self._made[wish] = count = self._made.get(wish, 0) + 1
+            name = wish if count == 1 else f"{wish}_{count}"
+            if name not in self.program.values:
+                return name
 
     def grid(self, name: str, encoding: Encoding) -> list[str]:
         """Names of the scale and zero point of a value: [scale, zero_point]."""
@@ -93,6 +132,9 @@ class OnnxBuilder:
             [helper.make_tensor_value_info(name, kind, shape(float_outputs.get(name, name)))
              for name, kind in outputs.items()],
             list(self._constants.values()))
+        few = any(tensor.data_type in _FOUR_BITS for tensor in self._constants.values()) or any(
+            attribute.name == "block_size" for node in self._nodes for attribute in node.attribute)
+        opset = OPSET_OF_FEW_BITS if few else OPSET
         model = helper.make_model(graph, producer_name="fewbits", ir_version=IR_VERSION, opset_imports=[
-            helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)])
+            helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
         return model.SerializeToString()

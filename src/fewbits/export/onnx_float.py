@@ -16,11 +16,11 @@ from fewbits.export.onnx import (
     emit_reshape,
     emit_slice,
     emit_transpose,
-    for_every_image,
     onnx_pads,
     output_name,
 )
 from fewbits.export.onnx_builder import OnnxBuilder
+from fewbits.export.onnx_calls import emit_float_call, emit_float_constant
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
 from fewbits.program.nodes import Node
@@ -56,7 +56,7 @@ def _bounded(b: OnnxBuilder, node: Any, emit: Callable[[str], str]) -> None:
         emit(node.name)
 
 
-def _identity(b: OnnxBuilder, node: op.Quantize) -> None:
+def _identity(b: OnnxBuilder, node: op.Quantize | op.Dequantize) -> None:
     b.node("Identity", [node.input], node.name)
 
 
@@ -182,7 +182,20 @@ def _mean(b: OnnxBuilder, node: op.Mean) -> None:
 
 
 def _concat(b: OnnxBuilder, node: op.Concat) -> None:
-    _bounded(b, node, lambda out: b.node("Concat", for_every_image(b, node), out, axis=node.axis))
+    _bounded(b, node, lambda out: b.node("Concat", b.for_every_image(node.name, node.inputs), out, axis=node.axis))
+
+
+def _dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
+    b.node("Conv", list(op.reads(node)), node.name, strides=list(node.stride), pads=onnx_pads(node.padding),
+           dilations=list(node.dilation), group=node.groups)
+
+
+def _dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
+    columns = b.constant(f"{node.weight}.columns", np.ascontiguousarray(b.program.constant(node.weight).dequantize().T))
+    product = node.name if node.bias is None else b.name(node.name, "product")
+    b.node("MatMul", [node.input, columns], product)
+    if node.bias is not None:
+        b.node("Add", [product, node.bias], node.name)
 
 
 def _pad(b: OnnxBuilder, node: op.Pad) -> None:
@@ -199,4 +212,6 @@ _EMITTERS: dict[type[Node], Callable[[OnnxBuilder, Any], None]] = {
     op.Requantize: _requantize, op.MaxPool: emit_max_pool,
     op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: emit_reshape, op.Transpose: emit_transpose, op.Slice: emit_slice, op.Pad: _pad,
+    op.Dequantize: _identity, op.FloatConstant: emit_float_constant, op.FloatCall: emit_float_call,
+    op.DynamicConv: _dynamic_conv, op.DynamicLinear: _dynamic_linear,
 }

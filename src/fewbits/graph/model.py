@@ -23,6 +23,10 @@ class Visitor:
         """Called for each parameter or buffer that a node reads; returns what it computes with."""
         return value
 
+    def operand(self, node: Node, argument: str, value: Any) -> Any:
+        """Called for each value that a node reads; returns what it computes with."""
+        return value
+
     def value(self, name: str, value: Any) -> Any:
         """Called for each input and each node's result; returns what its readers see."""
         return value
@@ -109,10 +113,10 @@ class Model(nn.Module):
         return fill(self.graph.structure, values)
 
     def call(self, node: Node, values: Mapping[str, Any], visitor: Visitor) -> Any:
-        """One node's result from the values of those before it; the visitor sees its parameters only."""
+        """One node's result from the values of those before it; the visitor sees what it reads."""
         def resolve(argument: str, item: Any) -> Any:
             if isinstance(item, Ref):
-                return values[item.name]
+                return visitor.operand(node, argument, values[item.name])
             if isinstance(item, Param):
                 return visitor.parameter(node, argument, self.tensor(item.name))
             if isinstance(item, torch.device):  # baked in by the capture; follow the model instead

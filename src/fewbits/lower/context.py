@@ -41,8 +41,8 @@ class Context:
         self._nodes = {node.name: node for node in self.simulation.model.graph.nodes}
         self._norms = norms_behind(self.simulation.model.graph)
 
-    def emit(self, node: op.Node, shape: Shape, encoding: Encoding) -> str:
-        """Adds a node; returns the name of its value."""
+    def emit(self, node: op.Node, shape: Shape, encoding: Encoding | None) -> str:
+        """Adds a node; returns the name of its value. encoding: None for floats."""
         self.nodes.append(node)
         self.values[node.name] = Value(shape, encoding)
         return node.name
@@ -65,9 +65,9 @@ class Context:
         return self.values[self.read(argument)].shape
 
     def encoding(self, name: str) -> Encoding:
-        """Encoding of a value of the program."""
+        """Encoding of a value of the program that has codes."""
         encoding = self.values[name].encoding
-        assert encoding is not None, "rules read codes only"
+        assert encoding is not None, "rules that make numbers read codes only"
         return encoding
 
     def every_real(self, name: str) -> np.ndarray:
@@ -115,12 +115,17 @@ class Context:
 
     def leaves_sums(self, node: Node) -> bool:
         """Whether a dot product's sums are what the model returns."""
-        return self.simulation.plan.sites[self.simulation.plan.grid(node.name)].kind == "accumulator"
+        site = self.simulation.plan.sites.get(self.simulation.plan.grid(node.name))
+        return site is not None and site.kind == "accumulator"
+
+    def leaves_floats(self, node: Node) -> bool:
+        """Whether a dot product of integers gives floats, because the recipe left its result without a grid."""
+        return self.simulation.plan.grid(node.name) not in self.simulation.plan.sites
 
     def uneven(self, node: Node) -> FakeQuantize | None:
         """The quantizer of what a node writes where its numbers are those of a Float or Table, else None."""
         site = self.simulation.plan.grid(node.name)
-        if self.simulation.plan.sites[site].spec is None:
+        if site not in self.simulation.plan.sites or self.simulation.plan.sites[site].spec is None:
             return None
         quantizer = self.simulation.quantizer(site)
         return None if isinstance(quantizer.spec.format, Int) else quantizer
@@ -169,7 +174,11 @@ class Context:
         return gain * scale.astype(np.float64), offset
 
     def _weight(self, node: Node) -> Quantized:
-        name = node["weight"].name
+        return self.weight_of(node["weight"].name)
+
+    def weight_of(self, name: str) -> Quantized:
+        """A weight as integers, one scale for all or per output channel. Raises LoweringError where it has none, or the
+        profile does not take them."""
         quantizer = self.simulation.quantizer(name)
         if quantizer.integer_form is None:
             raise LoweringError(f"weight {name!r} has {quantizer.spec.format}, whose numbers are no multiples of one "

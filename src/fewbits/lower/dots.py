@@ -41,6 +41,11 @@ def _dot(context: Context, node: Node,
         context.names[node.name] = _sums_to_levels(context, node, name, weight, quantizer)
         return
     weight, bias = context.operands(node)
+    if context.leaves_floats(node):
+        name = context.emit(make(f"{node.name}.sums", weight, bias, sums.low, sums.high), node.shape,
+                            context.sums(node, weight))
+        context.names[node.name] = context.emit(op.Dequantize(node.name, name), node.shape, None)
+        return
     if context.leaves_sums(node):
         name, encoding = context.simulation.plan.grid(node.name), context.sums(node, weight)
         low, high = sums.low, sums.high

@@ -1,4 +1,4 @@
-"""Nodes that move codes about and keep their encoding, or none at all."""
+"""Nodes that move codes or floats about and keep their encoding, or none at all."""
 
 from collections.abc import Mapping
 
@@ -12,13 +12,13 @@ from fewbits.program import nodes as op
 def passed(context: Context, node: Node, made: op.Node) -> None:
     """Emits a node that keeps the encoding of the value it reads."""
     assert node.shape is not None, "only splits return lists"
-    encoding = context.encoding(op.reads(made)[0])
+    encoding = context.values[op.reads(made)[0]].encoding
     context.names[node.name] = context.emit(made, node.shape, encoding)
 
 
 def moved(context: Context, made: op.Node, shape: Shape) -> str:
-    """Emits a node that moves codes about, on the way to a result."""
-    return context.emit(made, shape, context.encoding(op.reads(made)[0]))
+    """Emits a node that moves numbers about, on the way to a result."""
+    return context.emit(made, shape, context.values[op.reads(made)[0]].encoding)
 
 
 def picked(context: Context, node: Node, source: str, orders: Mapping[int, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""How float inputs become codes."""
+"""How floats become codes: those of inputs, and those that islands give."""
 
 import numpy as np
 
@@ -15,15 +15,20 @@ def input_codes(name: str) -> str:
 
 
 def read_input(context: Context, name: str, shape: Shape) -> None:
-    """Quantizes a float input: by a scale, or by comparison where its format is a table or float."""
-    quantizer, codes = context.simulation.quantizer(name), input_codes(name)
+    """Quantizes a float input."""
+    context.names[name] = quantized(context, name, name, input_codes(name), shape)
+
+
+def quantized(context: Context, site: str, source: str, codes: str, shape: Shape) -> str:
+    """Brings the float value `source` to the grid of a site, as `codes`: by a scale, or by comparison where its format
+    is a table or float."""
+    quantizer = context.simulation.quantizer(site)
     if isinstance(quantizer.spec.format, Int):
         context.check_rounding(quantizer)
-        context.check_codes(name, quantizer.encoding)
-        context.names[name] = context.emit(op.Quantize(codes, name), shape, quantizer.encoding)
-        return
+        context.check_codes(site, quantizer.encoding)
+        return context.emit(op.Quantize(codes, source), shape, quantizer.encoding)
     encoding = context.uneven_encoding(quantizer)
     thresholds = of_numbers(quantizer.spec.format, integers(quantizer), quantizer.encoding.scale)
-    context.names[name] = context.emit(
-        op.Threshold(codes, name, thresholds, np.ones(1, np.int8), context.level_codes(quantizer), len(shape) - 1),
+    return context.emit(
+        op.Threshold(codes, source, thresholds, np.ones(1, np.int8), context.level_codes(quantizer), len(shape) - 1),
         shape, encoding)

@@ -47,7 +47,7 @@ def cut(context: Context, node: Node) -> None:
 
 def select(context: Context, node: Node) -> None:
     source = context.read(node["self"])
-    shape, encoding = context.values[source].shape, context.encoding(source)
+    shape, encoding = context.values[source].shape, context.values[source].encoding
     axis = node["dim"] % len(shape)
     size = shape[axis]
     assert size is not None and node.shape is not None, "the operator table refuses the batch"
@@ -59,7 +59,7 @@ def select(context: Context, node: Node) -> None:
 
 def split(context: Context, node: Node) -> None:
     source = context.read(node["self"])
-    shape, encoding = context.values[source].shape, context.encoding(source)
+    shape, encoding = context.values[source].shape, context.values[source].encoding
     axis = node["dim"] % len(shape)
     size = shape[axis]
     assert size is not None, "the operator table refuses the batch"

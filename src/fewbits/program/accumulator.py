@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.program.nodes import AveragePool, Conv, Linear, MatMul, Mean
+from fewbits.program.dynamic import CENTRED
+from fewbits.program.nodes import AveragePool, Conv, Dynamic, Linear, MatMul, Mean
 from fewbits.program.program import Program
 
 
@@ -28,7 +29,7 @@ class Bound:
         return max(self.high, -self.low)
 
 
-Summing = Conv | Linear | MatMul | AveragePool | Mean
+Summing = Conv | Linear | MatMul | AveragePool | Mean | Dynamic
 """The nodes that add up products or numbers."""
 
 
@@ -43,6 +44,8 @@ def accumulator_bound(program: Program, node: Summing) -> Bound:
         products = [p * q for p in a for q in b]
         count = program.count(node.first, (-1,))
         return Bound(count * min(products), count * max(products))
+    if isinstance(node, Dynamic):
+        return dot_bound(program.constant(node.weight), None, *CENTRED)
     low, high = interval(program.encoding(node.input))
     if isinstance(node, AveragePool):
         count = math.prod(node.kernel)
@@ -76,9 +79,9 @@ def interval(encoding: Encoding) -> tuple[int, int]:
     return encoding.format.low - int(encoding.zero_point), encoding.format.high - int(encoding.zero_point)
 
 
-def saturates_in_pairs(node: Conv | Linear) -> bool:
+def saturates_in_pairs(weight: Quantized) -> bool:
     """Whether equality needs a CPU that adds products of 8-bit codes in 32 bits (VNNI).
 
     Without it x86 kernels add pairs of uint8 · int8 products in 16 bits, which holds for weights within ±64.
     """
-    return bool(np.abs(node.weight.codes.astype(np.int64)).max(initial=0) > 64)
+    return bool(np.abs(weight.codes.astype(np.int64)).max(initial=0) > 64)

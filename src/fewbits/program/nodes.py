@@ -1,10 +1,12 @@
 """The operators of the integer graph. A node reads values by name and writes the value that bears its own name.
 
-Codes in, codes out, except `Quantize`, which reads float32, and `Embedding`, which reads int64. What each one
-computes, to the bit, is `reference.py`; this file says what each one needs to know. Convolutions and pools work on
+Codes in, codes out, except `Quantize`, which reads float32, `Embedding`, which reads int64, and the nodes of float
+islands, from `Dequantize` on; those that only move numbers take both codes and floats. What each one computes, to the
+bit, is `reference.py`; this file says what each one needs to know. Convolutions and pools work on
 [N, C, ...] with one to three axes behind the channels (pools: two or three), everything else on any shape.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,7 @@ Margins = tuple[tuple[int, int], ...]  # (before, after) per axis behind the cha
 
 @dataclass(frozen=True, eq=False)
 class Quantize:
-    """Float32 input to codes (eq. 1)."""
+    """Float32, of an input or an island, to codes (eq. 1)."""
 
     name: str
     input: str
@@ -310,19 +312,107 @@ class Pad:
     margins: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Dequantize:
+    """Codes, sums or a constant's codes to the float32 numbers they stand for (eq. 2): the way into a float island."""
+
+    name: str
+    input: str
+
+
+@dataclass(frozen=True, eq=False)
+class FloatConstant:
+    """float32 numbers known beforehand, that a float island reads: a bias, the gain of a norm."""
+
+    name: str
+    data: np.ndarray
+
+
+@dataclass(frozen=True)
+class Read:
+    """An argument that is a value of the program."""
+
+    value: str
+
+
+Scalar = Read | bool | int | float | str | None
+Argument = Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatCall:
+    """One call in float32 (eq. 27), on float32 values, or int64 ones that number rows.
+
+    call: a name of float_calls.FLOAT_CALLS; arguments: by the names of its schema.
+    """
+
+    name: str
+    call: str
+    arguments: Mapping[str, Argument]
+
+    def __getitem__(self, argument: str) -> Argument:
+        return self.arguments[argument]
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicConv:
+    """As Conv, of float32 that is brought to codes by its own range in each run, to float32 (eq. 28 to 30).
+
+    weight: name of a constant in signed integers, one scale or one per output channel, zero point 0; bias: name of a
+    float constant [O].
+    """
+
+    name: str
+    input: str
+    weight: str
+    bias: str | None
+    stride: Sizes
+    padding: Margins
+    dilation: Sizes
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicLinear:
+    """As Linear, of float32 that is brought to codes by its own range in each run. weight, bias: as for DynamicConv."""
+
+    name: str
+    input: str
+    weight: str
+    bias: str | None
+
+
 Node = (Quantize | Constant | Conv | Linear | Add | Mul | Quotient | Larger | MatMul | Table | Threshold | Softmax
         | LogSoftmax | LayerNorm | Embedding | Requantize | MaxPool | AveragePool | Mean | Concat | Reshape | Transpose
-        | Slice | Pick | Pad)
+        | Slice | Pick | Pad
+        | Dequantize | FloatConstant | FloatCall | DynamicConv | DynamicLinear)
+
+Dynamic = DynamicConv | DynamicLinear
+"""The nodes that find a range when they run."""
+
+Moving = MaxPool | Reshape | Transpose | Slice | Pick | Pad
+"""The nodes that move numbers or pick among them: what they write is of the kind that they read."""
 
 
 def reads(node: Node) -> tuple[str, ...]:
     """Names of the values a node reads, in order."""
     match node:
-        case Constant():
+        case Constant() | FloatConstant():
             return ()
+        case DynamicConv() | DynamicLinear():
+            return (node.input, node.weight) if node.bias is None else (node.input, node.weight, node.bias)
+        case FloatCall():
+            return tuple(read.value for read in _read(node))
         case Add() | Mul() | Quotient() | Larger() | MatMul():
             return (node.first, node.second)
         case Concat():
             return node.inputs
         case _:
             return (node.input,)
+
+
+def _read(node: FloatCall) -> Iterator[Read]:
+    for argument in node.arguments.values():
+        for item in argument if isinstance(argument, tuple) else (argument,):
+            if isinstance(item, Read):
+                yield item

@@ -3,18 +3,41 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from fewbits.errors import ProgramError
-from fewbits.numerics.encoding import Encoding
-from fewbits.program.nodes import Conv, Embedding, Linear, Node, Quantize, Threshold, reads
+from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.numerics.formats import Int
+from fewbits.program.float_calls import FLOAT_CALLS
+from fewbits.program.nodes import (
+    Constant,
+    Conv,
+    Dequantize,
+    Dynamic,
+    DynamicConv,
+    DynamicLinear,
+    Embedding,
+    FloatCall,
+    FloatConstant,
+    Linear,
+    Moving,
+    Node,
+    Quantize,
+    Threshold,
+    reads,
+)
 from fewbits.program.profile import Profile
+
+_READ_FLOATS = Quantize | Threshold | FloatCall | Moving | Dynamic
 
 
 @dataclass(frozen=True)
 class Value:
-    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for an input,
-    which is float32, or int64 where it numbers the rows of an embedding."""
+    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for inputs and in
+    float islands, which are float32, or int64 where an input numbers the rows of an embedding."""
 
     shape: tuple[int | None, ...]
     encoding: Encoding | None
@@ -31,8 +54,9 @@ class Program:
 
     inputs: float32 values, in the order the model takes them; values: every value by name;
     structure: what the model returns, built of dicts, lists and tuples with value names for leaves.
-    Raises ProgramError when a node reads what no earlier one wrote, a name is used twice, or an
-    accumulator is read by any node but a Threshold.
+    Raises ProgramError when a node reads what no earlier one wrote, or a value of a kind that it does not take
+    (accumulators are for Threshold and Dequantize only), when it writes floats and its value says codes, when a name
+    is used twice, or a float call is in no table.
     """
 
     profile: Profile
@@ -46,22 +70,15 @@ class Program:
         for node in self.nodes:
             if node.name in known:
                 raise ProgramError(f"two values are called {node.name!r}")
+            if isinstance(node, FloatCall) and node.call not in FLOAT_CALLS:
+                raise ProgramError(f"node {node.name!r} calls {node.call!r}, which is no float operator")
             for name in reads(node):
                 if name not in known:
                     raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
-                value = self.values[name]
-                if isinstance(node, Threshold):
-                    if value.encoding is not None and not self.is_accumulator(name):
-                        raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
-                                           "a Threshold reads sums or an input, and nothing else")
-                    continue
-                if (value.encoding is None) != isinstance(node, Quantize | Embedding):
-                    raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
-                                       "only Quantize and Embedding read inputs, and nothing else")
-                if value.encoding is None and (value.dtype == "int64") != isinstance(node, Embedding):
-                    raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is {value.dtype}")
-                if self.is_accumulator(name):
-                    raise ProgramError(f"node {node.name!r} reads the accumulators of {name!r}")
+                self._check_read(node, name)
+            if self.is_float(node.name) != self._writes_floats(node):
+                raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes "
+                                   f"{'floats' if self._writes_floats(node) else 'codes'}")
             known.add(node.name)
         missing = known.symmetric_difference(self.values)
         if missing:
@@ -69,8 +86,65 @@ class Program:
         for name in self.outputs:
             if name not in known:
                 raise ProgramError(f"output {name!r} is written by no node")
-            if self.values[name].encoding is None:
+            if name in self.inputs:
                 raise ProgramError(f"output {name!r} is a float input passed through: it has no codes")
+
+    def _check_read(self, node: Node, name: str) -> None:
+        """Raises ProgramError where a node reads a value of a kind that it does not take."""
+        value, accumulator = self.values[name], self.is_accumulator(name)
+        if value.dtype == "int64" and not isinstance(node, Embedding | FloatCall):
+            raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is int64")
+        match node:
+            case Threshold() if not (accumulator or self.is_float(name)):
+                raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
+                                   "a Threshold reads sums or floats, and nothing else")
+            case Threshold() | Dequantize() if accumulator:
+                return
+            case Embedding() if value.dtype != "int64":
+                raise ProgramError(f"node {node.name!r} cannot read {name!r}: an Embedding reads row numbers")
+            case Quantize() | FloatCall() if value.encoding is not None:
+                raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
+                                   f"a {type(node).__name__} reads floats, and nothing else")
+            case DynamicConv() | DynamicLinear() if (name == node.weight) != (name in self._constants):
+                raise ProgramError(f"node {node.name!r} cannot read {name!r}: its weight is a constant in codes, and "
+                                   "what it takes float")
+            case DynamicConv() | DynamicLinear() if name == node.weight and not self._sums(name):
+                raise ProgramError(f"node {node.name!r} cannot sum with {name!r}: it takes signed integers of at most "
+                                   "8 bits with zero point 0, and one scale for all or per output channel")
+            case _ if value.encoding is None and not isinstance(node, _READ_FLOATS | Embedding):
+                raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
+                                   "only Quantize, Embedding and the nodes of float islands read floats")
+        if accumulator:
+            raise ProgramError(f"node {node.name!r} reads the accumulators of {name!r}")
+
+    def _writes_floats(self, node: Node) -> bool:
+        if isinstance(node, Moving):
+            return self.is_float(node.input)
+        return isinstance(node, Dequantize | FloatConstant | FloatCall | Dynamic)
+
+    def _sums(self, name: str) -> bool:
+        """Whether integer sums can be taken with a constant."""
+        encoding = self.encoding(name)
+        return (isinstance(encoding.format, Int) and encoding.format.signed and encoding.format.bits <= 8
+                and not encoding.zero_point.any() and encoding.block.sizes in ((), (1,)))
+
+    @cached_property
+    def _constants(self) -> Mapping[str, Quantized]:
+        return {node.name: node.data for node in self.nodes if isinstance(node, Constant)}
+
+    def constant(self, name: str) -> Quantized:
+        """The codes of a constant."""
+        return self._constants[name]
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value is float32: an input, or inside a float island."""
+        value = self.values[name]
+        return value.encoding is None and value.dtype == "float32"
+
+    @property
+    def has_islands(self) -> bool:
+        """Whether some of it is computed in float32."""
+        return any(isinstance(node, FloatCall) for node in self.nodes)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -78,11 +152,16 @@ class Program:
         return tuple(dict.fromkeys(leaves(self.structure)))
 
     def encoding(self, name: str) -> Encoding:
-        """What the codes of a value mean. Raises ProgramError for a float input."""
+        """What the codes of a value mean. Raises ProgramError for a float value."""
         encoding = self.values[name].encoding
         if encoding is None:
-            raise ProgramError(f"{name!r} is a float input and has no encoding")
+            raise ProgramError(f"{name!r} is float and has no encoding")
         return encoding
+
+    def real(self, name: str, array: np.ndarray) -> np.ndarray:
+        """float32 numbers of a value: decoded codes, or the floats they are."""
+        encoding = self.values[name].encoding
+        return array if encoding is None else encoding.decode(array)
 
     def count(self, name: str, axes: Sequence[int]) -> int:
         """Elements of a value along some axes, none of them the batch."""

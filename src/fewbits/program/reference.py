@@ -1,7 +1,8 @@
 """The definition: what each node computes, in NumPy integers. Slow, plain, and always right.
 
 Sums of products are int64, so nothing wraps; what is not an integer is float32, rounded to nearest even
-after every operation, in the order written here. Equation numbers refer to docs/numerics.md.
+after every operation, in the order written here. Calls of float islands are the exception: float64, rounded once.
+Equation numbers refer to docs/numerics.md.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,10 +13,11 @@ import numpy as np
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.rounding import half_away, half_even
+from fewbits.program import dynamic, rescale
 from fewbits.program import nodes as op
 from fewbits.program import requantize as constants
-from fewbits.program import rescale
 from fewbits.program.fixed_point import ROUNDINGS, Fixed
+from fewbits.program.float_calls import rounded_once
 from fewbits.program.nodes import Margins, Node, Sizes, reads
 from fewbits.program.parts import parts
 from fewbits.program.program import Program
@@ -26,7 +28,7 @@ Regridded = op.Requantize | op.Concat | op.AveragePool | op.Larger
 
 
 def run(program: Program, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, Codes]:
-    """Codes of the program's outputs and of the values named in `keep`.
+    """Codes of the program's outputs and of the values named in `keep`; of float values, the float32 themselves.
 
     inputs: float32 (for embeddings int64) arrays by input name. Raises ProgramError when one is missing or of
     another shape.
@@ -83,8 +85,8 @@ def _centred(program: Program, name: str, codes: Codes) -> np.ndarray:
 
 
 def _windows(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Margins, dilation: Sizes,
-             fill: int) -> Iterator[tuple[Sizes, np.ndarray]]:
-    """Yields (position, x under that position of the kernel for every window): int64 [N, C, ...]."""
+             fill: float) -> Iterator[tuple[Sizes, np.ndarray]]:
+    """Yields (position, x under that position of the kernel for every window): [N, C, ...]."""
     x = np.pad(x, ((0, 0), (0, 0), *padding), constant_values=fill)
     counts = [1 + (size - d * (k - 1) - 1) // s
               for size, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
@@ -194,7 +196,7 @@ def _conv(program: Program, node: op.Conv, x: Codes) -> Codes:
     return _finish(program, node, _added(program, node, w, lambda w: _convolve(node, centred, w)), channel_axis=1)
 
 
-def _convolve(node: op.Conv, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+def _convolve(node: op.Conv | op.DynamicConv, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     groups, kernel = node.groups, w.shape[2:]
     w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     acc = None
@@ -224,9 +226,8 @@ def _requantize_node(program: Program, node: op.Requantize, x: Codes) -> Codes:
 
 
 def _max_pool(program: Program, node: op.MaxPool, x: Codes) -> Codes:
-    best = None
-    for _, taps in _windows(x.astype(np.int64), node.kernel, node.stride, node.padding, node.dilation,
-                            fill=int(np.iinfo(np.int64).min)):
+    best, lowest = None, -np.inf if x.dtype == f32 else np.iinfo(x.dtype).min
+    for _, taps in _windows(x, node.kernel, node.stride, node.padding, node.dilation, fill=lowest):
         best = taps if best is None else np.maximum(best, taps)
     assert best is not None, "a kernel has at least one position"
     return best.astype(x.dtype)
@@ -379,7 +380,41 @@ def _slice(program: Program, node: op.Slice, x: Codes) -> Codes:
 
 
 def _pad(program: Program, node: op.Pad, x: Codes) -> Codes:
-    return np.pad(x, node.margins, constant_values=int(program.encoding(node.input).zero_point))
+    zero = 0 if program.is_float(node.input) else int(program.encoding(node.input).zero_point)
+    return np.pad(x, node.margins, constant_values=zero)
+
+
+def _dequantize(program: Program, node: op.Dequantize, x: Codes) -> np.ndarray:
+    return program.encoding(node.input).decode(x)
+
+
+def _float_constant(program: Program, node: op.FloatConstant) -> np.ndarray:
+    return node.data
+
+
+def _dynamic_conv(program: Program, node: op.DynamicConv, x: np.ndarray, w: Codes, *bias: np.ndarray) -> np.ndarray:
+    return _dynamic(program, node, x, lambda centred: _convolve(node, centred, w.astype(np.int64)), 1, *bias)
+
+
+def _dynamic_linear(program: Program, node: op.DynamicLinear, x: np.ndarray, w: Codes, *bias: np.ndarray) -> np.ndarray:
+    wide = w.astype(np.int64)
+    return _dynamic(program, node, x, lambda centred: np.einsum("...k,ok->...o", centred, wide), -1, *bias)
+
+
+def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear, x: np.ndarray,
+             sums: Callable[[np.ndarray], np.ndarray], channel_axis: int, *bias: np.ndarray) -> np.ndarray:
+    """Codes by the range of x, exact sums, float32 (eq. 28 to 30)."""
+    grid = dynamic.grid_of(x)
+    acc = sums(dynamic.centred_codes(x, grid))
+    shape = [1] * acc.ndim
+    shape[channel_axis] = -1
+    scale = dynamic.result_scale(grid, program.constant(node.weight))
+    y = acc.astype(f32) * (scale.reshape(shape) if scale.ndim else scale)
+    return y + bias[0].reshape(shape) if bias else y
+
+
+def _float_call(program: Program, node: op.FloatCall, *values: np.ndarray) -> np.ndarray:
+    return rounded_once(node, *values)
 
 
 _KERNELS: dict[type[Node], Callable[..., Any]] = {
@@ -389,4 +424,6 @@ _KERNELS: dict[type[Node], Callable[..., Any]] = {
     op.Softmax: _softmax, op.LayerNorm: _layer_norm, op.Embedding: lookup, op.Pick: _pick,
     op.Requantize: _requantize_node, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
+    op.Dequantize: _dequantize, op.FloatConstant: _float_constant, op.FloatCall: _float_call,
+    op.DynamicConv: _dynamic_conv, op.DynamicLinear: _dynamic_linear,
 }

@@ -30,7 +30,8 @@ def check_sums(program: Program) -> None:
     for node in program.nodes:
         if isinstance(node, Summing):
             _check_width(program, node)
-        if program.profile.rescaling != "float" and not program.is_accumulator(node.name):
+        if program.profile.rescaling != "float" and not (program.is_accumulator(node.name)
+                                                         or program.is_float(node.name)):
             _check_shift(program, node)
 
 

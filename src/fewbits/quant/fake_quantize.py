@@ -11,6 +11,7 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Float, Int, Table
 from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
 from fewbits.numerics.rounding import RULES, Rounding, half_even
+from fewbits.program import dynamic
 from fewbits.quant.plan import Site
 
 Mode = Literal["observe", "simulate", "off"]
@@ -62,6 +63,15 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor
         moved: Any = _FakeQuantize.apply(x, scale, zero_point, low, high, rounding)
         return moved
     return ((round_pass(x / scale, rounding) + zero_point).clamp(low, high) - zero_point) * scale
+
+
+def fake_quantize_by_own_range(x: torch.Tensor) -> torch.Tensor:
+    """A tensor moved to the grid of its own numbers: docs/numerics.md, eq. 28, then 1 and 2. Backward: the identity."""
+    grid = dynamic.grid_of(x.detach().cpu().numpy())
+    if not grid.scale:
+        return x * 0.0
+    scale = torch.tensor(grid.scale, device=x.device)
+    return fake_quantize(x, scale, grid.zero_point, dynamic.CODES.low, dynamic.CODES.high)
 
 
 class _NearestStraightThrough(torch.autograd.Function):

@@ -1,30 +1,37 @@
 """Plans: a recipe resolved on one model. Every tensor that is quantized, and what every node becomes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from fewbits.errors import RecipeError, UnsupportedError
+from fewbits.errors import EncodingError, RecipeError, UnsupportedError
 from fewbits.graph.decompose import TAKEN_APART
 from fewbits.graph.graph import Graph, Node, Param, Shape
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS, operator_of
 from fewbits.graph.selection import way_by_parts
+from fewbits.numerics.block import TENSOR
+from fewbits.numerics.formats import parse
+from fewbits.program.float_calls import FLOAT_CALLS, call_name
 from fewbits.program.program import leaves
 from fewbits.quant.batch_norm import norms_behind
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
 from fewbits.quant.spec import Spec
 
-Kind = Literal["input", "activation", "weight", "constant", "bias", "accumulator"]
+DYNAMIC = Spec(parse("uint8"), symmetric=False, block=TENSOR, range="dynamic")
+"""The one Spec that can be found as the program runs (docs/numerics.md, eq. 28)."""
+
+Kind = Literal["input", "activation", "weight", "constant", "bias", "accumulator", "dynamic"]
 
 
 @dataclass(frozen=True)
 class Site:
     """A tensor that gets codes.
 
-    name: of the value (`conv1`), the parameter (`conv1.weight`) or a node's bias (`conv1.bias`);
+    name: of the value (`conv1`), the parameter (`conv1.weight`), a node's bias (`conv1.bias`), or what a layer brings
+    to codes as it comes (`conv1.input`, kind `dynamic`);
     spec: how its encoding is found; None for biases and accumulators, whose scale is that of the products;
     because: the rule that decided.
     """
@@ -43,13 +50,16 @@ class Site:
 @dataclass(frozen=True)
 class Step:
     """What becomes of one node. grid: name of the value whose encoding its result has, or would have if the recipe
-    did not leave it in float; treatment: `float` where it reads a number that no quantizer moves."""
+    did not leave it in float; treatment: `float` where it reads or makes a number that no quantizer moves, `dynamic`
+    where it takes floats and sums integers; coded: its arguments that are parameters in codes."""
 
     node: str
     op: str
-    treatment: Literal["integer", "float", "part of the node before", "passes codes on", "gone", "sizes only"]
+    treatment: Literal["integer", "dynamic", "float", "part of the node before", "passes codes on", "gone",
+                       "sizes only"]
     grid: str
     source: str
+    coded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,27 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
     RecipeError when a rule matches nothing or two uses of one weight are given different Specs.
     """
     decided = recipe(source)
-    _check_supported(model)
+    refused = _refused_as_integers(model)
     _check_rules(model.graph, decided)
-    return _Planner(model, decided).plan()
+    made = _Planner(model, decided).plan()
+    left = {name: told for name, told in refused.items() if made.steps[name].treatment != "float"}
+    _raise(model.graph, left.values(), left)
+    return made
 
 
-def _check_supported(model: Model) -> None:
+def _raise(graph: Graph, problems: Iterable[str], refused: Iterable[str]) -> None:
+    """Raises UnsupportedError for the problems, if there are any. refused: the nodes that have them."""
+    told = list(problems)
+    if told:
+        raise UnsupportedError(f"{len(told)} operators cannot become integers:\n  " + "\n  ".join(told)
+                               + way_by_parts(graph, set(refused)))
+
+
+def _refused_as_integers(model: Model) -> Mapping[str, str]:
+    """What has no integer form but runs in float, by node, each in a sentence. Raises UnsupportedError, these included,
+    where something has neither."""
     graph, problems, refused = model.graph, [], set()
+    floats: dict[str, str] = {}
     shapes, readers = model.shapes(), graph.consumers()
     for node in graph.nodes:
         row = operator_of(node)
@@ -103,8 +127,12 @@ def _check_supported(model: Model) -> None:
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
             refused.add(node.name)
         elif (reason := row.refuse(node, shapes)) is not None:
-            problems.append(f"{node.name} ({row.name}){where}: {reason}")
-            refused.add(node.name)
+            told = f"{node.name} ({row.name}){where}: {reason}"
+            if row.role in ("combine", "clamp") and call_name(node.target) in FLOAT_CALLS:
+                floats[node.name] = told
+            else:
+                problems.append(told)
+                refused.add(node.name)
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
     for item in graph.inputs:
@@ -113,8 +141,8 @@ def _check_supported(model: Model) -> None:
             problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized "
                             "(int64 may number the rows of an embedding)")
     if problems:
-        raise UnsupportedError(f"{len(problems)} operators cannot become integers:\n  " + "\n  ".join(problems)
-                               + way_by_parts(graph, refused))
+        _raise(graph, [*problems, *floats.values()], refused | floats.keys())
+    return floats
 
 
 def _reads_rows(node: Node) -> bool:
@@ -149,6 +177,23 @@ def _check_rules(graph: Graph, decided: Recipe) -> None:
                               "`optional: true`")
 
 
+def _check_blocks(sites: Iterable[Site]) -> None:
+    """Raises RecipeError, naming every site whose blocks do not divide its axes."""
+    problems = []
+    for site in sites:
+        if site.spec is None:
+            continue
+        try:
+            site.spec.block.scale_shape([1 if size is None else size for size in site.shape])
+        except EncodingError:
+            shape = "×".join("N" if size is None else str(size) for size in site.shape)
+            problems.append(f"{site.name} [{shape}] by {site.spec.block}")
+    if problems:
+        raise RecipeError("these tensors do not divide into their blocks: "
+                          f"{', '.join(problems)}; give them a rule of their own with a block that divides, such as "
+                          "{op: conv, weights: {block: channel}}")
+
+
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
@@ -172,7 +217,7 @@ class _Planner:
             if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
                 spec, because = self._wanted_by_takers(item.name, self.recipe.input_spec,
                                                        "inputs" if self.recipe.inputs else "activations")
-                if spec is not None:
+                if spec is not None and not spec.is_dynamic:
                     self._add(Site(item.name, "input", item.shape, spec, because))
         for node in self.graph.nodes:
             row, role = operator_of(node), self._role(node)
@@ -181,9 +226,38 @@ class _Planner:
                 self._dot_sites(node)
             elif role == "combine":
                 self._constant_sites(node, row.operands)
+                if row.name == "embedding" and isinstance(node["weight"], Param) and self._stores_rows(node):
+                    self._param_site(node["weight"], "weight", *self._resolve(node, "weights"))
             treatment, grid = self._treatment(node, role), self._grid_of(node, role)
-            self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source)
+            coded = tuple(name for name, value in node.arguments.items() if self._is_coded(node, name, value))
+            self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source, coded)
+        for node in self.graph.nodes:
+            self._settle(node)
+        self._check_dynamic()
+        _check_blocks(self.sites.values())
         return Plan(self.sites, self.steps)
+
+    def _is_coded(self, node: Node, argument: str, value: Any) -> bool:
+        """Whether an argument holds parameters that become codes before the node reads them. The table of an embedding
+        does where its rows are not brought to codes behind it."""
+        row = operator_of(node)
+        assert row is not None, "checked before"
+        weight = row.role == "dot" or (row.name == "embedding" and self._stores_rows(node))
+        read = argument in row.operands or (weight and argument == "weight")
+        return read and any(isinstance(item, Param) and item.name in self.sites for item in _as_list(value))
+
+    def _stores_rows(self, node: Node) -> bool:
+        """Whether an embedding's table is stored as weights are: its result stays float, though nobody asked to keep
+        the node so."""
+        wanted, _ = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
+        return not self._kept(node) and (wanted is None or wanted.is_dynamic)
+
+    def _settle(self, node: Node) -> None:
+        """A node whose result got no grid computes it in float; only dot products have sums of integers to leave."""
+        step = self.steps[node.name]
+        if (self._role(node) in ("combine", "clamp") and step.grid not in self.sites
+                and step.treatment in ("integer", "part of the node before")):
+            self.steps[node.name] = replace(step, treatment="float")
 
     def _role(self, node: Node) -> str:
         """That of its row; a batch norm that moves into no dot product makes numbers as an operator of its own."""
@@ -192,7 +266,10 @@ class _Planner:
         return "combine" if row.role == "norm" and node.name not in self._inside else row.role
 
     def _treatment(self, node: Node, role: str) -> Any:
-        if role not in ("gone", "size") and (self._kept(node) or self._reads_floats(node)):
+        if f"{node.name}.input" in self.sites:
+            return "dynamic"
+        kept = self._kept(node) and role != "pass"  # what only moves codes keeps them
+        if role not in ("gone", "size") and (kept or self._reads_floats(node)):
             return "float"
         if role == "clamp":
             return "part of the node before" if self._closes(node) else "integer"
@@ -223,7 +300,7 @@ class _Planner:
         if step.treatment == "sizes only":
             return False
         if step.grid in self.nodes and step.grid not in self.steps:  # a clamp or batch norm still to come makes it
-            return step.treatment == "float"
+            return step.treatment in ("float", "dynamic")
         return step.grid not in self.sites and self._source_is_float(step.grid)
 
     def _source_is_float(self, grid: str) -> bool:
@@ -278,21 +355,52 @@ class _Planner:
                 self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
         spec, because = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
-        if spec is not None:
+        if spec is not None and not spec.is_dynamic:
             self._add(Site(node.name, "activation", node.shape, spec, because))
 
     def _dot_sites(self, node: Node) -> None:
         spec, because = self._resolve(node, "weights")
         self._param_site(node["weight"], "weight", spec, because)
+        if spec is not None and self._is_float(node["input"].name):
+            self._dynamic_site(node)
         normed = node.name in self.norms
         if (node["bias"] is not None or normed) and not self._kept(node) and not self._reads_floats(node):
             outputs = len(self.model.tensor(node["weight"].name))
             because = "batch norm's offset" if normed else "biases follow input and weight"
             self._add(Site(f"{node.name}.bias", "bias", (outputs,), None, because))
 
+    def _dynamic_site(self, node: Node) -> None:
+        """What a layer takes, where its recipe has it brought to codes as it comes."""
+        spec, because = self.recipe.activation_spec, "activations"
+        for number, rule in enumerate(self.recipe.rules, 1):
+            if not _matches(rule, node, self.ends):
+                continue
+            if rule.keep_float:
+                return
+            for wish in (rule.activations, rule.inputs):
+                if wish is not None:
+                    spec, because = over(wish, spec, PLAIN_ACTIVATIONS), f"rule {number} {rule}"
+        if spec is not None and spec.is_dynamic:
+            shape = self.model.shapes()[node["input"].name]
+            assert shape is not None, "a layer takes one tensor"
+            self._add(Site(f"{node.name}.input", "dynamic", shape, spec, because))
+
+    def _check_dynamic(self) -> None:
+        """Raises RecipeError where a range per run is asked for of something else than plain uint8."""
+        for site in self.sites.values():
+            spec = site.spec
+            if spec is None or not spec.is_dynamic:
+                continue
+            if site.kind != "dynamic":
+                raise RecipeError(f"{site.name!r} ({site.kind}) has range dynamic, which is for what layers take: give "
+                                  "it another range")
+            if spec != DYNAMIC:
+                raise RecipeError(f"{site.name!r} is {spec}, but what layers take as it comes is {DYNAMIC}")
+
     def _constant_sites(self, node: Node, operands: tuple[str, ...]) -> None:
         """Operands of an addition, product or concatenation that are parameters."""
         spec, because = self._resolve(node, "activations")
+        spec = None if spec is not None and spec.is_dynamic else spec
         for argument in operands:
             for value in _as_list(node[argument]):
                 if isinstance(value, Param):

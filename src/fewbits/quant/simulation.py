@@ -14,7 +14,7 @@ from fewbits.graph.operators import operator_of
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.quant.batch_norm import affine, channel_axis, is_still, norms_behind
-from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize
+from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize, fake_quantize_by_own_range
 from fewbits.quant.plan import Kind, Plan
 
 
@@ -29,7 +29,8 @@ class Simulation(nn.Module):
         super().__init__()
         self.model, self.plan = model, plan
         self._quantizers = nn.ModuleDict({_key(site.name): FakeQuantize(site)
-                                          for site in plan.sites.values() if site.spec is not None})
+                                          for site in plan.sites.values()
+                                          if site.spec is not None and site.kind != "dynamic"})
         self.mode: Mode = "off"
         self._reference: tuple[Model, ...] = ()  # a tuple, so that it is no part of this module
         self.eval()
@@ -133,12 +134,16 @@ class SimulationVisitor(Visitor):
             value = self._rounded_offset(name, value)
         return value if site is None or site.spec is None else self.simulation.quantizer(name)(value)
 
+    def operand(self, node: Node, argument: str, value: Any) -> Any:
+        if argument != "input" or self.simulation.mode != "simulate" or f"{node.name}.input" not in self._sites:
+            return value
+        return fake_quantize_by_own_range(value)
+
     def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
         row = operator_of(node)
         if row is not None and row.role == "dot" and argument == "bias":
             return self._bias(node, value)
-        quantized = row is not None and (argument in row.operands or (row.role == "dot" and argument == "weight"))
-        if not quantized:
+        if argument not in self.simulation.plan.steps[node.name].coded:
             return value
         name = next(name for name in node.params if self.simulation.model.tensor(name) is value)
         return self.simulation.quantizer(name)(value) if name in self._sites else value

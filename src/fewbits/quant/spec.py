@@ -7,6 +7,7 @@ from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Format, Int, Table
 from fewbits.numerics.rounding import RULES
+from fewbits.ranges.dynamic import DynamicRule
 from fewbits.ranges.observer import Observer
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.rule import RangeRule, Target
@@ -43,6 +44,11 @@ class Spec:
         if self.rule.even_grids_only and not isinstance(self.format, Int):
             raise EncodingError(f"range rule {self.range} reckons with evenly spaced codes, which {self.format} does "
                                 "not have: use minmax or a percentile")
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the range is that of each run, so that there is nothing to find beforehand."""
+        return isinstance(self.rule, DynamicRule)
 
     @property
     def rule(self) -> RangeRule:

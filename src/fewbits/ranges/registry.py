@@ -6,6 +6,7 @@ from dataclasses import fields
 from types import MappingProxyType
 
 from fewbits.errors import EncodingError
+from fewbits.ranges.dynamic import DynamicRule
 from fewbits.ranges.isotone import IsotoneRule
 from fewbits.ranges.kl import KlRule
 from fewbits.ranges.moving_average import MovingAverageRule
@@ -16,7 +17,7 @@ from fewbits.ranges.rule import MinMaxRule, RangeRule
 _TEXT = re.compile(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*")
 
 RANGE_RULES: Mapping[str, type[RangeRule]] = MappingProxyType({rule.name: rule for rule in (
-    MinMaxRule, PercentileRule, MseRule, KlRule, MovingAverageRule, IsotoneRule)})
+    MinMaxRule, PercentileRule, MseRule, KlRule, MovingAverageRule, IsotoneRule, DynamicRule)})
 """Range rules by name. A rule's parameters are the fields of its dataclass."""
 
 

@@ -56,7 +56,7 @@ def float_work(program: Program) -> tuple[Work, ...]:
     """What the float original does where the program has a node: 4 bytes for each number, fp32 arithmetic."""
     return tuple(Work(_float_operations(program, node), _moved_numbers(program, node) * _REAL
                       + sum(data.codes.size for data in _weights(node)) * _REAL + _bias_bytes(node), node.name)
-                 for node in program.nodes if not isinstance(node, op.Quantize))
+                 for node in program.nodes if not isinstance(node, op.Quantize | op.Dequantize))
 
 
 def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
@@ -75,6 +75,14 @@ def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
             return Counter({"add int32": read}) + requantized
         case op.Requantize() | op.Concat() | op.Quantize():
             return requantized
+        case op.FloatCall():
+            return _float_operations(program, node)
+        case op.DynamicConv() | op.DynamicLinear():  # its codes, and the floats its sums become
+            count, taken = _dynamic_products(program, node), _numbers(program, node.input)
+            floats = taken + written
+            return {"multiply int8": count, "add int32": count, "multiply fp32": floats, "add fp32": floats}
+        case op.Dequantize() if not _is_stored(program, node):
+            return {"multiply fp32": written}
         case op.Softmax() | op.LogSoftmax():
             return Counter({"add int32": read, "multiply fp32": written}) + requantized
         case op.LayerNorm():
@@ -111,8 +119,43 @@ def _float_operations(program: Program, node: op.Node) -> Mapping[str, float]:
             return {"add fp32": read, "multiply fp32": 2 * written}
         case op.LayerNorm():
             return {"add fp32": 4 * read, "multiply fp32": 3 * read}
+        case op.FloatCall():
+            return _call_operations(program, node)
+        case op.DynamicConv() | op.DynamicLinear():
+            return macs(_dynamic_products(program, node), "fp32")
         case _:
             return {}
+
+
+def _dynamic_products(program: Program, node: op.DynamicConv | op.DynamicLinear) -> int:
+    return _numbers(program, node.name) * prod(program.constant(node.weight).codes.shape[1:])
+
+
+def _call_operations(program: Program, node: op.FloatCall) -> Mapping[str, float]:
+    written, (first, *others) = _numbers(program, node.name), op.reads(node)
+    match node.call.removeprefix("aten.").split(".")[0]:
+        case "conv1d" | "conv2d" | "conv3d" | "linear":
+            return macs(written * prod(size or 1 for size in program.values[others[0]].shape[1:]), "fp32")
+        case "matmul" | "bmm":
+            return macs(written * program.count(first, (-1,)), "fp32")
+        case "add" | "sub":
+            return {"add fp32": written}
+        case "mean" | "avg_pool2d" | "adaptive_avg_pool2d":
+            return {"add fp32": _numbers(program, first), "multiply fp32": written}
+        case "layer_norm":
+            return {"add fp32": 4 * written, "multiply fp32": 3 * written}
+        case "embedding" | "cat" | "concat" | "join" | "relu" | "relu6" | "hardtanh" | "clamp":
+            return {}
+        case _:
+            return {"multiply fp32": written}
+
+
+def _is_stored(program: Program, node: op.Node) -> bool:
+    """Whether a node is a parameter, or decodes one: its bytes are counted where it is read, as what is stored."""
+    constants = {other.name for other in program.nodes if isinstance(other, op.Constant)}
+    return isinstance(node, op.FloatConstant) or (isinstance(node, op.Dequantize) and node.input in constants) or (
+        isinstance(node, op.Constant) and any(isinstance(other, op.Dequantize | op.Dynamic)
+                                              and node.name in op.reads(other) for other in program.nodes))
 
 
 def _products(program: Program, node: op.Conv | op.Linear | op.MatMul) -> int:
@@ -129,15 +172,20 @@ def _numbers(program: Program, name: str) -> int:
 
 
 def _moved_numbers(program: Program, node: op.Node) -> int:
-    return sum(_numbers(program, name) for name in (node.name, *op.reads(node)))
+    return 0 if _is_stored(program, node) else sum(_numbers(program, name) for name in (node.name, *op.reads(node)))
 
 
 def _moved(program: Program, node: op.Node) -> float:
-    """Bytes of the values a node reads and writes."""
+    """Bytes of the values a node reads and writes; of decoded parameters, those of their codes."""
+    if _is_stored(program, node):
+        return 0
     return sum(_numbers(program, name) * _bits(program, name) / 8 for name in (node.name, *op.reads(node)))
 
 
 def _bits(program: Program, name: str) -> int:
+    made_by = next((node for node in program.nodes if node.name == name), None)
+    if isinstance(made_by, op.Dequantize) and _is_stored(program, made_by):
+        name = made_by.input
     encoding = program.values[name].encoding
     return 8 * _REAL if encoding is None else encoding.format.bits
 

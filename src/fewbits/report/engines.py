@@ -9,13 +9,17 @@ import numpy as np
 from fewbits.errors import VerificationError
 from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.program import reference
+from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.inputs import Batch
+from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.program import Program
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.run.onnx_session import Level, OnnxSession
 from fewbits.run.torch_executor import TorchExecutor
 
-Extent = Literal["outputs", "every value"]
+Arrays = Mapping[str, np.ndarray]
+Extent = Literal["outputs", "every value", "float islands", "end to end"]
+Kind = Literal["integers", "islands", "whole"]
 
 _SESSIONS: tuple[tuple[Form, Level], ...] = (("integer", "off"), ("integer", "all"),
                                              ("qdq", "all"), ("qdq", "off"))
@@ -26,9 +30,13 @@ class EngineAgreement:
     """One engine against the reference.
 
     engine: `torch` or `onnxruntime`; form: `integer` or `qdq`, level: `off` or `all` ('' for torch);
-    values: the model's outputs, or every value of the graph through a debug copy that returns them all;
-    exact: whether equality is promised (QDQ with optimisation off sums in float32: it will differ);
-    images: that were run; compared, differing: codes; largest: biggest difference, in steps of its grid.
+    values: the model's outputs, or every value of the graph through a debug copy that returns them all. A program with
+    float islands is cut (program/islands.py), and integers and islands are each fed what the reference gives at the
+    cut: `float islands` has a row of its own, and `end to end` counts what comes of it in the whole;
+    exact: whether a promise is kept or broken here: equality, or in islands the tolerance of float_calls.py and one
+    step at their quantizers (QDQ with optimisation off sums in float32: it will differ);
+    images: that were run; compared, differing: codes and floats; largest: biggest difference, in steps of its grid, or
+    of floats as a share of the largest number; near: codes one step off behind an island, which is allowed.
     """
 
     engine: str
@@ -40,6 +48,7 @@ class EngineAgreement:
     compared: int
     differing: int
     largest: float
+    near: int = 0
 
     @property
     def name(self) -> str:
@@ -47,7 +56,8 @@ class EngineAgreement:
         return self.engine if not self.form else f"{self.engine} {self.form}, optimisation {self.level}"
 
     def __str__(self) -> str:
-        return f"{self.name} at {self.values}: {self.differing} of {self.compared} codes differ"
+        near = f", {self.near} codes behind islands are one step off" if self.near else ""
+        return f"{self.name} at {self.values}: {self.differing} of {self.compared} codes differ{near}"
 
 
 def agreement(program: Program, batches: Iterable[Batch], every_value: bool = False,
@@ -62,71 +72,136 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
     executor, compared with it until then, stands in for it. Raises VerificationError when an engine
     returns another shape, DataError as `bound` does.
     """
-    everything = tuple(node.name for node in program.nodes)
-    extents: tuple[Extent, ...] = ("outputs", "every value") if every_value else ("outputs",)
+    checks = _checks(program, every_value, threads)
+    wanted = dict.fromkeys(name for check in checks for name in check.wanted)
+    keep = tuple(name for name in wanted if name not in program.inputs)
     executor = TorchExecutor(program)
-    torch_tally = _Tally("torch", "", "", extents[-1], True)
-    engines = [(OnnxSession(onnx_bytes(program, form, every_code=extent == "every value"), level, threads),
-                _Tally("onnxruntime", form, level, extent, (form, level) != ("qdq", "off")))
-               for form, level in (_SESSIONS if program.profile.engine == "onnxruntime" else ()) for extent in extents]
     for number, tensors in enumerate(bound(program, batches, "comparing engines", batch_to_inputs)):
-        inputs, keep = arrays(tensors), everything if every_value else ()
-        images = len(next(iter(inputs.values())))
-        codes = executor.run(inputs, keep)
+        inputs = arrays(tensors)
         if reference_batches is None or number < reference_batches:
-            definition = reference.run(program, inputs, keep)
-            torch_tally.images += images
-            for name in definition:
-                torch_tally.add_codes(name, definition[name], codes[name])
-            codes = definition
-        for session, tally in engines:
-            tally.images += images
-            _compare(program, codes, session.run(inputs), tally)
-    return tuple(tally.agreement() for tally in (torch_tally, *(tally for _, tally in engines)))
+            known = inputs | reference.run(program, inputs, keep)
+            for check in checks:
+                check.run_torch(known)
+        else:
+            known = inputs | executor.run(inputs, keep)
+        for check in checks:
+            check.run_sessions(known)
+    return tuple(tally.agreement() for check in checks for tally in check.tallies)
 
 
-def _compare(program: Program, codes: Mapping[str, np.ndarray], results: Mapping[str, np.ndarray],
-             tally: "_Tally") -> None:
-    for name in codes:
-        if name in results:
-            tally.add_codes(name, codes[name], results[name])
-        if name in program.outputs:
-            encoding = program.encoding(name)
-            scale = encoding.block.expand(encoding.scale, codes[name].shape)
-            tally.add_real(name, encoding.decode(codes[name]), results[output_name(name)], scale)
+def _checks(program: Program, every_value: bool, threads: int) -> "list[_Check]":
+    if not program.has_islands:
+        return [_Check(program, "integers", every_value, threads)]
+    halves: tuple[tuple[Program, Kind], ...] = ((integer_half(program), "integers"), (float_half(program), "islands"),
+                                                (program, "whole"))
+    return [_Check(half, kind, every_value, threads) for half, kind in halves if half.nodes]
+
+
+class _Check:
+    """One program, or half of one, on every engine. wanted: the values of the reference that it needs."""
+
+    def __init__(self, program: Program, kind: Kind, every_value: bool, threads: int):
+        self.program = program
+        everything = tuple(node.name for node in program.nodes)
+        extents: tuple[Extent, ...] = {"integers": ("outputs", "every value") if every_value else ("outputs",),
+                                       "islands": ("float islands",), "whole": ("end to end",)}[kind]
+        self.compared = everything if kind == "islands" or (every_value and kind == "integers") else program.outputs
+        self.wanted = (*program.inputs, *self.compared)
+        self._executor = TorchExecutor(program)
+        self._torch = _Tally(program, "torch", "", "", extents[-1], kind != "whole", kind)
+        sessions = _SESSIONS if program.profile.engine == "onnxruntime" else ()
+        debug = ("every value", "float islands")
+        self._sessions = [(OnnxSession(onnx_bytes(program, form, every_code=extent in debug), level, threads),
+                           _Tally(program, "onnxruntime", form, level, extent,
+                                  kind == "islands" or (kind == "integers" and (form, level) != ("qdq", "off")), kind))
+                          for form, level in sessions for extent in extents]
+
+    @property
+    def tallies(self) -> "tuple[_Tally, ...]":
+        return (self._torch, *(tally for _, tally in self._sessions))
+
+    def run_torch(self, known: Arrays) -> None:
+        """known: what the reference gives for this batch."""
+        self._torch.images += _images(known, self.program)
+        actual = self._executor.run(self._given(known), self.compared)
+        for name in self.compared:
+            self._torch.add(name, known, actual[name])
+
+    def run_sessions(self, known: Arrays) -> None:
+        for session, tally in self._sessions:
+            tally.images += _images(known, self.program)
+            results = session.run(self._given(known))
+            for name in self.compared:
+                if name in results:
+                    tally.add(name, known, results[name])
+                if name in self.program.outputs and output_name(name) in results:
+                    tally.add_real(name, known, results[output_name(name)])
+
+    def _given(self, known: Arrays) -> dict[str, np.ndarray]:
+        return {name: known[name] for name in self.program.inputs}
+
+
+def _images(known: Arrays, program: Program) -> int:
+    return max((len(known[name]) for name in program.inputs if program.values[name].shape[:1] == (None,)), default=0)
 
 
 @dataclass
 class _Tally:
     """Counts of one row under way."""
 
+    program: Program
     engine: str
     form: str
     level: str
     values: Extent
     exact: bool
+    kind: Kind
     images: int = 0
     compared: int = 0
     differing: int = 0
     largest: float = 0.0
+    near: int = 0
 
-    def add_codes(self, name: str, expected: np.ndarray, actual: np.ndarray) -> None:
-        self._add(name, expected, actual, np.abs(expected.astype(np.int64) - actual))
+    def add(self, name: str, known: Arrays, actual: np.ndarray) -> None:
+        """A value as the reference has it and as the engine gives it: codes or floats."""
+        expected = known[name]
+        if self.program.is_float(name):
+            self.add_real(name, known, actual)
+            return
+        self._same_shape(name, expected, actual)
+        steps = np.abs(expected.astype(np.int64) - actual)
+        if self.kind == "islands":  # their own quantizers: one step is allowed
+            self.near += int(np.count_nonzero(steps == 1))
+            self._count(steps > 1, 0.0)
+        else:
+            self._count(steps > 0, float(steps.max(initial=0)))
 
-    def add_real(self, name: str, expected: np.ndarray, actual: np.ndarray, scale: np.ndarray) -> None:
-        """float32, by their bits."""
+    def add_real(self, name: str, known: Arrays, actual: np.ndarray) -> None:
+        """float32: by their bits, or within the tolerance where an island made them."""
+        expected = self.program.real(name, known[name])
+        self._same_shape(name, expected, actual)
+        encoding = self.program.values[name].encoding
+        if encoding is not None and self.kind == "islands":
+            return  # codes of an island's quantizer, which `add` has counted
+        if encoding is None and self.kind != "integers":
+            share = shares(self.program, name, known, actual)
+            self._count(share > TOLERANCE, float(share.max(initial=0)))
+            return
+        scale = 1.0 if encoding is None else encoding.block.expand(encoding.scale, expected.shape)
         steps = np.abs(expected.astype(np.float64) - actual) / scale
-        self._add(name, np.ascontiguousarray(expected).view(np.uint32),
-                  np.ascontiguousarray(actual).view(np.uint32), steps)
+        different = np.ascontiguousarray(expected).view(np.uint32) != np.ascontiguousarray(actual).view(np.uint32)
+        self._count(different, float(steps.max(initial=0)))
 
-    def _add(self, name: str, expected: np.ndarray, actual: np.ndarray, steps: np.ndarray) -> None:
+    def _same_shape(self, name: str, expected: np.ndarray, actual: np.ndarray) -> None:
         if expected.shape != actual.shape:
             raise VerificationError(f"{self.engine} {self.form} returns {name!r} of shape {actual.shape}, "
                                     f"not {expected.shape}")
-        self.compared += expected.size
-        self.differing += int(np.count_nonzero(expected != actual))
-        self.largest = max(self.largest, float(steps.max(initial=0)))
+
+    def _count(self, different: np.ndarray, largest: float) -> None:
+        self.compared += different.size
+        self.differing += int(np.count_nonzero(different))
+        self.largest = max(self.largest, largest)
 
     def agreement(self) -> EngineAgreement:
         return EngineAgreement(self.engine, self.form, self.level, self.values, self.exact, self.images,
-                               self.compared, self.differing, self.largest)
+                               self.compared, self.differing, self.largest, self.near)

@@ -58,13 +58,13 @@ class Explanation:
 
     def render(self, console: Console, limit: int = 15) -> None:
         """The worst sites as a table, and what was tried."""
-        table = Table("site", "its dB", "clipped", "bias", "only this", "all but", "worst channel",
-                      title=f"outputs {self.sqnr:.1f} dB; what each site does to them")
+        table = Table("site", "its dB", "clipped", "bias", "only", "without", "worst",
+                      title=f"outputs {self.sqnr:.1f} dB; what each site does to them: only it, all without it")
         for column in table.columns[1:]:
             column.justify = "right"
         table.columns[0].no_wrap = True
         for site in self.sites[:limit]:
-            worst = "".join(f"{channel} ({share:.0%})" for channel, share in site.channels[:1])
+            worst = "".join(f"{channel}\u00a0({share:.0%})" for channel, share in site.channels[:1])
             table.add_row(site.site, f"{site.sqnr:.1f}", f"{site.clipping:.0%}", f"{site.bias:.0%}",
                           f"{site.only:.1f}", f"{site.without:.1f}", worst)
         console.print(table)

@@ -8,15 +8,18 @@ from typing import Any
 
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
+from fewbits.graph.operators import operator_of
 from fewbits.lower.inputs import input_codes
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import nodes as op
 from fewbits.program.accumulator import accumulator_bound, saturates_in_pairs
+from fewbits.program.float_calls import call_name
 from fewbits.program.program import Program
 from fewbits.quant.plan import Plan, Step
 
 _ENTERS = "enters as codes"
+_ENTERS_FLOAT = "enters as floats"
 _FLOAT = "float32"
 _IN_THRESHOLDS = "part of the thresholds behind"
 _BIAS_GRID = "int32 at the scale of its products"
@@ -38,9 +41,9 @@ _COMPUTED_AS: Mapping[str, Any] = {
 class Operation:
     """One node of the captured graph, or one input.
 
-    treatment: as the plan says (`integer`, `part of the node before`, `passes codes on`, `gone`,
-    `sizes only`), or `enters as codes` for an input; computed_as: the program's node, '' where none
-    is needed; value: the program's name of the result, '' for sizes and lists; source: `file.py:31`.
+    treatment: as the plan says (`integer`, `dynamic`, `float`, `part of the node before`, `passes codes on`, `gone`,
+    `sizes only`), or `enters as codes` or `enters as floats` for an input; computed_as: the program's node, ''
+    where none is needed; value: the program's name of the result, '' for sizes and lists; source: `file.py:31`.
     """
 
     node: str
@@ -54,7 +57,8 @@ class Operation:
 @dataclass(frozen=True)
 class TensorEntry:
     """One tensor of the program. kind: `float input`, `row numbers`, `input`, `activation`,
-    `passed on`, `on the way`, `accumulator`, `constant`, `table`, `weight` or `bias`; code_bytes, scale_bytes: in a
+    `passed on`, `on the way`, `accumulator`, `constant`, `table`, `weight`, `bias`, `float` inside an island, `decoded`
+    on the way into one, `float parameter` or `mask`; code_bytes, scale_bytes: in a
     file, 0 for what is computed; because: the rule that decided its encoding."""
 
     name: str
@@ -106,9 +110,13 @@ class Ledger:
 
     @property
     def floating(self) -> int:
-        """Operations whose result is a float tensor: 0, unless recipes come to keep some in float."""
-        real = {entry.name for entry in self.tensors if entry.encoding == _FLOAT}
-        return sum(operation.value in real for operation in self.operations)
+        """Operations computed in float32, because the recipe left them or what they read so."""
+        return sum(operation.treatment == "float" for operation in self.operations)
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """The names of these operations."""
+        return tuple(operation.node for operation in self.operations if operation.treatment == "float")
 
     @property
     def macs(self) -> int:
@@ -154,7 +162,9 @@ def _fused_additions(program: Program) -> tuple[str, ...]:
 
 
 def _saturating(program: Program) -> tuple[str, ...]:
-    return tuple(node.name for node in program.dot_products if saturates_in_pairs(node))
+    held = [(node.name, node.weight) for node in program.dot_products]
+    held += [(node.name, program.constant(node.weight)) for node in program.nodes if isinstance(node, op.Dynamic)]
+    return tuple(name for name, weight in held if saturates_in_pairs(weight))
 
 
 _FEATURES: Mapping[str, Callable[[Program], tuple[str, ...]]] = {"FMA": _fused_additions, "VNNI": _saturating}
@@ -175,12 +185,25 @@ class _Accountant:
         for name in self.program.inputs:
             self.explained[name] = "float input"
         for name, site in self.plan.sites.items():
-            if site.kind == "constant":
-                self.explained[name] = "constant"
+            if name in self.nodes and site.kind in ("constant", "weight"):
+                self.explained[name] = site.kind
+        self._explain_islands()
         self._explain_what_is_on_the_way()
         _same("value", "ledger", self.program.values, self.explained)
         return Ledger(self.program.profile.name, tuple(operations), tuple(self._tensors()),
                       tuple(self._accumulations()), reliances(self.program))
+
+    def _explain_islands(self) -> None:
+        """What islands read: parameters of the model, masks, and decoded codes."""
+        read = {name for node in self.graph.nodes if self.plan.steps[node.name].treatment in ("float", "dynamic")
+                for name in node.params}
+        for node in self.program.nodes:
+            if isinstance(node, op.FloatConstant) and node.name.removesuffix(".plain") in read:
+                self.explained[node.name] = "float parameter"
+            elif isinstance(node, op.Constant) and node.name in read and node.name not in self.plan.sites:
+                self.explained[node.name] = "mask"
+            elif isinstance(node, op.Dequantize) and node.name not in self.explained:
+                self.explained[node.name] = "decoded"
 
     def _explain_what_is_on_the_way(self) -> None:
         """An operation that takes several nodes calls all but the last `<its name>.<what>`."""
@@ -197,8 +220,11 @@ class _Accountant:
                 raise ProgramError(f"the plan quantizes input {name!r} and the program does not: "
                                    "were they made from one model?")
             rows = next((n for n in self.nodes.values() if isinstance(n, op.Embedding) and n.input == name), None)
-            if rows is not None:
+            if rows is not None or self.program.values[name].dtype == "int64":
                 return Operation(name, "input", "numbers the rows of an embedding", "", "", "")
+            if any(name in op.reads(n) for n in self.nodes.values()):
+                self.values[name] = name
+                return Operation(name, "input", _ENTERS_FLOAT, "", name, "")
             return Operation(name, "input", "gone", "", "", "")
         self.explained[codes] = "input"
         return Operation(name, "input", _ENTERS, type(self.nodes[codes]).__name__, codes, "")
@@ -217,11 +243,20 @@ class _Accountant:
                 return None, self._passed(node)
             case "passes codes on":
                 return self._moved(node)
+            case "float":
+                return self._left_in_float(node, step)
+            case "dynamic":
+                return self._summed_as_it_comes(node, step)
             case "part of the node before":
                 self.values[node.name] = step.grid
                 return None, step.grid
         # Group norm is computed on its groups; the node of its own name brings them back into shape.
         made = self.nodes.get(f"{step.grid}.normal") or self.nodes.get(step.grid)
+        if step.op in ("conv", "linear") and step.grid not in self.plan.sites:  # its sums leave as floats
+            sums = self.nodes.get(f"{node.name}.sums")
+            if isinstance(sums, op.Conv | op.Linear) and isinstance(self.nodes.get(node.name), op.Dequantize):
+                self.values[node.name], self.explained[sums.name] = node.name, "accumulator"
+                return sums, node.name
         expected = _COMPUTED_AS.get(step.op)
         if expected is None or not isinstance(made, expected):
             raise ProgramError(f"node {node.name!r} ({step.op}) is an integer node in the plan, and the "
@@ -230,6 +265,34 @@ class _Accountant:
         self.values[node.name] = step.grid
         self.explained[step.grid] = "accumulator" if self.program.is_accumulator(step.grid) else "activation"
         return made, step.grid
+
+    def _left_in_float(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
+        """A float call, with a quantizer behind it where its result has a grid; or a move among floats."""
+        row = operator_of(node)
+        if row is not None and row.role == "pass":
+            return self._moved(node)
+        coded = node.name in self.plan.sites
+        made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)
+        if not isinstance(made, op.FloatCall) or made.call != call_name(node.target):
+            raise ProgramError(f"node {node.name!r} ({step.op}) is left in float by the plan, and the program has "
+                               f"{type(made).__name__ if made else 'nothing'} for it: were they made from one model?")
+        self.values[node.name] = node.name
+        self.explained[made.name] = "float"
+        if coded:
+            self.explained[node.name] = "activation"
+        return made, node.name
+
+    def _summed_as_it_comes(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
+        coded = node.name in self.plan.sites
+        made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)
+        if not isinstance(made, op.Dynamic):
+            raise ProgramError(f"node {node.name!r} ({step.op}) takes codes as they come in the plan, and the program "
+                               f"has {type(made).__name__ if made else 'nothing'} for it: were they made from one "
+                               "model?")
+        self.values[node.name], self.explained[made.name] = node.name, "float"
+        if coded:
+            self.explained[node.name] = "activation"
+        return made, node.name
 
     def _moved(self, node: Node) -> tuple[op.Node | None, str]:
         made = self.nodes.get(node.name)
@@ -253,7 +316,8 @@ class _Accountant:
         parameters = self._stored()
         planned = [name for name, site in self.plan.sites.items()
                    if site.kind in ("weight", "bias", "constant")]
-        _same("stored tensor", "program", planned, parameters)
+        floats = [name for name, kind in self.explained.items() if kind in ("float parameter", "mask")]
+        _same("stored tensor", "program", [*planned, *floats], parameters)
         because = {input_codes(name) if site.kind == "input" else name: site.because
                    for name, site in self.plan.sites.items()}
         for name in self.program.inputs:
@@ -264,7 +328,7 @@ class _Accountant:
             for name, stored in parameters.items():
                 if stored.owner == node.name:
                     yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
-                                      stored.scale_bytes, because[name])
+                                      stored.scale_bytes, because.get(name, "left in float by the recipe"))
             if isinstance(node, op.Table | op.Embedding):
                 entries = node.table if isinstance(node, op.Table) else node.table.codes
                 yield TensorEntry(f"{node.name}.table", "table", entries.shape,
@@ -274,16 +338,18 @@ class _Accountant:
                 yield TensorEntry(f"{node.name}.thresholds", "table", node.thresholds.shape, str(node.thresholds.dtype),
                                   node.thresholds.nbytes + node.direction.nbytes + node.levels.nbytes, 0,
                                   "where one level becomes the next")
-            if not isinstance(node, op.Constant):
+            if not isinstance(node, op.Constant | op.FloatConstant):
                 value = self.program.values[node.name]
+                otherwise = "the grid of what it reads" if value.encoding else "left in float by the recipe"
                 yield TensorEntry(node.name, self.explained[node.name], value.shape,
-                                  str(value.encoding or _FLOAT), 0, 0,
-                                  because.get(node.name, "the grid of what it reads"))
+                                  str(value.encoding or _FLOAT), 0, 0, because.get(node.name, otherwise))
 
     def _stored(self) -> "dict[str, _Stored]":
         """What a file holds, by name; a weight used twice belongs to the first."""
-        found = {node.name: _stored(node.name, "constant", node.data) for node in self.program.nodes
+        found = {node.name: _stored(node.name, self.explained[node.name], node.data) for node in self.program.nodes
                  if isinstance(node, op.Constant)}
+        found |= {node.name: _Stored(node.name, "float parameter", node.data.shape, _FLOAT, _REAL * node.data.size, 0)
+                  for node in self.program.nodes if isinstance(node, op.FloatConstant)}
         for node in self.graph.nodes:
             made = self.nodes.get(f"{node.name}.sums") or self.nodes.get(self.values.get(node.name, ""))
             if self.plan.steps[node.name].op in ("conv", "linear") and isinstance(made, op.Conv | op.Linear):
@@ -302,6 +368,14 @@ class _Accountant:
             if isinstance(node, op.AveragePool | op.Mean):
                 yield Accumulation(node.name, type(node).__name__, "",
                                    accumulator_bound(self.program, node).bits, available, 0, 0)
+            elif isinstance(node, op.Dynamic):
+                shape, data = self.program.values[node.name].shape, self.program.constant(node.weight)
+                positions = prod(size for size in shape[1:] if size is not None)
+                weight, encoding = _stored(node.weight, "weight", data), data.encoding
+                yield Accumulation(
+                    node.name, type(node).__name__, f"{encoding.format} per {encoding.block}",
+                    accumulator_bound(self.program, node).bits, available, positions * prod(data.codes.shape[1:]),
+                    weight.code_bytes + weight.scale_bytes)
             elif isinstance(node, op.Conv | op.Linear):
                 shape = self.program.values[node.name].shape
                 positions = prod(size for size in shape[1:] if size is not None)

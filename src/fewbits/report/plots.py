@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 320.0, 110.0  # of the bars' field, in units of the drawing
 _ONE = 0.6  # height of a bar of a single value on a logarithmic scale, where ten times as many stand 1 higher
 
 Where = Literal["within", "beyond", "below"]
+_Counted = tuple[float, float, int, str, Where]  # x, width, count, label, where
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ def linear_panel(plot: Plot) -> Panel:
     def place(value: float) -> float:
         return WIDTH * (value - low) / span
 
-    bars = [(place(a), place(b) - place(a), n, f"{_number(a)} to {_number(b)}",
-             "within" if a <= plot.high and b >= plot.low else "beyond")
-            for a, b, n in zip(plot.edges, plot.edges[1:], plot.counts, strict=False)]
+    bars: list[_Counted] = [
+        (place(a), place(b) - place(a), n, f"{_number(a)} to {_number(b)}",
+         "within" if a <= plot.high and b >= plot.low else "beyond")
+        for a, b, n in zip(plot.edges, plot.edges[1:], plot.counts, strict=False)]
     return Panel(_bars(bars), place(plot.low), place(plot.high),
                  tuple((place(v), _number(v)) for v in _apart([low, 0.0, high], low, high)),
                  f"values, and the widest grid, from {_number(plot.low)} to {_number(plot.high)}")
@@ -61,9 +63,10 @@ def log2_panel(plot: Plot) -> Panel:
     first = min([*plot.exponents, math.floor(half_step)])
     last = max([*(e + 1 for e in plot.exponents), math.ceil(top)])
     unit = WIDTH / (last - first)
-    bars = [(unit * (e - first), unit, n, f"2^{e} to 2^{e + 1}".replace("-", MINUS),
-             "below" if e + 1 <= half_step else "within" if e <= top else "beyond")
-            for e, n in zip(plot.exponents, plot.log2_counts, strict=True)]
+    bars: list[_Counted] = [
+        (unit * (e - first), unit, n, f"2^{e} to 2^{e + 1}".replace("-", MINUS),
+         "below" if e + 1 <= half_step else "within" if e <= top else "beyond")
+        for e, n in zip(plot.exponents, plot.log2_counts, strict=True)]
     every = max(1, (last - first) // 6)
     total = plot.zeros + sum(plot.log2_counts)
     return Panel(_bars(bars), unit * (half_step - first), unit * (top - first),
@@ -72,7 +75,7 @@ def log2_panel(plot: Plot) -> Panel:
                  f"{percent(plot.zeros / total, 1)} are 0, or too near to it to be counted here")
 
 
-def _bars(items: Sequence[tuple[float, float, int, str, Where]]) -> tuple[Bar, ...]:
+def _bars(items: Sequence[_Counted]) -> tuple[Bar, ...]:
     most = max((n for *_, n, _, _ in items), default=0) or 1
     tallest = math.log10(most) + _ONE
     return tuple(Bar(x, width, HEIGHT * n / most, HEIGHT * (math.log10(n) + _ONE) / tallest,

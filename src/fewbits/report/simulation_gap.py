@@ -16,7 +16,7 @@ from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 from fewbits.report.batches import BatchToInputs, arrays, bound
-from fewbits.report.sites import value_names
+from fewbits.report.sites import float_outputs, value_names
 from fewbits.run.torch_executor import TorchExecutor
 
 Arrays = Mapping[str, np.ndarray]
@@ -34,7 +34,7 @@ class SiteGap:
 
 @dataclass(frozen=True)
 class OutputGap:
-    """Sums that leave without codes. relative: biggest difference over the biggest sum."""
+    """Sums, or floats of an island, that leave without codes. relative: biggest difference over the biggest number."""
 
     site: str
     compared: int
@@ -82,11 +82,12 @@ def simulation_gap(program: Program, simulation: Simulation, batches: Iterable[B
     if simulation.mode != "simulate" or simulation.training:
         raise CalibrationError("the simulation is not in evaluation mode, simulating: "
                                "call sim.eval() and sim.set_mode('simulate') first")
-    executor, wanted = TorchExecutor(program), value_names(simulation.plan)
-    coded = {site: name for site, name in wanted.items() if not program.is_accumulator(name)}
+    executor, sites = TorchExecutor(program), value_names(simulation.plan)
+    wanted = sites | float_outputs(program, simulation.model.graph)
+    coded = {site: name for site, name in sites.items() if not program.is_accumulator(name)}
     floating = {site: name for site, name in wanted.items() if site not in coded}
     counts = {site: np.zeros(3, np.int64) for site in coded}  # compared, differing, largest
-    outputs = {site: np.zeros(3) for site in floating}        # compared, largest difference, largest sum
+    outputs = {site: np.zeros(3) for site in floating}        # compared, largest difference, largest number
     for tensors in bound(program, batches, "comparing the simulation", batch_to_inputs):
         codes = executor.run(arrays(tensors), keep=tuple(wanted.values()))
         visitor = _Forcing(program, simulation, {site: codes[name] for site, name in wanted.items()}, wanted,
@@ -112,13 +113,14 @@ class _Forcing(SimulationVisitor):
         simulated = super().value(name, value)
         if name not in self.codes:
             return simulated
-        encoding, codes = self.program.encoding(self.names[name]), self.codes[name]
-        array, real = simulated.detach().cpu().numpy(), encoding.decode(codes)
+        codes = self.codes[name]
+        array, real = simulated.detach().cpu().numpy(), self.program.real(self.names[name], codes)
         if name in self.outputs:
             seen = self.outputs[name]
             seen[:] = (seen[0] + codes.size, max(seen[1], np.abs(array - real).max(initial=0)),
                        max(seen[2], np.abs(real).max(initial=0)))
             return simulated
+        encoding = self.program.encoding(self.names[name])
         steps = np.abs(encoding.encode(array).codes.astype(np.int64) - codes)
         seen = self.counts[name]
         seen[:] = seen[0] + codes.size, seen[1] + np.count_nonzero(steps), max(seen[2], steps.max(initial=0))

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewbits.graph.graph import Graph
 from fewbits.graph.model import Visitor
 from fewbits.lower.inputs import input_codes
 from fewbits.program.inputs import Batch
-from fewbits.program.program import Program
+from fewbits.program.program import Program, leaves
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 from fewbits.report.batches import BatchToInputs, arrays, bound
@@ -20,8 +21,8 @@ from fewbits.run.torch_executor import TorchExecutor
 
 @dataclass(frozen=True)
 class SiteError:
-    """One site. kind: `input`, `activation` or `accumulator`; sqnr: in dB, over all images together:
-    10 · log10(energy of the float numbers / energy of their error). The error holds what the sites
+    """One site. kind: `input`, `activation`, `accumulator`, or `float output`, which has no codes; sqnr: in dB, over
+    all images together: 10 · log10(energy of the float numbers / energy of their error). The error holds what the sites
     before it did, too."""
 
     site: str
@@ -34,26 +35,34 @@ class SiteError:
 
 def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batch],
                 batch_to_inputs: BatchToInputs = None) -> tuple[SiteError, ...]:
-    """SQNR at every site whose numbers are computed, in graph order, in one pass over the batches.
+    """SQNR at every site whose numbers are computed, and at outputs left in float, in graph order, in one pass over the
+    batches.
 
     simulation: gives the float model (its parameters unquantized) and the plan. Raises DataError as
     `bound` does.
     """
-    executor, wanted = TorchExecutor(program), value_names(simulation.plan)
+    executor, left = TorchExecutor(program), float_outputs(program, simulation.model.graph)
+    wanted = value_names(simulation.plan) | left
     energies = {site: np.zeros(2) for site in wanted}
     for tensors in bound(program, batches, "measuring sites", batch_to_inputs):
         codes = executor.run(arrays(tensors), keep=tuple(wanted.values()))
-        real = {site: program.encoding(name).decode(codes[name]) for site, name in wanted.items()}
+        real = {site: program.real(name, codes[name]) for site, name in wanted.items()}
         with torch.no_grad():
             simulation.model.run(tensors, _Measuring(real, energies))
-    return tuple(SiteError(site, simulation.plan.sites[site].kind, float(decibels(*energies[site])))
-                 for site in wanted)
+    return tuple(SiteError(site, "float output" if site in left else simulation.plan.sites[site].kind,
+                           float(decibels(*energies[site]))) for site in wanted)
 
 
 def value_names(plan: Plan) -> dict[str, str]:
     """The program's value for each site that is computed rather than stored."""
     return {name: input_codes(name) if site.kind == "input" else name for name, site in plan.sites.items()
             if site.kind in ("input", "activation", "accumulator")}
+
+
+def float_outputs(program: Program, graph: Graph) -> dict[str, str]:
+    """The program's value for each output of the model that the recipe left in float."""
+    return {name: value for name, value in zip(leaves(graph.structure), leaves(program.structure), strict=True)
+            if program.is_float(value)}
 
 
 class _Measuring(Visitor):

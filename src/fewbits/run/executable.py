@@ -31,11 +31,12 @@ class Executable:
         when they are not what the model takes.
         """
         codes = self._run(kwargs or (args[0] if len(args) == 1 else args))
-        real = {name: torch.from_numpy(self.program.encoding(name).decode(array)) for name, array in codes.items()}
+        real = {name: torch.from_numpy(self.program.real(name, array)) for name, array in codes.items()}
         return fill(self.program.structure, real)
 
     def codes(self, *args: Any, **kwargs: torch.Tensor) -> Any:
-        """The integers behind the outputs, in the same structure: activation codes, or int32 accumulators."""
+        """The integers behind the outputs, in the same structure: activation codes, or int32 accumulators; an output
+        that the recipe left in float is that float32."""
         codes = self._run(kwargs or (args[0] if len(args) == 1 else args))
         return fill(self.program.structure, {name: torch.from_numpy(array) for name, array in codes.items()})
 

@@ -4,7 +4,8 @@ Why it is exact: sums of products are taken in float32 where `accumulator_bound`
 below 2^24, and in float64 (2^53) otherwise, so that each addition, in whatever order a kernel makes it, has
 an exact result. The convolution algorithms torch picks for these types on the CPU are direct sums;
 NNPACK's transforms are switched off. Everything else is the reference's float32 steps in the same order, and an
-addition with fused products is a table over both codes, filled by the reference itself.
+addition with fused products is a table over both codes, filled by the reference itself. Float islands alone are not
+exact: they are torch's float32.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,11 +17,12 @@ import torch.nn.functional as F
 
 from fewbits.numerics import affine
 from fewbits.numerics.rounding import half_away, half_even
+from fewbits.program import dynamic, reference, rescale
 from fewbits.program import nodes as op
-from fewbits.program import reference, rescale
 from fewbits.program import requantize as constants
 from fewbits.program.accumulator import Summing, accumulator_bound
 from fewbits.program.fixed_point import Fixed
+from fewbits.program.float_calls import called
 from fewbits.program.nodes import Node, reads
 from fewbits.program.program import Program
 from fewbits.run.torch_fixed_point import Rescale, rescaler
@@ -324,7 +326,8 @@ _POOLS: dict[int, tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]
 
 
 def _max_pool(program: Program, node: op.MaxPool) -> Step:
-    dtype, pool = _code_type(program, node.name), _POOLS[len(node.kernel)][0]
+    pool = _POOLS[len(node.kernel)][0]
+    dtype = torch.float32 if program.is_float(node.name) else _code_type(program, node.name)
 
     def step(x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x.float(), _flat(node.padding), value=-torch.inf)
@@ -393,7 +396,55 @@ def _slice(program: Program, node: op.Slice) -> Step:
 
 
 def _pad(program: Program, node: op.Pad) -> Step:
-    return lambda x: F.pad(x, _flat(node.margins), value=int(program.encoding(node.input).zero_point))
+    zero = 0 if program.is_float(node.input) else int(program.encoding(node.input).zero_point)
+    return lambda x: F.pad(x, _flat(node.margins), value=zero)
+
+
+def _dequantize(program: Program, node: op.Dequantize) -> Step:
+    encoding = program.encoding(node.input)
+    return lambda x: torch.from_numpy(encoding.decode(x.numpy()))
+
+
+def _float_constant(program: Program, node: op.FloatConstant) -> Step:
+    data = _tensor(node.data)
+    return lambda: data
+
+
+def _dynamic_linear(program: Program, node: op.DynamicLinear) -> Step:
+    return _dynamic(program, node, F.linear, (-1,))
+
+
+def _dynamic_conv(program: Program, node: op.DynamicConv) -> Step:
+    rank, margins = len(node.stride), _flat(node.padding)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+
+    def sums(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return convolve(F.pad(x, margins), w, None, node.stride, 0, node.dilation, node.groups)
+
+    return _dynamic(program, node, sums, (-1, *[1] * rank))
+
+
+def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear,
+             sums: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], shape: tuple[int, ...]) -> Step:
+    """As reference._dynamic; sums of integers are exact in the type that eq. 9 allows."""
+    weight, dtype = program.constant(node.weight), _exact_type(program, node)
+
+    def step(x: torch.Tensor, w: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
+        grid = dynamic.grid_of(x.numpy())
+        if grid.scale:
+            steps = (x / _tensor(np.array(grid.scale))).round_().add_(grid.zero_point)
+            centred = steps.clamp_(dynamic.CODES.low, dynamic.CODES.high).sub_(grid.zero_point)
+        else:
+            centred = torch.zeros_like(x)
+        acc = sums(centred.to(dtype), w.to(dtype)).float() + 0.0  # an integer has no -0
+        y = acc * _tensor(dynamic.result_scale(grid, weight)).reshape(shape)
+        return y + bias[0].reshape(shape) if bias else y
+
+    return step
+
+
+def _float_call(program: Program, node: op.FloatCall) -> Step:
+    return lambda *values: called(node, values)
 
 
 _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
@@ -404,4 +455,6 @@ _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {
     op.Pick: _pick,
     op.Requantize: _requantize, op.MaxPool: _max_pool, op.AveragePool: _average_pool, op.Mean: _mean,
     op.Concat: _concat, op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pad: _pad,
+    op.Dequantize: _dequantize, op.FloatConstant: _float_constant, op.FloatCall: _float_call,
+    op.DynamicConv: _dynamic_conv, op.DynamicLinear: _dynamic_linear,
 }

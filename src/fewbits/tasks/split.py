@@ -16,8 +16,8 @@ from fewbits.tasks.normalize import Normalize
 class Split:
     """Examples and, where known, their labels.
 
-    x: uint8 [N, C, H, W] (or [N, ...]) as stored, or float32 [N, ...] as the network takes it, or Images that are
-    decoded when a batch is read; y: int64 [N].
+    x: uint8 [N, C, H, W] (or [N, ...]) as stored, or float32 [N, ...] as the network takes it, or int64 [N, ...] token
+    numbers, or Images that are decoded when a batch is read; y: int64 [N].
     Raises DataError on another dtype, no examples, or as many labels as there are not examples.
     """
 
@@ -25,9 +25,9 @@ class Split:
     y: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.x.dtype not in (torch.uint8, torch.float32) or self.x.ndim < 2 or not len(self.x):
+        if self.x.dtype not in (torch.uint8, torch.float32, torch.int64) or self.x.ndim < 2 or not len(self.x):
             raise DataError(
-                f"Examples must be uint8 or float32 of shape [N, ...], N > 0; convert {_describe(self.x)}."
+                f"Examples must be uint8, float32 or int64 of shape [N, ...], N > 0; convert {_describe(self.x)}."
             )
         if self.y is not None and (self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]):
             raise DataError(

@@ -1,0 +1,66 @@
+"""The calls that may stand in a float island: a closed table, so that a program is data and never code.
+
+An island is the part of a program that its recipe leaves in float32. Its reference is each call in float64, rounded to
+float32 once (docs/numerics.md, eq. 27); the torch executor makes the same call in float32.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewbits.program.functions import join, masked_softmax, quotient
+from fewbits.program.nodes import FloatCall, Read
+
+aten = torch.ops.aten
+
+TOLERANCE = 1e-4
+"""How far an engine's float32 may be from the reference, as a share of the largest number of the tensor."""
+
+
+def call_name(target: Callable[..., Any]) -> str:
+    """What a call is named in a program: `aten.conv2d.default`, `masked_softmax`."""
+    return str(target) if isinstance(target, torch._ops.OpOverload) else target.__name__
+
+
+_CALLS: tuple[Callable[..., Any], ...] = (
+    aten.conv1d.default, aten.conv1d.padding, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default,
+    aten.conv3d.padding, aten.linear.default, aten.matmul.default, aten.bmm.default,
+    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, quotient,
+    aten.maximum.default, aten.minimum.default,
+    aten.sigmoid.default, aten.tanh.default, aten.hardswish.default, aten.hardsigmoid.default, aten.silu.default,
+    aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.exp.default, aten.neg.default,
+    aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
+    aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
+    aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default, aten.prelu.default,
+    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
+    aten.softmax.int, masked_softmax, aten.log_softmax.int, aten.layer_norm.default, aten.group_norm.default,
+    aten.batch_norm.default, aten.embedding.default,
+    aten.cat.default, aten.concat.default, join, aten.avg_pool2d.default, aten.avg_pool3d.default,
+    aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.mean.dim,
+    aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default,
+    aten.clamp_min.default, aten.clamp_max.default,
+)
+
+FLOAT_CALLS: Mapping[str, Callable[..., Any]] = {call_name(call): call for call in _CALLS}
+"""Every call a FloatCall may name."""
+
+
+def called(node: FloatCall, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The call's result. values: what it reads, in the order of `reads(node)`."""
+    given: Iterator[torch.Tensor] = iter(values)
+
+    def resolve(argument: Any) -> Any:
+        if isinstance(argument, tuple):
+            return [resolve(item) for item in argument]
+        return next(given) if isinstance(argument, Read) else argument
+
+    return FLOAT_CALLS[node.call](**{name: resolve(argument) for name, argument in node.arguments.items()})
+
+
+def rounded_once(node: FloatCall, *values: np.ndarray) -> np.ndarray:
+    """The reference: the call in float64 on float32 (or int64) operands, rounded to float32 once (eq. 27)."""
+    operands = tuple(torch.from_numpy(np.array(x, np.float64 if x.dtype == np.float32 else x.dtype)) for x in values)
+    with torch.no_grad():
+        return called(node, operands).numpy().astype(np.float32)

@@ -1,0 +1,92 @@
+"""A program with float islands cut in two, so that each half can be checked by what it promises.
+
+Fed the numbers that the reference gives at the cut, the integers must give equal codes, and the floats, which every
+engine rounds in its own order, numbers within a tolerance and codes at most one step off.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fewbits.program.nodes import (
+    Constant,
+    Dequantize,
+    Dynamic,
+    FloatCall,
+    FloatConstant,
+    Moving,
+    Node,
+    Quantize,
+    Threshold,
+    reads,
+)
+from fewbits.program.program import Program, Value
+
+
+def integer_half(program: Program) -> Program:
+    """All that is exact: the nodes on codes, the way from codes to floats, and sums of products whose codes are found
+    as they come. Its inputs are the program's and what islands give; its outputs the program's and what islands take,
+    decoded weights among it."""
+    calls = _island_nodes(program)
+    biases = {node.bias for node in program.nodes if isinstance(node, Dynamic)}
+    nodes = [node for node in program.nodes if node.name not in calls
+             and (not isinstance(node, FloatConstant) or node.name in biases)]
+    taken = {name for node in program.nodes if node.name in calls for name in reads(node)}
+    return _half(program, nodes, taken)
+
+
+def float_half(program: Program) -> Program:
+    """All float islands, each with its own quantizers behind it and the constants it decodes. Its inputs are float32
+    values that come from codes, or the program's own."""
+    calls = _island_nodes(program)
+    read = {name for node in program.nodes if node.name in calls for name in reads(node)}
+    decoded = {node.name: node.input for node in program.nodes if isinstance(node, Dequantize) and node.name in read}
+    constants = {node.name for node in program.nodes if isinstance(node, Constant | FloatConstant)}
+    beside = read & constants | {name for pair in decoded.items() if pair[1] in constants for name in pair}
+    closing = {node.name for node in program.nodes if isinstance(node, Quantize | Threshold) and node.input in calls}
+    chosen = calls | beside | closing
+    taken = {name for node in program.nodes if isinstance(node, Dynamic) for name in reads(node)}
+    return _half(program, [node for node in program.nodes if node.name in chosen], taken - constants)
+
+
+def _island_nodes(program: Program) -> set[str]:
+    """Names of the nodes inside islands: calls, and what moves floats."""
+    return {node.name for node in program.nodes if isinstance(node, FloatCall)
+            or (isinstance(node, Moving) and program.is_float(node.name))}
+
+
+def _half(program: Program, nodes: Iterable[Node], taken: Iterable[str]) -> Program:
+    """Some of the nodes as a program of their own. taken: values of it that the rest reads; the program's outputs and
+    what nobody reads are outputs, too."""
+    nodes = tuple(nodes)
+    written = {node.name for node in nodes}
+    read = dict.fromkeys(name for node in nodes for name in reads(node))
+    inputs = tuple(name for name in read if name not in written)
+    values: Mapping[str, Value] = {name: program.values[name] for name in (*inputs, *written)}
+    wanted = {*taken, *program.outputs, *(written - set(read))}
+    return Program(program.profile, inputs, nodes, values, tuple(node.name for node in nodes if node.name in wanted))
+
+
+def shares(half: Program, name: str, known: Mapping[str, np.ndarray], actual: np.ndarray,
+           expected: np.ndarray | None = None) -> np.ndarray:
+    """How far each number of a float value is from the reference's, as a share of the largest number of that value and
+    of those it was computed from, constants left out.
+
+    known: the reference's values by name, those at hand; expected: some numbers of the value, where `actual` is not all
+    of it. Equal infinities and NaN are 0 away.
+    """
+    wanted = known[name] if expected is None else expected
+    with np.errstate(invalid="ignore"):
+        away = np.abs(wanted.astype(np.float64) - actual)
+    same = (wanted == actual) | (np.isnan(wanted) & np.isnan(actual))
+    return np.where(same, 0.0, np.where(np.isnan(away), np.inf, away) / (_largest(half, name, known) or 1.0))
+
+
+def _largest(half: Program, name: str, known: Mapping[str, np.ndarray]) -> float:
+    """The largest finite number of a value and of its operands that are no constants."""
+    constants = {node.name for node in half.nodes if isinstance(node, Constant | FloatConstant)}
+    constants |= {node.name for node in half.nodes if isinstance(node, Dequantize) and node.input in constants}
+    node = next((node for node in half.nodes if node.name == name), None)
+    operands = [each for each in (() if node is None else reads(node)) if each in known and each not in constants]
+    arrays = [known[each] for each in (name, *operands) if half.is_float(each)]
+    return max(float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in arrays)
