@@ -55,10 +55,17 @@ def _coders(symbols: np.ndarray) -> dict[str, tuple[Callable[[], Any], Callable[
         packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
         return packer.compress(data) + packer.flush()
 
+    def pairs() -> stream.Coded:
+        coded = stream.huffman(stream.group(symbols, 2), 16, symbols.size, 2)
+        assert coded is not None
+        return coded
+
+    grouped = {"the same, two codes a byte": (pairs, lambda made: stream.decode(made).tobytes())}
     return {
         "fewbits Huffman, 4 streams": (lambda: [encode_stream(part, codes, lengths) for part in quarters],
                                        lambda made: decode_streams(made, [part.size for part in quarters],
                                                                    table).tobytes()),
+        **(grouped if symbols.max() < 16 else {}),
         "zlib, Huffman only": (lambda: deflate(zlib.Z_HUFFMAN_ONLY, 6), lambda made: zlib.decompress(made, -15)),
         "zlib, level 6": (lambda: deflate(zlib.Z_DEFAULT_STRATEGY, 6), lambda made: zlib.decompress(made, -15)),
         "zstd, level 1": (lambda: zstandard.ZstdCompressor(level=1).compress(data),
@@ -110,15 +117,26 @@ def main() -> None:
             spent, made = _seconds(encode)
             back, plain = _seconds(lambda decode=decode, made=made: decode(made))
             assert plain == symbols.tobytes(), name
-            size = sum(map(len, made)) if isinstance(made, list) else len(made)
+            size = sum(map(len, made)) if isinstance(made, list) else made.size if isinstance(made, stream.Coded) else (
+                len(made))
             table.add_row(name, f"{8 * size / symbols.size:.3f}", f"{symbols.size / spent / 1e6:.0f}",
                           f"{symbols.size / back / 1e6:.0f}")
         console.print(table)
-    weights = (np.random.default_rng(0).standard_normal(10_000_000, dtype=np.float32) * 0.02).astype(np.float16)
-    for level in library.levels():
-        with library.use(level):
-            spent, clusters = _seconds(lambda: optimal(weights, 16))
-        console.print(f"exact k-means, 10 million fp16 weights, k = 16, {level}: {spent:.3f} s, sse {clusters.sse:.6g}")
+    _clusters(console)
+
+
+def _clusters(console: Console) -> None:
+    weights = np.random.default_rng(0).standard_normal(10_000_000, dtype=np.float32) * np.float32(0.02)
+    kinds = {"fp16": weights.astype(np.float16), "bf16": (weights.view(np.uint32) & 0xFFFF0000).view(np.float32)}
+    for kind, some in kinds.items():
+        for level in library.levels():
+            with library.use(level):
+                spent, clusters = _seconds(lambda some=some: optimal(some, 16))
+            console.print(f"exact k-means, 10 million {kind} weights, k = 16, {level}: {spent:.3f} s, "
+                          f"squared error {clusters.sse:.6g}", highlight=False)
+    spent, clusters = _seconds(lambda: optimal(weights, 16))
+    console.print(f"k-means in 65 536 bins, 10 million fp32 weights, k = 16: {spent:.3f} s, squared error "
+                  f"{clusters.sse:.8g}, none below {clusters.bound:.8g}", highlight=False)
 
 
 if __name__ == "__main__":
