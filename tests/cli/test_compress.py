@@ -88,13 +88,13 @@ def tiny():
     monkeypatch.syspath_prepend(str(tmp_path))
     torch.manual_seed(0)
     torch.save(resolve("tinynets:tiny").build().state_dict(), "tiny.pt")
-    return lambda epochs, ratio, out: (
+    return lambda epochs, out, *goal: (
         "compress", "tinynets:tiny", "--weights", "tiny.pt", "--data", "npz:data.npz", "--epochs", str(epochs),
-        "--target-size", ratio, "--max-drop", "100", "--out", out)
+        "--max-drop", "100", *goal, "--out", out)
 
 
 def test_with_data_interrupted_and_resumed(fewbits, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = fewbits(*tiny(4, "8x", "whole.fewbits"))
+    done = fewbits(*tiny(4, "whole.fewbits", "--target-size", "8x"))
     assert done.code == 0, done.err
     file = WeightsFile("whole.fewbits")
     assert file.decoded_bytes() / file.size >= 8
@@ -111,10 +111,10 @@ def test_with_data_interrupted_and_resumed(fewbits, tiny, tmp_path: Path, monkey
             raise KeyboardInterrupt
 
     monkeypatch.setattr(compression, "_keep", interrupted)
-    assert fewbits(*tiny(4, "8x", "again.fewbits")).code == 130
-    assert fewbits(*tiny(4, "8x", "again.fewbits")).code == 130
+    assert fewbits(*tiny(4, "again.fewbits", "--target-size", "8x")).code == 130
+    assert fewbits(*tiny(4, "again.fewbits", "--target-size", "8x")).code == 130
     assert not Path("again.fewbits").exists()
-    resumed = fewbits(*tiny(4, "8x", "again.fewbits"))
+    resumed = fewbits(*tiny(4, "again.fewbits", "--target-size", "8x"))
     assert resumed.code == 0
     assert "going on" in resumed.out
     assert Path("again.fewbits").read_bytes() == Path("whole.fewbits").read_bytes()
@@ -124,20 +124,35 @@ def test_with_data_interrupted_and_resumed(fewbits, tiny, tmp_path: Path, monkey
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal of POSIX")
 def test_with_data_killed_by_the_system_and_resumed(fewbits, tiny, tmp_path: Path) -> None:
     kept = tmp_path / "again.fewbits.progress"
-    with subprocess.Popen([sys.executable, "-m", "fewbits", *tiny(30, "5x", "again.fewbits")],
+    with subprocess.Popen([sys.executable, "-m", "fewbits", *tiny(12, "again.fewbits", "--target-size", "5x")],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not kept.exists() and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(0.05)  # into some later epoch
+        time.sleep(0.02)  # into some later epoch
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not Path("again.fewbits").exists()
-    resumed = fewbits(*tiny(30, "5x", "again.fewbits"))
+    resumed = fewbits(*tiny(12, "again.fewbits", "--target-size", "5x"))
     assert resumed.code == 0, resumed.err
     assert "going on" in resumed.out
     assert not list(tmp_path.glob("again.fewbits.*"))
-    assert fewbits(*tiny(30, "5x", "whole.fewbits")).code == 0
+    assert fewbits(*tiny(12, "whole.fewbits", "--target-size", "5x")).code == 0
     assert Path("again.fewbits").read_bytes() == Path("whole.fewbits").read_bytes()
+
+
+def test_with_data_the_goal_is_a_size_or_an_accuracy(fewbits, tiny) -> None:
+    done = fewbits(*tiny(1, "small.fewbits"))  # any loss is allowed: pruned as far as it goes
+    assert done.code == 0, done.err
+    smallest = Path("small.fewbits").read_bytes()
+    assert "attempt 8" in done.out
+    assert f"{WeightsFile('small.fewbits').decoded_bytes() / len(smallest):.1f}x smaller" in done.out
+    failed = fewbits(*tiny(1, "small.fewbits", "--target-size", "500x"))
+    assert failed.code == 2
+    assert "did not meet the goal" in failed.err
+    assert failed.err.count("\n") == 1
+    lossless = fewbits(*tiny(1, "small.fewbits", "--max-drop", "-200"))
+    assert lossless.code == 2
+    assert Path("small.fewbits").read_bytes() == smallest
 
 
 def test_a_compressed_file_is_quantized_as_any_weights(fewbits, small: Path, tmp_path: Path,

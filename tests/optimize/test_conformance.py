@@ -10,6 +10,7 @@ from fewbits.errors import FileError
 from fewbits.optimize import objectives
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround
+from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
 from fewbits.optimize.brecq import reconstruct_blocks
 from fewbits.optimize.checkpoint import Checkpoint
@@ -35,12 +36,13 @@ QUICK = Schedule(iterations=30, rows=128)  # its evidence is all sums of these s
     (sequential_mse, objectives.channel_error, {"recipe": "w8a8-per-tensor"}),
     (correct_biases, None, {"resumable": False}),
     (lambda sim, batches: correct_biases_without_data(sim), None, {"resumable": False}),
+    (reestimate_batch_norm, None, {"norms": "keep", "recipe": "qat-w8a8"}),
     (equalize, objectives.imbalance, CHAINED),
     (smooth, objectives.difficulty, CHAINED),
     (partial(smooth, alpha=0.8), partial(objectives.difficulty, alpha=0.8), CHAINED),
     (absorb_high_biases, objectives.high_bias, CHAINED | {"keeps_float": False}),
 ], ids=["adaround", "brecq", "gptq", "sequential_mse", "sequential_mse_per_tensor", "correct_biases", "data_free",
-        "equalize", "smooth", "smooth_0.8", "absorb"])
+        "batch_norm", "equalize", "smooth", "smooth_0.8", "absorb"])
 def test_repairs(algorithm, objective, settings):
     better = []
 

@@ -19,7 +19,7 @@ from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.explain import explain
 from fewbits.report.page import explanation_page
-from fewbits.report.plots import linear_panel, log2_panel
+from fewbits.report.plots import WIDTH, linear_panel, log2_panel
 from fewbits.report.report import build
 
 
@@ -100,6 +100,29 @@ def test_a_remedy_depends_on_what_is_there():
     assert wider.what == "5 bits for 3" and wider.gain > 3
     none = tried({"format": "e4m3", "symmetric": True, "block": "tensor"})
     assert none.what.startswith("no remedy tried") and none.gain == 0
+
+
+@pytest.mark.parametrize("recipe", [
+    "kmeans-w4a8", "twn", "bwn", "bnn", "lsq-w2a2", "w8",
+    {"weights": {"format": "e2m1", "symmetric": True, "block": [1, 4], "scale": "mx"},
+     "activations": {"format": "e5m2", "symmetric": True, "block": "tensor"}}])
+def test_every_kind_of_number_has_its_plots(recipe):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    with torch.no_grad():
+        net[2].weight.zero_()
+        net[5].weight.abs_().neg_()
+    x = torch.randn(8, 4, 6, 6)
+    model = fold(capture(net, x))
+    chosen = recipe if isinstance(recipe, str) else Recipe.model_validate({"version": 1, **recipe})
+    found = explain(calibrate(model, plan(model, chosen), [x]), [x])
+    html = explanation_page(found, "numbers")
+    assert html.count("<details") == len(found.sites)
+    assert "nan" not in html.split("</style>")[1]
+    for site in found.sites:
+        for panel in (linear_panel(site.plot), log2_panel(site.plot)):
+            assert panel.start < panel.end
+            assert all(0 <= bar.x <= bar.x + bar.width <= WIDTH + 1e-6 for bar in panel.bars)
 
 
 def test_after_repairs(case):

@@ -25,7 +25,7 @@ WORST_CHANNELS = 3  # that are named
 class Plot:
     """A histogram as one plots it. edges, counts: linear, len(edges) = len(counts) + 1; exponents, log2_counts:
     how many magnitudes lie in [2^e, 2^(e+1)); zeros: magnitudes below a bin of the observer; low, high, step: the
-    chosen grid's ends and its smallest positive number (the widest block's)."""
+    chosen grid's ends and its smallest magnitude but 0 (the widest block's)."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -134,12 +134,13 @@ class _Sums:
         octaves = tuple(int(counts.count[~zero & (exponents == e)].sum()) for e in found)
         return Plot(tuple(edges.tolist()), tuple(int(c) for c in linear), tuple(found.tolist()), octaves,
                     int(counts.count[zero].sum()), float(low.min()), float(high.max()),
-                    float(self.encoding.scale.max()) * _smallest_positive(self.encoding))
+                    float(self.encoding.scale.max()) * _smallest_magnitude(self.encoding))
 
 
-def _smallest_positive(encoding: Encoding) -> float:
-    values = encoding.format.values()
-    return float(values[values > 0].min())
+def _smallest_magnitude(encoding: Encoding) -> float:
+    """Of the format's numbers other than 0, NaN and the infinities."""
+    values = np.abs(encoding.format.values())
+    return float(values[(values > 0) & np.isfinite(values)].min())
 
 
 def original_tensor(simulation: Simulation, name: str) -> torch.Tensor:
