@@ -8,6 +8,7 @@ from statistics import mean, stdev
 import fewbits.reproduce
 from fewbits.reproduce.row import Result, Row, results
 from fewbits.reproduce.rows import ROWS
+from fewbits.reproduce.stages import BY
 
 RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
 
@@ -18,7 +19,9 @@ _HEAD = """# Reproductions
 that falls short of its source stays with its figure. Figures are percentages of the test images unless their name says
 otherwise: means over seeds, and ± their standard deviation where there are several. "few bits" is the network as it was
 trained (weight-only methods with float activations), "program" the integers, "float" the same network trained in float
-for as long. Most rows ran while other work filled the machine: compare the processor's seconds. This page is made by
+for as long. Tables by layer say what is left in % of four bytes a weight: pruned and shared as the paper counts (gaps
+of five bits, codes of whole bits), coded as it stands in the file, entropy as its bound, the paper's in brackets. Most
+rows ran while other work filled the machine: compare the processor's seconds. This page is made by
 `python -m fewbits.cli.reproductions_document`.
 """
 
@@ -52,6 +55,11 @@ def _row(row: Row, found: Sequence[Result]) -> str:
     for name in figures:
         lines.append(f"| {name} | {row.published.get(name, '')} | {_seeds([one.measured[name] for one in found])} |")
     lines += [f"| {name} | {value} | |" for name, value in row.published.items() if name not in figures]
+    for name, make in BY.items():
+        if all(one.measured.get(name) for one in found):
+            heading, *cells = make([one.measured for one in found])
+            lines += ["", f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
+            lines += [f"| {' | '.join(row)} |" for row in cells]
     seconds = "; ".join(f"seed {one.seed}: {_duration(one)}" for one in found)
     machines = "; ".join(dict.fromkeys(one.machine for one in found))
     return "\n".join([*lines, "", f"{seconds}. {machines}.", ""])
