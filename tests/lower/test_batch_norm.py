@@ -107,6 +107,23 @@ def test_a_code_without_an_opposite_is_refused_by_name():
         lower(simulation)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 7])
+def test_a_code_without_an_opposite_takes_one_bit_more(bits):
+    net, x = network((-1.0, 1.0, 1.0, 1.0))
+    simulation = simulated(net, x, weights={"format": f"int{bits}", "scale": "full", "block": "tensor"})
+    with torch.no_grad():
+        weight = simulation.model.tensor("0.weight")
+        weight[0, 0, 0, 0] = -simulation.quantizer("0.weight").scale.item() * 2 ** (bits - 1)
+    program = lower(simulation)
+    conv = next(node for node in program.nodes if isinstance(node, op.Conv))
+    assert str(conv.weight.encoding.format) == f"int{bits + 1}"
+    assert conv.weight.codes.max() == 2 ** (bits - 1)
+    gap = simulation_gap(program, simulation, [x])
+    assert gap.largest <= 1
+    assert not differences(program, {program.inputs[0]: x.numpy()})
+    ledger(program, simulation.plan, simulation.model.graph)
+
+
 class ReadTwice(nn.Module):
     """Batch norm before its activation, behind a pool, and behind sums that something else reads too."""
 

@@ -6,6 +6,7 @@ import torch
 from fewbits.errors import LoweringError
 from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.numerics.formats import Int
 from fewbits.program.accumulator import interval
 from fewbits.quant.batch_norm import is_still
 
@@ -15,8 +16,9 @@ def scaled(name: str, weight: Quantized, gain: np.ndarray, offset: np.ndarray, x
 
     name: for errors; weight: [O, ...], one scale or one per output channel; gain, offset: float64 [O], so that the
     layer gives gain · products + offset; x: of the layer's input. Channels of gain 0 get codes of 0, as do those
-    whose products cannot move the result by more than 2^-11 of its offset. Returns one scale per channel.
-    Raises LoweringError where a code has no opposite, or the weight has a zero point.
+    whose products cannot move the result by more than 2^-11 of its offset. Returns one scale per channel, and the
+    format with one bit more where the lowest code was turned and has no opposite (-2 in int2).
+    Raises LoweringError where that would be a ninth bit, or the weight has a zero point.
     """
     codes, encoding = weight.codes.astype(np.int64), weight.encoding
     if encoding.zero_point.any() and (gain < 0).any():
@@ -30,7 +32,9 @@ def scaled(name: str, weight: Quantized, gain: np.ndarray, offset: np.ndarray, x
     signs = np.where(still, 0, np.where(gain < 0, -1, 1)).reshape(-1, *[1] * (codes.ndim - 1))
     turned = codes * signs
     format = encoding.format
-    if turned.size and not (format.low <= turned.min() and turned.max() <= format.high):
+    if turned.max(initial=0) > format.high and format.bits < 8:
+        format = Int(format.bits + 1)
+    if turned.max(initial=0) > format.high:
         raise LoweringError(f"weight {name!r} has a code {turned.max()} once a batch norm's negative scale has turned "
                             f"its sign, and {format} has none: use a narrow format, such as {format}-narrow")
     shape = (-1, *[1] * (codes.ndim - 1))
