@@ -9,16 +9,17 @@ Markdown, and with --out writes all figures.
 import argparse
 import copy
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
 from fewbits.artifact.weights import WeightsFile, weights_bytes
-from fewbits.compress.flow import prunable
+from fewbits.compress.flow import Settings, prunable, tune_codebooks
 from fewbits.compress.share import Method, share
-from fewbits.compress.tune import Codebooks, tune
+from fewbits.compress.tune import Codebooks
 from fewbits.report.accuracy import evaluate
 from fewbits.tasks.data import load
 from fewbits.tasks.registry import resolve
@@ -44,8 +45,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--bits", type=int, nargs="+", default=list(range(2, 9)))
-    parser.add_argument("--images", type=int, default=10_000, help="of the one epoch of fine-tuning")
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--images", type=int, default=10_000, help="the first of training, seen in each epoch")
+    parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
+    parser.add_argument("--rate", type=float, default=1e-3, help="Adam's, at first; it falls along a cosine")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     task, data = resolve(arguments.network), load(arguments.data)
@@ -56,23 +58,23 @@ def main() -> None:
     def error(model: torch.nn.Module, split: Split) -> float:
         return round(100 * (1 - evaluate(model.eval(), split.batches(500, task.normalize)).mean), 2)
 
+    def epochs(number: int) -> Iterable[tuple[Tensor, Tensor]]:
+        return learning.batches(64, task.normalize, torch.Generator().manual_seed(number))
+
     rows = []
     print(f"float: {error(net, data.test)} %")
     for bits in arguments.bits:
+        k: int = 2**bits
+        settings = Settings(dict.fromkeys(prunable(net), 1.0), dict.fromkeys(prunable(net), k),
+                            tune_epochs=arguments.epochs, tune_rate=arguments.rate)
         for method in METHODS:
             weights = {name: dict(net.named_parameters())[name].detach().numpy() for name in prunable(net)}
-            shared = {name: share(weight, 2**bits, method=method) for name, weight in weights.items()}
+            shared = {name: share(weight, k, method=method) for name, weight in weights.items()}
             sse = sum(float(((weights[name] - one.dense()) ** 2).sum()) for name, one in shared.items())
             model = copy.deepcopy(net)
-            books = Codebooks(model, shared)
-            before = error(books, data.test)
-            optimizer = torch.optim.Adam([p for p in books.parameters() if p.requires_grad], lr=arguments.rate)
-            batches = learning.batches(64, task.normalize, torch.Generator().manual_seed(0))
-            books.train()
-            for _ in tune(books, batches, F.cross_entropy, optimizer):
-                pass
-            books.write()
-            file = WeightsFile.of_bytes(weights_bytes(model.state_dict(), books.shared(), "the study"))
+            before = error(Codebooks(model, shared), data.test)
+            tuned = tune_codebooks(model, shared, epochs, settings)
+            file = WeightsFile.of_bytes(weights_bytes(model.state_dict(), tuned, "the study"))
             model.load_state_dict(file.state_dict())
             row = {"bits": bits, "start": method, "sse": round(sse, 4), "before": before,
                    "after": error(model, data.test), "bytes": file.size}

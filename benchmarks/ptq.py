@@ -1,9 +1,10 @@
 """`python -m benchmarks.ptq`: accuracy after training-free quantization, as a table in docs/ptq.md.
 
-Networks × bit widths × repairs × calibration seeds, and ONNX Runtime's own quantizer on the same batches. Each cell is
-cached in build/ptq.json under what it depends on (network, bits, repair and its settings, range rules, seed), so a run
-that was stopped goes on, and `--only resnet20 --only squeezenet` fills in a part. Everything is measured on integer
-Programs against the float network, image by image. Choices (the best range rule) are made on calibration images only.
+Networks × bit widths × repairs × calibration seeds, and the quantizers of ONNX Runtime and (where it is installed, see
+the `benchmark` extra) NNCF on the same batches. Each cell is cached in build/ptq.json under what it depends on
+(network, bits, repair and its settings, range rules, seed), so a run that was stopped goes on, and `--only resnet20
+--only squeezenet` fills in a part. Everything is measured on integer Programs (peers: as they run) against the float
+network, image by image. Choices (the best range rule) are made on calibration images only.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks import ptq_nncf
 from benchmarks.ptq_peers import PEERS, quantized_by_onnxruntime
 from benchmarks.ptq_table import page
 from fewbits.api import lower
@@ -203,11 +205,14 @@ class Bench:
         return self.measured(lower(simulation), seconds, "; ".join(notes))
 
     def peer(self, name: str, seed: int) -> Cell:
-        """ONNX Runtime's quantizer, W8A8 per channel."""
+        """ONNX Runtime's quantizer or NNCF's, W8A8 per channel."""
         batches = self.images(seed)
         start = time.process_time()
-        session = quantized_by_onnxruntime(self.net, batches, name)
-        return self.measured(session, time.process_time() - start, "")
+        if name == ptq_nncf.NAME:
+            model = ptq_nncf.quantized_by_nncf(self.net, batches)
+        else:
+            model = quantized_by_onnxruntime(self.net, batches, name)
+        return self.measured(model, time.process_time() - start, "")
 
     def measured(self, quantized: Model, seconds: float, note: str) -> Cell:
         known = iter(self.logits)
@@ -231,14 +236,14 @@ def rows(network: Network) -> Iterator[tuple[Setting, str]]:
             if not {"adaround", "blocks"} & set(repair.steps) or (network.learned and setting == LEARNED_AT):
                 yield setting, repair.name
         if setting == Setting(8, 8):
-            yield from ((setting, peer) for peer in PEERS)
+            yield from ((setting, peer) for peer in (*PEERS, ptq_nncf.NAME))
 
 
 def cells() -> Iterator[tuple[Network, Setting, str, int]]:
     """Every cell in the order of importance: what the table must show for one seed first, what is dear last."""
     every = [(network, setting, name, seed) for seed in SEEDS for network in NETWORKS
              for setting, name in rows(network)]
-    late = (CORRECTED.name, ADAROUND.name, BLOCKS.name, *PEERS)
+    late = (CORRECTED.name, ADAROUND.name, BLOCKS.name, *PEERS, ptq_nncf.NAME)
     return iter(sorted(every, key=lambda cell: (cell[3], cell[2] in late)))
 
 
@@ -246,7 +251,7 @@ def run(only: list[str], minutes: float, cache: dict[str, dict], save: Callable[
     """Fills the cache until everything is there or the CPU minutes are spent."""
     benches: dict[str, Bench] = {}
     for network, setting, name, seed in cells():
-        if only and network.name not in only:
+        if (only and network.name not in only) or (name == ptq_nncf.NAME and not ptq_nncf.is_installed()):
             continue
         if time.process_time() > 60 * minutes:
             return

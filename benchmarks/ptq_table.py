@@ -76,7 +76,8 @@ run 400 iterations a layer or block. CPU seconds are of quantizing and repairing
 range rules were not chosen on test images. AdaRound's weight λ was first tried at 0.1, 1 and 10 with test figures in
 view, then chosen among 1 to 30 by training images outside calibration, where 10 was best too: take its figures with
 that in mind. ONNX Runtime's rows: `quantize_static`, QDQ, weights per channel, uint8 activations, defaults otherwise
-(its output logits are rounded to 8 bits too), on the same batches.
+(its output logits are rounded to 8 bits too), on the same batches. NNCF's: `nncf.quantize`, preset mixed, all batches,
+defaults otherwise, run as the simulation that it gives.
 
 {machine}
 """

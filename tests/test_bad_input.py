@@ -94,7 +94,7 @@ def test_a_model_without_values_or_in_half_precision():
 
 @pytest.mark.parametrize("net", [None, torch.relu])
 def test_a_network_that_is_none(net):
-    with pytest.raises(CaptureError, match="give an nn.Module"):
+    with pytest.raises(CaptureError, match=r"give an nn\.Module"):
         fb.quantize(net, X, [X])
 
 

@@ -13,6 +13,7 @@ from fewbits.graph.fold import fold
 from fewbits.numerics.formats import parse
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import adaround
+from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
 from fewbits.optimize.brecq import reconstruct_blocks
 from fewbits.optimize.equalize import equalize
@@ -30,7 +31,6 @@ from fewbits.report.explain import explain
 from fewbits.tasks.normalize import Normalize
 from fewbits.tasks.preparation import Preparation
 from fewbits.train.after_training import calibrate_activations
-from fewbits.train.batch_norm import reestimate_batch_norm
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
 from fewbits.train.freeze import freeze_batch_norm

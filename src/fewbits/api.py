@@ -24,6 +24,7 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
+from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
 from fewbits.run.executable import Engine, Executable
 from fewbits.tasks.preparation import Preparation
@@ -87,9 +88,11 @@ def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch]
 
 
 def report(model: QuantizedModel, *, sim: Simulation, batches: Iterable[Batch], test: Iterable[Any] | None = None,
-           batch_to_inputs: Callable[[Any], Any] | None = None) -> Report:
+           explanation: Explanation | None = None, batch_to_inputs: Callable[[Any], Any] | None = None) -> Report:
     """What happened: ledger, errors by site, engines compared, bytes, latency; accuracy where `test` gives labels.
 
-    sim: the simulation the model was lowered from; batches: re-iterable; test: (inputs, labels) batches.
+    sim: the simulation the model was lowered from; batches: re-iterable; test: (inputs, labels) batches;
+    explanation: of `fb.explain`, its plots shown in the page.
     """
-    return build(model.program, sim, batches, test=test, batch_to_inputs=batch_to_inputs)
+    return build(model.program, sim, batches, test=test, explanation=explanation,
+                 batch_to_inputs=batch_to_inputs)

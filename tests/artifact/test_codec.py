@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fewbits.artifact import codec
 from fewbits.artifact.codec import Reader, Writer, decode, encode
 from fewbits.artifact.refusal import Refusal
 from fewbits.numerics.block import Block
@@ -188,16 +187,6 @@ def test_structures_keep_their_types(structure: Any) -> None:
     decoded = through(structure, Any)
     assert decoded == structure
     assert repr(decoded) == repr(structure)
-
-
-@pytest.mark.parametrize("bits", range(1, 17))
-def test_packing_in_pieces_is_packing(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    format = Int(bits)
-    codes = np.random.default_rng(bits).integers(format.low, format.high + 1, (7, 5)).astype(format.dtype)
-    whole = codec.pack_codes(codes, format)
-    monkeypatch.setattr(codec, "_CHUNK", 8)
-    np.testing.assert_array_equal(codec.pack_codes(codes, format), whole)
-    np.testing.assert_array_equal(codec.unpack_codes(whole, format, (7, 5)), codes)
 
 
 def test_namesakes_get_tensors_of_their_own() -> None:

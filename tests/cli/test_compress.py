@@ -1,5 +1,9 @@
 """`fewbits compress`, `decompress` and `inspect` of what they write."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fewbits.artifact.weights import WeightsFile
+from fewbits.tasks.registry import resolve
 
 
 @pytest.fixture
@@ -66,7 +71,9 @@ def test_bad_input_is_one_sentence(fewbits, tmp_path: Path, arguments: list[str]
     assert failed.err.count("\n") == 1
 
 
-def test_with_data_killed_and_resumed(fewbits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def tiny(fewbits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The arguments that compress a small network on its data, in a folder of its own."""
     (tmp_path / "tinynets.py").write_text("""
 from torch import nn
 
@@ -79,15 +86,15 @@ def tiny():
     np.savez(tmp_path / "data.npz", train_x=x[:400], train_y=y[:400], test_x=x[400:], test_y=y[400:])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    import tinynets
     torch.manual_seed(0)
-    torch.save(tinynets.tiny().state_dict(), "tiny.pt")
+    torch.save(resolve("tinynets:tiny").build().state_dict(), "tiny.pt")
+    return lambda epochs, out, *goal: (
+        "compress", "tinynets:tiny", "--weights", "tiny.pt", "--data", "npz:data.npz", "--epochs", str(epochs),
+        "--max-drop", "100", *goal, "--out", out)
 
-    def command(out: str):
-        return fewbits("compress", "tinynets:tiny", "--weights", "tiny.pt", "--data", "npz:data.npz", "--epochs", 4,
-                       "--target-size", "8x", "--max-drop", 100, "--out", out)
 
-    done = command("whole.fewbits")
+def test_with_data_interrupted_and_resumed(fewbits, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = fewbits(*tiny(4, "whole.fewbits", "--target-size", "8x"))
     assert done.code == 0, done.err
     file = WeightsFile("whole.fewbits")
     assert file.decoded_bytes() / file.size >= 8
@@ -96,22 +103,56 @@ def tiny():
     from fewbits.cli import compression
     keep = compression._keep
 
-    def killed(*arguments):
+    def interrupted(*arguments):
         nonlocal calls
         keep(*arguments)
         calls += 1
         if calls in (3, 6):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(compression, "_keep", killed)
-    assert command("again.fewbits").code == 130
-    assert command("again.fewbits").code == 130
+    monkeypatch.setattr(compression, "_keep", interrupted)
+    assert fewbits(*tiny(4, "again.fewbits", "--target-size", "8x")).code == 130
+    assert fewbits(*tiny(4, "again.fewbits", "--target-size", "8x")).code == 130
     assert not Path("again.fewbits").exists()
-    resumed = command("again.fewbits")
+    resumed = fewbits(*tiny(4, "again.fewbits", "--target-size", "8x"))
     assert resumed.code == 0
     assert "going on" in resumed.out
     assert Path("again.fewbits").read_bytes() == Path("whole.fewbits").read_bytes()
     assert not list(tmp_path.glob("*.progress")) + list(tmp_path.glob("*.trial"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal of POSIX")
+def test_with_data_killed_by_the_system_and_resumed(fewbits, tiny, tmp_path: Path) -> None:
+    kept = tmp_path / "again.fewbits.progress"
+    with subprocess.Popen([sys.executable, "-m", "fewbits", *tiny(12, "again.fewbits", "--target-size", "5x")],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not kept.exists() and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(0.02)  # into some later epoch
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("again.fewbits").exists()
+    resumed = fewbits(*tiny(12, "again.fewbits", "--target-size", "5x"))
+    assert resumed.code == 0, resumed.err
+    assert "going on" in resumed.out
+    assert not list(tmp_path.glob("again.fewbits.*"))
+    assert fewbits(*tiny(12, "whole.fewbits", "--target-size", "5x")).code == 0
+    assert Path("again.fewbits").read_bytes() == Path("whole.fewbits").read_bytes()
+
+
+def test_with_data_the_goal_is_a_size_or_an_accuracy(fewbits, tiny) -> None:
+    done = fewbits(*tiny(1, "small.fewbits"))  # any loss is allowed: pruned as far as it goes
+    assert done.code == 0, done.err
+    smallest = Path("small.fewbits").read_bytes()
+    assert "attempt 8" in done.out
+    assert f"{WeightsFile('small.fewbits').decoded_bytes() / len(smallest):.1f}x smaller" in done.out
+    failed = fewbits(*tiny(1, "small.fewbits", "--target-size", "500x"))
+    assert failed.code == 2
+    assert "did not meet the goal" in failed.err
+    assert failed.err.count("\n") == 1
+    lossless = fewbits(*tiny(1, "small.fewbits", "--max-drop", "-200"))
+    assert lossless.code == 2
+    assert Path("small.fewbits").read_bytes() == smallest
 
 
 def test_a_compressed_file_is_quantized_as_any_weights(fewbits, small: Path, tmp_path: Path,

@@ -10,6 +10,9 @@ from fewbits.compress.huffman import code_lengths, entropy
 from fewbits.compress.share import constrained, reassigned, refresh, share, stored_ratio
 from fewbits.compress.tune import Codebooks, summed_step, tune
 from fewbits.errors import EncodingError, RecipeError
+from fewbits.numerics import affine
+from fewbits.numerics.formats import Int
+from fewbits.ranges.scale import scale_and_zero_point
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -22,6 +25,17 @@ def test_the_golden_example(golden) -> None:
     np.testing.assert_array_equal(shared.codes.reshape(4, 4), expected["labels"])
     np.testing.assert_allclose(shared.dense(), expected["reconstructed"], rtol=1e-6, atol=1e-7)
     assert stored_ratio(16, 4) == expected["storage"]["ratio"] == 3.2
+    assert expected["storage"]["fp32_bits"] / stored_ratio(16, 4) == 160
+
+
+def test_the_golden_example_in_four_even_steps_is_worse(golden) -> None:
+    expected = golden("kmeans_4x4")
+    weight = np.array(expected["input"])
+    scale, zero = scale_and_zero_point(weight.min(), weight.max(), Int(2), symmetric=False)
+    even = affine.decode(affine.encode(weight, scale, zero, -2, 1), scale, zero)
+    squared = float(((weight - even) ** 2).sum())
+    assert squared == pytest.approx(expected["affine_2bit_sse_for_comparison"], rel=1e-6)
+    assert squared > expected["wcss"]
 
 
 def test_golden_training_of_the_codebook(golden) -> None:

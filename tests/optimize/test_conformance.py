@@ -10,6 +10,7 @@ from fewbits.errors import FileError
 from fewbits.optimize import objectives
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround
+from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
 from fewbits.optimize.brecq import reconstruct_blocks
 from fewbits.optimize.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from fewbits.optimize.rounding_study import rounded
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
 from fewbits.testing import check_algorithm
+from fewbits.testing.compared import bytes_of
 
 SEEDS = range(2)
 CHAINED = {"recipe": "w8a8-per-tensor", "network": lambda seed: (network(seed), batches(1, 8)[0])}
@@ -34,12 +36,13 @@ QUICK = Schedule(iterations=30, rows=128)  # its evidence is all sums of these s
     (sequential_mse, objectives.channel_error, {"recipe": "w8a8-per-tensor"}),
     (correct_biases, None, {"resumable": False}),
     (lambda sim, batches: correct_biases_without_data(sim), None, {"resumable": False}),
+    (reestimate_batch_norm, None, {"norms": "keep", "recipe": "qat-w8a8"}),
     (equalize, objectives.imbalance, CHAINED),
     (smooth, objectives.difficulty, CHAINED),
     (partial(smooth, alpha=0.8), partial(objectives.difficulty, alpha=0.8), CHAINED),
     (absorb_high_biases, objectives.high_bias, CHAINED | {"keeps_float": False}),
 ], ids=["adaround", "brecq", "gptq", "sequential_mse", "sequential_mse_per_tensor", "correct_biases", "data_free",
-        "equalize", "smooth", "smooth_0.8", "absorb"])
+        "batch_norm", "equalize", "smooth", "smooth_0.8", "absorb"])
 def test_repairs(algorithm, objective, settings):
     better = []
 
@@ -50,6 +53,27 @@ def test_repairs(algorithm, objective, settings):
 
     check_algorithm(algorithm, objective and watched, seeds=SEEDS, **settings)
     assert better or objective is None, "it did nothing on any network"
+
+
+@pytest.mark.parametrize("repair", [
+    partial(adaround, schedule=Schedule(iterations=3)), partial(reconstruct_blocks, schedule=Schedule(iterations=3)),
+    gptq, sequential_mse, correct_biases, equalize, smooth, absorb_high_biases,
+], ids=["adaround", "brecq", "gptq", "sequential_mse", "correct_biases", "equalize", "smooth", "absorb"])
+def test_a_labelled_loader_does_as_well(repair):
+    sim, plain = simulation(), batches(2)
+    labelled = [{"picture": x, "label": torch.zeros(len(x))} for x in plain]
+    assert bytes_of(repair(sim, labelled, batch_to_inputs=lambda batch: batch["picture"])) == bytes_of(
+        repair(sim, plain))
+
+
+def test_blocks_begun_at_another_rounding_never_leave_it_for_a_worse_one():
+    """Each block for itself: what that does to the outputs, blocks behind it decide."""
+    schedule = Schedule(iterations=100, rate=0.05)
+    first = adaround(simulation(), batches(), schedule=schedule)
+    done = reconstruct_blocks(first, batches(), schedule=schedule)
+    parts = list(objectives.block_error(first, done, batches()))
+    assert [part for part in parts if not part.is_kept] == []
+    assert any(part.after < 0.95 * part.before for part in parts)
 
 
 def test_the_check_finds_a_repair_that_cheats():

@@ -1,5 +1,7 @@
 """Data-free quantization: equalization, absorption and bias correction against golden values and on networks."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,35 @@ def scrambled(net):
         channels = model.tensor(chain.first["weight"].name).shape[0]
         rescale(model, chain, 10 ** torch.empty(channels).uniform_(-2, 2, generator=generator).double())
     return model
+
+
+def slopes():
+    """A PReLU of eight slopes, a negative one and 0 among them."""
+    layer = nn.PReLU(8)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.25, -0.5, 0.0, 1.5, 0.1, 0.7, -0.1, 1.0]))
+    return layer
+
+
+@pytest.mark.parametrize("activation", [nn.PReLU, slopes, partial(nn.LeakyReLU, 0.2)])
+def test_chains_lead_through_slopes_below_zero(activation):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), activation(), nn.Conv2d(8, 8, 3, groups=8), activation(),
+                        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32, 8), activation(), nn.Linear(8, 4)).eval()
+    truth = outputs(net)
+    model = scrambled(net)
+    assert len(chains(model)) == 3
+    torch.testing.assert_close(outputs(model), truth, rtol=1e-4, atol=1e-4)
+    before = calibrate(model, plan(model, "w8a8-per-tensor"), batches())
+    after = equalize(before, batches())
+    torch.testing.assert_close(outputs(after.reference), truth, rtol=1e-4, atol=1e-4)
+    for chain in chains(after.model):
+        close(*ranges(after.model, chain), rtol=1e-4)
+    straight = fold(capture(net, batches()[0][:2]))
+    unscrambled = calibrate(straight, plan(straight, "w8a8-per-tensor"), batches())
+    assert error(before, truth) > 10 * error(unscrambled, truth)
+    assert error(after, truth) < 1.26 * error(equalize(unscrambled, batches()), truth)  # 1 dB
+    lower(after)
 
 
 def test_scrambled_channels_collapse_per_tensor_and_are_healed():

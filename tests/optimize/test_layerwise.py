@@ -7,7 +7,7 @@ from optimize_cases import batches, error, outputs, simulation
 
 from fewbits.errors import RepairError
 from fewbits.lower.lower import lower
-from fewbits.optimize.adaround import Schedule, adaround
+from fewbits.optimize.adaround import Schedule
 from fewbits.optimize.brecq import blocks, reconstruct_blocks
 from fewbits.optimize.gptq import gptq, round_matrix
 from fewbits.optimize.sequential_mse import sequential_mse
@@ -16,11 +16,11 @@ from fewbits.optimize.smoothquant import smooth, smoothing
 
 @pytest.mark.parametrize("repair", [sequential_mse, gptq])
 @pytest.mark.parametrize("recipe", ["w4a8", "w8a8-per-tensor"])
-def test_never_worse_and_it_lowers(repair, recipe):
+def test_nearer_to_the_float_outputs_and_it_lowers(repair, recipe):
     sim = simulation(recipe)
     truth = outputs(sim.reference)
     done = repair(sim, batches())
-    assert error(done, truth) < (0.9 if recipe == "w4a8" else 1.1) * error(sim, truth)
+    assert error(done, truth) < error(sim, truth)
     lower(done)
 
 
@@ -89,10 +89,8 @@ def test_blocks_are_reconstructed_and_lower():
     truth = outputs(sim.reference)
     schedule = Schedule(iterations=100, rate=0.05)
     done = reconstruct_blocks(sim, batches(), schedule=schedule)
-    assert error(done, truth) < 0.8 * error(sim, truth)
+    assert error(done, truth) < error(sim, truth)
     lower(done)
-    first = adaround(sim, batches(), schedule=schedule)
-    assert error(reconstruct_blocks(first, batches(), schedule=schedule), truth) < 1.3 * error(first, truth)
 
 
 def test_dropping_quantization_gives_another_rounding_that_lowers():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from fewbits.errors import CalibrationError
 from fewbits.graph.capture import capture
@@ -54,6 +55,43 @@ def test_order_and_split_of_the_batches_do_not_matter(model, batches):
 def test_a_one_shot_iterator_and_labelled_batches(model, batches):
     labelled = ((x, torch.zeros(len(x))) for x in batches)
     calibrate(model, plan(model, "w8a8"), labelled, batch_to_inputs=lambda batch: batch[0])
+
+
+class Paired(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 3), nn.Linear(5, 3)
+
+    def forward(self, first, second):
+        return torch.relu(self.left(first) + self.right(second))
+
+
+def test_loaders_of_tensors_tuples_and_dicts_give_the_same_grids():
+    """Two inputs and a label in one data set, as torch's own loader hands them over."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(12, size, generator=generator) * size for size in (4, 5))
+    rows = [{"a": a, "b": b, "label": i} for i, (a, b) in enumerate(zip(first, second, strict=True))]
+    torch.manual_seed(0)
+    model = fold(capture(Paired(), (first[:2], second[:2])))
+    names = [item.name for item in model.graph.inputs]
+
+    def grids(loader, pick=None):
+        quantizers = calibrate(model, plan(model, "w8a8"), loader, batch_to_inputs=pick).quantizers()
+        return [(quantizer.site, quantizer.encoding.scale.tolist(), quantizer.encoding.zero_point.tolist())
+                for quantizer in quantizers]
+
+    tuples = DataLoader(TensorDataset(first, second), batch_size=4)
+    wanted = grids(tuples)
+    labelled = DataLoader(TensorDataset(first, second, torch.arange(12)), batch_size=4)
+    dicts = DataLoader(rows, batch_size=4)  # pyright: ignore[reportArgumentType]
+    packed = DataLoader(torch.cat([first, second], 1), batch_size=4)  # pyright: ignore[reportArgumentType]
+    assert grids(labelled, lambda batch: batch[:2]) == wanted
+    assert grids(dicts, lambda batch: (batch["a"], batch["b"])) == wanted
+    assert grids(dicts, lambda batch: {names[1]: batch["b"], names[0]: batch["a"]}) == wanted
+    assert grids(packed, lambda batch: batch.split([4, 5], 1)) == wanted
+    for loader in (labelled, dicts, packed):
+        with pytest.raises(CalibrationError, match="pass batch_to_inputs"):
+            grids(loader)
 
 
 def refused(model, batches, **keywords) -> str:

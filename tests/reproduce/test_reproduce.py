@@ -5,13 +5,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fewbits.cli.reproductions_document import document
+from fewbits.compress.share import Shared
 from fewbits.errors import DataError
 from fewbits.quant.recipe import presets
-from fewbits.reproduce.deep_compression import Plan, compress
+from fewbits.reproduce.deep_compression import Plan, _stages, compress
 from fewbits.reproduce.few_bits import Training, run
 from fewbits.reproduce.row import Given, Result, listed, record, results
 from fewbits.reproduce.rows import ROWS
@@ -40,6 +42,22 @@ def test_a_row_run_small() -> None:
     assert measured["layers"]["1.weight"]["density"] == pytest.approx(0.05, abs=1e-4)
     with pytest.raises(DataError, match="mnist:DIR"):
         compress(plan, Given(data(300), 0), lambda _: None)
+
+
+def test_sizes_of_stages_are_the_papers_estimate(golden) -> None:
+    """Evenly pruned, so that no gap needs a filler: as the golden estimate counts."""
+    expected = golden("deep_compression_coding")["lenet_300_100_estimate"]
+    bytes_in_all, codebooks = 0.0, 0
+    for layer in expected["layers"].values():
+        stored = round(layer["weights"] * layer["density"])
+        positions = np.arange(stored) * layer["weights"] // stored
+        codes, centroids = np.zeros(stored, np.uint8), np.arange(64, dtype=np.float32)[None]
+        sizes = _stages(Shared((layer["weights"],), layer["weights"], positions, codes, centroids))
+        bytes_in_all, codebooks = bytes_in_all + sizes["shared"], codebooks + 32 * centroids.size
+        assert sizes["pruned"] == stored * (32 + expected["index_bits"]) / 8
+    assert codebooks == expected["codebook_bits"]
+    assert 8 * bytes_in_all == expected["pq_bits_no_fillers"]
+    assert 32 * expected["weights"] / (8 * bytes_in_all) == pytest.approx(expected["ratio_no_fillers"], rel=1e-6)
 
 
 def test_records_are_kept_by_seed(tmp_path: Path) -> None:

@@ -35,7 +35,6 @@ Place = tuple[str, ...]
 
 _DTYPES = {"scale": np.dtype(np.float32), "zero_point": np.dtype(np.int32), "bias": np.dtype(np.int32)}
 _FORMATS: tuple[type, ...] = get_args(Format)
-_CHUNK = 2**18  # codes packed at once: a multiple of 8, so that chunks end at whole bytes
 _ELEMENTS_LIMIT = 2**40
 _NAMESAKES_LIMIT = 16
 _DEPTH_LIMIT = 32  # of the structure a model returns
@@ -154,7 +153,7 @@ def _encode_codes(value: Quantized, writer: Writer, place: Place) -> Any:
     codes, format = value.codes, value.encoding.format
     if codes.size == 1:
         return codes.tolist()
-    writer.put(place, pack_codes(codes, format))
+    writer.put(place, pack(codes, format))
     return {"shape": list(codes.shape)}
 
 
@@ -301,7 +300,7 @@ def _decode_codes(data: Any, format: Any, reader: Reader, place: Place) -> np.nd
     if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != expected:
         raise Refusal(f"has {_spell(place)} in {packed.nbytes} bytes of {packed.dtype}, "
                       f"but its shape and format take {expected} of uint8")
-    return unpack_codes(packed, format, shape)
+    return unpack(packed, format, shape)
 
 
 def _decode_array(data: Any, reader: Reader, place: Place) -> np.ndarray:
@@ -366,26 +365,6 @@ def _decode_structure(data: Any, place: Place, depth: int) -> Any:
 def _unexpected(place: Place, data: Any) -> Refusal:
     shown = type(data).__name__ if isinstance(data, dict | list) else quoted(data)
     return Refusal(f"has {shown} at {_spell(place)}, where that cannot be")
-
-
-# ----------------------------------------------------------------------------------- packed codes
-
-
-def pack_codes(codes: np.ndarray, format: Format) -> np.ndarray:
-    """As `pack`, piece by piece: its working memory is a multiple of what it is given."""
-    flat = np.ascontiguousarray(codes).reshape(-1)
-    return np.concatenate([pack(flat[i:i + _CHUNK], format) for i in range(0, max(flat.size, 1), _CHUNK)])
-
-
-def unpack_codes(packed: np.ndarray, format: Format, shape: tuple[int, ...]) -> np.ndarray:
-    """As `unpack`, piece by piece. packed: uint8 [packed_bytes], already checked against the shape."""
-    count, step = prod(shape), packed_bytes(_CHUNK, format)
-    codes = np.empty(count, format.dtype)
-    for start in range(0, count, _CHUNK):
-        size = min(_CHUNK, count - start)
-        begin = start // _CHUNK * step
-        codes[start:start + size] = unpack(packed[begin:begin + packed_bytes(size, format)], format, (size,))
-    return codes.reshape(shape)
 
 
 # ------------------------------------------------------------------------------ types and places

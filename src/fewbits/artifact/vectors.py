@@ -18,12 +18,12 @@ from math import prod
 
 import numpy as np
 
-from fewbits.artifact.codec import Reader, Writer, pack_codes, unpack_codes
+from fewbits.artifact.codec import Reader, Writer
 from fewbits.artifact.container import HASH_BYTES, short_hash
 from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.packing import packed_bytes
+from fewbits.numerics.packing import pack, packed_bytes, unpack
 from fewbits.program import reference
 from fewbits.program.islands import float_half, integer_half
 from fewbits.program.nodes import Dequantize, Embedding, FloatCall, Quantize, Read, reads
@@ -133,7 +133,7 @@ def hash_codes(codes: np.ndarray) -> bytes:
 def put(vectors: Vectors, program: Program, writer: Writer) -> None:
     """Hands the vectors to the writer, behind the program's own tensors."""
     for name, codes in vectors.outputs.items():
-        writer.put((_output(name),), pack_codes(codes, program.encoding(name).format))
+        writer.put((_output(name),), pack(codes, program.encoding(name).format))
     for name, numbers in vectors.samples.items():
         writer.put((_sample(name),), numbers)
     hashes = b"".join(vectors.hashes.values())
@@ -151,7 +151,7 @@ def take(program: Program, reader: Reader, hashes: np.ndarray) -> Vectors:
         format = program.encoding(name).format
         if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != packed_bytes(prod(shape), format):
             raise Refusal(f"does not hold the expected codes of {quoted(name)} in their shape")
-        outputs[name] = unpack_codes(packed, format, shape)
+        outputs[name] = unpack(packed, format, shape)
     samples = {}
     for name in results(float_half(program)) if program.has_islands else ():
         samples[name] = reader.take((_sample(name),))

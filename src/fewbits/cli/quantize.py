@@ -53,6 +53,7 @@ def quantize(
     seed: Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
     cache: Annotated[Path | None, typer.Option(help="Keeps the ranges; read when it exists, instead of data")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Add what each tensor costs to the report")] = False,
 ) -> None:
     """Quantize a trained network, verify it, and write it with a report."""
     console = Console()
@@ -65,7 +66,7 @@ def quantize(
     given = Given(mean, std, divide, bgr, label_offset)
     split, preparation = (stand_in(task), task.preparation) if data is None else open_data(
         data, given, task.preparation, task.example_shape)
-    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache,
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache, explain,
               made_up=data is None)
     show(run(job, console), out, console)
 

@@ -15,6 +15,7 @@ from fewbits.errors import DataError
 from fewbits.report.machine import this_machine
 from fewbits.reproduce.row import Given, Result, Row, figures, listed, record, results
 from fewbits.reproduce.rows import ROWS
+from fewbits.reproduce.stages import BY
 from fewbits.tasks.data import load
 
 _RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
@@ -51,7 +52,8 @@ def reproduce(
     measured = chosen.run(Given(load(data), seed, weights), lambda line: console.print(line, highlight=False))
     result = Result(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
                     measured, round(time.process_time() - started, 1))
-    console.print(_beside(chosen, result))
+    for table in _beside(chosen, result):
+        console.print(table)
     if keep:
         record(records, row, result)
 
@@ -76,13 +78,20 @@ def _short(machine: str) -> str:
     return machine.split(" (")[0].split(",")[0]
 
 
-def _beside(row: Row, result: Result) -> Table:
-    table = Table("figure", "published", "measured", title=f"{row.name}, seed {result.seed}, {result.seconds} s")
-    for figure, measured in result.measured.items():
+def _beside(row: Row, result: Result) -> list[Table]:
+    measured = dict(result.measured)
+    tables = [Table("figure", "published", "measured", title=f"{row.name}, seed {result.seed}, {result.seconds} s")]
+    for name, make in BY.items():
+        if measured.pop(name, None):
+            heading, *rows = make([result.measured])
+            tables.append(Table(*heading))
+            for cells in rows:
+                tables[-1].add_row(*cells)
+    for figure, value in measured.items():
         published = f"{row.published[figure]:g}" if figure in row.published else ""
-        if isinstance(measured, int | float):
-            table.add_row(figure, published, f"{measured:g}")
+        if isinstance(value, int | float):
+            tables[0].add_row(figure, published, f"{value:g}")
         else:
-            for key, value in measured.items():
-                table.add_row(f"{figure} {key}", "", str(value))
-    return table
+            for key, one in value.items():
+                tables[0].add_row(f"{figure} {key}", "", str(one))
+    return tables

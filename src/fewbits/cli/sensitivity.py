@@ -12,6 +12,7 @@ from fewbits.cli.opened import opened
 from fewbits.files import write_whole
 from fewbits.quant.calibrate import calibrate
 from fewbits.report.explain import explain
+from fewbits.report.page import explanation_page
 
 
 def sensitivity(
@@ -19,6 +20,7 @@ def sensitivity(
     data: DataOption,
     weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
+    html: Annotated[Path | None, typer.Option(help="Write a page with the plots here")] = None,
     json: Annotated[Path | None, typer.Option(help="Write everything here, histograms included")] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images to measure on")] = 128,
     mean: MeanOption = None,
@@ -34,6 +36,9 @@ def sensitivity(
     simulation = calibrate(job.model, job.plan, job.calibration)
     explanation = explain(simulation, list(islice(job.calibration, max(1, images // batch_size))))
     explanation.render(console)
+    if html is not None:
+        write_whole(html, explanation_page(explanation, f"{network}, {recipe}").encode())
+        console.print(f"written: {html}", highlight=False)
     if json is not None:
         write_whole(json, explanation.to_json().encode())
         console.print(f"written: {json}", highlight=False)

@@ -21,6 +21,7 @@ from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.simulation import Simulation
+from fewbits.report.explain import explain
 from fewbits.report.report import Report, build
 from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.split import DataSet, Inputs
@@ -32,7 +33,8 @@ _REPORTED_IMAGES = 256
 @dataclass(frozen=True)
 class Job:
     """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
-    keeps the ranges, read where it exists; made_up: whether nobody gave data, and `data` only has the right shape."""
+    keeps the ranges, read where it exists; explain: whether the report says what each tensor costs; made_up: whether
+    nobody gave data, and `data` only has the right shape."""
 
     name: str
     net: nn.Module
@@ -45,6 +47,7 @@ class Job:
     seed: int = 0
     show_plan: bool = False
     cache: Path | None = None
+    explain: bool = False
     made_up: bool = False
 
 
@@ -95,8 +98,10 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
         (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     save(program, job.out / "model.fewbits", job.preparation)
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
-    report = build(program, simulation, list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size))),
-                   test=test, model=job.name, recipe=job.recipe, float_model=job.net.eval(),
+    reported = list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size)))
+    explanation = explain(simulation, reported[:max(1, len(reported) // 2)]) if job.explain else None
+    report = build(program, simulation, reported, explanation=explanation, test=test,
+                   model=job.name, recipe=job.recipe, float_model=job.net.eval(),
                    sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])
     report.save(job.out / "report.html")
     write_whole(job.out / "summary.json", (json.dumps(report.summary(), indent=2) + "\n").encode())

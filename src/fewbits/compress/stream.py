@@ -71,8 +71,10 @@ def group(symbols: np.ndarray, per: int) -> np.ndarray:
         return symbols
     padded = np.zeros(-(-symbols.size // per) * per, np.uint8)
     padded[:symbols.size] = symbols
-    shifts = np.arange(per, dtype=np.uint8) * (8 // per)
-    return np.bitwise_or.reduce(padded.reshape(-1, per) << shifts, axis=1)
+    grouped = padded[::per].copy()
+    for place in range(1, per):
+        grouped |= padded[place::per] << np.uint8(place * (8 // per))
+    return grouped
 
 
 def packed(symbols: np.ndarray, alphabet: int) -> Coded:
@@ -173,8 +175,9 @@ def _decode_zstd(coded: Coded) -> np.ndarray:
 
 
 def _ungroup(grouped: np.ndarray, coded: Coded) -> np.ndarray:
-    shifts = np.arange(coded.per, dtype=np.uint8) * (8 // coded.per)
-    symbols = (grouped[:, None] >> shifts & (2 ** (8 // coded.per) - 1)).reshape(-1)
+    bits, symbols = 8 // coded.per, np.empty(grouped.size * coded.per, np.uint8)
+    for place in range(coded.per):
+        symbols[place::coded.per] = grouped >> np.uint8(place * bits) & np.uint8(2**bits - 1)
     if symbols[coded.count:].any():
         raise StreamError("the last byte is not filled with zeros")
     return symbols[:coded.count]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewbits.graph.draft import Draft
 from fewbits.graph.graph import Node, Param, Ref
-from fewbits.graph.parts import Parts
 
 aten = torch.ops.aten
 
@@ -20,59 +20,59 @@ State = tuple[Any, ...]
 """h, or h and c; None where it is 0."""
 
 
-def zero_state(parts: Parts, node: Node) -> bool:
+def zero_state(draft: Draft, node: Node) -> bool:
     """Zeros that only recurrent layers read: their first state, which costs no product."""
-    readers = parts.readers[node.name]
+    readers = draft.readers[node.name]
     if not readers or any(reader.target not in _LAYERS for reader in readers):
         return False
-    parts.zeros[node.name] = node
+    draft.zeros[node.name] = node
     return True
 
 
-def lstm_cell(parts: Parts, node: Node) -> bool:
+def lstm_cell(draft: Draft, node: Node) -> bool:
     """One step of an LSTM; its results are read one by one."""
     weights = [node[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
-    h, c = _lstm_step(parts, node, node.name, node["input"], _states(parts, node["hx"]), weights)
-    for reader in parts.readers[node.name]:
-        parts.renamed[reader.name] = (h, c)[reader["argument1"]].name
+    h, c = _lstm_step(draft, node, node.name, node["input"], _states(draft, node["hx"]), weights)
+    for reader in draft.readers[node.name]:
+        draft.renamed[reader.name] = (h, c)[reader["argument1"]].name
     return True
 
 
-def gru_cell(parts: Parts, node: Node) -> bool:
+def gru_cell(draft: Draft, node: Node) -> bool:
     """One step of a GRU."""
     weights = [node[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
-    (h,) = _gru_step(parts, node, node.name, node["input"], _states(parts, [node["hx"]]), weights)
-    parts.renamed[node.name] = h.name
+    (h,) = _gru_step(draft, node, node.name, node["input"], _states(draft, [node["hx"]]), weights)
+    draft.renamed[node.name] = h.name
     return True
 
 
-def lstm(parts: Parts, node: Node) -> bool:
+def lstm(draft: Draft, node: Node) -> bool:
     """A stack of LSTM layers over a sequence."""
-    return _sequence(parts, node, _lstm_step, 2)
+    return _sequence(draft, node, _lstm_step, 2)
 
 
-def gru(parts: Parts, node: Node) -> bool:
+def gru(draft: Draft, node: Node) -> bool:
     """A stack of GRU layers over a sequence."""
-    return _sequence(parts, node, _gru_step, 1)
+    return _sequence(draft, node, _gru_step, 1)
 
 
 _LAYERS = (aten.lstm_cell.default, aten.gru_cell.default, aten.lstm.input, aten.gru.input)
 
 
-def _states(parts: Parts, states: list[Any]) -> State:
-    return tuple(None if isinstance(state, Ref) and state.name in parts.zeros else state for state in states)
+def _states(draft: Draft, states: list[Any]) -> State:
+    return tuple(None if isinstance(state, Ref) and state.name in draft.zeros else state for state in states)
 
 
-def _sequence(parts: Parts, node: Node, step: Callable[..., State], count: int) -> bool:
+def _sequence(draft: Draft, node: Node, step: Callable[..., State], count: int) -> bool:
     """False, so that it is refused by name, where it does not `_fit`; its first state is then there again."""
     given = node["hx"] if isinstance(node["hx"], list) else [node["hx"]]
     directions, per = 1 + node["bidirectional"], 2 + 2 * node["has_biases"]
-    length = parts.shape(node["input"])[1]
-    if length is None or not _fits(parts, node, given, directions * per):
-        parts.nodes += [parts.zeros.pop(state.name) for state in given
-                        if isinstance(state, Ref) and state.name in parts.zeros]
+    length = draft.shape(node["input"])[1]
+    if length is None or not _fits(draft, node, given, directions * per):
+        draft.nodes += [draft.zeros.pop(state.name) for state in given
+                        if isinstance(state, Ref) and state.name in draft.zeros]
         return False
-    steps = [_picked(parts, node, node["input"], at) for at in range(length)]
+    steps = [_picked(draft, node, node["input"], at) for at in range(length)]
     last: list[State] = []
     for layer in range(node["num_layers"]):
         both: list[list[Any]] = []
@@ -84,131 +84,131 @@ def _sequence(parts: Parts, node: Node, step: Callable[..., State], count: int) 
             state: State = (None,) * count
             for at in range(length)[:: -1 if direction else 1]:
                 name = f"{node.name}.layer{layer}{'.back' * direction}.step{at}"
-                state = step(parts, node, name, steps[at], state, weights)
+                state = step(draft, node, name, steps[at], state, weights)
                 outputs[at] = state[0]
             last.append(state)
             both.append(outputs)
-        steps = both[0] if directions == 1 else [_joined(parts, node, f"{node.name}.layer{layer}.both{at}", pair)
+        steps = both[0] if directions == 1 else [_joined(draft, node, f"{node.name}.layer{layer}.both{at}", pair)
                                                  for at, pair in enumerate(zip(*both, strict=True))]
-    for reader in parts.readers[node.name]:
+    for reader in draft.readers[node.name]:
         if reader["argument1"] == 0:
-            parts.renamed[reader.name] = _stacked(parts, node, f"{node.name}.outputs", steps).name
+            draft.renamed[reader.name] = _stacked(draft, node, f"{node.name}.outputs", steps).name
         else:
-            for pick in parts.readers[reader.name]:
-                parts.renamed[pick.name] = last[pick["index"]][reader["argument1"] - 1].name
-            parts.renamed[reader.name] = node.name
+            for pick in draft.readers[reader.name]:
+                draft.renamed[pick.name] = last[pick["index"]][reader["argument1"] - 1].name
+            draft.renamed[reader.name] = node.name
     return True
 
 
-def _fits(parts: Parts, node: Node, given: list[Any], parameters: int) -> bool:
+def _fits(draft: Draft, node: Node, given: list[Any], parameters: int) -> bool:
     """Not where the batch is behind time, the first state is not 0, the last states of all layers are asked for
     together, or a layer has more parameters, as one that projects its state has."""
-    if not node["batch_first"] or any(state is not None for state in _states(parts, given)):
+    if not node["batch_first"] or any(state is not None for state in _states(draft, given)):
         return False
     if len(node["params"]) != parameters * node["num_layers"]:
         return False
-    return all(reader["argument1"] == 0 or _picks_layers(parts, reader) for reader in parts.readers[node.name])
+    return all(reader["argument1"] == 0 or _picks_layers(draft, reader) for reader in draft.readers[node.name])
 
 
-def _picks_layers(parts: Parts, states: Node) -> bool:
-    return states.name not in parts.outputs and all(
-        reader.target is aten.select.int and reader["dim"] == 0 for reader in parts.readers[states.name])
+def _picks_layers(draft: Draft, states: Node) -> bool:
+    return states.name not in draft.outputs and all(
+        reader.target is aten.select.int and reader["dim"] == 0 for reader in draft.readers[states.name])
 
 
-def _lstm_step(parts: Parts, node: Node, name: str, x: Any, state: State, weights: list[Any]) -> State:
-    (h, c), hidden = state, _width(parts, weights)
-    gates = _products(parts, node, name, x, h, weights)
-    i, f, g, o = (_part(parts, node, f"{name}.{gate}", gates, at * hidden, hidden) for at, gate in enumerate("ifgo"))
-    i, o = (_apply(parts, node, part, aten.sigmoid.default) for part in (i, o))
-    g = _apply(parts, node, g, aten.tanh.default)
-    cell = _pair(parts, node, f"{name}.new", aten.mul.Tensor, i, g)
+def _lstm_step(draft: Draft, node: Node, name: str, x: Any, state: State, weights: list[Any]) -> State:
+    (h, c), hidden = state, _width(draft, weights)
+    gates = _products(draft, node, name, x, h, weights)
+    i, f, g, o = (_part(draft, node, f"{name}.{gate}", gates, at * hidden, hidden) for at, gate in enumerate("ifgo"))
+    i, o = (_apply(draft, node, part, aten.sigmoid.default) for part in (i, o))
+    g = _apply(draft, node, g, aten.tanh.default)
+    cell = _pair(draft, node, f"{name}.new", aten.mul.Tensor, i, g)
     if c is not None:
-        kept = _pair(parts, node, f"{name}.kept", aten.mul.Tensor, _apply(parts, node, f, aten.sigmoid.default), c)
-        cell = _pair(parts, node, f"{name}.cell", aten.add.Tensor, kept, cell)
-    return _pair(parts, node, f"{name}.hidden", aten.mul.Tensor, o, _apply(parts, node, cell, aten.tanh.default)), cell
+        kept = _pair(draft, node, f"{name}.kept", aten.mul.Tensor, _apply(draft, node, f, aten.sigmoid.default), c)
+        cell = _pair(draft, node, f"{name}.cell", aten.add.Tensor, kept, cell)
+    return _pair(draft, node, f"{name}.hidden", aten.mul.Tensor, o, _apply(draft, node, cell, aten.tanh.default)), cell
 
 
-def _gru_step(parts: Parts, node: Node, name: str, x: Any, state: State, weights: list[Any]) -> State:
-    (h,), hidden = state, _width(parts, weights)
+def _gru_step(draft: Draft, node: Node, name: str, x: Any, state: State, weights: list[Any]) -> State:
+    (h,), hidden = state, _width(draft, weights)
     w_ih, w_hh, b_ih, b_hh = weights
-    given = _linear(parts, node, f"{name}.given", x, w_ih, b_ih)
-    r, z, n = (_part(parts, node, f"{name}.{gate}", given, at * hidden, hidden) for at, gate in enumerate("rzn"))
+    given = _linear(draft, node, f"{name}.given", x, w_ih, b_ih)
+    r, z, n = (_part(draft, node, f"{name}.{gate}", given, at * hidden, hidden) for at, gate in enumerate("rzn"))
     known: list[Any] = [None] * 3
     if h is not None:
-        before = _linear(parts, node, f"{name}.before", h, w_hh, b_hh)
-        known = [_part(parts, node, f"{name}.{gate}_before", before, at * hidden, hidden)
+        before = _linear(draft, node, f"{name}.before", h, w_hh, b_hh)
+        known = [_part(draft, node, f"{name}.{gate}_before", before, at * hidden, hidden)
                  for at, gate in enumerate("rzn")]
     elif b_hh is not None:
-        bias = parts.model.tensor(b_hh.name).detach()
-        known = [parts.parameter(f"{name}.{gate}_bias", nn.Parameter(part.clone()))
+        bias = draft.model.tensor(b_hh.name).detach()
+        known = [draft.parameter(f"{name}.{gate}_bias", nn.Parameter(part.clone()))
                  for gate, part in zip("rzn", bias.chunk(3), strict=True)]
-    r, z = (part if more is None else _pair(parts, node, f"{part.name}_sum", aten.add.Tensor, part, more)
+    r, z = (part if more is None else _pair(draft, node, f"{part.name}_sum", aten.add.Tensor, part, more)
             for part, more in zip((r, z), known[:2], strict=True))
-    r, z = (_apply(parts, node, part, aten.sigmoid.default) for part in (r, z))
+    r, z = (_apply(draft, node, part, aten.sigmoid.default) for part in (r, z))
     if known[2] is not None:
-        n = _pair(parts, node, f"{name}.n_sum", aten.add.Tensor, n,
-                  _pair(parts, node, f"{name}.reset", aten.mul.Tensor, r, known[2]))
-    n = _apply(parts, node, n, aten.tanh.default)
+        n = _pair(draft, node, f"{name}.n_sum", aten.add.Tensor, n,
+                  _pair(draft, node, f"{name}.reset", aten.mul.Tensor, r, known[2]))
+    n = _apply(draft, node, n, aten.tanh.default)
     if h is None:  # h' = n + z · (h − n)
-        return (_pair(parts, node, f"{name}.hidden", aten.sub.Tensor, n,
-                      _pair(parts, node, f"{name}.update", aten.mul.Tensor, z, n)),)
-    change = _pair(parts, node, f"{name}.change", aten.sub.Tensor, h, n)
-    return (_pair(parts, node, f"{name}.hidden", aten.add.Tensor, n,
-                  _pair(parts, node, f"{name}.update", aten.mul.Tensor, z, change)),)
+        return (_pair(draft, node, f"{name}.hidden", aten.sub.Tensor, n,
+                      _pair(draft, node, f"{name}.update", aten.mul.Tensor, z, n)),)
+    change = _pair(draft, node, f"{name}.change", aten.sub.Tensor, h, n)
+    return (_pair(draft, node, f"{name}.hidden", aten.add.Tensor, n,
+                  _pair(draft, node, f"{name}.update", aten.mul.Tensor, z, change)),)
 
 
-def _products(parts: Parts, node: Node, name: str, x: Any, h: Any, weights: list[Any]) -> Ref:
+def _products(draft: Draft, node: Node, name: str, x: Any, h: Any, weights: list[Any]) -> Ref:
     """W_ih x + b_ih + W_hh h + b_hh; both biases at once where h is 0."""
     w_ih, w_hh, b_ih, b_hh = weights
     if h is not None:
-        return _pair(parts, node, f"{name}.gates", aten.add.Tensor,
-                     _linear(parts, node, f"{name}.given", x, w_ih, b_ih),
-                     _linear(parts, node, f"{name}.before", h, w_hh, b_hh))
+        return _pair(draft, node, f"{name}.gates", aten.add.Tensor,
+                     _linear(draft, node, f"{name}.given", x, w_ih, b_ih),
+                     _linear(draft, node, f"{name}.before", h, w_hh, b_hh))
     bias = b_ih
     if b_ih is not None:
-        both = sum(parts.model.tensor(each.name).detach() for each in (b_ih, b_hh))
+        both = sum(draft.model.tensor(each.name).detach() for each in (b_ih, b_hh))
         assert isinstance(both, torch.Tensor)
-        bias = parts.parameter(f"{name}.bias", nn.Parameter(both))
-    return _linear(parts, node, f"{name}.gates", x, w_ih, bias)
+        bias = draft.parameter(f"{name}.bias", nn.Parameter(both))
+    return _linear(draft, node, f"{name}.gates", x, w_ih, bias)
 
 
-def _width(parts: Parts, weights: list[Any]) -> int:
-    return parts.model.tensor(weights[1].name).shape[1]
+def _width(draft: Draft, weights: list[Any]) -> int:
+    return draft.model.tensor(weights[1].name).shape[1]
 
 
-def _linear(parts: Parts, node: Node, name: str, x: Any, weight: Param, bias: Param | None) -> Ref:
-    outputs = parts.model.tensor(weight.name).shape[0]
-    return parts.emit(node, name, aten.linear.default, {"input": x, "weight": weight, "bias": bias}, (None, outputs))
+def _linear(draft: Draft, node: Node, name: str, x: Any, weight: Param, bias: Param | None) -> Ref:
+    outputs = draft.model.tensor(weight.name).shape[0]
+    return draft.emit(node, name, aten.linear.default, {"input": x, "weight": weight, "bias": bias}, (None, outputs))
 
 
-def _part(parts: Parts, node: Node, name: str, x: Ref, start: int, length: int) -> Ref:
-    return parts.emit(node, name, aten.slice.Tensor,
+def _part(draft: Draft, node: Node, name: str, x: Ref, start: int, length: int) -> Ref:
+    return draft.emit(node, name, aten.slice.Tensor,
                       {"self": x, "dim": 1, "start": start, "end": start + length, "step": 1}, (None, length))
 
 
-def _picked(parts: Parts, node: Node, x: Any, at: int) -> Ref:
-    width = parts.shape(x)[2]
-    return parts.emit(node, f"{node.name}.input{at}", aten.select.int, {"self": x, "dim": 1, "index": at},
+def _picked(draft: Draft, node: Node, x: Any, at: int) -> Ref:
+    width = draft.shape(x)[2]
+    return draft.emit(node, f"{node.name}.input{at}", aten.select.int, {"self": x, "dim": 1, "index": at},
                       (None, width))
 
 
-def _apply(parts: Parts, node: Node, x: Ref, function: Callable[..., Any]) -> Ref:
+def _apply(draft: Draft, node: Node, x: Ref, function: Callable[..., Any]) -> Ref:
     words = str(getattr(function, "__name__", function)).split(".")[0]
-    return parts.emit(node, f"{x.name}.{words}", function, {"self": x}, parts.shape(x))
+    return draft.emit(node, f"{x.name}.{words}", function, {"self": x}, draft.shape(x))
 
 
-def _pair(parts: Parts, node: Node, name: str, operator: Callable[..., Any], first: Any, second: Any) -> Ref:
+def _pair(draft: Draft, node: Node, name: str, operator: Callable[..., Any], first: Any, second: Any) -> Ref:
     arguments = {"self": first, "other": second} | ({} if operator is aten.mul.Tensor else {"alpha": 1})
-    return parts.emit(node, name, operator, arguments, parts.shape(first))
+    return draft.emit(node, name, operator, arguments, draft.shape(first))
 
 
-def _joined(parts: Parts, node: Node, name: str, pair: Any) -> Ref:
-    width = sum(parts.shape(item)[1] or 0 for item in pair)
-    return parts.emit(node, name, aten.cat.default, {"tensors": list(pair), "dim": 1}, (None, width))
+def _joined(draft: Draft, node: Node, name: str, pair: Any) -> Ref:
+    width = sum(draft.shape(item)[1] or 0 for item in pair)
+    return draft.emit(node, name, aten.cat.default, {"tensors": list(pair), "dim": 1}, (None, width))
 
 
-def _stacked(parts: Parts, node: Node, name: str, steps: list[Any]) -> Ref:
-    width = parts.shape(steps[0])[1]
-    rows = [parts.emit(node, f"{name}.{at}", aten.unsqueeze.default, {"self": step, "dim": 1}, (None, 1, width))
+def _stacked(draft: Draft, node: Node, name: str, steps: list[Any]) -> Ref:
+    width = draft.shape(steps[0])[1]
+    rows = [draft.emit(node, f"{name}.{at}", aten.unsqueeze.default, {"self": step, "dim": 1}, (None, 1, width))
             for at, step in enumerate(steps)]
-    return parts.emit(node, name, aten.cat.default, {"tensors": rows, "dim": 1}, (None, len(steps), width))
+    return draft.emit(node, name, aten.cat.default, {"tensors": rows, "dim": 1}, (None, len(steps), width))

@@ -8,6 +8,8 @@ import numpy as np
 from fewbits.errors import EncodingError
 from fewbits.numerics.formats import Format
 
+_AT_ONCE = 2**18  # codes, which on the way take 8 bytes a bit; a multiple of 8, so that parts end at whole bytes
+
 
 def packed_bytes(count: int, format: Format) -> int:
     """Bytes that `count` codes take: bits rounded up to whole bytes at the end of the tensor only."""
@@ -16,12 +18,16 @@ def packed_bytes(count: int, format: Format) -> int:
 
 def pack(codes: np.ndarray, format: Format) -> np.ndarray:
     """uint8 [packed_bytes]: each code's low `bits` bits, least significant first, row-major, no gaps."""
-    flat = np.ascontiguousarray(codes).astype(format.dtype).reshape(-1)
+    flat = np.ascontiguousarray(codes).astype(format.dtype, copy=False).reshape(-1)
     if format.bits in (8, 16, 32):
         return flat.astype(flat.dtype.newbyteorder("<")).view(np.uint8)
-    shifts = np.arange(format.bits)
-    bits = (flat.astype(np.int64)[:, None] >> shifts) & 1
-    return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little")
+    shifts, data = np.arange(format.bits), np.empty(packed_bytes(flat.size, format), np.uint8)
+    for first in range(0, flat.size, _AT_ONCE):
+        bits = (flat[first:first + _AT_ONCE].astype(np.int64)[:, None] >> shifts) & 1
+        some = np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little")
+        begin = first * format.bits // 8
+        data[begin:begin + some.size] = some
+    return data
 
 
 def unpack(data: np.ndarray, format: Format, shape: Sequence[int]) -> np.ndarray:
@@ -32,10 +38,13 @@ def unpack(data: np.ndarray, format: Format, shape: Sequence[int]) -> np.ndarray
                             f"not {data.size}")
     if format.bits in (8, 16, 32):
         codes = data.view(format.dtype.newbyteorder("<")).astype(format.dtype)
-    else:
-        bits = np.unpackbits(data, count=count * format.bits, bitorder="little")
-        codes = bits.reshape(count, format.bits).astype(np.int64) @ (1 << np.arange(format.bits))
+        return codes.reshape(tuple(shape))
+    codes = np.empty(count, format.dtype)
+    for first in range(0, count, _AT_ONCE):
+        number = min(_AT_ONCE, count - first)
+        bits = np.unpackbits(data[first * format.bits // 8:], count=number * format.bits, bitorder="little")
+        some = bits.reshape(number, format.bits).astype(np.int64) @ (1 << np.arange(format.bits))
         if format.low < 0:
-            codes = np.where(codes >= 1 << (format.bits - 1), codes - (1 << format.bits), codes)
-        codes = codes.astype(format.dtype)
+            some = np.where(some >= 1 << (format.bits - 1), some - (1 << format.bits), some)
+        codes[first:first + number] = some
     return codes.reshape(tuple(shape))

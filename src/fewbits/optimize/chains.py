@@ -1,8 +1,9 @@
 """Chains: two layers between which every channel can be rescaled without changing what the model computes.
 
-f(s·x) = s·f(x) for s > 0 holds for ReLU, pooling, spatial means, zero padding and flattening, so that one
-layer's outputs may be divided by s when the next one's weights for them are multiplied. A value with two readers
-ends a chain, and so do additions, concatenations and clamps with a bound other than 0.
+f(s·x) = s·f(x) for s > 0 holds for ReLU, PReLU and leaky ReLU (whatever their slopes), pooling, spatial means, zero
+padding and flattening, so that one layer's outputs may be divided by s when the next one's weights for them are
+multiplied. A value with two readers ends a chain, and so do additions, concatenations and clamps with a bound other
+than 0.
 Source: Nagel et al. 2019, arXiv:1906.04721, §4.1.
 """
 
@@ -13,7 +14,7 @@ import torch
 
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import bounds, operator_of, reduced_axes
+from fewbits.graph.operators import aten, bounds, operator_of, reduced_axes
 from fewbits.optimize.layer import users
 from fewbits.program.program import leaves
 
@@ -99,6 +100,10 @@ def _passes_scales(node: Node, before: Node, first: Node) -> bool:
     match row.name:
         case "clamp":
             return bounds(node) == (0.0, math.inf)
+        case "prelu":
+            return node["self"].name == before.name
+        case "function":
+            return node.target is aten.leaky_relu.default
         case "max_pool" | "average_pool" | "adaptive_average_pool":
             return spatial
         case "mean":

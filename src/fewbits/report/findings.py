@@ -7,6 +7,7 @@ from typing import Any
 from fewbits.report.accuracy import Comparison
 from fewbits.report.energy import EnergyEstimate
 from fewbits.report.engines import EngineAgreement
+from fewbits.report.explain import Explanation
 from fewbits.report.latency import Latency
 from fewbits.report.ledger import Ledger
 from fewbits.report.machine import Machine
@@ -21,7 +22,7 @@ class Findings:
 
     images: how many sites, gap and engines were measured on; comparison: None where no labelled images
     were given; float_bytes: of the float model as safetensors; sizes: the parts of what `stored` names, a
-    file that was written or the tensors that any file must hold.
+    file that was written or the tensors that any file must hold; explanation: where one was asked for.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Findings:
     sizes: tuple[SizeItem, ...]
     stored: str
     machine: Machine
+    explanation: Explanation | None = None
 
     @property
     def bytes(self) -> int:

@@ -5,7 +5,9 @@ from collections import Counter
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewbits.report import text
+from fewbits.report.explain import Explanation
 from fewbits.report.findings import Findings
+from fewbits.report.plots import linear_panel, log2_panel
 
 _LOWEST_SCALE = 60.0  # dB; the bars end at the best site, or here
 _EXPLAINED = {
@@ -20,16 +22,26 @@ _EXPLAINED = {
 
 def page(findings: Findings) -> str:
     """A whole HTML document."""
-    environment = Environment(loader=PackageLoader("fewbits.report", ""), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=text.percent, points=text.points, count=text.count, size=text.size,
-                               milliseconds=text.milliseconds, products=text.products, shape=text.shape,
-                               steps=text.steps, energy=text.energy, factor=text.factor)
     best = max([_LOWEST_SCALE, *(site.sqnr for site in findings.sites)])
     parts: Counter[str] = Counter()
     for item in findings.sizes:
         parts[item.part] += item.bytes
-    return environment.get_template("page.html.j2").render(
+    return _environment().get_template("page.html.j2").render(
         f=findings, scale=best, parts=parts.most_common(), explained=_EXPLAINED,
         weakest=min(findings.sites, key=lambda site: site.sqnr),
         defined=min(engine.images for engine in findings.engines))
+
+
+def explanation_page(explanation: Explanation, title: str) -> str:
+    """A whole HTML document of what each tensor's quantization does. title: of the network, and what was done to it."""
+    return _environment().get_template("explanation_page.html.j2").render(e=explanation, title=title)
+
+
+def _environment() -> Environment:
+    environment = Environment(loader=PackageLoader("fewbits.report", ""), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=text.percent, points=text.points, count=text.count, size=text.size,
+                               milliseconds=text.milliseconds, products=text.products, shape=text.shape,
+                               steps=text.steps, energy=text.energy, factor=text.factor, linear=linear_panel,
+                               log2=log2_panel, place=text.place)
+    return environment

@@ -14,6 +14,7 @@ from fewbits.report.accuracy import Classifier, compare
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.report.energy import energy_estimates
 from fewbits.report.engines import agreement
+from fewbits.report.explain import Explanation
 from fewbits.report.findings import Findings
 from fewbits.report.latency import latency
 from fewbits.report.ledger import ledger
@@ -51,14 +52,15 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
           test: Iterable[Any] | None = None, model: str = "model", recipe: str = "",
           float_model: Classifier | None = None, sizes: Iterable[tuple[str, str, int]] = (),
           every_value: bool = True, reference_batches: int | None = None, latency_batch: int = 1,
-          threads: int = 1, batch_to_inputs: BatchToInputs = None) -> Report:
+          threads: int = 1, explanation: Explanation | None = None, batch_to_inputs: BatchToInputs = None) -> Report:
     """Measures everything about one program.
 
     batches: re-iterable, as for calibration; sites, gap and engines are measured on all of them, and
     time on the first `latency_batch` inputs of the first. test: labelled batches (inputs, labels) for the
     accuracy, where there are labels. model, recipe: names for the reader. float_model: the original, where
     it is not the simulation's own float model. sizes: (layer, part, bytes) of the file that was written.
-    every_value, reference_batches: as for `agreement`; batch_to_inputs: for the inputs of both.
+    explanation: of `fb.explain`, to be shown beside; every_value, reference_batches: as for `agreement`;
+    batch_to_inputs: for the inputs of both.
     Raises DataError for data that does not fit, ProgramError when the program is not the simulation's.
     """
     entries = ledger(program, simulation.plan, simulation.model.graph)
@@ -78,4 +80,5 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
         energy=energy_estimates(program),
         float_bytes=float_file_bytes(simulation.model),
         sizes=items or stored_items(entries),
-        stored="file" if items else "stored tensors", machine=this_machine())
+        stored="file" if items else "stored tensors", machine=this_machine(),
+        explanation=explanation)

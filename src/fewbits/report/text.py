@@ -5,6 +5,11 @@ from fewbits.graph.graph import Shape
 MINUS, TIMES = "\u2212", "\u00d7"
 
 
+def place(value: float) -> str:
+    """Where a shape stands, in units of its drawing."""
+    return f"{value:.2f}"
+
+
 def percent(share: float, digits: int = 2) -> str:
     """0.98441 → `98.44 %`."""
     return f"{100 * share:.{digits}f}\u00a0%"

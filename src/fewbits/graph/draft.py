@@ -1,4 +1,4 @@
-"""A graph being taken apart: the nodes made so far, and what went away."""
+"""A graph being rewritten: the nodes made so far, and what went away."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from fewbits.graph.model import Model
 from fewbits.program.program import leaves
 
 
-class Parts:
+class Draft:
     """Nodes made so far; `emit` adds one that stands in the module and at the line of the one it replaces."""
 
     def __init__(self, model: Model):
