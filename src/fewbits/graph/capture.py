@@ -13,7 +13,7 @@ from fewbits.errors import CaptureError
 from fewbits.graph.calls import Call, check_batch
 from fewbits.graph.exporter import follow
 from fewbits.graph.graph import Style
-from fewbits.graph.model import Model
+from fewbits.graph.model import Model, unfit_weight
 from fewbits.graph.traced import plain, read_traced
 from fewbits.numerics.finite import not_finite
 
@@ -41,13 +41,12 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     tensors = Call(args, kwargs).tensors
     for tensor in tensors:
         check_batch(tensor)
+    if not isinstance(net, nn.Module):
+        raise CaptureError(f"the network is a {type(net).__name__}: give an nn.Module")
     net = copy.deepcopy(net).eval()
+    if unfit := unfit_weight(net):
+        raise CaptureError(unfit)
     for name, tensor in net.state_dict().items():
-        if tensor.device.type == "meta":
-            raise CaptureError(f"weight {name!r} is on the meta device and has no values: load the weights first")
-        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
-            raise CaptureError(f"weight {name!r} is {str(tensor.dtype).removeprefix('torch.')}: quantizing starts "
-                               "from float32, so call net.float() first")
         if kind := not_finite(tensor):
             raise CaptureError(f"weight {name!r} holds {kind}: load sound weights before quantizing")
     if isinstance(net, Model):

@@ -21,7 +21,7 @@ class Draft:
         self.nodes: list[Node] = []
         self.renamed: dict[str, str] = {}
         self.constants: dict[str, Param] = {}  # values that turned out to be parameters
-        self.zeros: set[str] = set()  # states that are 0 for the whole batch
+        self.zeros: dict[str, Node] = {}  # states that are 0 for the whole batch, and what made them
 
     def emit(self, origin: Node, name: str, target: Callable[..., Any], arguments: dict[str, Any],
              shape: Shape | None) -> Ref:

@@ -66,9 +66,8 @@ def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     def moving(leaf: Any) -> Any:
         return {0: Dim.DYNAMIC} if isinstance(leaf, torch.Tensor) else None
 
-    shapes, named = pytree.tree_map(moving, (args, dict(kwargs)))
-    if kwargs:
-        shapes = dict(zip(inspect.signature(net.forward).parameters, shapes, strict=False)) | named
+    given = inspect.signature(net.forward).bind(*args, **kwargs).arguments  # *args as a tuple, **kwargs as a dict
+    shapes = pytree.tree_map(moving, dict(given))
     with torch.no_grad(), _quiet():
         return export(net, args, dict(kwargs), dynamic_shapes=shapes)
 

@@ -136,3 +136,15 @@ class Model(nn.Module):
     def _device(self, captured: torch.device) -> torch.device:
         tensor = next(iter((*self.parameters(), *self.buffers())), None)
         return captured if tensor is None else tensor.device
+
+
+def unfit_weight(net: nn.Module) -> str:
+    """Why quantizing cannot start from a weight of this module: it has no values, or other numbers than float32; ""
+    where all are fit."""
+    for name, tensor in net.state_dict().items():
+        if tensor.device.type == "meta":
+            return f"weight {name!r} is on the meta device and has no values: load the weights first"
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            return f"weight {name!r} is {kind}: quantizing starts from float32, so call net.float() first"
+    return ""

@@ -25,7 +25,7 @@ def zero_state(draft: Draft, node: Node) -> bool:
     readers = draft.readers[node.name]
     if not readers or any(reader.target not in _LAYERS for reader in readers):
         return False
-    draft.zeros.add(node.name)
+    draft.zeros[node.name] = node
     return True
 
 
@@ -64,17 +64,14 @@ def _states(draft: Draft, states: list[Any]) -> State:
 
 
 def _sequence(draft: Draft, node: Node, step: Callable[..., State], count: int) -> bool:
-    """False, so that it is refused by name, where the batch is not in front, the first state is not 0, or the last
-    states of all layers are asked for together."""
+    """False, so that it is refused by name, where it does not `_fit`; its first state is then there again."""
     given = node["hx"] if isinstance(node["hx"], list) else [node["hx"]]
-    if not node["batch_first"] or any(state is not None for state in _states(draft, given)):
-        return False
-    if any(reader["argument1"] > 0 and not _picks_layers(draft, reader) for reader in draft.readers[node.name]):
-        return False
-    length = draft.shape(node["input"])[1]
-    if length is None:
-        return False
     directions, per = 1 + node["bidirectional"], 2 + 2 * node["has_biases"]
+    length = draft.shape(node["input"])[1]
+    if length is None or not _fits(draft, node, given, directions * per):
+        draft.nodes += [draft.zeros.pop(state.name) for state in given
+                        if isinstance(state, Ref) and state.name in draft.zeros]
+        return False
     steps = [_picked(draft, node, node["input"], at) for at in range(length)]
     last: list[State] = []
     for layer in range(node["num_layers"]):
@@ -101,6 +98,16 @@ def _sequence(draft: Draft, node: Node, step: Callable[..., State], count: int) 
                 draft.renamed[pick.name] = last[pick["index"]][reader["argument1"] - 1].name
             draft.renamed[reader.name] = node.name
     return True
+
+
+def _fits(draft: Draft, node: Node, given: list[Any], parameters: int) -> bool:
+    """Not where the batch is behind time, the first state is not 0, the last states of all layers are asked for
+    together, or a layer has more parameters, as one that projects its state has."""
+    if not node["batch_first"] or any(state is not None for state in _states(draft, given)):
+        return False
+    if len(node["params"]) != parameters * node["num_layers"]:
+        return False
+    return all(reader["argument1"] == 0 or _picks_layers(draft, reader) for reader in draft.readers[node.name])
 
 
 def _picks_layers(draft: Draft, states: Node) -> bool:

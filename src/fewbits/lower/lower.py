@@ -1,5 +1,7 @@
 """From a Simulation to a Program under a profile, with its accumulators proved wide enough."""
 
+from fewbits.errors import LoweringError
+from fewbits.graph.model import unfit_weight
 from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
 from fewbits.lower.dynamic import dynamic_dot
@@ -21,6 +23,8 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     codes the profile does not take, a bias that does not fit, or sums that need more bits than the
     accumulator has.
     """
+    if unfit := unfit_weight(simulation.model):
+        raise LoweringError(unfit)
     chosen = profile_of(profile) if isinstance(profile, str) else profile
     context = Context(simulation, chosen)
     graph = simulation.model.graph

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewbits.errors import DataError
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.formats import Int
 from fewbits.numerics.rounding import half_even
@@ -26,8 +27,11 @@ class Grid:
 
 
 def grid_of(x: np.ndarray) -> Grid:
-    """The grid of the numbers of a whole tensor, float32, not empty (eq. 28)."""
+    """The grid of the numbers of a whole tensor, float32, not empty (eq. 28). Raises DataError for NaN and Inf, which
+    leave it none."""
     low, high = min(f32(x.min()), f32(0)), max(f32(x.max()), f32(0))
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise DataError("the numbers of a layer with dynamic ranges hold NaN or Inf: clean the input of the model")
     scale = f32(1) if low == high else (high - low) / f32(CODES.high)
     zero = half_even(np.asarray(np.clip(-low / scale, f32(0), f32(CODES.high)))) if scale else 0
     return Grid(scale, int(zero))

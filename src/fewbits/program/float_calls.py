@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewbits.errors import ProgramError
 from fewbits.program.functions import join, masked_softmax, quotient
 from fewbits.program.nodes import FloatCall, Read
 
@@ -48,7 +49,8 @@ FLOAT_CALLS: Mapping[str, Callable[..., Any]] = {call_name(call): call for call 
 
 
 def called(node: FloatCall, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The call's result. values: what it reads, in the order of `reads(node)`."""
+    """The call's result. values: what it reads, in the order of `reads(node)`. Raises ProgramError for row numbers that
+    an embedding does not have."""
     given: Iterator[torch.Tensor] = iter(values)
 
     def resolve(argument: Any) -> Any:
@@ -56,7 +58,13 @@ def called(node: FloatCall, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
             return [resolve(item) for item in argument]
         return next(given) if isinstance(argument, Read) else argument
 
-    return FLOAT_CALLS[node.call](**{name: resolve(argument) for name, argument in node.arguments.items()})
+    arguments = {name: resolve(argument) for name, argument in node.arguments.items()}
+    try:
+        return FLOAT_CALLS[node.call](**arguments)
+    except IndexError:  # an embedding's; no other call takes indices
+        numbers, rows = arguments["indices"], len(arguments["weight"])
+        raise ProgramError(f"{node.name!r} is given the row numbers {int(numbers.min())} to {int(numbers.max())}, but "
+                           f"has rows 0 to {rows - 1}") from None
 
 
 def rounded_once(node: FloatCall, *values: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def bind(names: Sequence[str], batch: Batch,
 
 
 def check(tensor: torch.Tensor, name: str, shape: Sequence[int | None], dtype: str = "float32") -> None:
-    """Raises DataError unless the tensor has that shape (None: any size but 0) and type."""
+    """Raises DataError unless the tensor has that shape (None: any size but 0), type and values."""
     if str(tensor.dtype) != f"torch.{dtype}":
         raise DataError(f"input {name!r} is {str(tensor.dtype).removeprefix('torch.')}, "
                         f"but the model takes {dtype}: convert and normalise it first")
@@ -50,5 +50,7 @@ def check(tensor: torch.Tensor, name: str, shape: Sequence[int | None], dtype: s
         wanted = "×".join("N" if size is None else str(size) for size in shape)
         raise DataError(f"input {name!r} has shape {'×'.join(map(str, tensor.shape))}, "
                         f"but the model takes {wanted}")
+    if tensor.device.type == "meta":
+        raise DataError(f"input {name!r} is on the meta device and has no values: give a tensor that has")
     if tensor.numel() == 0:
         raise DataError(f"input {name!r} is empty: give at least one")

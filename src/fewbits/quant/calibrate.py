@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fewbits.errors import CalibrationError, DataError
-from fewbits.graph.model import Model
+from fewbits.graph.model import Model, unfit_weight
 from fewbits.graph.operators import operator_of
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.finite import not_finite
@@ -32,13 +32,19 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     site never reached, a wrong shape or type; warns (NormalisationWarning) where the data does not look like what batch
     norm saw in training.
     """
+    if unfit := unfit_weight(model):
+        raise CalibrationError(unfit)
     simulation = Simulation(model, plan)
     simulation.set_mode("observe")
     check = NormalisationCheck(simulation)
     with torch.no_grad():
         for site in plan.sites.values():
             if site.kind in ("weight", "constant"):
-                simulation.quantizer(site.name)(model.tensor(site.name))
+                tensor = model.tensor(site.name)
+                if tensor.numel() == 0:
+                    raise CalibrationError(f"{site.name!r} of shape {tuple(tensor.shape)} holds no numbers: leave its "
+                                           "layer out of the network")
+                simulation.quantizer(site.name)(tensor)
         for number, batch in _numbered(batches) if plan.needs_data else ():
             try:
                 inputs = model_inputs(model, batch, batch_to_inputs)
@@ -49,6 +55,9 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
                     simulation.run(inputs)
             except (CalibrationError, DataError) as error:
                 raise CalibrationError(f"batch {number}: {error}") from error
+            except IndexError as error:  # of the model's own embeddings
+                raise CalibrationError(f"batch {number} numbers rows that an embedding does not have: give numbers "
+                                       "from 0 to its last row") from error
     check.warn()
     for quantizer in simulation.quantizers():
         quantizer.fit()

@@ -92,7 +92,7 @@ class Deep(nn.Module):
     def __init__(self, g: Growing):
         super().__init__()
         self.conv = nn.Conv3d(1, 1, (2, 3, 3), padding=(0, 1, 1), bias=g.pick(True, False))
-        self.pool = g.pick(nn.Identity(), nn.MaxPool3d(2, 1, 1), nn.AvgPool3d((1, 3, 2), 1, (0, 1, 1)),
+        self.pool = g.pick(nn.Identity(), nn.MaxPool3d(2, 1, 1), nn.AvgPool3d((1, min(3, g.size[0]), 2), 1, (0, 1, 1)),
                            nn.AdaptiveAvgPool3d((g.channels, 3, 4)))
         follow(g, self)
 
