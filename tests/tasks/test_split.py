@@ -117,7 +117,7 @@ def test_refuses_arrays_that_do_not_fit(x: np.ndarray, y: np.ndarray | None, sen
 
 
 def test_refuses_tensors_that_do_not_fit() -> None:
-    with pytest.raises(DataError, match=r"Examples must be uint8 or float32.*convert float64 \[2, 3\]"):
+    with pytest.raises(DataError, match=r"Examples must be uint8, float32 or int64.*convert float64 \[2, 3\]"):
         Split(torch.zeros(2, 3, dtype=torch.float64))
     with pytest.raises(DataError, match=r"Labels must be int64 \[2\], one per example, not int64 \[3\]"):
         Split(torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64))
