@@ -50,7 +50,7 @@ class Study:
         names = prunable(self.net)
         ends = (names[0], names[-1])
         return Settings({name: density ** (0.5 if name in ends else 1) for name in names},
-                        {name: 2**bits for name in names}, prune_epochs=self.epochs_each, tune_epochs=1)
+                        dict.fromkeys(names, 1 << bits), prune_epochs=self.epochs_each, tune_epochs=1)
 
     def pruned(self, density: float) -> tuple[nn.Module, Mapping[str, Tensor]]:
         """A copy, retrained, and its masks; all of it where the density is 1."""
