@@ -198,14 +198,6 @@ def _prelu(b: OnnxBuilder, node: FloatCall) -> None:
     b.node("PRelu", [_value(node["self"]), slopes], node.name)
 
 
-def _softmax(b: OnnxBuilder, node: FloatCall) -> None:
-    b.node("Softmax", [_value(node["self"])], node.name, axis=node["dim"])
-
-
-def _log_softmax(b: OnnxBuilder, node: FloatCall) -> None:
-    b.node("LogSoftmax", [_value(node["self"])], node.name, axis=node["dim"])
-
-
 def _masked_softmax(b: OnnxBuilder, node: FloatCall) -> None:
     x = b.node("Mul", [_value(node["x"]), _number(b, node, "factor")], b.name(node.name, "scaled"))
     if node["mask"] is not None:
@@ -290,9 +282,8 @@ def _adaptive_pool(b: OnnxBuilder, node: FloatCall) -> None:
     shares = np.ones((1, 1))
     for size, wanted in zip(sizes, target, strict=True):
         shares = np.kron(shares, _shares(size, wanted))
-    names = (b.constant(f"{node.name}.{name}", np.array([0, 0, *rest], np.int64))
-             for name, rest in (("flat", [prod(sizes)]), ("shape", target)))
-    flat, back = names
+    flat, back = (b.constant(f"{node.name}.{name}", np.array([0, 0, *rest], np.int64))
+                  for name, rest in (("flat", [prod(sizes)]), ("shape", target)))
     rows = b.node("Reshape", [x, flat], b.name(node.name, "rows"))
     table = b.constant(f"{node.name}.shares", shares.astype(np.float32))
     b.node("Reshape", [b.node("MatMul", [rows, table], b.name(node.name, "means")), back], node.name)
@@ -337,8 +328,9 @@ _CALLS: Mapping[str, Emit] = {
     "sqrt": _function("Sqrt"), "rsqrt": _reciprocal_root, "abs": _function("Abs"), "pow": _power,
     "erf": _function("Erf"), "reciprocal": _function("Reciprocal"), "square": _square, "log_sigmoid": _log_sigmoid,
     "sign": _function("Sign"), "selu": _function("Selu"), "celu": _function("Celu", alpha="alpha"), "prelu": _prelu,
-    "softmax": _softmax, "zeros_like": _filled(0.0), "ones_like": _filled(1.0), "full_like": _filled("fill_value"),
-    "masked_softmax": _masked_softmax, "log_softmax": _log_softmax, "layer_norm": _layer_norm,
+    "softmax": _function("Softmax", axis="dim"), "zeros_like": _filled(0.0), "ones_like": _filled(1.0),
+    "full_like": _filled("fill_value"),
+    "masked_softmax": _masked_softmax, "log_softmax": _function("LogSoftmax", axis="dim"), "layer_norm": _layer_norm,
     "group_norm": _group_norm, "batch_norm": _batch_norm, "embedding": _embedding, "cat": _concat, "concat": _concat,
     "join": _concat, "avg_pool2d": _average_pool, "avg_pool3d": _average_pool, "adaptive_avg_pool2d": _adaptive_pool,
     "adaptive_avg_pool3d": _adaptive_pool, "mean": _mean, "relu": _function("Relu"), "relu6": _clip(0.0, 6.0),

@@ -251,7 +251,7 @@ class _Accountant:
                 self.values[node.name] = step.grid
                 return None, step.grid
         # Group norm is computed on its groups; the node of its own name brings them back into shape.
-        made = self.nodes.get(f"{step.grid}.normal") or self.nodes.get(step.grid)
+        made = self.nodes.get(f"{step.grid}.normal" if step.op == "group_norm" else step.grid)
         if step.op in ("conv", "linear") and step.grid not in self.plan.sites:  # its sums leave as floats
             sums = self.nodes.get(f"{node.name}.sums")
             if isinstance(sums, op.Conv | op.Linear) and isinstance(self.nodes.get(node.name), op.Dequantize):
