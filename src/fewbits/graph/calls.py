@@ -1,6 +1,7 @@
 """What the modules inside a network are called with while it runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,16 @@ def calls(net: nn.Module, names: Iterable[str], args: tuple[Any, ...],
         for handle in handles:
             handle.remove()
     return seen
+
+
+@contextmanager
+def running_example() -> Iterator[None]:
+    """What the user's code raises within becomes a CaptureError."""
+    try:
+        yield
+    except Exception as error:  # the user's own code, which may raise anything
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise CaptureError(f"the model fails on the example: {first[0]}") from error
 
 
 def check_batch(tensor: torch.Tensor) -> None:

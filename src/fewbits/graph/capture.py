@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
-from fewbits.graph.calls import Call, check_batch
+from fewbits.graph.calls import Call, check_batch, running_example
 from fewbits.graph.exporter import follow
 from fewbits.graph.graph import Style
 from fewbits.graph.model import Model, unfit_weight
@@ -51,12 +51,8 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
             raise CaptureError(f"weight {name!r} holds {kind}: load sound weights before quantizing")
     if isinstance(net, Model):
         _check_inputs(net, tensors)
-    try:
-        with torch.no_grad(), _without_fused_attention():
-            expected = net(*args, **kwargs)
-    except Exception as error:  # the user's own code, which may raise anything
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise CaptureError(f"the model fails on the example: {first[0]}") from error
+    with running_example(), torch.no_grad(), _without_fused_attention():
+        expected = net(*args, **kwargs)
     model = net if isinstance(net, Model) else read_traced(follow(net, args, kwargs), style)
     model.eval()
     for node in model.graph.nodes:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fewbits.errors import CaptureError, DataError
-from fewbits.graph.calls import Call, calls
+from fewbits.graph.calls import Call, calls, running_example
 from fewbits.graph.capture import Example, capture_call, split_example
 from fewbits.graph.evaluating import evaluating
 from fewbits.graph.model import Model
@@ -81,12 +81,8 @@ def capture_parts(net: nn.Module, example: Example, parts: Sequence[str]) -> Who
     """
     _check_paths(net, parts)
     _, args, kwargs = split_example(example)
-    try:
-        with evaluating(net):
-            seen = calls(net, parts, args, kwargs)
-    except Exception as error:  # the user's own code, which may raise anything
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise CaptureError(f"the model fails on the example: {first[0]}") from error
+    with running_example(), evaluating(net):
+        seen = calls(net, parts, args, kwargs)
     models = {part: _captured(net, part, seen[part]) for part in parts}
     return Whole(net, models, {part: seen[part][0] for part in parts})
 

@@ -94,6 +94,6 @@ def _words(findings: Findings) -> str:
               f"{', …' if len(reliance.nodes) > _WORST else ''}." for reliance in relied]
     if not relied:
         lines.append("Equality relies on no CPU feature: any x86-64 gives these codes.")
-    lines.append("Energy is an estimate for one input: " + "; ".join((*findings.energy[0].counted,
+    lines.append("Energy is an estimate: " + "; ".join((*findings.energy[0].counted,
                  *findings.energy[0].integers.assumptions[::2])) + ".")
     return "\n".join(lines)
