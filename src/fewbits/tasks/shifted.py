@@ -10,14 +10,24 @@ from torch.nn import functional as F
 from fewbits.tasks.split import Batches
 
 
+def drawn_shift(most: int, generator: torch.Generator) -> tuple[int, int]:
+    """Pixels down and to the right, each from -most to most, all alike likely."""
+    up, left = torch.randint(-most, most + 1, (2,), generator=generator).tolist()
+    return -up, -left
+
+
+def moved(images: Tensor, down: int, right: int) -> Tensor:
+    """Images [B, C, H, W] moved; what moves in repeats the edge."""
+    above, left, below, after = max(down, 0), max(right, 0), max(-down, 0), max(-right, 0)
+    height, width = images.shape[2:]
+    whole = F.pad(images, [left, after, above, below], mode="replicate")
+    return whole[:, :, below:below + height, after:after + width]
+
+
 def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Images [B, C, H, W] moved, all alike, by up to `most` pixels down or up and right or left; what moves in repeats
     the edge. most = 0 gives the images themselves."""
-    if not most:
-        return images
-    down, right = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
-    height, width = images.shape[2:]
-    return F.pad(images, [most] * 4, mode="replicate")[:, :, down:down + height, right:right + width]
+    return moved(images, *drawn_shift(most, generator)) if most else images
 
 
 @dataclass(frozen=True, eq=False)
