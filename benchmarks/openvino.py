@@ -58,14 +58,13 @@ class Count:
     flips: int = 0
     rows: int = 0
 
-    def add(self, program: Program, name: str, wanted: np.ndarray, actual: np.ndarray) -> None:
-        """An output as the reference and as OpenVINO give it, in real numbers."""
+    def add(self, program: Program, name: str, known: np.ndarray, actual: np.ndarray) -> None:
+        """An output as the reference has it, codes or floats, and the real numbers that OpenVINO gives."""
+        wanted = program.real(name, known)
         self.compared += wanted.size
         self.bits += int(np.count_nonzero(wanted != actual))
-        encoding = program.values[name].encoding
-        if encoding is not None:
-            scale = encoding.block.expand(encoding.scale, wanted.shape)
-            steps = np.rint(np.abs(wanted.astype(np.float64) - actual) / scale)
+        if program.values[name].encoding is not None:
+            steps = np.rint(program.steps_away(name, known, actual))
             self.steps += int(np.count_nonzero(steps))
             self.largest = max(self.largest, float(steps.max(initial=0)))
         if wanted.ndim == 2:
@@ -102,7 +101,7 @@ class Counts:
                 for batch, codes in zip(given, known, strict=True):
                     actual = session.run(batch)
                     for name in program.outputs:
-                        count.add(program, name, program.real(name, codes[name]), actual[output_name(name)])
+                        count.add(program, name, codes[name], actual[output_name(name)])
                 if every_value:
                     found = self.begins.setdefault((form, setting), Counter())
                     found.update(beginnings(program, given[0], form, setting))

@@ -1,11 +1,14 @@
-"""What all tests share: the real data beside the checkout, and few threads."""
+"""What all tests share: the real data beside the checkout, few threads, and `called` (importlib mode puts no folder on
+the path)."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+sys.path.append(str(Path(__file__).parent))
 torch.set_num_threads(1)
 
 

@@ -6,18 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import fewbits as fb
+from called import Call
 from fewbits.errors import CalibrationError, CaptureError, DataError, LoweringError, ProgramError, UnsupportedError
-
-
-class Call(nn.Module):
-    """A function as a module, with the modules it uses."""
-
-    def __init__(self, function, *modules):
-        super().__init__()
-        self.function, self.modules_ = function, nn.ModuleList(modules)
-
-    def forward(self, x):
-        return self.function(x, *self.modules_)
 
 
 class Several(nn.Module):
@@ -53,7 +43,7 @@ def test_attributes_that_an_operator_cannot_take(name):
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     with pytest.raises(UnsupportedError, match=sentence) as caught:
         fb.quantize(Call(function), x, [x])
-    assert "at test_bad_input.py:" in str(caught.value)
+    assert "at called.py:" in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes")
@@ -64,7 +54,7 @@ def test_attributes_that_an_operator_cannot_take(name):
 def test_recurrent_layers_that_are_not_taken_apart(layer, states):
     """All last states together, and states that are projected, which have a parameter more."""
     x = torch.randn(*ROWS)
-    with pytest.raises(UnsupportedError, match=r"aten\.(gru|lstm)\.input\) at test_bad_input\.py:"):
+    with pytest.raises(UnsupportedError, match=r"aten\.(gru|lstm)\.input\) at called\.py:"):
         fb.quantize(Call(lambda x, layer: states(layer(x)), layer), x, [x])
 
 

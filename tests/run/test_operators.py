@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from called import Call
 from fewbits.artifact.file import load, save
 from fewbits.artifact.verify import verify
 from fewbits.errors import DataError, ProgramError
@@ -24,17 +25,6 @@ from fewbits.report.engines import agreement
 from fewbits.run.executable import Executable
 from fewbits.run.onnx_session import OnnxSession
 from fewbits.testing import random_network
-
-
-class Call(nn.Module):
-    """A function as a module, with the modules it uses."""
-
-    def __init__(self, function, *modules):
-        super().__init__()
-        self.function, self.modules_ = function, nn.ModuleList(modules)
-
-    def forward(self, x):
-        return self.function(x, *self.modules_)
 
 
 def lowered(net, *batches, recipe="w8a8"):

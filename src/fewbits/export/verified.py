@@ -133,8 +133,7 @@ class _Islands:
         """How far outputs are from the reference's: floats in tolerances, codes in steps."""
         if self.program.is_float(name):
             return shares(self.program, name, known, actual) / TOLERANCE
-        encoding, wanted = self.program.encoding(name), self.program.real(name, known[name])
-        return np.rint(np.abs(wanted.astype(np.float64) - actual) / encoding.block.expand(encoding.scale, wanted.shape))
+        return np.rint(self.program.steps_away(name, known[name], actual))
 
 
 def _unlike(wanted: np.ndarray, actual: np.ndarray) -> bool:

@@ -187,10 +187,10 @@ class _Tally:
             share = shares(self.program, name, known, actual)
             self._count(share > TOLERANCE, float(share.max(initial=0)))
             return
-        scale = 1.0 if encoding is None else encoding.block.expand(encoding.scale, expected.shape)
-        steps = np.abs(expected.astype(np.float64) - actual) / scale
+        away = (self.program.steps_away(name, known[name], actual) if encoding is not None
+                else np.abs(expected.astype(np.float64) - actual))
         different = np.ascontiguousarray(expected).view(np.uint32) != np.ascontiguousarray(actual).view(np.uint32)
-        self._count(different, float(steps.max(initial=0)))
+        self._count(different, float(away.max(initial=0)))
 
     def _same_shape(self, name: str, expected: np.ndarray, actual: np.ndarray) -> None:
         if expected.shape != actual.shape:
