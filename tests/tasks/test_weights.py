@@ -54,6 +54,14 @@ def test_a_prefix_that_is_not_common_stays(tmp_path: Path) -> None:
     assert set(load_weights(tmp_path / "a.pt")) == {"module.a", "b"}
 
 
+@pytest.mark.parametrize("odd", [torch.eye(3).to_sparse(), torch.empty(3, device="meta"),
+                                 torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)])
+def test_tensors_that_are_not_plain_are_refused_by_name(tmp_path: Path, odd: Tensor) -> None:
+    torch.save({"a": torch.ones(2), "b": odd}, tmp_path / "a.pt")
+    with pytest.raises(DataError, match=r"'b' of .*a.pt is no plain tensor"):
+        load_weights(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.7, 0.99])
 def test_a_truncated_file_is_refused_by_name(tmp_path: Path, name: str, keep: float) -> None:

@@ -48,6 +48,9 @@ def reproduce(
         mend = (f"begins with trained weights: give --weights DIR/{chosen.weights_hint}" if weights is None
                 else "trains its own network: leave --weights out")
         raise DataError(f"{row} {mend}")
+    kind = chosen.data_hint.partition(":")[0]
+    if data.partition(":")[0] != kind:
+        raise DataError(f"{row} is of {kind}, not of {data}: give --data {chosen.data_hint}")
     start, started = time.monotonic(), time.process_time()
     measured = chosen.run(Given(load(data), seed, weights), lambda line: console.print(line, highlight=False))
     result = Result(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",

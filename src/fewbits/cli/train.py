@@ -42,7 +42,7 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the training examples in few bits")] = 5,
     weights: Annotated[Path | None, typer.Option(help="Weights to begin with, as for quantize")] = None,
     float_epochs: Annotated[int, typer.Option(help="Passes in float first, where there are no weights")] = 0,
-    rate: Annotated[float, typer.Option(help="Adam's learning rate at the start; it falls along a cosine")] = 1e-3,
+    rate: Annotated[float, typer.Option(min=0, help="Adam's learning rate at first; it falls along a cosine")] = 1e-3,
     distil: Annotated[float, typer.Option(help="Share of the loss that follows the float network's outputs")] = 0.0,
     profile: Annotated[str, typer.Option(help="onnxruntime or onnxruntime-portable")] = "onnxruntime",
     mean: MeanOption = None,

@@ -41,6 +41,10 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     state = found.get("state_dict", found) if isinstance(found, Mapping) else found
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise DataError(f"{path} holds no named tensors; save model.state_dict() into it.")
+    odd = next((key for key, value in state.items() if value.is_meta or value.layout != torch.strided
+                or value.is_quantized), None)
+    if odd is not None:
+        raise DataError(f"{odd!r} of {path} is no plain tensor (sparse, quantized, or without data); save it dense.")
     prefix = "module." if all(str(key).startswith("module.") for key in state) else ""
     return {str(key).removeprefix(prefix): value for key, value in state.items()}
 
