@@ -20,7 +20,8 @@ def test_a_run_prints_tables_by_layer_and_by_part(fewbits, monkeypatch: pytest.M
     measured = {"error": 1.5, "times_smaller_pruned": 4, "times_smaller_shared": 8, "times_smaller": 10, "bytes": 500,
                 "layers": {"1.weight": layer}, "parts": {"codes": 450, "hashes": 50},
                 "settings": {"network": "lenet_300_100"}}
-    monkeypatch.setattr(reproduce, "ROWS", {name: replace(ROWS[name], data_hint="digits", run=lambda given, log: measured)})
+    row = replace(ROWS[name], data_hint="digits", run=lambda given, log: measured)
+    monkeypatch.setattr(reproduce, "ROWS", {name: row})
     shown = fewbits("reproduce", name, "--data", "digits")
     assert shown.code == 0, shown.err
     for told in ("12.50 (3.1)", "10.00 (2.32)", "90.0", "hashes", "1.58"):
