@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import fewbits as fb
 from fewbits.errors import CaptureError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -152,3 +153,28 @@ def test_refusals_are_one_sentence(net, example, sentence):
     with pytest.raises(CaptureError, match=sentence) as caught:
         capture(net, example)
     assert "\n" not in str(caught.value)
+
+
+class Named(nn.Module):
+    """Layers called as attributes of torch's containers and of our own classes are."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys, self.values, self.items, self.pop = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.ReLU()
+        self.graph, self.predicted, self.tensor, self.run = (nn.Linear(8, 8) for _ in range(4))
+        self.shapes = nn.Parameter(torch.ones(8))
+
+    def forward(self, x):
+        x = self.items(self.pop(self.keys(x)) + self.values(x)) * self.shapes
+        return self.run(self.tensor(self.predicted(self.graph(x))))
+
+
+def test_layers_may_have_any_name():
+    net, x = Named().eval(), torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
+    model = fold(capture(net, x))
+    assert model.state_dict().keys() == net.state_dict().keys()
+    with torch.no_grad():
+        torch.testing.assert_close(copy.deepcopy(model)(x), net(x))
+    simulation = fb.calibrate(model, fb.plan(model, "w8a8"), [x])
+    assert simulation.quantizer("keys.weight").site == "keys.weight"
+    assert fb.lower(simulation).program.outputs == ("run",)

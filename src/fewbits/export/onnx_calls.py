@@ -121,6 +121,25 @@ def _reversed_difference(b: OnnxBuilder, node: FloatCall) -> None:
     b.node("Sub", [_number(b, node, "other"), _value(node["self"])], node.name)
 
 
+_RELATIONS = {"gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal", "ne": "Equal"}
+
+
+def _two_pieces(b: OnnxBuilder, node: FloatCall) -> None:
+    source = _value(node["x"])
+
+    def constant(argument: str) -> str:
+        return b.constant(f"{node.name}.{argument}", np.array(node[argument], np.float32))
+
+    def line(slope: str, offset: str) -> str:
+        product = b.node("Mul", [source, constant(slope)], b.name(node.name, f"{slope}.product"))
+        return b.node("Add", [product, constant(offset)], b.name(node.name, f"{slope}.line"))
+
+    lines = [line(*names) if node[names[0]] else constant(names[1])
+             for names in (("slope", "offset"), ("other_slope", "other_offset"))]
+    holds = b.node(_RELATIONS[str(node["relation"])], [source, constant("bound")], b.name(node.name, "holds"))
+    b.node("Where", [holds, *(lines[::-1] if node["relation"] == "ne" else lines)], node.name)
+
+
 def _function(operator: str, **attributes: str | float) -> Emit:
     """attributes: an argument's name, or a number."""
     def emit(b: OnnxBuilder, node: FloatCall) -> None:
@@ -329,7 +348,7 @@ _CALLS: Mapping[str, Emit] = {
     "erf": _function("Erf"), "reciprocal": _function("Reciprocal"), "square": _square, "log_sigmoid": _log_sigmoid,
     "sign": _function("Sign"), "selu": _function("Selu"), "celu": _function("Celu", alpha="alpha"), "prelu": _prelu,
     "softmax": _function("Softmax", axis="dim"), "zeros_like": _filled(0.0), "ones_like": _filled(1.0),
-    "full_like": _filled("fill_value"),
+    "full_like": _filled("fill_value"), "two_pieces": _two_pieces,
     "masked_softmax": _masked_softmax, "log_softmax": _function("LogSoftmax", axis="dim"), "layer_norm": _layer_norm,
     "group_norm": _group_norm, "batch_norm": _batch_norm, "embedding": _embedding, "cat": _concat, "concat": _concat,
     "join": _concat, "avg_pool2d": _average_pool, "avg_pool3d": _average_pool, "adaptive_avg_pool2d": _adaptive_pool,

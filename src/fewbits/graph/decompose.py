@@ -13,6 +13,7 @@ from fewbits.graph.draft import Draft
 from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.model import Model
+from fewbits.graph.pieces import as_number, chosen, gated_by_comparison, masked, threshold
 from fewbits.graph.recurrent import gru, gru_cell, lstm, lstm_cell, zero_state
 
 aten = torch.ops.aten
@@ -173,9 +174,9 @@ def _division(draft: Draft, node: Node) -> bool:
 
 
 def _number_first(draft: Draft, node: Node) -> bool:
-    """2 · x and W · x as x · 2 and x · W."""
+    """2 · x and W · x as x · 2 and x · W; x · (x > 0) as a function of x."""
     if isinstance(node["self"], Ref):
-        return False
+        return gated_by_comparison(draft, node)
     draft.emit(node, node.name, node.target, {"self": node["other"], "other": node["self"]}, node.shape)
     return True
 
@@ -369,6 +370,8 @@ _RULES: dict[Any, Rule] = {  # by the call that is taken apart
     aten.select.int: _taken_over, aten.zeros.default: zero_state,
     aten.lstm_cell.default: lstm_cell, aten.gru_cell.default: gru_cell, aten.lstm.input: lstm, aten.gru.input: gru,
     aten.expand.default: _expand, aten.cat.default: _cat,
+    aten.where.self: chosen, aten.where.Scalar: chosen, aten.where.ScalarSelf: chosen, aten.where.ScalarOther: chosen,
+    aten.masked_fill.Scalar: masked, aten.to.dtype: as_number, aten.threshold.default: threshold,
 }
 
 TAKEN_APART = frozenset(_RULES)

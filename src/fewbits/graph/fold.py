@@ -11,6 +11,7 @@ from fewbits.graph.decompose import decompose
 from fewbits.graph.graph import Graph, Node, Param, Ref, replace
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
+from fewbits.graph.pieces import COMPARISONS
 from fewbits.program.program import fill, leaves
 
 aten = torch.ops.aten
@@ -111,12 +112,15 @@ def _read_constants(node: Node, constants: dict[str, str]) -> Node:
 
 
 def _drop_gone(model: Model) -> None:
-    """Leaves out dropout and other operators that do nothing at inference."""
+    """Leaves out dropout and other operators that do nothing at inference. Casts of comparisons make numbers: they
+    stay."""
     renamed, kept = {}, []
     shapes = model.shapes()
+    compared = {node.name for node in model.graph.nodes if node.target in COMPARISONS}
     for node in model.graph.nodes:
         row = operator_of(node)
-        if row is not None and row.role == "gone" and row.refuse(node, shapes) is None:
+        if (row is not None and row.role == "gone" and row.refuse(node, shapes) is None
+                and node.refs[0] not in compared):
             renamed[node.name] = node.refs[0]
         else:
             kept.append(node)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from fewbits.program.functions import join as join
 from fewbits.program.functions import masked_softmax as masked_softmax
 from fewbits.program.functions import quotient as quotient
+from fewbits.program.functions import two_pieces as two_pieces
 
 
 def insert_zeros(x: torch.Tensor, factors: list[int]) -> torch.Tensor:

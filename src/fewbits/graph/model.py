@@ -1,6 +1,5 @@
 """A captured model: an ordinary nn.Module that runs a `Graph`."""
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +40,9 @@ class Normal:
     std: torch.Tensor
 
 
+_OWN = frozenset({"graph", "norms_frozen", "predicted", "_spent"})
+
+
 class Model(nn.Module):
     """Runs a graph in float, with parameters and buffers under the user's own names.
 
@@ -64,18 +66,27 @@ class Model(nn.Module):
         for name, node in last.items():
             self._spent[node].append(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """The model's own attributes stay its own where a module of the user has the name of one."""
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def set_tensor(self, name: str, tensor: torch.Tensor) -> None:
-        """Puts a parameter or buffer under its dotted name, replacing what was there."""
+        """Puts a parameter or buffer under its dotted name, replacing what was there. It may be called as an
+        attribute of this class, `graph` or `run`."""
         *path, leaf = name.split(".")
         module: nn.Module = self
         for part in path:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = getattr(module, part)
+            module._modules.setdefault(part, nn.Module())
+            module = _child(module, part)
+        module._parameters.pop(leaf, None)
+        module._buffers.pop(leaf, None)
         if isinstance(tensor, nn.Parameter):
-            module.register_parameter(leaf, tensor)
+            module._parameters[leaf] = tensor
         else:
-            module.register_buffer(leaf, tensor)
+            module._buffers[leaf] = tensor
 
     def shapes(self) -> dict[str, Shape | None]:
         """Shapes of all values and of the parameters and buffers that nodes read, by name."""
@@ -85,8 +96,14 @@ class Model(nn.Module):
         return shapes
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The parameter or buffer of that dotted name."""
-        return operator.attrgetter(name)(self)
+        """The parameter or buffer of that dotted name. Raises KeyError where there is none."""
+        *path, leaf = name.split(".")
+        module: nn.Module = self
+        for part in path:
+            module = _child(module, part)
+        tensor = module._parameters[leaf] if leaf in module._parameters else module._buffers[leaf]
+        assert tensor is not None
+        return tensor
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
         """As the user's model: positional or named tensors in, its own structure out."""
@@ -148,3 +165,9 @@ def unfit_weight(net: nn.Module) -> str:
             kind = str(tensor.dtype).removeprefix("torch.")
             return f"weight {name!r} is {kind}: quantizing starts from float32, so call net.float() first"
     return ""
+
+
+def _child(module: nn.Module, name: str) -> nn.Module:
+    child = module._modules[name]
+    assert child is not None, "a model holds no empty places"
+    return child

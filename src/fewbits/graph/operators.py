@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient
+from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient, two_pieces
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.program.requantize import SOFTMAX_LENGTH
 
@@ -209,7 +209,7 @@ TABLES = (
     aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
     aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
     aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default,
-    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
+    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, two_pieces,
 )
 """Functions of one number: each becomes a table over the codes."""
 

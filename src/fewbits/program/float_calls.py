@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fewbits.errors import ProgramError
-from fewbits.program.functions import join, masked_softmax, quotient
+from fewbits.program.functions import join, masked_softmax, quotient, two_pieces
 from fewbits.program.nodes import FloatCall, Read
 
 aten = torch.ops.aten
@@ -35,7 +35,7 @@ _CALLS: tuple[Callable[..., Any], ...] = (
     aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
     aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
     aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default, aten.prelu.default,
-    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
+    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, two_pieces,
     aten.softmax.int, masked_softmax, aten.log_softmax.int, aten.layer_norm.default, aten.group_norm.default,
     aten.batch_norm.default, aten.embedding.default,
     aten.cat.default, aten.concat.default, join, aten.avg_pool2d.default, aten.avg_pool3d.default,

@@ -176,5 +176,5 @@ class SimulationVisitor(Visitor):
 
 
 def _key(site: str) -> str:
-    """A module's name may hold no dot."""
-    return site.replace(".", "/")
+    """A module's name may hold no dot, and be no attribute of a module: `keys`, `pop` and `to` are names of layers."""
+    return "/" + site.replace(".", "/")

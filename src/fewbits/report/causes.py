@@ -147,5 +147,5 @@ def original_tensor(simulation: Simulation, name: str) -> torch.Tensor:
     """A parameter of the reference; zeros for a bias that a repair made."""
     try:
         return simulation.reference.tensor(name)
-    except AttributeError:
+    except KeyError:
         return torch.zeros_like(simulation.model.tensor(name))
