@@ -33,7 +33,7 @@ ATTRIBUTES = {
     "a product with a vector": (lambda x: x @ torch.ones(8), ROWS, "other than two axes"),
     "bounds the wrong way round": (lambda x: x.clamp(1, -1), ROWS, "leave out 0"),
     "a cast": (lambda x: x.half() * 2, ROWS, "casts to torch.float16"),
-    "a comparison": (lambda x: torch.where(x > 0, x, x * 2), ROWS, "2 operators"),
+    "a comparison": (lambda x: torch.where(x > 0, x.exp(), x), ROWS, "2 operators"),
 }
 
 

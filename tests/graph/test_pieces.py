@@ -58,3 +58,13 @@ def test_other_comparisons_are_refused_by_name():
 def test_an_unknown_relation_is_refused():
     with pytest.raises(ProgramError, match=r"'near' is no comparison: choose one of gt, ge, lt, le, eq, ne"):
         two_pieces(torch.ones(2), "near", 0.0, 1.0, 0.0, 0.0, 0.0)
+
+
+def test_what_folding_left_is_not_sent_back_to_it():
+    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    net = Call(lambda x: torch.where(x > 0, x.exp(), x))
+    model = fb.capture(net, x)
+    with pytest.raises(UnsupportedError, match=r"where .*: folding takes it apart where it can"):
+        fb.plan(model, "w8a8")
+    with pytest.raises(UnsupportedError, match=r"where .*: no integer form of this use of it is known"):
+        fb.plan(fb.fold(model), "w8a8")

@@ -34,6 +34,7 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     if norms == "fold":
         _fold_batch_norm(model)
     _drop_dead(model)
+    model.folded = True
     return model
 
 

@@ -40,7 +40,7 @@ class Normal:
     std: torch.Tensor
 
 
-_OWN = frozenset({"graph", "norms_frozen", "predicted", "_spent"})
+_OWN = frozenset({"graph", "folded", "norms_frozen", "predicted", "_spent"})
 
 
 class Model(nn.Module):
@@ -55,6 +55,8 @@ class Model(nn.Module):
         self.graph = graph
         for name, tensor in state.items():
             self.set_tensor(name, tensor)
+        self.folded = False
+        """Whether `fold` has done what it can."""
         self.norms_frozen = False
         """Whether batch norm keeps its statistics in training too (`fb.freeze_batch_norm`)."""
         self.predicted: dict[str, Normal] = {}

@@ -122,7 +122,9 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
         where = f" at {node.source}" if node.source else ""
         if row is None:
             mend = "no integer form of this operator is known"
-            if node.target in TAKEN_APART:
+            if node.target in TAKEN_APART and model.folded:
+                mend = "no integer form of this use of it is known"
+            elif node.target in TAKEN_APART:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
             refused.add(node.name)
