@@ -57,5 +57,13 @@ class DataError(FewbitsError):
     """A data set or weights that cannot be had or do not fit the network."""
 
 
-class NormalisationWarning(UserWarning):
-    """Calibration data that does not look like what the network was trained on; the work goes on."""
+class FewbitsWarning(UserWarning):
+    """Base of all warnings fewbits gives: the work goes on, and what it makes may not be what was wanted."""
+
+
+class CollapseWarning(FewbitsWarning):
+    """A learned range that an update of its own has brought to nothing."""
+
+
+class NormalisationWarning(FewbitsWarning):
+    """Calibration data that does not look like what the network was trained on."""

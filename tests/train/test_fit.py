@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewbits.errors import DataError, FileError, TrainingError
+from fewbits.errors import CollapseWarning, DataError, FileError, TrainingError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -87,6 +87,15 @@ def test_a_loss_that_is_not_finite_names_step_and_layer():
         simulation.model.tensor("1.weight").fill_(3e38)
     with pytest.raises(TrainingError, match=r"step 1 of epoch 1: the result of '(1|2|4)' is the first"):
         fit(simulation, batches, epochs=1, quiet=True)
+
+
+def test_a_learned_range_that_comes_to_nothing_is_told_of(recwarn):
+    simulation, _, batches = learner()
+    fit(simulation, batches, epochs=2, optimizer=Adam(1e-3), quiet=True)
+    assert not [warning for warning in recwarn if warning.category is CollapseWarning]
+    simulation, _, batches = learner()
+    with pytest.warns(CollapseWarning, match=r"after epoch 3 the learned range of '2' and 1 more is 0"):
+        fit(simulation, batches, epochs=5, optimizer=Adam(1.0), quiet=True)
 
 
 def test_checkpoints_of_something_else(tmp_path):

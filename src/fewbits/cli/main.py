@@ -16,7 +16,7 @@ from fewbits.cli.rounding_study import rounding_study
 from fewbits.cli.saved import evaluate, export, inspect, verify
 from fewbits.cli.sensitivity import sensitivity
 from fewbits.cli.train import train
-from fewbits.errors import FewbitsError, NormalisationWarning
+from fewbits.errors import FewbitsError, FewbitsWarning
 
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
@@ -30,7 +30,7 @@ def run() -> None:
     """Entry point: bad input is one sentence on standard error and exit code 2, an interrupt exit code 130."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("default", NormalisationWarning)
+            warnings.simplefilter("default", FewbitsWarning)
             warnings.showwarning = _show
             app()
     except FewbitsError as error:
@@ -42,6 +42,6 @@ def run() -> None:
 
 def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
     """Our own warnings as one sentence; those of others as Python writes them."""
-    ours = issubclass(category, NormalisationWarning)
+    ours = issubclass(category, FewbitsWarning)
     text = f"fewbits: warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
     Console(stderr=True).print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)

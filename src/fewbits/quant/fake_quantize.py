@@ -195,6 +195,11 @@ class FakeQuantize(nn.Module):
         """Makes `scale` and `zero_point` those of what was learned last, for methods that learn something else, or
         whose last step led out of bounds."""
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether the last update has brought what is learned of the range to 0 or below."""
+        return False
+
     def after_step(self, parameter: torch.Tensor) -> None:
         """Called after each update of the parameter at this site, which some methods keep within bounds."""
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from fewbits.errors import DataError, FileError, TrainingError
+from fewbits.errors import CollapseWarning, DataError, FileError, TrainingError
 from fewbits.files import write_whole
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 from fewbits.train.distillation import Distillation
@@ -69,8 +70,9 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     outputs and labels, a mean; distillation: adds a teacher's. seed: of torch's random numbers while it runs (dropout,
     stochastic methods); the caller's stay untouched. checkpoint: a file that is written whole after each epoch, and
     every `save_every` steps; training goes on from it when it exists, to the same bytes. Returns the mean loss of each
-    epoch. Raises DataError for data that does not fit, TrainingError when the loss is not finite, naming step and
-    layer, FileError for a checkpoint of another training.
+    epoch. Warns (CollapseWarning) where a learned range is 0 after an epoch. Raises DataError for data that does not
+    fit, TrainingError when the loss is not finite, naming step and layer, FileError for a checkpoint of another
+    training.
     """
     if epochs < 1:
         raise DataError(f"Training for {epochs} epochs does nothing; give 1 or more.")
@@ -108,11 +110,23 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
                 run.schedule.step()
                 run.count(value.item() * len(y), len(y), last=number == len(batches) - 1)
                 progress.update(bar, advance=1, loss=value.item())
+                if number == len(batches) - 1:
+                    _warn_of_collapse(simulations, epoch + 1)
                 due = number == len(batches) - 1 or (save_every is not None and run.step % save_every == 0)
                 if checkpoint is not None and due:
                     run.save(Path(checkpoint), device)
     net.eval()
     return tuple(run.losses)
+
+
+def _warn_of_collapse(simulations: list[Simulation], epoch: int) -> None:
+    """A CollapseWarning where learned ranges are nothing any more; they may still recover."""
+    sites = [quantizer.site for simulation in simulations for quantizer in simulation.quantizers()
+             if quantizer.collapsed]
+    if sites:
+        more = f" and {len(sites) - 1} more" if len(sites) > 1 else ""
+        warnings.warn(f"after epoch {epoch} the learned range of {sites[0]!r}{more} is 0, and the network may not "
+                      "learn: take a lower learning rate", CollapseWarning, stacklevel=3)
 
 
 class _Run:

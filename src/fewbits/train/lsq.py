@@ -80,6 +80,10 @@ class LearnedStep(FakeQuantize):
         scale = self.spec.block.expand(scaled_gradient(self.scale, self.share(x)), x.shape)
         return self.on_grid(x, scale)
 
+    @property
+    def collapsed(self) -> bool:
+        return bool((self.scale <= 0).any())
+
     def settle(self) -> None:
         self.scale.data.clamp_(min=_SMALLEST)  # past autograd: between forward and backward it changes nothing
 

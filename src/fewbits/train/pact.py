@@ -36,6 +36,10 @@ class ClippedActivation(FakeQuantize):
             self.bound.copy_((self.scale.max() * self.steps).clamp(max=_FIRST_BOUND))
             self.zero_point.zero_()
 
+    @property
+    def collapsed(self) -> bool:
+        return bool((self.bound <= 0).any())
+
     def settle(self) -> None:
         self.bound.data.clamp_(min=1e-6)  # past autograd: between forward and backward it changes nothing
         self.scale.data.copy_(self.bound.data / self.steps)
