@@ -97,7 +97,7 @@ class Setting:
 
 
 SETTINGS = (Setting(8, 8), Setting(8, 8, "tensor"), Setting(6, 6), Setting(4, 8), Setting(4, 4))
-LEARNED_AT = Setting(4, 8)
+LEARNED_AT, PEERS_AT = Setting(4, 8), Setting(8, 8)
 WEIGHT_RULES = ("minmax", "mse")
 ACTIVATION_RULES = ("minmax", "percentile(99.99)", "mse", "kl")
 PLAIN = ("minmax", "minmax")
@@ -118,9 +118,10 @@ class Repair:
 MINMAX, BEST = Repair("min-max", False), Repair("best range", True)
 ALL = Repair("+ equalization + bias correction", True, ("equalize", "correct"), 2)
 CORRECTED = Repair("min-max + bias correction", False, ("correct",), 2)
+BEST_CORRECTED = Repair("best range + bias correction", True, ("correct",), 2)
 ADAROUND = Repair("min-max + AdaRound", False, ("adaround",))
 BLOCKS = Repair("min-max + AdaRound + block reconstruction", False, ("adaround", "blocks"))
-REPAIRS = (MINMAX, BEST, ALL, CORRECTED, ADAROUND, BLOCKS)
+REPAIRS = (MINMAX, BEST, ALL, CORRECTED, BEST_CORRECTED, ADAROUND, BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,15 @@ def rows(network: Network) -> Iterator[tuple[Setting, str]]:
     """Every row of a network's table: its setting, and the name of the repair or peer."""
     for setting in SETTINGS:
         for repair in REPAIRS:
-            if not {"adaround", "blocks"} & set(repair.steps) or (network.learned and setting == LEARNED_AT):
+            if repair == BEST_CORRECTED:
+                where = setting == PEERS_AT
+            elif {"adaround", "blocks"} & set(repair.steps):
+                where = network.learned and setting == LEARNED_AT
+            else:
+                where = True
+            if where:
                 yield setting, repair.name
-        if setting == Setting(8, 8):
+        if setting == PEERS_AT:
             yield from ((setting, peer) for peer in (*PEERS, ptq_nncf.NAME))
 
 
@@ -243,7 +250,7 @@ def cells() -> Iterator[tuple[Network, Setting, str, int]]:
     """Every cell in the order of importance: what the table must show for one seed first, what is dear last."""
     every = [(network, setting, name, seed) for seed in SEEDS for network in NETWORKS
              for setting, name in rows(network)]
-    late = (CORRECTED.name, ADAROUND.name, BLOCKS.name, *PEERS, ptq_nncf.NAME)
+    late = (CORRECTED.name, BEST_CORRECTED.name, ADAROUND.name, BLOCKS.name, *PEERS, ptq_nncf.NAME)
     return iter(sorted(every, key=lambda cell: (cell[3], cell[2] in late)))
 
 
@@ -292,7 +299,8 @@ def main() -> None:
     CACHE.parent.mkdir(parents=True, exist_ok=True)
     run(given.only, given.minutes, cache, lambda: write_whole(CACHE, json.dumps(cache, indent=1).encode()))
     wanted = [(network.name, str(setting), name) for network in NETWORKS for setting, name in rows(network)]
-    write_whole(TABLE, page(wanted, SEEDS, cache).encode())
+    peers = (*PEERS, ptq_nncf.NAME)
+    write_whole(TABLE, page(wanted, SEEDS, cache, peers).encode())
     print(f"written: {TABLE}")
 
 

@@ -9,8 +9,10 @@ from fewbits.report.machine import this_machine
 _BAR = 0.5  # dB that bias correction and the best range rule may lie below min-max
 
 
-def page(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], cache: Mapping[str, dict]) -> str:
-    """wanted: (network, setting, row) in the order of the tables; cache: cells, each with its `row`."""
+def page(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], cache: Mapping[str, dict],
+         peers: Sequence[str]) -> str:
+    """wanted: (network, setting, row) in the order of the tables; cache: cells, each with its `row`; peers: the rows of
+    other tools."""
     found = {tuple(cell["row"]): cell for cell in cache.values() if "row" in cell}
     lines, missing = [_PREFACE.format(machine=this_machine())], []
     for network, rows in groupby(wanted, key=lambda row: row[0]):
@@ -23,7 +25,8 @@ def page(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], cache: Ma
                 lines.append(_line(row[1], row[2], cells))
             if len(cells) < len(seeds):
                 missing.append(f"{' '.join(row)}: {len(cells)} of {len(seeds)} seeds")
-    lines += ["\n## Bars\n", *_bars(wanted, seeds, found)]
+    lines += ["\n## Bars\n", *_bars([row for row in wanted if row[2] not in peers], seeds, found),
+              "\n## Peers\n", *_beside(wanted, seeds, found, peers)]
     if missing:
         lines += ["\n## Not run\n", *(f"- {item}" for item in missing)]
     return "\n".join(lines) + "\n"
@@ -60,6 +63,25 @@ def _bars(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], found: M
     return lines
 
 
+def _beside(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], found: Mapping[tuple, dict],
+            peers: Sequence[str]) -> list[str]:
+    """By network and setting: the best repair of ours, the best row of the peers, over the seeds that both have."""
+    lines = []
+    for network, setting in dict.fromkeys(row[:2] for row in wanted if row[2] in peers):
+        means = {}
+        for name in (row[2] for row in wanted if row[:2] == (network, setting)):
+            cells = [found[network, setting, name, seed] for seed in seeds if (network, setting, name, seed) in found]
+            if len(cells) == len(seeds):
+                means[name] = _mean(cells)
+        theirs = {name: mean for name, mean in means.items() if name in peers}
+        ours = {name: mean for name, mean in means.items() if name not in peers}
+        if ours and theirs:
+            one, other = max(ours, key=lambda name: ours[name]), max(theirs, key=lambda name: theirs[name])
+            lines.append(f"- {network}, {setting}: {one} {ours[one]:.1f} dB; the best peer, {other}, "
+                         f"{theirs[other]:.1f}")
+    return lines
+
+
 _PREFACE = """# Accuracy without training
 
 Written by `python -m benchmarks.ptq`. Each cell is an integer Program against its float network on the test images,
@@ -70,7 +92,9 @@ profile onnxruntime, first and last layer as all others.
 
 "best range" is the pair of weight and activation rules, out of minmax, mse (weights; minmax alone at 8 bits) and
 minmax, percentile(99.99), mse, kl (activations), with the highest SQNR on other calibration images of seed 0 than those
-it was calibrated on (256 of each for CIFAR-10, 32 for photographs). "+ equalization + bias correction" builds on it.
+it was calibrated on (256 of each for CIFAR-10, 32 for photographs). "+ equalization + bias correction" builds on it;
+"best range + bias correction" leaves equalization out, which weights with a scale per channel do not need (a row added
+after the peers' figures had been seen).
 Bias correction and learned rounding see 512 CIFAR-10 images or the 64 photographs; AdaRound and block reconstruction
 run 400 iterations a layer or block. CPU seconds are of quantizing and repairing, one thread, on a shared machine. The
 range rules were not chosen on test images. AdaRound's weight λ was first tried at 0.1, 1 and 10 with test figures in
