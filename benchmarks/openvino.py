@@ -17,19 +17,14 @@ from typing import get_args
 
 import numpy as np
 import torch
-from torch import nn
 
+from fewbits.api import quantize
 from fewbits.errors import DataError, UnsupportedError
 from fewbits.export.onnx import Form, onnx_bytes, output_name
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
-from fewbits.lower.lower import lower
 from fewbits.program import reference
 from fewbits.program.nodes import reads
 from fewbits.program.program import Program
 from fewbits.progress import track
-from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
 from fewbits.report.machine import this_machine
 from fewbits.run.openvino_session import OpenVinoSession, Setting
 from fewbits.run.torch_executor import TorchExecutor
@@ -58,13 +53,12 @@ class Count:
     flips: int = 0
     rows: int = 0
 
-    def add(self, program: Program, name: str, known: np.ndarray, actual: np.ndarray) -> None:
-        """An output as the reference has it, codes or floats, and the real numbers that OpenVINO gives."""
-        wanted = program.real(name, known)
+    def add(self, program: Program, name: str, wanted: np.ndarray, actual: np.ndarray) -> None:
+        """An output as the reference and as OpenVINO give it, in real numbers."""
         self.compared += wanted.size
         self.bits += int(np.count_nonzero(wanted != actual))
         if program.values[name].encoding is not None:
-            steps = np.rint(program.steps_away(name, known, actual))
+            steps = np.rint(program.steps_between(name, wanted, actual))
             self.steps += int(np.count_nonzero(steps))
             self.largest = max(self.largest, float(steps.max(initial=0)))
         if wanted.ndim == 2:
@@ -101,7 +95,7 @@ class Counts:
                 for batch, codes in zip(given, known, strict=True):
                     actual = session.run(batch)
                     for name in program.outputs:
-                        count.add(program, name, codes[name], actual[output_name(name)])
+                        count.add(program, name, program.real(name, codes[name]), actual[output_name(name)])
                 if every_value:
                     found = self.begins.setdefault((form, setting), Counter())
                     found.update(beginnings(program, given[0], form, setting))
@@ -120,11 +114,6 @@ def beginnings(program: Program, given: Inputs, form: Form, setting: Setting) ->
             yield type(node).__name__
 
 
-def quantized(net: nn.Module, calibration: Iterable[torch.Tensor]) -> Program:
-    model = fold(capture(net.eval(), next(iter(calibration))[:2]))
-    return lower(calibrate(model, plan(model, "w8a8"), calibration))
-
-
 def trained(name: str, data: str, weights: str | None, images: int) -> tuple[Program, list[Inputs]]:
     """A network's program, and test images by a hundred. Without weights it is trained, as `make demo` does."""
     task, given = TASKS[name], load(data)
@@ -133,7 +122,8 @@ def trained(name: str, data: str, weights: str | None, images: int) -> tuple[Pro
         train(net, given.train, epochs=15, normalize=task.normalize, quiet=True)
     else:
         apply_weights(net, load_weights(SHARED / weights), weights)
-    program = quantized(net, given.calibration.inputs(64, task.normalize))
+    calibration = given.calibration.inputs(64, task.normalize)
+    program = quantize(net.eval(), next(iter(calibration))[:2], calibration).program
     test = [batch.numpy() for batch in given.test.inputs(100, task.normalize)][:images // 100]
     return program, [{program.inputs[0]: batch} for batch in test]
 

@@ -121,6 +121,7 @@ CORRECTED = Repair("min-max + bias correction", False, ("correct",), 2)
 BEST_CORRECTED = Repair("best range + bias correction", True, ("correct",), 2)
 ADAROUND = Repair("min-max + AdaRound", False, ("adaround",))
 BLOCKS = Repair("min-max + AdaRound + block reconstruction", False, ("adaround", "blocks"))
+ALL_PEERS = (*PEERS, ptq_nncf.NAME)
 REPAIRS = (MINMAX, BEST, ALL, CORRECTED, BEST_CORRECTED, ADAROUND, BLOCKS)
 
 
@@ -233,24 +234,18 @@ _STEPS: dict[str, Callable[[Simulation, list[torch.Tensor]], Simulation]] = {
 def rows(network: Network) -> Iterator[tuple[Setting, str]]:
     """Every row of a network's table: its setting, and the name of the repair or peer."""
     for setting in SETTINGS:
-        for repair in REPAIRS:
-            if repair == BEST_CORRECTED:
-                where = setting == PEERS_AT
-            elif {"adaround", "blocks"} & set(repair.steps):
-                where = network.learned and setting == LEARNED_AT
-            else:
-                where = True
-            if where:
-                yield setting, repair.name
+        learned = network.learned and setting == LEARNED_AT
+        somewhere = {BEST_CORRECTED: setting == PEERS_AT, ADAROUND: learned, BLOCKS: learned}
+        yield from ((setting, repair.name) for repair in REPAIRS if somewhere.get(repair, True))
         if setting == PEERS_AT:
-            yield from ((setting, peer) for peer in (*PEERS, ptq_nncf.NAME))
+            yield from ((setting, peer) for peer in ALL_PEERS)
 
 
 def cells() -> Iterator[tuple[Network, Setting, str, int]]:
     """Every cell in the order of importance: what the table must show for one seed first, what is dear last."""
     every = [(network, setting, name, seed) for seed in SEEDS for network in NETWORKS
              for setting, name in rows(network)]
-    late = (CORRECTED.name, BEST_CORRECTED.name, ADAROUND.name, BLOCKS.name, *PEERS, ptq_nncf.NAME)
+    late = (CORRECTED.name, BEST_CORRECTED.name, ADAROUND.name, BLOCKS.name, *ALL_PEERS)
     return iter(sorted(every, key=lambda cell: (cell[3], cell[2] in late)))
 
 
@@ -299,8 +294,7 @@ def main() -> None:
     CACHE.parent.mkdir(parents=True, exist_ok=True)
     run(given.only, given.minutes, cache, lambda: write_whole(CACHE, json.dumps(cache, indent=1).encode()))
     wanted = [(network.name, str(setting), name) for network in NETWORKS for setting, name in rows(network)]
-    peers = (*PEERS, ptq_nncf.NAME)
-    write_whole(TABLE, page(wanted, SEEDS, cache, peers).encode())
+    write_whole(TABLE, page(wanted, SEEDS, cache, ALL_PEERS).encode())
     print(f"written: {TABLE}")
 
 

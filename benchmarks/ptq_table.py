@@ -65,7 +65,7 @@ def _bars(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], found: M
 
 def _beside(wanted: Sequence[tuple[str, str, str]], seeds: Sequence[int], found: Mapping[tuple, dict],
             peers: Sequence[str]) -> list[str]:
-    """By network and setting: the best repair of ours, the best row of the peers, over the seeds that both have."""
+    """By network and setting: the best repair of ours, the best row of the peers, of those with every seed."""
     lines = []
     for network, setting in dict.fromkeys(row[:2] for row in wanted if row[2] in peers):
         means = {}

@@ -133,7 +133,7 @@ class _Islands:
         """How far outputs are from the reference's: floats in tolerances, codes in steps."""
         if self.program.is_float(name):
             return shares(self.program, name, known, actual) / TOLERANCE
-        return np.rint(self.program.steps_away(name, known[name], actual))
+        return np.rint(self.program.steps_between(name, self.program.real(name, known[name]), actual))
 
 
 def _unlike(wanted: np.ndarray, actual: np.ndarray) -> bool:

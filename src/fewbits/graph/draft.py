@@ -47,11 +47,17 @@ class Draft:
         shape = self.shapes.get(item.name) if isinstance(item, Ref | Param) else None
         return shape or ()
 
+    def maker(self, item: Any) -> Node | None:
+        """The node that made a value; None for what is no value made so far."""
+        if not isinstance(item, Ref):
+            return None
+        return next((node for node in reversed(self.nodes) if node.name == item.name), None)
+
     def made_by(self, item: Any) -> Node | None:
         """The node that made a value, when only one node reads it."""
         if not isinstance(item, Ref) or len(self.readers.get(item.name, [])) != 1 or item.name in self.outputs:
             return None
-        return next((node for node in self.nodes if node.name == item.name), None)
+        return self.maker(item)
 
     def finish(self) -> list[Node]:
         """The nodes, reading parameters where a value turned out to be one."""

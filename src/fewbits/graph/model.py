@@ -40,9 +40,6 @@ class Normal:
     std: torch.Tensor
 
 
-_OWN = frozenset({"graph", "folded", "norms_frozen", "predicted", "_spent"})
-
-
 class Model(nn.Module):
     """Runs a graph in float, with parameters and buffers under the user's own names.
 
@@ -53,8 +50,6 @@ class Model(nn.Module):
         """state: parameters (nn.Parameter) and buffers by dotted name; tied ones are one object."""
         super().__init__()
         self.graph = graph
-        for name, tensor in state.items():
-            self.set_tensor(name, tensor)
         self.folded = False
         """Whether `fold` has done what it can."""
         self.norms_frozen = False
@@ -67,10 +62,12 @@ class Model(nn.Module):
         """Values that nobody reads after a node, by node."""
         for name, node in last.items():
             self._spent[node].append(name)
+        for name, tensor in state.items():
+            self.set_tensor(name, tensor)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """The model's own attributes stay its own where a module of the user has the name of one."""
-        if name in _OWN:
+        """Attributes the model has stay its own where a module of the user has the name of one."""
+        if name in self.__dict__:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

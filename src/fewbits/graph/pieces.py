@@ -19,45 +19,48 @@ COMPARISONS = {getattr(aten, name).Scalar: name for name in RELATIONS}
 
 def chosen(draft: Draft, node: Node) -> bool:
     """torch.where(condition, one, other), both straight lines of what is compared with a number."""
-    return _emit(draft, node, node["condition"], node["self"], node["other"])
+    return _choose(draft, node, node["condition"], node["self"], node["other"])
 
 
 def masked(draft: Draft, node: Node) -> bool:
     """x.masked_fill(condition, value)."""
-    return _emit(draft, node, node["mask"], node["value"], node["self"])
+    return _choose(draft, node, node["mask"], node["value"], node["self"])
 
 
 def gated_by_comparison(draft: Draft, node: Node) -> bool:
     """x · (x > 0), the condition first or second."""
     first, second = node["self"], node["other"]
-    return _emit(draft, node, second, first, 0.0) or _emit(draft, node, first, second, 0.0)
+    return _choose(draft, node, second, first, 0.0) or _choose(draft, node, first, second, 0.0)
 
 
 def as_number(draft: Draft, node: Node) -> bool:
     """(x > 0).float()."""
-    return node["dtype"] == torch.float32 and _emit(draft, node, node["self"], 1.0, 0.0)
+    return node["dtype"] == torch.float32 and _choose(draft, node, node["self"], 1.0, 0.0)
 
 
 def threshold(draft: Draft, node: Node) -> bool:
     """x where it is above the threshold, else a value."""
-    draft.emit(node, node.name, two_pieces, {
-        "x": node["self"], "relation": "gt", "bound": node["threshold"], "slope": 1.0, "offset": 0.0,
-        "other_slope": 0.0, "other_offset": node["value"]}, node.shape)
+    _emit(draft, node, node["self"], "gt", node["threshold"], (1.0, 0.0), (0.0, node["value"]))
     return True
 
 
-def _emit(draft: Draft, node: Node, condition: Any, one: Any, other: Any) -> bool:
-    compared = _made(draft, condition)
+def _choose(draft: Draft, node: Node, condition: Any, one: Any, other: Any) -> bool:
+    """In place of a node that gives `one` where the condition holds, else `other`."""
+    compared = draft.maker(condition)
     if compared is None or compared.target not in COMPARISONS or not isinstance(compared["self"], Ref):
         return False
     x = compared["self"]
     first, second = _line(draft, one, x), _line(draft, other, x)
     if first is None or second is None or draft.shape(x) != node.shape:
         return False
-    draft.emit(node, node.name, two_pieces, {
-        "x": x, "relation": COMPARISONS[compared.target], "bound": compared["other"], "slope": first[0],
-        "offset": first[1], "other_slope": second[0], "other_offset": second[1]}, node.shape)
+    _emit(draft, node, x, COMPARISONS[compared.target], compared["other"], first, second)
     return True
+
+
+def _emit(draft: Draft, node: Node, x: Ref, relation: str, bound: float, one: Line, other: Line) -> None:
+    draft.emit(node, node.name, two_pieces, {
+        "x": x, "relation": relation, "bound": bound, "slope": one[0], "offset": one[1],
+        "other_slope": other[0], "other_offset": other[1]}, node.shape)
 
 
 def _line(draft: Draft, item: Any, x: Ref) -> Line | None:
@@ -66,7 +69,7 @@ def _line(draft: Draft, item: Any, x: Ref) -> Line | None:
         return 0.0, float(item)
     if item == x:
         return 1.0, 0.0
-    node = _made(draft, item)
+    node = draft.maker(item)
     if node is None:
         return None
     match node.target:
@@ -88,8 +91,3 @@ def _line(draft: Draft, item: Any, x: Ref) -> Line | None:
 
 def _scaled(line: Line | None, factor: float) -> Line | None:
     return None if line is None else (factor * line[0], factor * line[1])
-
-
-def _made(draft: Draft, item: Any) -> Node | None:
-    """What made a value, or None for other things than values of this graph."""
-    return next((node for node in draft.nodes if isinstance(item, Ref) and node.name == item.name), None)

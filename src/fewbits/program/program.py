@@ -163,11 +163,10 @@ class Program:
         encoding = self.values[name].encoding
         return array if encoding is None else encoding.decode(array)
 
-    def steps_away(self, name: str, codes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """float64: how far float numbers lie from what a value's codes stand for, in steps of its grid."""
+    def steps_between(self, name: str, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """float64: how far real numbers of a value lie apart, in steps of its grid."""
         encoding = self.encoding(name)
-        real = encoding.decode(codes).astype(np.float64)
-        return np.abs(real - numbers) / encoding.block.expand(encoding.scale, real.shape)
+        return np.abs(one.astype(np.float64) - other) / encoding.block.expand(encoding.scale, one.shape)
 
     def count(self, name: str, axes: Sequence[int]) -> int:
         """Elements of a value along some axes, none of them the batch."""

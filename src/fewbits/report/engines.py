@@ -187,7 +187,7 @@ class _Tally:
             share = shares(self.program, name, known, actual)
             self._count(share > TOLERANCE, float(share.max(initial=0)))
             return
-        away = (self.program.steps_away(name, known[name], actual) if encoding is not None
+        away = (self.program.steps_between(name, expected, actual) if encoding is not None
                 else np.abs(expected.astype(np.float64) - actual))
         different = np.ascontiguousarray(expected).view(np.uint32) != np.ascontiguousarray(actual).view(np.uint32)
         self._count(different, float(away.max(initial=0)))

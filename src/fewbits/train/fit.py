@@ -108,11 +108,12 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
                 for simulation in simulations:
                     simulation.after_step()
                 run.schedule.step()
-                run.count(value.item() * len(y), len(y), last=number == len(batches) - 1)
+                last = number == len(batches) - 1
+                run.count(value.item() * len(y), len(y), last)
                 progress.update(bar, advance=1, loss=value.item())
-                if number == len(batches) - 1:
+                if last:
                     _warn_of_collapse(simulations, epoch + 1)
-                due = number == len(batches) - 1 or (save_every is not None and run.step % save_every == 0)
+                due = last or (save_every is not None and run.step % save_every == 0)
                 if checkpoint is not None and due:
                     run.save(Path(checkpoint), device)
     net.eval()
