@@ -20,11 +20,11 @@ from fewbits.artifact.weights import WeightsFile, weights_bytes
 from fewbits.compress.flow import Settings, prunable, tune_codebooks
 from fewbits.compress.share import Method, share
 from fewbits.compress.tune import Codebooks
+from fewbits.data.sets import load
+from fewbits.data.split import Split
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.report.accuracy import evaluate
-from fewbits.tasks.data import load
 from fewbits.tasks.registry import resolve
-from fewbits.tasks.split import Split
-from fewbits.tasks.weights import apply_weights, load_weights
 
 METHODS: tuple[Method, ...] = ("random", "density", "linear", "k-means++", "optimal")
 

@@ -18,6 +18,7 @@ import torch
 
 from fewbits.api import QuantizedModel, lower
 from fewbits.artifact.into_network import read_weights
+from fewbits.data.sets import load
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
@@ -26,7 +27,6 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.engines import agreement
-from fewbits.tasks.data import load
 from fewbits.tasks.registry import resolve
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.fit import Adam, fit

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 
 from fewbits.api import quantize
+from fewbits.data.sets import load
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import DataError, UnsupportedError
 from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.program import reference
@@ -28,10 +30,8 @@ from fewbits.progress import track
 from fewbits.report.machine import this_machine
 from fewbits.run.openvino_session import OpenVinoSession, Setting
 from fewbits.run.torch_executor import TorchExecutor
-from fewbits.tasks.data import load
 from fewbits.tasks.registry import TASKS
 from fewbits.tasks.training import initialised, train
-from fewbits.tasks.weights import apply_weights, load_weights
 from fewbits.testing import random_program
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

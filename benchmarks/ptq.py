@@ -24,6 +24,8 @@ from benchmarks import ptq_nncf
 from benchmarks.ptq_peers import PEERS, quantized_by_onnxruntime
 from benchmarks.ptq_table import page
 from fewbits.api import lower
+from fewbits.data.sets import load
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import CalibrationError
 from fewbits.files import write_whole
 from fewbits.graph.capture import capture
@@ -38,9 +40,7 @@ from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import Comparison, compare
-from fewbits.tasks.data import load
 from fewbits.tasks.registry import TASKS
-from fewbits.tasks.weights import apply_weights, load_weights
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CACHE = Path("build/ptq.json")

@@ -19,6 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from fewbits.api import lower
+from fewbits.data.language import Sequences, character_windows, negative_log_likelihood
+from fewbits.data.readers import read_npz
+from fewbits.data.sets import load
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import LoweringError
 from fewbits.files import write_whole
 from fewbits.graph.capture import capture
@@ -30,11 +34,7 @@ from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import compare
 from fewbits.report.ledger import ledger
 from fewbits.report.machine import this_machine
-from fewbits.tasks.data import load
-from fewbits.tasks.language import Sequences, character_windows, negative_log_likelihood
-from fewbits.tasks.readers import read_npz
 from fewbits.tasks.registry import TASKS
-from fewbits.tasks.weights import apply_weights, load_weights
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CACHE = Path("build/real-weights.json")

@@ -19,8 +19,8 @@ from fewbits.artifact.weights import WeightsFile, weights_bytes
 from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrain, share_layers, tune_codebooks
 from fewbits.compress.sensitivity import sensitivity
 from fewbits.compress.share import Shared
+from fewbits.data.sets import load
 from fewbits.report.accuracy import evaluate
-from fewbits.tasks.data import load
 from fewbits.tasks.registry import resolve
 
 DENSITIES = (0.4, 0.2, 0.1, 0.05, 0.03)

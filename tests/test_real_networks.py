@@ -7,6 +7,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fewbits.artifact.file import save, sizes
+from fewbits.data import normalize
+from fewbits.data.sets import load
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -16,12 +19,9 @@ from fewbits.report.accuracy import compare
 from fewbits.report.engines import agreement
 from fewbits.report.simulation_gap import simulation_gap
 from fewbits.run.executable import Executable
-from fewbits.tasks import normalize
-from fewbits.tasks.data import load
 from fewbits.tasks.lenet import lenet5
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.resnet_cifar import resnet20
-from fewbits.tasks.weights import apply_weights, load_weights
 
 pytestmark = pytest.mark.shared
 

@@ -11,6 +11,7 @@ SOURCE = Path(fewbits.__file__).parent
 FLOORS = (
     ("errors",),
     ("files", "progress"),
+    ("data",),
     ("numerics",),
     ("kernels",),
     ("program",),
@@ -26,8 +27,8 @@ FLOORS = (
     ("artifact",),
     ("search",),
     ("report",),
-    ("reproduce",),
-    ("testing", "api"),
+    ("reproduce", "workflow"),
+    ("testing", "api", "documents"),
     ("__init__",),
     ("cli",),
     ("__main__",),
@@ -35,7 +36,7 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # An optional dependency is imported where it is used, so that its absence is an error only there.
-INSIDE_FUNCTIONS = {("tasks/data.py", "sklearn"), ("tasks/images.py", "PIL")}
+INSIDE_FUNCTIONS = {("data/sets.py", "sklearn"), ("data/images.py", "PIL")}
 
 
 def modules():

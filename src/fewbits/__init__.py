@@ -8,6 +8,8 @@
 
 from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report
 from fewbits.artifact.into_network import read_weights
+from fewbits.data.normalize import Normalize
+from fewbits.data.preparation import Preparation
 from fewbits.errors import FewbitsError
 from fewbits.graph.fold import fold
 from fewbits.numerics.formats import parse
@@ -28,8 +30,6 @@ from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.calibration_study import calibration_study
 from fewbits.report.explain import explain
-from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.preparation import Preparation
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit

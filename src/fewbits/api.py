@@ -8,6 +8,7 @@ from torch import nn
 
 from fewbits.artifact.file import UNKNOWN, read
 from fewbits.artifact.file import save as save_program
+from fewbits.data.preparation import Preparation
 from fewbits.export.onnx import Form
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example
@@ -27,7 +28,6 @@ from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
 from fewbits.run.executable import Engine, Executable
-from fewbits.tasks.preparation import Preparation
 
 
 class QuantizedModel(Executable):

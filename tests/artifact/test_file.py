@@ -18,6 +18,8 @@ import fewbits as fb
 from fewbits.artifact import container
 from fewbits.artifact.file import from_bytes, load, read, save, sizes, to_bytes
 from fewbits.artifact.verify import verify
+from fewbits.data.normalize import CAFFE_IMAGENET, MNIST
+from fewbits.data.preparation import Preparation
 from fewbits.errors import FileError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -27,8 +29,6 @@ from fewbits.program.nodes import Node
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
-from fewbits.tasks.normalize import CAFFE_IMAGENET, MNIST
-from fewbits.tasks.preparation import Preparation
 
 
 class Small(nn.Module):

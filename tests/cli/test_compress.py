@@ -100,8 +100,8 @@ def test_with_data_interrupted_and_resumed(fewbits, tiny, tmp_path: Path, monkey
     assert file.decoded_bytes() / file.size >= 8
 
     calls = 0
-    from fewbits.cli import compression
-    keep = compression._keep
+    from fewbits.workflow import compress
+    keep = compress._keep
 
     def interrupted(*arguments):
         nonlocal calls
@@ -110,7 +110,7 @@ def test_with_data_interrupted_and_resumed(fewbits, tiny, tmp_path: Path, monkey
         if calls in (3, 6):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(compression, "_keep", interrupted)
+    monkeypatch.setattr(compress, "_keep", interrupted)
     assert fewbits(*tiny(4, "again.fewbits", "--target-size", "8x")).code == 130
     assert fewbits(*tiny(4, "again.fewbits", "--target-size", "8x")).code == 130
     assert not Path("again.fewbits").exists()

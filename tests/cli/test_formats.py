@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fewbits.cli.formats import formats
-from fewbits.cli.formats_document import document
+from fewbits.documents.formats import document
 from fewbits.errors import EncodingError, FileError
 from fewbits.numerics.catalogue import CATALOGUE, entry
 from fewbits.numerics.datasheet import data_sheet, exact
@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/formats.md"
 
 def test_the_page_is_not_stale():
     assert PAGE.read_text(encoding="utf-8") == document(), (
-        "docs/formats.md is stale: python -m fewbits.cli.formats_document > docs/formats.md")
+        "docs/formats.md is stale: python -m fewbits.documents.formats > docs/formats.md")
 
 
 def test_all_are_listed(capsys):

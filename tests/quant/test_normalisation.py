@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.data import normalize
+from fewbits.data.sets import load
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import NormalisationWarning
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -14,12 +17,9 @@ from fewbits.graph.model import Normal
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.normalisation import deviation, predictions
 from fewbits.quant.plan import plan
-from fewbits.tasks import normalize
-from fewbits.tasks.data import load
 from fewbits.tasks.mobilenet_v1 import mobilenet_v1_025
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.resnet_cifar import resnet20
-from fewbits.tasks.weights import apply_weights, load_weights
 
 
 def images(seed, count=16):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from fewbits.data.split import Split
 from fewbits.reproduce.lessons import Lessons
-from fewbits.tasks.split import Split
 
 
 class Teacher(nn.Module):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from fewbits.cli.reproductions_document import document
 from fewbits.compress.share import Shared
+from fewbits.data.normalize import MNIST
+from fewbits.data.split import DataSet, Split
+from fewbits.documents.reproductions import document
 from fewbits.errors import DataError
 from fewbits.quant.recipe import presets
 from fewbits.reproduce.deep_compression import Plan, _stages, compress
@@ -18,8 +20,6 @@ from fewbits.reproduce.few_bits import Training, run
 from fewbits.reproduce.row import Given, Result, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.tasks.few_bit_nets import mlp_norm
-from fewbits.tasks.normalize import MNIST
-from fewbits.tasks.split import DataSet, Split
 
 
 def data(count: int) -> DataSet:
@@ -92,7 +92,7 @@ def test_every_recipe_of_a_row_is_a_preset() -> None:
 
 def test_the_page_of_reproductions_is_made_of_the_records() -> None:
     page = Path(__file__).parents[2] / "docs" / "reproductions.md"
-    assert page.read_text() == document(), "run python -m fewbits.cli.reproductions_document > docs/reproductions.md"
+    assert page.read_text() == document(), "run python -m fewbits.documents.reproductions > docs/reproductions.md"
 
 
 def test_rows_as_json(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fewbits.data.sets import load
 from fewbits.reproduce.ristretto import ROWS, SCHEMES, accuracies, trained
-from fewbits.tasks.data import load
 from fewbits.tasks.lenet import lenet_caffe
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fewbits.data.sets import load
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.graph.capture import capture
 from fewbits.tasks.attention import attend
 from fewbits.tasks.caffe_cifar import LocalResponseNorm, caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
-from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.lenet import lenet5, lenet_300_100, lenet_caffe
 from fewbits.tasks.lenet_twn import lenet_twn
@@ -25,7 +26,6 @@ from fewbits.tasks.squeezenet import squeezenet
 from fewbits.tasks.training import initialised, train
 from fewbits.tasks.transformer import TransformerEncoder, digits_transformer
 from fewbits.tasks.vgg_cifar import vgg7, vgg_small
-from fewbits.tasks.weights import apply_weights, load_weights
 
 
 def percent_right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], skip: int = 0) -> tuple[float, float]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.data.sets import load
+from fewbits.data.shifted import shifted
+from fewbits.data.split import Split
 from fewbits.errors import DataError, TrainingError
-from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.shifted import shifted
-from fewbits.tasks.split import Split
 from fewbits.tasks.training import initialised, train
 
 

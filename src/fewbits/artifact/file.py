@@ -15,11 +15,11 @@ from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.artifact.sizes import Item, itemise
 from fewbits.artifact.vectors import Vectors
 from fewbits.artifact.writer import this_writer
+from fewbits.data.preparation import Preparation
 from fewbits.errors import FewbitsError, FileError
 from fewbits.files import write_whole
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.program import Program
-from fewbits.tasks.preparation import Preparation
 
 PROGRAM = "fewbits.program"
 PREPARATION = "fewbits.preparation"

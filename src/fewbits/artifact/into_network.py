@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fewbits.artifact.weights import WeightsFile
-from fewbits.tasks.weights import apply_weights, check_weights, load_weights
+from fewbits.data.weights import apply_weights, check_weights, load_weights
 
 
 def read_weights(net: nn.Module, path: str | Path) -> None:

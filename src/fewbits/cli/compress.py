@@ -13,15 +13,15 @@ from torch import Tensor
 
 from fewbits.artifact.into_network import read_weights
 from fewbits.artifact.weights import WeightsFile, save_weights
-from fewbits.cli.compression import Goal, Job, run
 from fewbits.cli.data import BgrOption, DivideOption, Given, MeanOption, OffsetOption, StdOption, open_data
 from fewbits.compress.share import Shared, share
+from fewbits.data.weights import load_weights
 from fewbits.errors import DataError
 from fewbits.files import write_whole
 from fewbits.progress import track
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.training import initialised
-from fewbits.tasks.weights import load_weights
+from fewbits.workflow.compress import Goal, Job, run
 
 _FEW = 512  # weights: below, a codebook costs about what it saves
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".th")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from fewbits.data.normalize import Normalize
+from fewbits.data.preparation import Preparation
+from fewbits.data.sets import load
+from fewbits.data.split import DataSet
 from fewbits.errors import DataError
-from fewbits.tasks.data import load
-from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.preparation import Preparation
-from fewbits.tasks.split import DataSet
 
 DataOption = Annotated[str, typer.Option("--data", help="digits | mnist:DIR | cifar10:DIR | images:DIR | npz:FILE")]
 DataOrNone = Annotated[str | None, typer.Option(

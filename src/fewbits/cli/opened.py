@@ -8,13 +8,13 @@ from torch import nn
 
 from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import Given, open_data
+from fewbits.data.preparation import Preparation
+from fewbits.data.split import DataSet, Inputs
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
 from fewbits.quant.plan import Plan, plan
-from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.registry import resolve
-from fewbits.tasks.split import DataSet, Inputs
 from fewbits.tasks.training import initialised
 
 

@@ -19,18 +19,18 @@ from fewbits.cli.data import (
     StdOption,
     open_data,
 )
-from fewbits.cli.workflow import Job, run
+from fewbits.data.normalize import DIGITS
+from fewbits.data.preparation import Preparation
+from fewbits.data.sets import load
 from fewbits.program.profile import PROFILES
 from fewbits.quant.recipe import presets
 from fewbits.report.report import Report
 from fewbits.run.cpu import this_processor
-from fewbits.tasks.data import load
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.normalize import DIGITS
-from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.registry import TASKS, resolve
 from fewbits.tasks.stand_in import stand_in
 from fewbits.tasks.training import initialised, train
+from fewbits.workflow.quantize import Job, run
 
 _DEMO_EPOCHS, _DEMO_SEED = 30, 0
 

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 import fewbits.reproduce
+from fewbits.data.sets import load
 from fewbits.errors import DataError
 from fewbits.report.machine import this_machine
 from fewbits.reproduce.row import Given, Result, Row, figures, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.reproduce.stages import BY
-from fewbits.tasks.data import load
 
 _RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
 

@@ -21,7 +21,6 @@ from fewbits.cli.data import (
     open_data,
 )
 from fewbits.cli.quantize import show
-from fewbits.cli.workflow import Job, calibrated, calibration, finish
 from fewbits.errors import DataError
 from fewbits.lower.lower import lower
 from fewbits.report.accuracy import evaluate
@@ -32,6 +31,7 @@ from fewbits.train.after_training import AfterTraining, calibrate_activations
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, fit
 from fewbits.train.registry import trainable
+from fewbits.workflow.quantize import Job, calibrated, calibration, finish
 
 
 def train(

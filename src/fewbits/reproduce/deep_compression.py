@@ -22,12 +22,12 @@ from fewbits.artifact.weights import WeightsFile, weights_bytes
 from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrain, share_and_retrain, tune_codebooks
 from fewbits.compress.positions import fillers
 from fewbits.compress.share import Shared, share
+from fewbits.data.split import Split
 from fewbits.errors import DataError
 from fewbits.report.accuracy import evaluate
 from fewbits.reproduce.lessons import Lessons, distillation
 from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.registry import resolve
-from fewbits.tasks.split import Split
 from fewbits.tasks.training import initialised, train
 from fewbits.train.fit import Nesterov
 

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewbits.data.normalize import IMAGENET, MNIST, Normalize
+from fewbits.data.split import DataSet
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -28,11 +31,8 @@ from fewbits.reproduce.row import Given, Log, Row
 from fewbits.run.executable import Executable
 from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_tanh, mlp_norm, mlp_tanh
 from fewbits.tasks.lenet_twn import lenet_twn
-from fewbits.tasks.normalize import IMAGENET, MNIST, Normalize
 from fewbits.tasks.resnet_cifar import resnet20
-from fewbits.tasks.split import DataSet
 from fewbits.tasks.training import initialised
-from fewbits.tasks.weights import apply_weights, load_weights
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.binary_connect import squared_hinge
 from fewbits.train.fit import Adam, Loss, MakeOptimizer, Nesterov, fit

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewbits.tasks.shifted import drawn_shift, moved
-from fewbits.tasks.split import Split
+from fewbits.data.shifted import drawn_shift, moved
+from fewbits.data.split import Split
 
 _TEMPERATURE = 4.0
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fewbits.data.normalize import Normalize
+from fewbits.data.split import DataSet, Split
 from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.lenet import lenet_caffe
-from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.split import DataSet, Split
 from fewbits.tasks.training import initialised, train
 
 BYTES = Normalize((0.0,), (1.0,), 256.0)

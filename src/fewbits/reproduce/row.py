@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fewbits.data.split import DataSet
 from fewbits.errors import DataError
 from fewbits.files import write_whole
-from fewbits.tasks.split import DataSet
 
 Log = Callable[[str], None]
 

@@ -11,10 +11,12 @@ from types import MappingProxyType
 
 from torch import nn
 
+from fewbits.data import normalize
+from fewbits.data.normalize import Normalize
+from fewbits.data.preparation import Preparation
 from fewbits.errors import DataError
 from fewbits.graph.model import Model
 from fewbits.graph.pt2 import read_pt2
-from fewbits.tasks import normalize
 from fewbits.tasks.caffe_cifar import caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
 from fewbits.tasks.digits_net import digits_net
@@ -23,8 +25,6 @@ from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.llama import stories260k
 from fewbits.tasks.mobilenet_v1 import mobilenet_v1, mobilenet_v1_025
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
-from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.preparation import Preparation
 from fewbits.tasks.resnet_cifar import resnet20, resnet32, resnet44, resnet56
 from fewbits.tasks.shufflenet_v2 import shufflenet_v2_05
 from fewbits.tasks.squeezenet import squeezenet

@@ -2,9 +2,9 @@
 
 import torch
 
+from fewbits.data.split import DataSet, Split
 from fewbits.errors import DataError
 from fewbits.tasks.registry import Task
-from fewbits.tasks.split import DataSet, Split
 
 _COUNT = 16
 

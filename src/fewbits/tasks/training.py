@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.shifted import Shifted
-from fewbits.tasks.split import Split
+from fewbits.data.normalize import Normalize
+from fewbits.data.shifted import Shifted
+from fewbits.data.split import Split
 from fewbits.train.fit import Nesterov, fit
 
 
@@ -35,7 +35,7 @@ def train(
     """Train a classifier in place with Nesterov SGD under a one-cycle rate; leaves it in eval mode.
 
     model: float32 [B, ...] -> logits [B, classes], trained on the device it is on. rate: the highest
-    learning rate. shift: pixels by which each batch of images is moved at most (`tasks/shifted.py`). precision:
+    learning rate. shift: pixels by which each batch of images is moved at most (`data/shifted.py`). precision:
     of products while it learns; weights stay as they are. seed: decides the order of examples, the shifts and any
     dropout; the same seed gives the same weights (same machine, versions, thread count), and the caller's random
     numbers stay untouched. Returns the mean cross-entropy of each epoch, in nats. Raises DataError when the split does

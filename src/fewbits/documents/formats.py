@@ -1,4 +1,4 @@
-"""docs/formats.md, made from the code itself: `python -m fewbits.cli.formats_document > docs/formats.md`."""
+"""docs/formats.md, made from the code itself: `python -m fewbits.documents.formats > docs/formats.md`."""
 
 import sys
 
@@ -16,7 +16,7 @@ def document() -> str:
     """The whole page, Markdown."""
     parts = [
         "# Number formats",
-        "Made from the code by `python -m fewbits.cli.formats_document > docs/formats.md`; a test fails when it "
+        "Made from the code by `python -m fewbits.documents.formats > docs/formats.md`; a test fails when it "
         "is stale. `fewbits formats NAME` prints one format's data sheet, `--plot FILE.svg` its number line.",
         "An encoded number is scale · (value(code) − zero point). A recipe names a format wherever it says "
         "`format:`; its scale follows the conventions below.",

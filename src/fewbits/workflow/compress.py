@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from fewbits.artifact.weights import save_weights
 from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrain, share_layers, tune_codebooks
+from fewbits.data.normalize import Normalize
+from fewbits.data.split import DataSet, Split
 from fewbits.errors import DataError
 from fewbits.files import write_whole
 from fewbits.progress import track
 from fewbits.report.accuracy import evaluate
-from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.split import DataSet, Split
 
 _LADDER = (0.3, 0.2, 0.13, 0.08, 0.05, 0.035, 0.025, 0.018)
 """Densities of the layers in the middle, attempt by attempt; the first and the last layer keep their root."""

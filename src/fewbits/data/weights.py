@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fewbits.data.llama2c import read_checkpoint
+from fewbits.data.readers import read_npz
 from fewbits.errors import DataError
-from fewbits.tasks.llama2c import read_checkpoint
-from fewbits.tasks.readers import read_npz
 
 _SHOWN = 3
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fewbits.tasks.normalize import Normalize
+from fewbits.data.normalize import Normalize
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewbits.tasks.split import Batches
+from fewbits.data.split import Batches
 
 
 def drawn_shift(most: int, generator: torch.Generator) -> tuple[int, int]:

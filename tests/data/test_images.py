@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fewbits.data.images import Crop, Images
+from fewbits.data.normalize import CAFFE_IMAGENET, Normalize
+from fewbits.data.sets import load
 from fewbits.errors import DataError
-from fewbits.tasks.data import load
-from fewbits.tasks.images import Crop, Images
-from fewbits.tasks.normalize import CAFFE_IMAGENET, Normalize
 
 PLAIN = Normalize((0.0,), (1.0,), divide=1.0)
 SHAPE = (3, 4, 4)

@@ -11,6 +11,8 @@ from rich.console import Console
 from torch import nn
 
 from fewbits.artifact.file import save, sizes
+from fewbits.data.preparation import Preparation
+from fewbits.data.split import DataSet, Inputs
 from fewbits.errors import DataError, FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole
@@ -23,8 +25,6 @@ from fewbits.quant.plan import plan
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import explain
 from fewbits.report.report import Report, build
-from fewbits.tasks.preparation import Preparation
-from fewbits.tasks.split import DataSet, Inputs
 
 # The report runs every engine at every value on so many images; outputs are verified on all of calibration.
 _REPORTED_IMAGES = 256

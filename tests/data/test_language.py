@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from fewbits.data.language import character_windows, negative_log_likelihood, stories
+from fewbits.data.llama2c import read_checkpoint, read_tokenizer
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import DataError
 from fewbits.tasks.char_gpt import char_gpt
-from fewbits.tasks.language import character_windows, negative_log_likelihood, stories
 from fewbits.tasks.llama import Llama, stories260k
-from fewbits.tasks.llama2c import read_checkpoint, read_tokenizer
 from fewbits.tasks.training import initialised
-from fewbits.tasks.weights import apply_weights, load_weights
 
 SMALL = (8, 12, 2, 4, 2, 11, 16)  # width, inner, blocks, heads, shared heads, vocabulary, context
 

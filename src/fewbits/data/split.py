@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewbits.data.images import Images
+from fewbits.data.normalize import Normalize
 from fewbits.errors import DataError
-from fewbits.tasks.images import Images
-from fewbits.tasks.normalize import Normalize
 
 
 @dataclass(frozen=True, eq=False)

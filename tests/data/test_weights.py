@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import DataError
 from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.lenet import lenet5
 from fewbits.tasks.training import initialised
-from fewbits.tasks.weights import apply_weights, load_weights
 
 
 def state(seed: int = 1) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ _HEADER = 7
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The weights of a .bin file of version 0, by the names of `tasks.llama.Llama`; float32.
+    """The weights of a .bin file of version 0, by the names of `fewbits.tasks.llama.Llama`; float32.
 
     The file: int32 width, inner width, blocks, heads, shared heads, vocabulary (negative where the head is not tied),
     context; then each kind of weight for all blocks. Raises DataError when the sizes do not add up to the file.

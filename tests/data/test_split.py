@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from fewbits.data.normalize import Normalize
+from fewbits.data.split import DataSet, Split
 from fewbits.errors import DataError
-from fewbits.tasks.normalize import Normalize
-from fewbits.tasks.split import DataSet, Split
 
 PLAIN = Normalize((0.0,), (1.0,), divide=1.0)
 

@@ -1,4 +1,4 @@
-"""docs/reproductions.md, made of the rows and their records: `python -m fewbits.cli.reproductions_document`."""
+"""docs/reproductions.md, made of the rows and their records: `python -m fewbits.documents.reproductions`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ trained (weight-only methods with float activations), "program" the integers, "f
 for as long. Tables by layer say what is left in % of four bytes a weight: pruned and shared as the paper counts (gaps
 of five bits, codes of whole bits), coded as it stands in the file, entropy as its bound, the paper's in brackets. Most
 rows ran while other work filled the machine: compare the processor's seconds. This page is made by
-`python -m fewbits.cli.reproductions_document`.
+`python -m fewbits.documents.reproductions`.
 """
 
 

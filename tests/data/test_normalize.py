@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fewbits.data.normalize import IMAGENET, SYMMETRIC, Normalize
 from fewbits.errors import DataError
-from fewbits.tasks.normalize import IMAGENET, SYMMETRIC, Normalize
 
 
 def test_follows_the_formula_per_channel() -> None:

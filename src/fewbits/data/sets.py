@@ -7,11 +7,11 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from fewbits.data import normalize
+from fewbits.data.images import USUAL_CROP, Crop, Images, class_folders, find_images
+from fewbits.data.readers import read_cifar10_binary, read_idx, read_npz
+from fewbits.data.split import DataSet, Split
 from fewbits.errors import DataError
-from fewbits.tasks import normalize
-from fewbits.tasks.images import USUAL_CROP, Crop, Images, class_folders, find_images
-from fewbits.tasks.readers import read_cifar10_binary, read_idx, read_npz
-from fewbits.tasks.split import DataSet, Split
 
 _CALIBRATION = 1024
 _PHOTOGRAPHS = 64

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from fewbits.data.readers import read_idx
+from fewbits.data.sets import load
 from fewbits.errors import DataError
-from fewbits.tasks.data import load
-from fewbits.tasks.readers import read_idx
 
 RNG = np.random.default_rng(0)
 

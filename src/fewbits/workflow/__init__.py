@@ -1,0 +1,1 @@
+"""The jobs that the command line runs from start to end: `quantize` a network, `compress` its weights."""
