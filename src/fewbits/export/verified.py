@@ -130,10 +130,12 @@ class _Islands:
         return compared
 
     def _away(self, name: str, known: Arrays, actual: np.ndarray) -> np.ndarray:
-        """How far outputs are from the reference's: floats in tolerances, codes in steps."""
+        """How far outputs are from the reference's: floats in tolerances, codes in steps; what is NaN and should be a
+        code is infinitely far."""
         if self.program.is_float(name):
             return shares(self.program, name, known, actual) / TOLERANCE
-        return np.rint(self.program.steps_between(name, self.program.real(name, known[name]), actual))
+        steps = np.rint(self.program.steps_between(name, self.program.real(name, known[name]), actual))
+        return np.where(np.isnan(steps), np.inf, steps)
 
 
 def _unlike(wanted: np.ndarray, actual: np.ndarray) -> bool:
