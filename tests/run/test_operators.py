@@ -21,6 +21,7 @@ from fewbits.program import nodes as op
 from fewbits.program import reference
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.quant.recipe import Recipe
 from fewbits.report.engines import agreement
 from fewbits.run.executable import Executable
 from fewbits.run.onnx_session import OnnxSession
@@ -287,3 +288,12 @@ def test_an_empty_batch_is_refused():
     program = lowered(nn.Linear(3, 2), torch.randn(2, 3))
     with pytest.raises(DataError, match="is empty"):
         Executable(program)(torch.zeros(0, 3))
+
+
+@pytest.mark.parametrize("format", ["uint4", "uint7", "uint2"])
+def test_inputs_beyond_the_calibrated_range_saturate_at_the_formats_bounds(format):
+    """QuantizeLinear saturates at those of whole bytes."""
+    recipe = Recipe.model_validate({"version": 1, "weights": {"format": "int8"}, "activations": {"format": format}})
+    x = torch.linspace(-1, 1, 64).reshape(4, 16)
+    program = lowered(nn.Linear(16, 8), x, recipe=recipe)
+    assert_engines_agree(program, 10 * x)

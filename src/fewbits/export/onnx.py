@@ -92,7 +92,11 @@ def _quantize(b: OnnxBuilder, node: op.Quantize) -> None:
         # Behind an island: between a DequantizeLinear and this quantizer ONNX Runtime would make integers of a call
         # that is to stay float (and of its weights); a sum of one number it leaves alone.
         source = b.node("Sum", [source], b.name(node.name, "kept"))
-    b.quantize(source, node.name)
+    format = b.program.encoding(node.name).format
+    if b.needs_clip(node.name, format.low, format.high):  # QuantizeLinear knows only the bounds of whole bytes
+        b.clip(_quantize_onto(b, source, node.name, b.name(node.name, "unbounded")), node.name, format.low, format.high)
+    else:
+        b.quantize(source, node.name)
 
 
 def _constant(b: OnnxBuilder, node: op.Constant) -> None:
