@@ -24,7 +24,7 @@ from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import DataError, UnsupportedError
 from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.program import reference
-from fewbits.program.nodes import reads
+from fewbits.program.ops import reads
 from fewbits.program.program import Program
 from fewbits.progress import track
 from fewbits.report.machine import this_machine

@@ -18,12 +18,13 @@ from fewbits.export.verified import export_onnx
 from fewbits.numerics.block import CHANNEL, Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import ACCUMULATOR, parse
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.profile import ONNXRUNTIME
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
 from fewbits.program.requantize import accumulator_scale
+from fewbits.program.value import Value
 from fewbits.report.engines import agreement
 from fewbits.run.onnx_session import OnnxSession
 from fewbits.run.torch_executor import TorchExecutor

@@ -11,10 +11,11 @@ from fewbits.artifact.file import PROGRAM, to_bytes
 from fewbits.numerics.block import CHANNEL, TENSOR, Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import ACCUMULATOR, Int, parse
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program.profile import ONNXRUNTIME
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
 from fewbits.program.requantize import accumulator_scale
+from fewbits.program.value import Value
 
 X = Encoding(parse("uint8"), 0.02, 128)
 Y = Encoding(parse("uint8"), 0.05, 3)

@@ -18,7 +18,7 @@ from fewbits.artifact.refusal import Refusal
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, Int
-from fewbits.program.nodes import Node
+from fewbits.program.ops import RECORDS, Node
 from fewbits.program.profile import ONNXRUNTIME, PORTABLE, Profile
 
 
@@ -55,6 +55,8 @@ def quantized(draw: st.DrawFn) -> Quantized:
 def instances(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a declared type: what a program may hold, and much that it may not."""
     origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if kind is Node:
+        return st.one_of([instances(member) for member in RECORDS])
     if origin in (Union, UnionType):
         return st.one_of([instances(member) for member in arguments])
     if origin is tuple:

@@ -15,7 +15,7 @@ from fewbits.artifact.weights import WeightsFile, save_weights
 from fewbits.compress import prune
 from fewbits.compress.share import share
 from fewbits.errors import DataError, FileError
-from fewbits.program import nodes
+from fewbits.program import ops as nodes
 from fewbits.testing import differences
 
 

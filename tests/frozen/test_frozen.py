@@ -10,7 +10,7 @@ from freeze import CODES, FORMS, ONNX, PROGRAMS, code_hashes, onnx_hash
 
 from fewbits.artifact.file import read
 from fewbits.artifact.verify import verify
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program.profile import PROFILES
 
 NAMES = sorted(file.stem for file in PROGRAMS.glob("*.fewbits"))
@@ -39,6 +39,6 @@ def test_they_are_of_every_kind():
     programs = [frozen(name).program for name in NAMES]
     assert len(programs) >= 40
     assert set(KNOWN_CODES) == set(KNOWN_ONNX) == set(NAMES)
-    assert {type(node) for program in programs for node in program.nodes} == set(op.Node.__args__)
+    assert {type(node) for program in programs for node in program.nodes} == set(op.RECORDS)
     assert {program.profile.name.split("/")[0] for program in programs} == set(PROFILES)
     assert sum(file.stat().st_size for file in PROGRAMS.iterdir()) < 2**20

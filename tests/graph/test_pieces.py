@@ -9,7 +9,7 @@ import fewbits as fb
 from called import Call
 from fewbits.errors import ProgramError, UnsupportedError
 from fewbits.graph.functions import two_pieces
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.report.engines import agreement
 
 WRITINGS = {

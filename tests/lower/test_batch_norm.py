@@ -11,7 +11,7 @@ from fewbits.errors import CaptureError, LoweringError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program.reference import run
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan

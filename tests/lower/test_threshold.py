@@ -13,7 +13,7 @@ from fewbits.lower.threshold import of_numbers, of_sums
 from fewbits.numerics.catalogue import CATALOGUE
 from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.integer_form import in_steps, integer_form, levels
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe

@@ -6,11 +6,12 @@ import pytest
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import ACCUMULATOR, Int
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.profile import ONNXRUNTIME
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
 from fewbits.program.requantize import dot_multiplier
+from fewbits.program.value import Value
 from fewbits.ranges.scale import encoding_for
 
 CLOSE = {"rtol": 1e-6, "atol": 0}

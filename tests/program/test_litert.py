@@ -12,10 +12,11 @@ import pytest
 from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.profile import LITERT, LITERT_INT16, Profile
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
+from fewbits.program.value import Value
 from fewbits.program.windows import positions
 from fewbits.run.torch_executor import TorchExecutor
 

@@ -8,10 +8,11 @@ import pytest
 from fewbits.errors import LoweringError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import ACCUMULATOR, Int
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.profile import PROFILES, Profile, profile
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
+from fewbits.program.value import Value
 from fewbits.program.widths import check_sums
 from fewbits.run.torch_executor import TorchExecutor
 

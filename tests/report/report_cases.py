@@ -12,7 +12,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import requantize
-from fewbits.program.nodes import Conv
+from fewbits.program.ops import Conv
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan

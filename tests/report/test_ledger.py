@@ -14,9 +14,9 @@ from fewbits.graph.fold import fold
 from fewbits.graph.graph import Graph
 from fewbits.graph.operators import OPERATORS
 from fewbits.lower.lower import lower
-from fewbits.program.accumulator import accumulator_bound
-from fewbits.program.nodes import Conv, Linear
-from fewbits.program.program import Program, Value
+from fewbits.program.ops import Conv, Linear, accumulator_bound
+from fewbits.program.program import Program
+from fewbits.program.value import Value
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan, plan
 from fewbits.report.ledger import Ledger, ledger, reliances

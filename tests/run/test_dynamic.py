@@ -21,9 +21,10 @@ from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
 from fewbits.program import dynamic, reference
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program.profile import ONNXRUNTIME
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
+from fewbits.program.value import Value
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe

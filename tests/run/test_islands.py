@@ -16,12 +16,13 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.graph.operators import OPERATORS
 from fewbits.lower.lower import lower
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.float_calls import FLOAT_CALLS, TOLERANCE, call_name
 from fewbits.program.islands import float_half, integer_half
 from fewbits.program.profile import ONNXRUNTIME
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
+from fewbits.program.value import Value
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe

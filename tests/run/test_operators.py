@@ -17,7 +17,7 @@ from fewbits.export.onnx import onnx_bytes, output_name
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan

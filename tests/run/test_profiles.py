@@ -10,7 +10,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import reference
-from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.ops import accumulator_bound
 from fewbits.program.profile import profile
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate

@@ -6,7 +6,7 @@
 import pytest
 
 from fewbits.graph.operators import OPERATORS
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.testing import differences, random_program
 
 NETWORKS, PER_TEST = 240, 20
@@ -25,7 +25,7 @@ def test_no_code_differs(first):
 def test_the_networks_cover_every_operator_and_every_node():
     operators, nodes = set(), set()
     islands = {op.Dequantize, op.FloatConstant, op.FloatCall, op.DynamicConv, op.DynamicLinear}  # test_islands.py
-    integers = set(op.Node.__args__) - islands
+    integers = set(op.RECORDS) - islands
     for seed in range(NETWORKS):
         made = random_program(seed)
         operators |= made.operators

@@ -11,7 +11,7 @@ from fewbits.compress.share import refresh, share
 from fewbits.compress.tune import summed_step
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import parse
-from fewbits.program import nodes
+from fewbits.program import ops as nodes
 from fewbits.quant.plan import Site
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.spec import Spec

@@ -3,7 +3,7 @@
 The declared field types say everything, so a new node, format or field is stored without a line here:
 
     dataclass            {"field": …}, without the fields that equal their declared default
-    one of a union       {"Class": {"field": …}}
+    one of a union       {"Class": {"field": …}}; a node of a program is one of all that have a record
     tuple, Mapping       [ … ], { … }
     format               its text, such as "int8-narrow", where `parse` gives the same format back
     array of one element a number in as many lists as it has axes: 0.5, [[3]]; float32 or int32
@@ -29,6 +29,7 @@ from fewbits.errors import FewbitsError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, parse
 from fewbits.numerics.packing import pack, packed_bytes, unpack
+from fewbits.program.ops import RECORDS, Node
 
 Place = tuple[str, ...]
 """Where a value stands: its layer (the `name` of an item, or a key in a mapping), then fields."""
@@ -379,6 +380,8 @@ def _fields(kind: type) -> Mapping[str, tuple[Any, Any]]:
 
 def _members(kind: Any) -> list[Any]:
     """The alternatives of a union, or the type itself."""
+    if kind is Node:
+        return list(RECORDS)
     return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
 
 

@@ -26,7 +26,7 @@ from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.packing import pack, packed_bytes, unpack
 from fewbits.program import reference
 from fewbits.program.islands import float_half, integer_half
-from fewbits.program.nodes import Dequantize, Embedding, FloatCall, Quantize, Read, reads
+from fewbits.program.ops import Dequantize, Embedding, FloatCall, Quantize, Read, reads
 from fewbits.program.program import Program
 
 BATCH = 2

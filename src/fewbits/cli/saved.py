@@ -27,7 +27,7 @@ from fewbits.cli.data import (
 )
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
-from fewbits.program.accumulator import accumulator_bound
+from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program
 from fewbits.report.accuracy import evaluate as measure
 

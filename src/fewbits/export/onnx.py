@@ -19,9 +19,9 @@ from fewbits.export.onnx_dynamic import emit_dynamic_conv, emit_dynamic_linear
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import requantize as constants
-from fewbits.program.nodes import Margins, Node
+from fewbits.program.ops import Margins, Node
 from fewbits.program.program import Program
 
 Form = Literal["integer", "qdq"]

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.program.nodes import Constant
+from fewbits.program.ops import Constant
 from fewbits.program.program import Program
 
 OPSET = 19

@@ -8,8 +8,8 @@ import numpy as np
 
 from fewbits.errors import VerificationError
 from fewbits.export.onnx_builder import OnnxBuilder
-from fewbits.program import nodes as op
-from fewbits.program.nodes import Argument, FloatCall, Read
+from fewbits.program import ops as op
+from fewbits.program.ops import Argument, FloatCall, Read
 from fewbits.program.requantize import NO_DIVISOR
 
 Emit = Callable[[OnnxBuilder, FloatCall], None]

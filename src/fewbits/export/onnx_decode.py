@@ -10,7 +10,7 @@ from fewbits.export.onnx_builder import OnnxBuilder
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.formats import Int
 from fewbits.numerics.packing import pack
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program.program import Program
 
 _FOUR_BITS = {True: onnx.TensorProto.INT4, False: onnx.TensorProto.UINT4}

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto
 
 from fewbits.export.onnx_builder import OnnxBuilder
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 
 def emit_dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:

@@ -21,9 +21,9 @@ from fewbits.export.onnx import (
 )
 from fewbits.export.onnx_builder import OnnxBuilder
 from fewbits.export.onnx_calls import emit_float_call, emit_float_constant
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import requantize as constants
-from fewbits.program.nodes import Node
+from fewbits.program.ops import Node
 from fewbits.program.program import Program
 
 

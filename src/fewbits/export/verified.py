@@ -14,7 +14,7 @@ from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.inputs import Batch, bind
 from fewbits.program.islands import float_half, integer_half, shares
-from fewbits.program.nodes import Dynamic
+from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
 from fewbits.progress import track
 from fewbits.run.onnx_session import Level, OnnxSession

@@ -13,10 +13,10 @@ from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
 from fewbits.numerics.integer_form import IntegerForm, levels
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program.profile import Profile
-from fewbits.program.program import Value
+from fewbits.program.value import Value
 from fewbits.quant.batch_norm import affine, channel_axis, norms_behind
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation

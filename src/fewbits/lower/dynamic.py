@@ -8,7 +8,7 @@ from fewbits.lower.inputs import quantized
 from fewbits.lower.islands import constant, real
 from fewbits.lower.sizes import margins_of, sizes_of
 from fewbits.numerics.formats import Int
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 
 def dynamic_dot(context: Context, node: Node) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewbits.graph.graph import Node, Shape
 from fewbits.lower.context import Context
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 
 def passed(context: Context, node: Node, made: op.Node) -> None:

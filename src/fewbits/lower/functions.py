@@ -7,7 +7,7 @@ from fewbits.graph.batch_norm import scale_and_shift
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
 from fewbits.lower.emit import unchanged
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 
 def table(context: Context, node: Node) -> None:

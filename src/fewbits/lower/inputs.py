@@ -6,7 +6,7 @@ from fewbits.graph.graph import Shape
 from fewbits.lower.context import Context, integers
 from fewbits.lower.threshold import of_numbers
 from fewbits.numerics.formats import Int
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 
 def input_codes(name: str) -> str:

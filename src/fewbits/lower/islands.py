@@ -13,9 +13,9 @@ from fewbits.lower.context import Context
 from fewbits.lower.inputs import quantized
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
-from fewbits.program.nodes import Argument, Read
+from fewbits.program.ops import Argument, Read
 
 _BIT = Encoding(Int(1, signed=False), 1.0)
 """A mask's: 0 and 1."""

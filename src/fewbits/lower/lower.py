@@ -11,7 +11,8 @@ from fewbits.lower.rules import RULES
 from fewbits.program.limits import check_limits
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of
-from fewbits.program.program import Program, Value, fill, leaves
+from fewbits.program.program import Program, fill, leaves
+from fewbits.program.value import Value
 from fewbits.program.widths import check_sums
 from fewbits.quant.simulation import Simulation
 

@@ -9,7 +9,7 @@ from fewbits.graph.operators import padding_mode
 from fewbits.lower.context import Context
 from fewbits.lower.emit import passed, picked, unchanged
 from fewbits.lower.sizes import minus_one
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 WHOLE = 2**31  # slices that end beyond this run to the end
 

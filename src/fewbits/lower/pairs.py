@@ -5,7 +5,7 @@ import torch
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
 from fewbits.lower.functions import table
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 
 def add(context: Context, node: Node) -> None:

@@ -8,7 +8,7 @@ from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
 from fewbits.lower.emit import moved, passed, picked
 from fewbits.lower.sizes import minus_one
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 
 def roll(context: Context, node: Node) -> None:

@@ -9,8 +9,8 @@ from fewbits.graph.operators import reduced_axes
 from fewbits.lower.context import Context
 from fewbits.lower.emit import moved, unchanged
 from fewbits.lower.sizes import margins_of, minus_one, sizes_of
-from fewbits.program import nodes as op
-from fewbits.program.nodes import Margins, Sizes
+from fewbits.program import ops as op
+from fewbits.program.ops import Margins, Sizes
 from fewbits.program.windows import outer, positions, same_for_all
 
 

@@ -9,7 +9,7 @@ from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
 from fewbits.lower.emit import moved
 from fewbits.lower.sizes import minus_one
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 
 LARGEST_LOG_STEP = 256.0  # 255 steps of it, in 2^-14, stay below 2^31
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fewbits.graph.graph import Shape
-from fewbits.program.nodes import Margins, Sizes
+from fewbits.program.ops import Margins, Sizes
 
 
 def sizes_of(value: Any, rank: int) -> Sizes:

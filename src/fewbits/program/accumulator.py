@@ -1,14 +1,10 @@
 """How wide an accumulator must be, proved from the actual weights and code ranges."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.program.dynamic import CENTRED
-from fewbits.program.nodes import AveragePool, Conv, Dynamic, Linear, MatMul, Mean
-from fewbits.program.program import Program
 
 
 @dataclass(frozen=True)
@@ -27,33 +23,6 @@ class Bound:
     def magnitude(self) -> int:
         """Largest absolute value; below 2^24 float32 sums are exact in any order, below 2^53 float64 ones."""
         return max(self.high, -self.low)
-
-
-Summing = Conv | Linear | MatMul | AveragePool | Mean | Dynamic
-"""The nodes that add up products or numbers."""
-
-
-def accumulator_bound(program: Program, node: Summing) -> Bound:
-    """Interval of the node's sums over all inputs the input's codes allow (docs/numerics.md, eq. 9).
-
-    Every term's interval contains 0 (the zero point is a code), so the sum of the intervals bounds each
-    partial sum too, and what padding leaves out.
-    """
-    if isinstance(node, MatMul):
-        a, b = (interval(program.encoding(name)) for name in (node.first, node.second))
-        products = [p * q for p in a for q in b]
-        count = program.count(node.first, (-1,))
-        return Bound(count * min(products), count * max(products))
-    if isinstance(node, Dynamic):
-        return dot_bound(program.constant(node.weight), None, *CENTRED)
-    low, high = interval(program.encoding(node.input))
-    if isinstance(node, AveragePool):
-        count = math.prod(node.kernel)
-        return Bound(count * low, count * high)
-    if isinstance(node, Mean):
-        count = program.count(node.input, node.axes)
-        return Bound(count * low, count * high)
-    return dot_bound(node.weight, node.bias, low, high)
 
 
 def dot_bound(weight: Quantized, bias: np.ndarray | None, low: int, high: int) -> Bound:

@@ -5,16 +5,26 @@ float32 once (docs/numerics.md, eq. 27); the torch executor makes the same call 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from fewbits.errors import ProgramError
 from fewbits.program.functions import join, masked_softmax, quotient, two_pieces
-from fewbits.program.nodes import FloatCall, Read
 
 aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Read:
+    """An argument that is a value of the program."""
+
+    value: str
+
+
+Scalar = Read | bool | int | float | str | None
+Argument = Scalar | tuple[Scalar, ...]
 
 TOLERANCE = 1e-4
 """How far an engine's float32 may be from the reference, as a share of the largest number of the tensor."""
@@ -48,9 +58,9 @@ FLOAT_CALLS: Mapping[str, Callable[..., Any]] = {call_name(call): call for call 
 """Every call a FloatCall may name."""
 
 
-def called(node: FloatCall, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The call's result. values: what it reads, in the order of `reads(node)`. Raises ProgramError for row numbers that
-    an embedding does not have."""
+def called(name: str, call: str, arguments: Mapping[str, Argument], values: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The result of the call of a node. name: the node's, for errors; values: what its arguments read, in their order.
+    Raises ProgramError for row numbers that an embedding does not have."""
     given: Iterator[torch.Tensor] = iter(values)
 
     def resolve(argument: Any) -> Any:
@@ -58,17 +68,17 @@ def called(node: FloatCall, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
             return [resolve(item) for item in argument]
         return next(given) if isinstance(argument, Read) else argument
 
-    arguments = {name: resolve(argument) for name, argument in node.arguments.items()}
+    resolved = {argument: resolve(value) for argument, value in arguments.items()}
     try:
-        return FLOAT_CALLS[node.call](**arguments)
+        return FLOAT_CALLS[call](**resolved)
     except IndexError:  # an embedding's; no other call takes indices
-        numbers, rows = arguments["indices"], len(arguments["weight"])
-        raise ProgramError(f"{node.name!r} is given the row numbers {int(numbers.min())} to {int(numbers.max())}, but "
+        numbers, rows = resolved["indices"], len(resolved["weight"])
+        raise ProgramError(f"{name!r} is given the row numbers {int(numbers.min())} to {int(numbers.max())}, but "
                            f"has rows 0 to {rows - 1}") from None
 
 
-def rounded_once(node: FloatCall, *values: np.ndarray) -> np.ndarray:
-    """The reference: the call in float64 on float32 (or int64) operands, rounded to float32 once (eq. 27)."""
-    operands = tuple(torch.from_numpy(np.array(x, np.float64 if x.dtype == np.float32 else x.dtype)) for x in values)
-    with torch.no_grad():
-        return called(node, operands).numpy().astype(np.float32)
+def read_by(arguments: Mapping[str, Argument]) -> tuple[str, ...]:
+    """Names of the values that the arguments of a call read, in order."""
+    items = (item for argument in arguments.values()
+             for item in (argument if isinstance(argument, tuple) else (argument,)))
+    return tuple(item.value for item in items if isinstance(item, Read))

@@ -8,19 +8,20 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from fewbits.program.nodes import (
+from fewbits.program.node import Node
+from fewbits.program.ops import (
     Constant,
     Dequantize,
     Dynamic,
     FloatCall,
     FloatConstant,
-    Moving,
-    Node,
     Quantize,
     Threshold,
+    is_move,
     reads,
 )
-from fewbits.program.program import Program, Value
+from fewbits.program.program import Program
+from fewbits.program.value import Value
 
 
 def integer_half(program: Program) -> Program:
@@ -52,7 +53,7 @@ def float_half(program: Program) -> Program:
 def _island_nodes(program: Program) -> set[str]:
     """Names of the nodes inside islands: calls, and what moves floats."""
     return {node.name for node in program.nodes if isinstance(node, FloatCall)
-            or (isinstance(node, Moving) and program.is_float(node.name))}
+            or (is_move(node) and program.is_float(node.name))}
 
 
 def _half(program: Program, nodes: Iterable[Node], taken: Iterable[str]) -> Program:

@@ -2,19 +2,18 @@
 
 import numpy as np
 
+from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.accumulator import centred_weight, interval
-from fewbits.program.nodes import Conv, Linear
-from fewbits.program.program import Program
 
 
-def parts(program: Program, node: Conv | Linear, bits: int) -> tuple[slice, ...] | None:
+def parts(weight: Quantized, x: Encoding, bits: int) -> tuple[slice, ...] | None:
     """Longest runs of a dot product's terms whose every partial sum fits `bits`, for all channels at once.
 
-    The terms are those of the weight [O, K], its axes behind the first made one. The bias is none of them: it is
-    added in the accumulator. None when a single product does not fit.
+    x: of what the weight is multiplied with. The terms are those of the weight [O, K], its axes behind the first made
+    one. The bias is none of them: it is added in the accumulator. None when a single product does not fit.
     """
-    low, high = interval(program.encoding(node.input))
-    w = centred_weight(node.weight).astype(np.int64)
+    low, high = interval(x)
+    w = centred_weight(weight).astype(np.int64)
     least, most = np.minimum(w * low, w * high), np.maximum(w * low, w * high)
     limits = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     if least.min(initial=0) < limits[0] or most.max(initial=0) > limits[1]:

@@ -4,48 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.numerics.formats import Int
-from fewbits.program.float_calls import FLOAT_CALLS
-from fewbits.program.nodes import (
-    Constant,
-    Conv,
-    Dequantize,
-    Dynamic,
-    DynamicConv,
-    DynamicLinear,
-    Embedding,
-    FloatCall,
-    FloatConstant,
-    Linear,
-    Moving,
-    Node,
-    Quantize,
-    Threshold,
-    reads,
-)
+from fewbits.program.node import Node
+from fewbits.program.ops import Constant, Conv, FloatCall, Linear, reads, record_of
 from fewbits.program.profile import Profile
+from fewbits.program.value import Kind, Value
 
-_READ_FLOATS = Quantize | Threshold | FloatCall | Moving | Dynamic
-
-
-@dataclass(frozen=True)
-class Value:
-    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for inputs and in
-    float islands, which are float32, or int64 where an input numbers the rows of an embedding."""
-
-    shape: tuple[int | None, ...]
-    encoding: Encoding | None
-    dtype: Literal["float32", "int64"] = "float32"
-
-    def __str__(self) -> str:
-        sizes = "×".join("N" if s is None else str(s) for s in self.shape)
-        return f"{sizes} {self.encoding or self.dtype}"
+_KINDS: Mapping[Kind, str] = {"codes": "codes", "sums": "sums", "float32": "floats", "int64": "row numbers"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +40,15 @@ class Program:
         for node in self.nodes:
             if node.name in known:
                 raise ProgramError(f"two values are called {node.name!r}")
-            if isinstance(node, FloatCall) and node.call not in FLOAT_CALLS:
-                raise ProgramError(f"node {node.name!r} calls {node.call!r}, which is no float operator")
             for name in reads(node):
                 if name not in known:
                     raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
                 self._check_read(node, name)
-            if self.is_float(node.name) != self._writes_floats(node):
+            record_of(node).check(self, node)
+            floats = self._writes_floats(node)
+            if self.is_float(node.name) != floats:
                 raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes "
-                                   f"{'floats' if self._writes_floats(node) else 'codes'}")
+                                   f"{'floats' if floats else 'codes'}")
             known.add(node.name)
         missing = known.symmetric_difference(self.values)
         if missing:
@@ -91,46 +61,31 @@ class Program:
 
     def _check_read(self, node: Node, name: str) -> None:
         """Raises ProgramError where a node reads a value of a kind that it does not take."""
-        value, accumulator = self.values[name], self.is_accumulator(name)
-        if value.dtype == "int64" and not isinstance(node, Embedding | FloatCall):
-            raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is int64")
-        match node:
-            case Threshold() if not (accumulator or self.is_float(name)):
-                raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
-                                   "a Threshold reads sums or floats, and nothing else")
-            case Threshold() | Dequantize() if accumulator:
-                return
-            case Embedding() if value.dtype != "int64":
-                raise ProgramError(f"node {node.name!r} cannot read {name!r}: an Embedding reads row numbers")
-            case Quantize() | FloatCall() if value.encoding is not None:
-                raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
-                                   f"a {type(node).__name__} reads floats, and nothing else")
-            case DynamicConv() | DynamicLinear() if (name == node.weight) != (name in self._constants):
-                raise ProgramError(f"node {node.name!r} cannot read {name!r}: its weight is a constant in codes, and "
-                                   "what it takes float")
-            case DynamicConv() | DynamicLinear() if name == node.weight and not self._sums(name):
-                raise ProgramError(f"node {node.name!r} cannot sum with {name!r}: it takes signed integers of at most "
-                                   "8 bits with zero point 0, and one scale for all or per output channel")
-            case _ if value.encoding is None and not isinstance(node, _READ_FLOATS | Embedding):
-                raise ProgramError(f"node {node.name!r} cannot read {name!r}: "
-                                   "only Quantize, Embedding and the nodes of float islands read floats")
-        if accumulator:
-            raise ProgramError(f"node {node.name!r} reads the accumulators of {name!r}")
+        kind, takes = self.kind(name), record_of(node).takes
+        if kind not in takes:
+            words = " or ".join(text for each, text in _KINDS.items() if each in takes)
+            article = "an" if type(node).__name__[0] in "AEIOU" else "a"
+            raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is {_KINDS[kind]}: "
+                               f"{article} {type(node).__name__} reads {words}, and nothing else")
 
     def _writes_floats(self, node: Node) -> bool:
-        if isinstance(node, Moving):
-            return self.is_float(node.input)
-        return isinstance(node, Dequantize | FloatConstant | FloatCall | Dynamic)
+        writes = record_of(node).writes
+        return self.is_float(reads(node)[0]) if writes == "moved" else writes == "float32"
 
-    def _sums(self, name: str) -> bool:
-        """Whether integer sums can be taken with a constant."""
-        encoding = self.encoding(name)
-        return (isinstance(encoding.format, Int) and encoding.format.signed and encoding.format.bits <= 8
-                and not encoding.zero_point.any() and encoding.block.sizes in ((), (1,)))
+    def kind(self, name: str) -> Kind:
+        """What a value is to the node that reads it."""
+        value = self.values[name]
+        if value.encoding is None:
+            return value.dtype
+        return "sums" if self.is_accumulator(name) else "codes"
 
     @cached_property
     def _constants(self) -> Mapping[str, Quantized]:
         return {node.name: node.data for node in self.nodes if isinstance(node, Constant)}
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is codes known beforehand."""
+        return name in self._constants
 
     def constant(self, name: str) -> Quantized:
         """The codes of a constant."""
@@ -138,8 +93,7 @@ class Program:
 
     def is_float(self, name: str) -> bool:
         """Whether a value is float32: an input, or inside a float island."""
-        value = self.values[name]
-        return value.encoding is None and value.dtype == "float32"
+        return self.kind(name) == "float32"
 
     @property
     def has_islands(self) -> bool:

@@ -3,15 +3,19 @@
 float32 factors are multiplied in float32; those of integer profiles are a multiplier and a shift.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from fewbits.numerics.encoding import Encoding
 from fewbits.program import requantize as constants
 from fewbits.program.fixed_point import Fixed, fixed
-from fewbits.program.nodes import Conv, Linear, MatMul, Node
 from fewbits.program.profile import Profile
 
 Factor = np.ndarray | Fixed
+
+Role = Literal["linear", "products", "other"]
+"""Whose integers are rounded: a fully connected layer's, those of other sums of products, or any other node's."""
 
 
 def dot(profile: Profile, x: Encoding, weight: Encoding, y: Encoding) -> Factor:
@@ -45,12 +49,11 @@ def regrid(x: Encoding, y: Encoding) -> Fixed:
     return fixed(np.float64(x.scale) / np.float64(y.scale))
 
 
-def rounding_of(profile: Profile, node: Node) -> str:
+def rounding(profile: Profile, role: Role) -> str:
     """Which of `fixed_point.ROUNDINGS` brings the integers of a node to codes."""
-    if isinstance(node, Linear) and profile.linear:
+    if role == "linear" and profile.linear:
         return profile.linear
-    wide = profile.rescaling == "wide" and not isinstance(node, Conv | Linear | MatMul)
-    return "double" if wide else profile.rescaling
+    return "double" if profile.rescaling == "wide" and role == "other" else profile.rescaling
 
 
 def addition(profile: Profile, a: Encoding, b: Encoding, y: Encoding) -> tuple[int, Fixed, Fixed, Fixed]:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fewbits.program.nodes import Margins, Sizes
+from fewbits.program.node import Margins, Sizes
 
 
 def positions(sizes: Sizes, kernel: Sizes, stride: Sizes, padding: Margins, counted: Margins = ()) -> np.ndarray:

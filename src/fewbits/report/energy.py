@@ -1,14 +1,13 @@
 """What one input costs in energy, in integers and in float: counted from the Program, priced by the 45 nm tables."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
 from fewbits.numerics.encoding import Quantized
-from fewbits.numerics.energy import Energy, Work, energy, macs
+from fewbits.numerics.energy import Energy, Work, energy
 from fewbits.numerics.packing import packed_bytes
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
+from fewbits.program.ops.work import bits, numbers
 from fewbits.program.program import Program
 
 _REAL = 4  # bytes of a float32 number, a scale or a bias
@@ -48,146 +47,49 @@ def energy_estimates(program: Program) -> tuple[EnergyEstimate, ...]:
 
 def integer_work(program: Program) -> tuple[Work, ...]:
     """What each node of the program does with one input."""
-    return tuple(Work(_integer_operations(program, node), _moved(program, node) + sum(map(_stored, _weights(node)))
-                      + _bias_bytes(node), node.name) for node in program.nodes)
+    parameters = _Parameters.of(program)
+    return tuple(Work(op.record_of(node).work(program, node), parameters.moved_bytes(program, node)
+                      + sum(map(_stored, _weights(node))) + _bias_bytes(node), node.name) for node in program.nodes)
 
 
 def float_work(program: Program) -> tuple[Work, ...]:
     """What the float original does where the program has a node: 4 bytes for each number, fp32 arithmetic."""
-    return tuple(Work(_float_operations(program, node), _moved_numbers(program, node) * _REAL
+    parameters = _Parameters.of(program)
+    work = ((node, op.record_of(node).float_work) for node in program.nodes)
+    return tuple(Work(operations(program, node), parameters.moved_numbers(program, node) * _REAL
                       + sum(data.codes.size for data in _weights(node)) * _REAL + _bias_bytes(node), node.name)
-                 for node in program.nodes if not isinstance(node, op.Quantize | op.Dequantize))
+                 for node, operations in work if operations is not None)
 
 
-def _integer_operations(program: Program, node: op.Node) -> Mapping[str, float]:
-    written, read = _numbers(program, node.name), sum(_numbers(program, name) for name in op.reads(node))
-    requantized = Counter({} if program.is_accumulator(node.name) else {"multiply fp32": written, "add fp32": written})
-    match node:
-        case op.Conv() | op.Linear() | op.MatMul():
-            return Counter(_macs(program, node)) + requantized
-        case op.Add() | op.Quotient() | op.Larger():
-            return Counter({"multiply fp32": 2 * written, "add fp32": 2 * written})
-        case op.Mul():
-            return Counter({_multiply(program, op.reads(node)): written}) + requantized
-        case op.AveragePool():
-            return Counter({"add int32": written * prod(node.kernel)}) + requantized
-        case op.Mean():
-            return Counter({"add int32": read}) + requantized
-        case op.Requantize() | op.Concat() | op.Quantize():
-            return requantized
-        case op.FloatCall():
-            return _float_operations(program, node)
-        case op.DynamicConv() | op.DynamicLinear():  # its codes, and the floats its sums become
-            count, taken = _dynamic_products(program, node), _numbers(program, node.input)
-            floats = taken + written
-            return {"multiply int8": count, "add int32": count, "multiply fp32": floats, "add fp32": floats}
-        case op.Dequantize() if not _is_stored(program, node):
-            return {"multiply fp32": written}
-        case op.Softmax() | op.LogSoftmax():
-            return Counter({"add int32": read, "multiply fp32": written}) + requantized
-        case op.LayerNorm():
-            return Counter({_multiply(program, op.reads(node)): read, "add int32": 2 * read,
-                            "multiply fp32": 2 * written, "add fp32": 2 * written}) + requantized
-        case _:
-            return {}
+@dataclass(frozen=True)
+class _Parameters:
+    """The nodes that are a parameter, or decode one: their bytes are counted where it is read, as what is stored.
 
+    names: of these nodes; decoded: the constant behind each that decodes one.
+    """
 
-def _macs(program: Program, node: op.Conv | op.Linear | op.MatMul) -> Mapping[str, float]:
-    count = _products(program, node)
-    return {_multiply(program, op.reads(node)): count, "add int32": count}
+    names: frozenset[str]
+    decoded: Mapping[str, str]
 
+    @classmethod
+    def of(cls, program: Program) -> "_Parameters":
+        decoded = {node.name: node.input for node in program.nodes
+                   if isinstance(node, op.Dequantize) and program.is_constant(node.input)}
+        inside = {name for node in program.nodes if isinstance(node, op.Dequantize | op.Dynamic)
+                  for name in op.reads(node) if program.is_constant(name)}
+        floats = {node.name for node in program.nodes if isinstance(node, op.FloatConstant)}
+        return cls(frozenset(decoded) | inside | floats, decoded)
 
-def _multiply(program: Program, operands: tuple[str, ...]) -> str:
-    """The cheapest multiplication of the table that takes codes so wide; weights have 8 bits at most."""
-    return "multiply int8" if max(_bits(program, name) for name in operands) <= 8 else "multiply int32"
+    def moved_numbers(self, program: Program, node: op.Node) -> int:
+        """Numbers that a node reads and writes."""
+        return 0 if node.name in self.names else numbers(program, node.name, *op.reads(node))
 
-
-def _float_operations(program: Program, node: op.Node) -> Mapping[str, float]:
-    written, read = _numbers(program, node.name), sum(_numbers(program, name) for name in op.reads(node))
-    match node:
-        case op.Conv() | op.Linear() | op.MatMul():
-            return macs(_products(program, node), "fp32")
-        case op.Add() | op.Larger():
-            return {"add fp32": written}
-        case op.Mul() | op.Quotient() | op.Table():
-            return {"multiply fp32": written}
-        case op.AveragePool():
-            return {"add fp32": written * prod(node.kernel), "multiply fp32": written}
-        case op.Mean():
-            return {"add fp32": read, "multiply fp32": written}
-        case op.Softmax() | op.LogSoftmax():
-            return {"add fp32": read, "multiply fp32": 2 * written}
-        case op.LayerNorm():
-            return {"add fp32": 4 * read, "multiply fp32": 3 * read}
-        case op.FloatCall():
-            return _call_operations(program, node)
-        case op.DynamicConv() | op.DynamicLinear():
-            return macs(_dynamic_products(program, node), "fp32")
-        case _:
-            return {}
-
-
-def _dynamic_products(program: Program, node: op.DynamicConv | op.DynamicLinear) -> int:
-    return _numbers(program, node.name) * prod(program.constant(node.weight).codes.shape[1:])
-
-
-def _call_operations(program: Program, node: op.FloatCall) -> Mapping[str, float]:
-    written, (first, *others) = _numbers(program, node.name), op.reads(node)
-    match node.call.removeprefix("aten.").split(".")[0]:
-        case "conv1d" | "conv2d" | "conv3d" | "linear":
-            return macs(written * prod(size or 1 for size in program.values[others[0]].shape[1:]), "fp32")
-        case "matmul" | "bmm":
-            return macs(written * program.count(first, (-1,)), "fp32")
-        case "add" | "sub":
-            return {"add fp32": written}
-        case "mean" | "avg_pool2d" | "adaptive_avg_pool2d":
-            return {"add fp32": _numbers(program, first), "multiply fp32": written}
-        case "layer_norm":
-            return {"add fp32": 4 * written, "multiply fp32": 3 * written}
-        case "embedding" | "cat" | "concat" | "join" | "relu" | "relu6" | "hardtanh" | "clamp":
-            return {}
-        case _:
-            return {"multiply fp32": written}
-
-
-def _is_stored(program: Program, node: op.Node) -> bool:
-    """Whether a node is a parameter, or decodes one: its bytes are counted where it is read, as what is stored."""
-    constants = {other.name for other in program.nodes if isinstance(other, op.Constant)}
-    return isinstance(node, op.FloatConstant) or (isinstance(node, op.Dequantize) and node.input in constants) or (
-        isinstance(node, op.Constant) and any(isinstance(other, op.Dequantize | op.Dynamic)
-                                              and node.name in op.reads(other) for other in program.nodes))
-
-
-def _products(program: Program, node: op.Conv | op.Linear | op.MatMul) -> int:
-    """Multiply-accumulates for one input."""
-    written = _numbers(program, node.name)
-    if isinstance(node, op.MatMul):
-        return written * program.count(node.first, (-1,))
-    return written * prod(node.weight.codes.shape[1:])
-
-
-def _numbers(program: Program, name: str) -> int:
-    """Elements of a value for one input."""
-    return prod(1 if size is None else size for size in program.values[name].shape)
-
-
-def _moved_numbers(program: Program, node: op.Node) -> int:
-    return 0 if _is_stored(program, node) else sum(_numbers(program, name) for name in (node.name, *op.reads(node)))
-
-
-def _moved(program: Program, node: op.Node) -> float:
-    """Bytes of the values a node reads and writes; of decoded parameters, those of their codes."""
-    if _is_stored(program, node):
-        return 0
-    return sum(_numbers(program, name) * _bits(program, name) / 8 for name in (node.name, *op.reads(node)))
-
-
-def _bits(program: Program, name: str) -> int:
-    made_by = next((node for node in program.nodes if node.name == name), None)
-    if isinstance(made_by, op.Dequantize) and _is_stored(program, made_by):
-        name = made_by.input
-    encoding = program.values[name].encoding
-    return 8 * _REAL if encoding is None else encoding.format.bits
+    def moved_bytes(self, program: Program, node: op.Node) -> float:
+        """Bytes of the values a node reads and writes; of decoded parameters, those of their codes."""
+        if node.name in self.names:
+            return 0
+        return sum(numbers(program, name) * bits(program, self.decoded.get(name, name)) / 8
+                   for name in (node.name, *op.reads(node)))
 
 
 def _weights(node: op.Node) -> tuple[Quantized, ...]:

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
-from typing import Any
 
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
@@ -12,8 +10,8 @@ from fewbits.graph.operators import operator_of
 from fewbits.lower.inputs import input_codes
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
-from fewbits.program import nodes as op
-from fewbits.program.accumulator import accumulator_bound, saturates_in_pairs
+from fewbits.program import ops as op
+from fewbits.program.accumulator import saturates_in_pairs
 from fewbits.program.float_calls import call_name
 from fewbits.program.program import Program
 from fewbits.quant.plan import Plan, Step
@@ -24,17 +22,6 @@ _FLOAT = "float32"
 _IN_THRESHOLDS = "part of the thresholds behind"
 _BIAS_GRID = "int32 at the scale of its products"
 _REAL = 4  # bytes of a scale or a bias
-
-# What a program computes for each operator that makes new numbers.
-_COMPUTED_AS: Mapping[str, Any] = {
-    "conv": op.Conv | op.Threshold, "linear": op.Linear | op.Threshold, "add": op.Add, "concat": op.Concat,
-    "batch_norm": op.Table, "clamp": op.Requantize | op.Table,
-    "matmul": op.MatMul, "function": op.Table, "div": op.Table, "prelu": op.Table, "softmax": op.Softmax,
-    "masked_softmax": op.Softmax, "log_softmax": op.LogSoftmax, "layer_norm": op.LayerNorm,
-    "group_norm": op.LayerNorm, "embedding": op.Embedding, "quotient": op.Quotient, "larger": op.Larger,
-    "sub": op.Add | op.Table, "mul": op.Mul | op.Table,
-    "average_pool": op.AveragePool, "adaptive_average_pool": op.Mean | op.AveragePool, "mean": op.Mean,
-}
 
 
 @dataclass(frozen=True)
@@ -257,8 +244,7 @@ class _Accountant:
             if isinstance(sums, op.Conv | op.Linear) and isinstance(self.nodes.get(node.name), op.Dequantize):
                 self.values[node.name], self.explained[sums.name] = node.name, "accumulator"
                 return sums, node.name
-        expected = _COMPUTED_AS.get(step.op)
-        if expected is None or not isinstance(made, expected):
+        if made is None or step.op not in op.record_of(made).computes:
             raise ProgramError(f"node {node.name!r} ({step.op}) is an integer node in the plan, and the "
                                f"program has {type(made).__name__ if made else 'nothing'} for it: "
                                "were they made from one model?")
@@ -329,15 +315,10 @@ class _Accountant:
                 if stored.owner == node.name:
                     yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
                                       stored.scale_bytes, because.get(name, "left in float by the recipe"))
-            if isinstance(node, op.Table | op.Embedding):
-                entries = node.table if isinstance(node, op.Table) else node.table.codes
-                yield TensorEntry(f"{node.name}.table", "table", entries.shape,
-                                  str(self.program.values[node.name].encoding), entries.nbytes, 0,
-                                  "what each code, or each row, becomes")
-            if isinstance(node, op.Threshold):
-                yield TensorEntry(f"{node.name}.thresholds", "table", node.thresholds.shape, str(node.thresholds.dtype),
-                                  node.thresholds.nbytes + node.direction.nbytes + node.levels.nbytes, 0,
-                                  "where one level becomes the next")
+            for held in op.record_of(node).holds(node):
+                yield TensorEntry(f"{node.name}.{held.suffix}", "table", held.shape,
+                                  held.type or str(self.program.values[node.name].encoding), held.bytes, 0,
+                                  held.because)
             if not isinstance(node, op.Constant | op.FloatConstant):
                 value = self.program.values[node.name]
                 otherwise = "the grid of what it reads" if value.encoding else "left in float by the recipe"
@@ -365,27 +346,17 @@ class _Accountant:
     def _accumulations(self) -> Iterable[Accumulation]:
         available = self.program.profile.sum_bits
         for node in self.program.nodes:
-            if isinstance(node, op.AveragePool | op.Mean):
-                yield Accumulation(node.name, type(node).__name__, "",
-                                   accumulator_bound(self.program, node).bits, available, 0, 0)
-            elif isinstance(node, op.Dynamic):
-                shape, data = self.program.values[node.name].shape, self.program.constant(node.weight)
-                positions = prod(size for size in shape[1:] if size is not None)
-                weight, encoding = _stored(node.weight, "weight", data), data.encoding
-                yield Accumulation(
-                    node.name, type(node).__name__, f"{encoding.format} per {encoding.block}",
-                    accumulator_bound(self.program, node).bits, available, positions * prod(data.codes.shape[1:]),
-                    weight.code_bytes + weight.scale_bytes)
-            elif isinstance(node, op.Conv | op.Linear):
-                shape = self.program.values[node.name].shape
-                positions = prod(size for size in shape[1:] if size is not None)
-                weight, encoding = _stored(node.name, "weight", node.weight), node.weight.encoding
-                bias = 0 if node.bias is None else _REAL * node.bias.size
-                yield Accumulation(
-                    node.name, type(node).__name__, f"{encoding.format} per {encoding.block}",
-                    accumulator_bound(self.program, node).bits, available,
-                    positions * prod(node.weight.codes.shape[1:]),
-                    weight.code_bytes + weight.scale_bytes + bias)
+            sums = op.record_of(node).sums
+            if sums is None or isinstance(node, op.MatMul):
+                continue
+            words, macs, size = "", 0, 0
+            if sums.products is not None and sums.weight is not None:
+                data, macs = sums.weight(self.program, node), sums.products(self.program, node)
+                weight, words = _stored("", "weight", data), f"{data.encoding.format} per {data.encoding.block}"
+                bias = node.bias if isinstance(node, op.Conv | op.Linear) else None
+                size = weight.code_bytes + weight.scale_bytes + (0 if bias is None else _REAL * bias.size)
+            yield Accumulation(node.name, type(node).__name__, words, sums.bound(self.program, node).bits, available,
+                               macs, size)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from fewbits.numerics import affine
 from fewbits.numerics.rounding import half_away, half_even
 from fewbits.program import dynamic, reference, rescale
-from fewbits.program import nodes as op
+from fewbits.program import ops as op
 from fewbits.program import requantize as constants
-from fewbits.program.accumulator import Summing, accumulator_bound
 from fewbits.program.fixed_point import Fixed
 from fewbits.program.float_calls import called
-from fewbits.program.nodes import Node, reads
+from fewbits.program.ops import Node, accumulator_bound, reads
+from fewbits.program.ops.pairs import add_codes
+from fewbits.program.ops.rows import lookup
 from fewbits.program.program import Program
 from fewbits.run.torch_fixed_point import Rescale, rescaler
 
@@ -57,9 +58,15 @@ class TorchExecutor:
 # ------------------------------------------------------------------------------- shared steps
 
 
-def _exact_type(program: Program, node: Summing) -> torch.dtype:
+def _exact_type(program: Program, node: Node) -> torch.dtype:
     """The floating type in which every partial sum of the node is exact."""
     return torch.float32 if accumulator_bound(program, node).magnitude < 2**24 else torch.float64
+
+
+def _rounding(program: Program, node: Node) -> str:
+    rescaling = op.record_of(node).rescaling
+    assert rescaling is not None, "only what has a factor is rounded by it"
+    return rescale.rounding(program.profile, rescaling.role)
 
 
 def _code_type(program: Program, name: str) -> torch.dtype:
@@ -98,7 +105,7 @@ def _finish(program: Program, node: op.Conv | op.Linear, shape: tuple[int, ...])
     x, y = program.encoding(node.input), program.encoding(node.name)
     factor = rescale.dot(program.profile, x, node.weight.encoding, y)
     factor = factor.reshape(shape) if factor.ndim else factor
-    return _rescaler(program, node, factor, rescale.rounding_of(program.profile, node))
+    return _rescaler(program, node, factor, _rounding(program, node))
 
 
 # ------------------------------------------------------------------------------------ kernels
@@ -154,7 +161,7 @@ def _add(program: Program, node: op.Add) -> Step:
         codes_a, codes_b = (np.arange(e.format.low, e.format.high + 1).astype(e.format.dtype)
                             for e in (first, second))
         grid = np.broadcast_arrays(codes_a[:, None], codes_b[None, :])
-        table = _tensor(reference.add_codes(program, node, *grid), _code_type(program, node.name)).reshape(-1)
+        table = _tensor(add_codes(program, node, *grid), _code_type(program, node.name)).reshape(-1)
         low_a, low_b, width = first.format.low, second.format.low, codes_b.size
         return lambda a, b: table[((a.int() - low_a) * width + (b.int() - low_b)).reshape(-1)].reshape(a.shape)
     scales = [(_tensor(e.scale), int(e.zero_point)) for e in (first, second)]
@@ -166,7 +173,7 @@ def _add(program: Program, node: op.Add) -> Step:
 
 def _add_integers(program: Program, node: op.Add) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    rounding = rescale.rounding_of(program.profile, node)
+    rounding = _rounding(program, node)
     raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, first, second, y)
     rescale_a, rescale_b = rescaler(onto_a, rounding), rescaler(onto_b, rounding)
     finish = _rescaler(program, node, from_sum, rounding)
@@ -179,7 +186,7 @@ def _mul(program: Program, node: op.Mul) -> Step:
     zero_a, zero_b, zero_y = int(first.zero_point), int(second.zero_point), int(y.zero_point)
     factor = rescale.product(program.profile, first, second, y)
     if isinstance(factor, Fixed):
-        finish = _rescaler(program, node, factor, rescale.rounding_of(program.profile, node))
+        finish = _rescaler(program, node, factor, _rounding(program, node))
         return lambda a, b: finish((a.long() - zero_a) * (b.long() - zero_b))
     multiplier, dtype = _tensor(factor), _code_type(program, node.name)
 
@@ -213,7 +220,7 @@ def _matmul(program: Program, node: op.MatMul) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     zero_a, zero_b, dtype = int(first.zero_point), int(second.zero_point), _exact_type(program, node)
     finish = _rescaler(program, node, rescale.matrix_product(program.profile, first, second, y),
-                       rescale.rounding_of(program.profile, node))
+                       _rounding(program, node))
     return lambda a, b: finish((a.to(dtype) - zero_a) @ (b.to(dtype) - zero_b))
 
 
@@ -298,7 +305,7 @@ def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
 
 
 def _embedding(program: Program, node: op.Embedding) -> Step:
-    return lambda numbers: torch.from_numpy(reference.lookup(program, node, numbers.numpy()))
+    return lambda numbers: torch.from_numpy(lookup(program, node, numbers.numpy()))
 
 
 def _pick(program: Program, node: op.Pick) -> Step:
@@ -306,11 +313,11 @@ def _pick(program: Program, node: op.Pick) -> Step:
     return lambda x: x.index_select(node.axis, indices)
 
 
-def _requantizer(program: Program, source: str, node: reference.Regridded) -> Step:
+def _requantizer(program: Program, source: str, node: Any) -> Step:
     x, y = program.encoding(source), program.encoding(node.name)
     scale_x, zero_x, scale_y = _tensor(x.scale), int(x.zero_point), _tensor(y.scale)
     if program.profile.rescaling != "float":
-        finish = _rescaler(program, node, rescale.regrid(x, y), rescale.rounding_of(program.profile, node))
+        finish = _rescaler(program, node, rescale.regrid(x, y), _rounding(program, node))
         return lambda codes: finish(codes.long() - zero_x)
     saturate = _saturate(program, node)
     return lambda codes: saturate((codes.float() - zero_x) * scale_x / scale_y)
@@ -368,7 +375,7 @@ def _mean(program: Program, node: op.Mean) -> Step:
     count = program.count(node.input, node.axes)
     factor = rescale.mean(program.profile, x, program.encoding(node.name), count)
     dtype, zero = _exact_type(program, node), int(x.zero_point)
-    finish = _rescaler(program, node, factor, rescale.rounding_of(program.profile, node))
+    finish = _rescaler(program, node, factor, _rounding(program, node))
     return lambda x: finish((x.to(dtype) - zero).sum(node.axes, node.keep))
 
 
@@ -444,7 +451,7 @@ def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear,
 
 
 def _float_call(program: Program, node: op.FloatCall) -> Step:
-    return lambda *values: called(node, values)
+    return lambda *values: called(node.name, node.call, node.arguments, values)
 
 
 _PREPARE: dict[type[Node], Callable[[Program, Any], Step]] = {

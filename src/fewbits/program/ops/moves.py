@@ -1,0 +1,118 @@
+"""Operators that move numbers or pick among them: codes keep their encoding, floats stay floats."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+
+from fewbits.program.node import Node
+from fewbits.program.ops.record import Example, Layer, Record, called, holds_nothing, reads_one, unchecked
+from fewbits.program.ops.samples import IMAGE, X
+from fewbits.program.ops.work import nothing
+from fewbits.program.value import Scope, Shape, Value
+
+__all__ = ["Pad", "Pick", "Reshape", "Slice", "Transpose"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pick(Node):
+    """Some of the entries along an axis, in any order, any number of times: nearest resize, expand, repeat, flip."""
+
+    input: str
+    axis: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Node):
+    """The same codes in another shape; -1 stands where the batch is."""
+
+    input: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Transpose(Node):
+    """Axes in another order."""
+
+    input: str
+    permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Node):
+    """start:stop:step along one axis, all of them ≥ 0 and inside the axis."""
+
+    input: str
+    axis: int
+    start: int
+    stop: int
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
+class Pad(Node):
+    """The number 0 around: one (before, after) per axis, none negative."""
+
+    input: str
+    margins: tuple[tuple[int, int], ...]
+
+
+def _pick(program: Scope, node: Pick, x: np.ndarray) -> np.ndarray:
+    return x.take(node.indices, node.axis)
+
+
+def _reshape(program: Scope, node: Reshape, x: np.ndarray) -> np.ndarray:
+    return x.reshape(node.shape)
+
+
+def _transpose(program: Scope, node: Transpose, x: np.ndarray) -> np.ndarray:
+    return x.transpose(node.permutation)
+
+
+def _slice(program: Scope, node: Slice, x: np.ndarray) -> np.ndarray:
+    return x[(slice(None),) * node.axis + (slice(node.start, node.stop, node.step),)]
+
+
+def _pad(program: Scope, node: Pad, x: np.ndarray) -> np.ndarray:
+    zero = 0 if program.is_float(node.input) else int(program.encoding(node.input).zero_point)
+    return np.pad(x, node.margins, constant_values=zero)
+
+
+def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: Node, shape: Shape) -> Record:
+    """The record of a node that moves numbers, with one example that reads an image."""
+    return Record(
+        does=does,
+        equations="",
+        reads=reads_one,
+        takes=frozenset({"codes", "float32"}),
+        writes="moved",
+        check=unchecked,
+        reference=reference,
+        sums=None,
+        rescaling=None,
+        limits={},
+        work=nothing,
+        float_work=nothing,
+        holds=holds_nothing,
+        computes=(),
+        layer=layer,
+        examples=lambda: (Example(node, {"x": Value(IMAGE, X)}, Value(shape, X)),
+                          Example(node, {"x": Value(IMAGE, None)}, Value(shape, None))),
+    )
+
+
+RECORDS = {
+    Pick: _moves("entries along an axis, in any order, any number of times", _pick, called(lambda x: x.flip(3)),
+                 Pick("y", "x", 3, (6, 6, 0, 2)), (None, 3, 6, 4)),
+    Reshape: _moves("the same numbers in another shape", _reshape,
+                    called(lambda x: x.flatten(2).unflatten(2, (x.shape[3], x.shape[2]))),
+                    Reshape("y", "x", (-1, 9, 14)), (None, 9, 14)),
+    Transpose: _moves("axes in another order", _transpose, called(lambda x: x.transpose(2, 3)),
+                      Transpose("y", "x", (0, 3, 1, 2)), (None, 7, 3, 6)),
+    Slice: _moves("a part of an axis", _slice, called(lambda x: x[:, :, 1:]), Slice("y", "x", 2, 1, 6, 2),
+                  (None, 3, 3, 7)),
+    Pad: _moves("the number 0 around", _pad, called(lambda x: F.pad(x, (1, 0, 0, 2))),
+                Pad("y", "x", ((0, 0), (0, 1), (2, 0), (1, 1))), (None, 4, 8, 9)),
+}
