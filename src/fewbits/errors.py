@@ -67,3 +67,7 @@ class CollapseWarning(FewbitsWarning):
 
 class NormalisationWarning(FewbitsWarning):
     """Calibration data that does not look like what the network was trained on."""
+
+
+class ClippingWarning(FewbitsWarning):
+    """A range rule that cuts off more than it gains."""

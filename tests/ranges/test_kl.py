@@ -10,7 +10,8 @@ from fewbits.errors import EncodingError
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import parse
 from fewbits.ranges.kl import KlRule, divergence, divergences, spread, threshold
-from fewbits.ranges.rule import Target
+from fewbits.ranges.rule import MinMaxRule, Target
+from fewbits.ranges.scale import encoding_for
 
 BINS = np.arange(2048)
 HISTOGRAMS = {
@@ -111,3 +112,45 @@ def test_the_rule_at_every_width(bits, kind):
 def test_refused_per_channel():
     with pytest.raises(EncodingError, match="no meaning"):
         KlRule().check(CHANNEL)
+
+
+def spiked(kind):
+    """Data of which one value is much more frequent than its neighbours."""
+    x = torch.randn(60_000, generator=torch.Generator().manual_seed(0))
+    return {"half zeros": x.relu(), "nearly all zeros": (x - 1.5).relu(),
+            "a background": torch.where(torch.arange(len(x)) % 5 > 0, -0.42, torch.linspace(-0.42, 2.8, len(x))),
+            "a spike in the middle": torch.where(torch.arange(len(x)) % 3 > 0, 0.3, x)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["half zeros", "nearly all zeros", "a background", "a spike in the middle"])
+@pytest.mark.parametrize("text", ["int8", "uint8", "uint4"])
+def test_the_bare_rule_is_never_far_behind_min_max(kind, text):
+    """Its error is measured on the values, not on bins."""
+    x, target = spiked(kind), Target(parse(text), text == "int8")
+    errors = []
+    for rule in (KlRule(), MinMaxRule()):
+        observer = rule.observer(TENSOR)
+        observer.update(x)
+        grid = encoding_for(*rule.range(observer, target), target.format, target.symmetric)
+        errors.append(np.square(grid.encode(x.double().numpy()).dequantize() - x.double().numpy()).mean())
+    assert errors[0] <= 2.02 * errors[1]
+
+
+def test_a_published_threshold_collapses_on_a_background_and_the_bare_rule_does_not():
+    x, target = spiked("a background"), Target(parse("int8"), True)
+    reach = {}
+    for variant in ("slides", "nvidia", "guarded"):
+        observer = KlRule(variant).observer(TENSOR)
+        observer.update(x)
+        reach[variant] = float(KlRule(variant).range(observer, target)[1])
+    assert reach["slides"] < 1
+    assert reach["nvidia"] < 1
+    assert reach["guarded"] > 2
+
+
+def test_where_the_published_threshold_is_sound_the_bare_rule_is_it():
+    x = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
+    observer = KlRule().observer(TENSOR)
+    observer.update(x)
+    target = Target(parse("int8"), True)
+    assert KlRule().range(observer, target) == KlRule("nvidia").range(observer, target)

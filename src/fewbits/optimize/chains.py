@@ -14,7 +14,7 @@ import torch
 
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import aten, bounds, operator_of, reduced_axes
+from fewbits.graph.operators import aten, bounds, operator_of, padding_mode, reduced_axes
 from fewbits.optimize.layer import users
 from fewbits.program.program import leaves
 
@@ -96,7 +96,8 @@ def _passes_scales(node: Node, before: Node, first: Node) -> bool:
     row = operator_of(node)
     if row is None or len(node.refs) != 1:
         return False
-    spatial = before.shape is not None and len(before.shape) == 4 and row_name(first) == "conv"
+    shape = before.shape or ()
+    spatial, axes = len(shape) > 2 and row_name(first) == "conv", len(shape) - 2
     match row.name:
         case "clamp":
             return bounds(node) == (0.0, math.inf)
@@ -107,11 +108,13 @@ def _passes_scales(node: Node, before: Node, first: Node) -> bool:
         case "max_pool" | "average_pool" | "adaptive_average_pool":
             return spatial
         case "mean":
-            return spatial and set(reduced_axes(node)) == {2, 3}
+            return spatial and set(reduced_axes(node)) == set(range(2, 2 + axes))
         case "pad":
-            return spatial and len(node["pad"]) <= 4
-        case "reshape":
-            return spatial and node.shape is not None and len(node.shape) == 2
+            margins = node["pad" if "pad" in node.arguments else "padding"]
+            scales = padding_mode(node) != "constant" or node["value"] in (None, 0, 0.0)
+            return spatial and scales and len(margins) <= 2 * axes
+        case "reshape":  # a channel's numbers stay together, and no image's rows become inputs of their own
+            return spatial and node.shape == (*shape[:1], math.prod(size or 0 for size in shape[1:]))
         case _:
             return row.role == "gone"
 

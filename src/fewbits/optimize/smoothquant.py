@@ -15,7 +15,7 @@ import torch
 from fewbits.errors import RepairError
 from fewbits.graph.model import Model, Visitor
 from fewbits.numerics.block import Block
-from fewbits.optimize.chains import Chain, chains, columns, rescale
+from fewbits.optimize.chains import Chain, chains, columns, rescale, row_name
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
@@ -83,12 +83,15 @@ class _Ranges(Visitor):
     """Largest magnitude of each channel of what each chain's second layer reads."""
 
     def __init__(self, found: Sequence[Chain]):
-        # Axis 1 is the channel of [N, C, H, W] and of rows [N, C].
         self._observers = {chain.second["input"].name: MinMax(Block((-1, 1))) for chain in found}
+        self._axes = {chain.second["input"].name: 1 if row_name(chain.second) == "conv" else -1 for chain in found}
+        """The axis of the channels that a layer reads: 1 of a convolution over any number of axes, the last of a
+        linear layer over any number of rows."""
 
     def value(self, name: str, value: Any) -> Any:
         if name in self._observers:
-            self._observers[name].update(value if value.ndim == 4 else value.reshape(-1, value.shape[-1]))
+            rows = value.movedim(self._axes[name], -1)
+            self._observers[name].update(rows.reshape(-1, rows.shape[-1]))
         return value
 
     def largest(self, chain: Chain, channels: int) -> torch.Tensor:

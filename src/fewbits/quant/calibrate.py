@@ -14,6 +14,7 @@ from fewbits.numerics.finite import not_finite
 from fewbits.numerics.formats import ACCUMULATOR
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.progress import track
+from fewbits.quant.clipping import warn_of_clipping
 from fewbits.quant.normalisation import NormalisationCheck
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
@@ -29,8 +30,8 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     that; one pass is made, one batch in memory at a time; none are read where the plan takes no grid from data
     (weight-only recipes). Returns the Simulation in evaluation mode, simulating.
     Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
-    site never reached, a wrong shape or type; warns (NormalisationWarning) where the data does not look like what batch
-    norm saw in training.
+    site never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
+    (NormalisationWarning), or a range cuts off more than it gains (ClippingWarning).
     """
     if unfit := unfit_weight(model):
         raise CalibrationError(unfit)
@@ -61,6 +62,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     check.warn()
     for quantizer in simulation.quantizers():
         quantizer.fit()
+    warn_of_clipping(simulation.quantizers())
     _make_biases_fit(simulation)
     simulation.set_mode("simulate")
     return simulation

@@ -7,6 +7,10 @@ Two definitions exist, and differ by about a bin:
 | `slides` | levels … n − 1  | as it is         | the first     | (m + 0.5)·width  |
 | `nvidia` | levels … n      | replaced by bin 1 | the last     | m·width          |
 
+`guarded` is `nvidia` with the candidates left out whose squared error on the grid is more than twice that of min-max.
+Both published definitions need it: wherever one value is much more frequent than its neighbours (the zeros behind a
+ReLU, the background of an image) a threshold just beyond that value has the least divergence and cuts off all others.
+
 For a candidate m: P is the first m bins, with everything beyond added to the last of them; Q is the first m bins
 (without what lies beyond) merged into `levels` levels, each spread evenly over its non-empty bins. Both are
 normalised; KL(P‖Q) = Σ p·ln(p/q), infinite where P > 0 and Q = 0.
@@ -21,14 +25,17 @@ import numpy as np
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import TENSOR, Block
 from fewbits.ranges.histogram import Counts, Histogram
+from fewbits.ranges.mse import squared_error
 from fewbits.ranges.observer import Observer
 from fewbits.ranges.rule import Range, RangeRule, Target
 
 Variant = Literal["slides", "nvidia"]
+Named = Literal["guarded", "slides", "nvidia"]
 _BINS = 2048  # of |x|, as both sources have it; more where there are more levels
 _WORK = 2**22  # candidates times levels, at most about so many: beyond 10 bits every so-manieth candidate is tried
 _AT_ONCE = 2**18  # candidates times levels in one step: a few MB
 _CLOSE = 1e-11  # candidates nearer than this to the best are compared by the definition itself
+_WORSE = 2.0  # times min-max's squared error, 3 dB: what `guarded` allows
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,11 @@ def _x_log_x(x: np.ndarray) -> np.ndarray:
     return x * np.log(x, out=np.zeros_like(x), where=x > 0)
 
 
-def threshold(counts: np.ndarray, levels: int, variant: Variant = "slides", stride: int = 1) -> Threshold:
-    """The candidate of least divergence. Without one (fewer bins than levels) all bins are kept."""
-    approximate = divergences(counts, levels, variant, stride)
+def threshold(counts: np.ndarray, levels: int, variant: Variant = "slides", stride: int = 1,
+              fewest: int = 0) -> Threshold:
+    """The candidate of least divergence, of those that keep `fewest` bins or more. Without one (fewer bins than levels)
+    all bins are kept."""
+    approximate = {m: value for m, value in divergences(counts, levels, variant, stride).items() if m >= fewest}
     least = min(approximate.values(), default=np.inf)
     if least == np.inf:
         return Threshold(len(counts), float(len(counts)), np.inf)
@@ -131,19 +140,19 @@ def threshold(counts: np.ndarray, levels: int, variant: Variant = "slides", stri
 
 @dataclass(frozen=True)
 class KlRule(RangeRule):
-    """`kl`, `kl(slides)`, `kl(nvidia)`: for whole tensors of activations.
+    """`kl`, which is `kl(guarded)`, `kl(slides)`, `kl(nvidia)`: for whole tensors of activations.
 
     A symmetric grid of b bits has 2^(b−1) magnitudes; so has an asymmetric one of data on both sides of 0. Data
     on one side of 0 has 2^b of them in an unsigned or asymmetric format. The range is what was seen, cut to ±threshold.
     """
 
-    variant: str = "slides"
+    variant: str = "guarded"
     name = "kl"
     even_grids_only = True
 
     def __post_init__(self):
-        if self.variant not in get_args(Variant):
-            raise EncodingError(f"no kl rule is called {self.variant!r}: write kl(slides) or kl(nvidia)")
+        if self.variant not in get_args(Named):
+            raise EncodingError(f"no kl rule is called {self.variant!r}: write kl, kl(slides) or kl(nvidia)")
 
     def check(self, block: Block) -> None:
         if block != TENSOR:
@@ -165,5 +174,24 @@ class KlRule(RangeRule):
         levels = 2 ** (target.format.bits if all_codes else target.format.bits - 1)
         magnitudes, width = counts.magnitudes(max(_BINS, 4 * levels))
         stride = max(1, (len(magnitudes) - levels) * levels // _WORK)
-        variant: Variant = "nvidia" if self.variant == "nvidia" else "slides"
-        return threshold(magnitudes, levels, variant, stride).reach * width
+        variant: Variant = "slides" if self.variant == "slides" else "nvidia"
+        found = threshold(magnitudes, levels, variant, stride)
+        if self.variant != "guarded":
+            return found.reach * width
+
+        def allowed(bins: int) -> bool:
+            return _error(counts, bins * width, target) <= _WORSE * _error(counts, np.inf, target)
+
+        while found.bins < len(magnitudes) and not allowed(found.bins):
+            few, enough = found.bins, len(magnitudes)
+            while enough - few > 1:
+                middle = (few + enough) // 2
+                few, enough = (few, middle) if allowed(middle) else (middle, enough)
+            found = threshold(magnitudes, levels, variant, stride, enough)
+        return found.reach * width
+
+
+def _error(counts: Counts, reach: float, target: Target) -> float:
+    """Mean squared error on the grid of what was seen, cut to ±reach."""
+    low, high = max(counts.low, -reach), min(counts.high, reach)
+    return float(squared_error(counts, np.array([low]), np.array([high]), target)[0])

@@ -7,19 +7,23 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import Block
+from fewbits.ranges.histogram import Histogram
 from fewbits.ranges.observer import Observer
 from fewbits.ranges.rule import Range, RangeRule, Target
 
+_BINS = 1024  # enough to tell what a range cuts off
 
-class MovingAverage(Observer):
-    """e ← momentum·e + (1 − momentum)·extreme of the batch, starting at the first batch's.
+
+class MovingAverage(Histogram):
+    """e ← momentum·e + (1 − momentum)·extreme of the batch, starting at the first batch's. Counts the values as
+    well, so that what this range cuts off can be told.
 
     After n batches e = momentum^(n−1)·first + rest; keeping `first` and `rest` apart is what lets shards
     observed separately be merged in order: the later shard's `first` then joins with weight 1 − momentum.
     """
 
     def __init__(self, block: Block, momentum: float):
-        super().__init__(block)
+        super().__init__(block, _BINS)
         self.momentum = momentum
         self._batches = 0
         self._first = self._rest = np.zeros(0)  # [2, ...]: low, high
@@ -32,11 +36,13 @@ class MovingAverage(Observer):
         return low, high
 
     def _take(self, x: torch.Tensor, low: np.ndarray, high: np.ndarray) -> None:
+        super()._take(x, low, high)
         extremes = np.stack((low, high))
         self._append(1, extremes, np.zeros_like(extremes))
 
     def _join(self, later: Observer) -> None:
         assert isinstance(later, MovingAverage)
+        super()._join(later)
         self._append(later._batches, later._first, later._rest)
 
     def _append(self, batches: int, first: np.ndarray, rest: np.ndarray) -> None:

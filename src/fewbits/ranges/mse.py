@@ -6,6 +6,7 @@ import numpy as np
 
 from fewbits.numerics import affine
 from fewbits.numerics.block import Block
+from fewbits.numerics.formats import Format
 from fewbits.ranges.histogram import Counts, Histogram
 from fewbits.ranges.observer import Observer
 from fewbits.ranges.rule import Range, RangeRule, Target
@@ -17,16 +18,21 @@ _FINE = 4  # steps narrower than this many bins: the error within a bin is that 
 
 
 def squared_error(counts: Counts, low: np.ndarray, high: np.ndarray, target: Target) -> np.ndarray:
-    """Mean squared error of the block's values on the grids for ranges [low, high], float64 [k].
-
-    low, high: [k]. Values stand at the middle of their bins; where the step is not at least four bins wide,
-    what is not clipped has the error of values spread evenly over a step, step²/12.
-    """
-    scale, zero_point = scale_and_zero_point(low, high, target.format, target.symmetric, target.convention)
+    """Mean squared error of the block's values on the grids for ranges [low, high], float64 [k]. low, high: [k]."""
     # Among candidates for one block there is none whose zero range could take its scale from a neighbour.
+    return error_on_grids(counts, *scale_and_zero_point(low, high, target.format, target.symmetric, target.convention),
+                          target.format)
+
+
+def error_on_grids(counts: Counts, scale: np.ndarray, zero_point: np.ndarray, format: Format) -> np.ndarray:
+    """Mean squared error of the block's values on integer grids, float64 [k]. scale, zero_point: [k].
+
+    Values stand at the middle of their bins; where the step is not at least four bins wide, what is not clipped has the
+    error of values spread evenly over a step, step²/12.
+    """
     scale, zero_point = scale[:, None], zero_point[:, None]
     x = counts.centres()[None]
-    lowest, highest = target.format.low, target.format.high
+    lowest, highest = format.low, format.high
     code = affine.encode(x, scale, zero_point, lowest, highest)
     error = np.square((code - zero_point) * scale - x)
     inside = ((lowest - zero_point - 0.5) * scale <= x) & (x <= (highest - zero_point + 0.5) * scale)

@@ -9,6 +9,7 @@ import torch
 
 from fewbits.program.inputs import Batch
 from fewbits.quant.calibrate import model_inputs
+from fewbits.quant.clipping import warn_of_clipping
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation
 
@@ -36,4 +37,5 @@ def calibrate_activations(simulation: Simulation, batches: Iterable[Batch]) -> S
     for quantizer in waiting:
         quantizer.fit()
         quantizer.mode = "simulate"
+    warn_of_clipping(waiting)
     return finished
