@@ -15,6 +15,7 @@ from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.integer_form import in_steps, integer_form, levels
 from fewbits.program import ops as op
 from fewbits.quant.calibrate import calibrate
+from fewbits.quant.fake_quantize import on_steps
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.simulation_gap import simulation_gap
@@ -124,3 +125,17 @@ def test_a_sum_of_two_values_takes_integers_only():
     recipe = Recipe.model_validate({"version": 1, "weights": {"format": "int8"}, "activations": {"format": "ternary"}})
     with pytest.raises(LoweringError, match="only dot products"):
         lower(calibrate(model, plan(model, recipe), [x]))
+
+
+@pytest.mark.parametrize("name", [each.name for each in CATALOGUE
+                                  if not isinstance(each.format, Int) and each.format.bits <= 8])
+def test_a_number_half_way_between_two_integers_goes_one_way(name):
+    """240 of e4m3-finite-zero is 63.5 of its 127 steps: in float32 it went to 64, in float64 to 63, and no sum reached
+    the level."""
+    format = parse(name)
+    form = form_of(format)
+    numbers = format.values()
+    numbers = numbers[np.isfinite(numbers)].astype(np.float32)
+    once = in_steps(format, form, numbers)
+    assert np.array_equal(once, in_steps(format, form, numbers.astype(np.float64)))
+    assert np.array_equal(once, on_steps(torch.from_numpy(numbers), form).numpy())

@@ -44,8 +44,9 @@ def integer_form(format: Format, wanted: Int | None) -> IntegerForm | None:
 def in_steps(format: Float | Table, form: IntegerForm, numbers: np.ndarray,
              rounding: Rounding = half_even) -> np.ndarray:
     """Where `numbers`, in units of the format's scale, end up as steps of its integers: whole float64, any shape.
-    rounding: to the format; from there to the integers it is half_even."""
-    return half_even(format.nearest(numbers, rounding) / np.float32(form.step)).astype(np.float64)
+    rounding: to the format; from there to the integers it is half_even, in float64: a number of the format may lie
+    half way between two integers, and must go the same way wherever it is rounded."""
+    return half_even(format.nearest(numbers, rounding).astype(np.float64) / form.step)
 
 
 def levels(format: Float | Table, form: IntegerForm) -> np.ndarray:

@@ -98,6 +98,12 @@ def fake_nearest(x: torch.Tensor, scale: torch.Tensor, format: Float | Table,
     return nearest * scale
 
 
+def on_steps(units: torch.Tensor, form: IntegerForm) -> torch.Tensor:
+    """Numbers of a Float or Table, in units of its scale, as steps of its integers (integer_form.py, `in_steps`), with
+    the gradient of the division."""
+    return round_pass(units.double() / form.step).to(units.dtype)
+
+
 class FakeQuantize(nn.Module):
     """One site. mode: `observe` passes numbers through and watches them, `simulate` moves them to the
     grid, `off` does nothing. The grid is kept in the buffers `scale` and `zero_point`; a scale of NaN
@@ -200,6 +206,9 @@ class FakeQuantize(nn.Module):
         """Whether the last update has brought what is learned of the range to 0 or below."""
         return False
 
+    def progress(self, done: float, parameter: torch.Tensor) -> None:
+        """Called before each training step with the share of the steps that is done, for methods that work in stages."""
+
     def after_step(self, parameter: torch.Tensor) -> None:
         """Called after each update of the parameter at this site, which some methods keep within bounds."""
 
@@ -217,7 +226,7 @@ class FakeQuantize(nn.Module):
             if form is None:
                 return fake_nearest(x, scale, self.spec.format, self.rounding)
             units = fake_nearest(x / scale, torch.ones((), device=x.device), self.spec.format, self.rounding)
-            return round_pass(units / form.step) * (scale * form.step)
+            return on_steps(units, form) * (scale * form.step)
         return fake_quantize(x, scale, zero_point, self.spec.format.low, self.spec.format.high, self.rounding)
 
     def extra_repr(self) -> str:
