@@ -55,8 +55,11 @@ class Context:
         if argument.name not in self.values:
             quantizer = self.simulation.quantizer(argument.name)
             integers(quantizer)
-            self.check_codes(argument.name, quantizer.integer_encoding)
             data = quantizer.integers(self.array(argument.name))
+            encoding = self.stored(data.encoding)
+            self.check_codes(argument.name, encoding)
+            raised = encoding.zero_point.max(initial=0) - data.encoding.zero_point.max(initial=0)
+            data = Quantized(data.codes.astype(np.int32) + raised, encoding)
             self.emit(op.Constant(argument.name, data), data.codes.shape, data.encoding)
         return argument.name
 
@@ -82,7 +85,7 @@ class Context:
         site = self.simulation.plan.grid(node.name)
         shape = node.shape
         assert shape is not None, "operators that make numbers return one tensor"
-        encoding = self.simulation.quantizer(site).encoding
+        encoding = self.stored(self.simulation.quantizer(site).encoding)
         if not isinstance(encoding.format, Int):
             raise LoweringError(f"{site!r} has {encoding.format} activations, which only dot products, functions of "
                                 f"one number and inputs can write, and {node.name!r} is none: use an integer format "
@@ -91,6 +94,15 @@ class Context:
         self.check_codes(site, encoding)
         limits = encoding.encode(np.array(self.clamped(site), np.float32)).codes
         return Result(site, shape, encoding, int(limits[0]), int(limits[1]))
+
+    def stored(self, encoding: Encoding) -> Encoding:
+        """An activation's grid in the profile's codes: where these have no sign, signed codes are raised by 2^(b−1),
+        and the zero point with them, so that they stand for the same numbers."""
+        format = encoding.format
+        if not isinstance(format, Int) or not format.signed or format.narrow or self.profile.signed:
+            return encoding
+        return Encoding(Int(format.bits, signed=False), encoding.scale, encoding.zero_point + 2**(format.bits - 1),
+                        encoding.block)
 
     def check_codes(self, site: str, encoding: Encoding, kind: str = "") -> None:
         """Raises LoweringError, naming the site, unless its codes are such as the profile takes for activations."""

@@ -25,8 +25,9 @@ def quantized(context: Context, site: str, source: str, codes: str, shape: Shape
     quantizer = context.simulation.quantizer(site)
     if isinstance(quantizer.spec.format, Int):
         context.check_rounding(quantizer)
-        context.check_codes(site, quantizer.encoding)
-        return context.emit(op.Quantize(codes, source), shape, quantizer.encoding)
+        encoding = context.stored(quantizer.encoding)
+        context.check_codes(site, encoding)
+        return context.emit(op.Quantize(codes, source), shape, encoding)
     encoding = context.uneven_encoding(quantizer)
     thresholds = of_numbers(quantizer.spec.format, integers(quantizer), quantizer.encoding.scale)
     return context.emit(
