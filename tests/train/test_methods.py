@@ -18,7 +18,8 @@ from fewbits.train.registry import ACTIVATIONS, WEIGHTS, trainable
 LEARNING = [name for name in presets() if recipe(name).weights.method is not None]
 FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "bwn": "binary", "twn": "ternary",
            "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
-           "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8"}
+           "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8",
+           "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4"}
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -41,9 +42,13 @@ def test_methods_of_weights(method):
     check_method(written({"format": FORMATS[method], "block": "tensor", "method": method}, {"format": "uint8"}))
 
 
-@pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)"])
+@pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)", "log(5)"])
 def test_methods_of_activations(method):
-    check_method(written({"format": "int8", "method": "current"}, {"format": "uint4", "method": method}))
+    activations = ({"format": "hwgq2", "symmetric": True, "scale": "unit"} if method.startswith("hwgq")
+                   else {"format": "uint4"})
+    inputs = {"format": "uint8", "symmetric": False, "scale": "restricted", "method": "none"}
+    check_method(Recipe.model_validate({"version": 1, "weights": {"format": "int8", "method": "current"},
+                                        "activations": activations | {"method": method}, "inputs": inputs}))
 
 
 def simulated(weights, activations):
@@ -60,6 +65,13 @@ def simulated(weights, activations):
     ({"format": "int8", "method": "codebook"}, {"format": "uint8"}, "brackets"),
     ({"format": "int8", "method": "codebook(0)", "block": "tensor"}, {"format": "uint8"}, "1 to 256 centroids"),
     ({"format": "int8", "method": "codebook(4)", "block": [1, 2]}, {"format": "uint8"}, "serves a tensor"),
+    ({"format": "inq-6", "method": "inq", "block": "tensor"}, {"format": "uint8"}, "inq-2, inq-3"),
+    ({"format": "int4", "method": "inq", "block": "tensor"}, {"format": "uint8"}, "inq-2, inq-3"),
+    ({"format": "inq-4", "method": "inq", "block": "channel"}, {"format": "uint8"}, "one scale per tensor"),
+    ({"format": "inq-4", "method": "inq(0.5,0.4,1)", "block": "tensor"}, {"format": "uint8"}, "ascend"),
+    ({"format": "inq-4", "method": "inq(0.5,0.9)", "block": "tensor"}, {"format": "uint8"}, "ascend"),
+    ({"format": "uint4", "method": "qnn", "symmetric": False}, {"format": "uint8"}, "int2 to int8"),
+    ({"format": "int4", "method": "stochastic", "symmetric": False}, {"format": "uint8"}, "symmetric"),
     ({"format": "nf4", "method": "lsq", "block": "tensor"}, {"format": "uint8"}, "between integers"),
 ])
 def test_what_does_not_fit_is_refused_by_name(weights, activations, word):

@@ -43,7 +43,7 @@ def _names() -> str:
         ("`fp32`, `tf32`, `bf16`, `fp16`, `e8m0`", "floats with a name"),
         ("`[u]eEmM[-SPECIALS][-bBIAS][-UNDERFLOW][-sat\\|-nosat]`", "any other float; what is left out is usual"),
         ("`nf4`, `binary`, `ternary`, `hwgq2`", "tables with a name"),
-        ("`pow2-B`, `log2-B`, `logsqrt2-B`, `inq-B`, `apot-B`, `uapot-B`", "tables of B bits"),
+        ("`pow2-B`, `log2-B`, `ulog2-B`, `logsqrt2-B`, `inq-B`, `linear-B`, `apot-B`, `uapot-B`", "tables of B bits"),
         ("`table(NUMBERS[;THRESHOLDS][;TIES])`", "any other table: `table(-1,0,1;-0.3,0.3;toward-zero)`"),
     ]
     return _table(("write", "for"), rows)

@@ -60,8 +60,10 @@ CATALOGUE: tuple[Entry, ...] = tuple(Entry(name, family, about) for family, rows
     ("tables", (
         *((f"pow2-{b}", f"powers of two of {b} bits, no zero; the exponent is rounded (Ristretto)") for b in (3, 4, 5)),
         *((f"log2-{b}", f"0 and powers of two of {b} bits; the exponent is rounded (LogNet)") for b in (3, 4, 5)),
+        *((f"ulog2-{b}", f"0 and powers of two of {b} bits without a sign (LogNet)") for b in (3, 4)),
         *((f"logsqrt2-{b}", f"0 and powers of √2 of {b} bits; the exponent is rounded (LogNet)") for b in (4, 5)),
-        *((f"inq-{b}", f"0 and powers of two, to the nearest, of {b} bits (INQ)") for b in (3, 4, 5)),
+        *((f"inq-{b}", f"0 and powers of two, to the nearest, of {b} bits (INQ)") for b in (2, 3, 4, 5)),
+        *((f"linear-{b}", f"-1 to below 1 in 2^{b} even steps (QNN)") for b in (2, 3, 4)),
         *((f"apot-{b}", f"sums of powers of two, {b} bits with the sign (APoT)") for b in (3, 4, 5, 6, 8)),
         *((f"uapot-{b}", f"sums of powers of two, {b} bits without a sign (APoT)") for b in (4, 8)),
         ("nf4", "quantiles of the normal distribution, 16 of them (QLoRA)"),

@@ -56,6 +56,23 @@ def log_levels(bits: int, base: float = 2.0) -> Table:
     return powers(2 - 2 ** (_between(bits, 2, 6) - 1), 0, base=base, zero=True, between="log")
 
 
+def unsigned_log_levels(bits: int) -> Table:
+    """0 and 2^e for the 2^b - 1 exponents up to 0, for activations behind a ReLU; all above 0 is at least the smallest.
+
+    Source: Miyashita et al. 2016, arXiv:1603.01025 (LogNet); the exponents are counted so that they fit.
+    """
+    return powers(2 - 2 ** _between(bits, 2, 5), 0, zero=True, between="log", signed=False)
+
+
+def linear_levels(bits: int) -> Table:
+    """-1 to 1 - 2^(1-b) in steps of 2^(1-b), ties to the even number.
+
+    Source: Hubara et al. 2016, arXiv:1609.07061 (QNN), LinearQuant, for activations behind a hard tanh.
+    """
+    half = 2 ** (_between(bits, 2, 7) - 1)
+    return Table(tuple(code / half for code in range(-half, half)))
+
+
 def log_sqrt2_levels(bits: int) -> Table:
     """`log_levels` of base √2: twice as fine, half the reach."""
     return log_levels(bits, sqrt(2.0))
@@ -66,7 +83,7 @@ def inq_levels(bits: int) -> Table:
 
     Source: Zhou et al. 2017, arXiv:1702.03044 (INQ): b counts one bit for the zero.
     """
-    return powers(1 - 2 ** (_between(bits, 3, 7) - 2), 0, zero=True, between="linear")
+    return powers(1 - 2 ** (_between(bits, 2, 7) - 2), 0, zero=True, between="linear")
 
 
 def additive_powers(bits: int, signed: bool = True) -> Table:
@@ -132,7 +149,8 @@ def codebook(centroids: Sequence[float] | np.ndarray) -> Table:
 _NAMED: Mapping[str, Callable[[], Table]] = MappingProxyType(
     {"nf4": nf4, "binary": binary, "ternary": ternary, "hwgq2": hwgq})
 _COUNTED: Mapping[str, Callable[[int], Table]] = MappingProxyType(
-    {"pow2": ristretto_powers, "log2": log_levels, "logsqrt2": log_sqrt2_levels, "inq": inq_levels,
+    {"pow2": ristretto_powers, "log2": log_levels, "ulog2": unsigned_log_levels, "logsqrt2": log_sqrt2_levels,
+     "inq": inq_levels, "linear": linear_levels,
      "apot": additive_powers, "uapot": unsigned_additive_powers})
 _COUNTED_TEXT = re.compile(rf"({'|'.join(_COUNTED)})-(\d+)")
 

@@ -207,7 +207,7 @@ class FakeQuantize(nn.Module):
         return False
 
     def progress(self, done: float, parameter: torch.Tensor) -> None:
-        """Called before each training step with the share of the steps that is done, for methods that work in stages."""
+        """Called before each training step with the share of the steps that is done: for methods in stages."""
 
     def after_step(self, parameter: torch.Tensor) -> None:
         """Called after each update of the parameter at this site, which some methods keep within bounds."""

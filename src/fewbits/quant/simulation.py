@@ -90,6 +90,13 @@ class Simulation(nn.Module):
         quantizer.train(self.training)
         self._quantizers[_key(quantizer.site)] = quantizer
 
+    def progress(self, done: float) -> None:
+        """To be called before each training step with the share of all steps that is done, from 0 to below 1: methods
+        that work in stages (INQ) go on to the next when it is time."""
+        for quantizer in self.quantizers():
+            if quantizer.kind == "weight":
+                quantizer.progress(done, self.model.tensor(quantizer.site))
+
     def after_step(self) -> None:
         """To be called after each update of the parameters: methods that bound their weights do so."""
         for quantizer in self.quantizers():

@@ -95,6 +95,8 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
                 if epoch * len(batches) + number < run.step:
                     continue  # done before a resumption: drawn again, so that the order goes on where it was
                 x, y = x.to(device), y.to(device)
+                for simulation in simulations:
+                    simulation.progress(run.step / steps)
                 outputs = net(x)
                 _check_labels(outputs, y)
                 value = loss(outputs, y)

@@ -14,10 +14,15 @@ from fewbits.train.binary_connect import BinaryConnect, StochasticBinaryConnect
 from fewbits.train.bwn import BinaryWeights
 from fewbits.train.codebook import Codebook, RefreshedCodebook
 from fewbits.train.dorefa import DoReFaActivations, DoReFaWeights
+from fewbits.train.hwgq import HalfWaveGaussian
+from fewbits.train.inq import IncrementalPowers
 from fewbits.train.lab_quantizer import FirstBatchRange
+from fewbits.train.lognet import LogActivations
 from fewbits.train.lsq import LearnedStep, LearnedStepAndOffset
 from fewbits.train.pact import ClippedActivation
+from fewbits.train.qnn import LinearWeights
 from fewbits.train.ranges import CurrentRange, MovingRange
+from fewbits.train.stochastic import StochasticWeights
 from fewbits.train.ttq import TrainedTernary
 from fewbits.train.twn import Ternary70, Ternary75, TernaryExact
 
@@ -27,7 +32,8 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
     "current": CurrentRange, "lsq": LearnedStep, "dorefa": DoReFaWeights, "binary-connect": BinaryConnect,
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
-    "codebook": Codebook, "codebook-refresh": RefreshedCodebook,
+    "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
+    "stochastic": StochasticWeights,
 })
 """Methods of weights: a call makes the quantizer of a site; numbers in brackets are handed on: `codebook(16)`."""
 
@@ -35,6 +41,8 @@ ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "moving": MovingRange, "lsq": LearnedStep, "lsq-plus": LearnedStepAndOffset, "pact": ClippedActivation,
     "dorefa": DoReFaActivations, "lab": partial(FirstBatchRange, range="document"),
     "lab-efficient": partial(FirstBatchRange, range="efficient"), "after-training": AfterTraining,
+    "log": LogActivations, "hwgq": HalfWaveGaussian, "hwgq-vanilla": partial(HalfWaveGaussian, backward="vanilla"),
+    "hwgq-log": partial(HalfWaveGaussian, backward="log"),
 })
 """Methods of activations; numbers in brackets are handed on: `moving(0.99, 1000)`, `dorefa(6)`."""
 
