@@ -29,7 +29,7 @@ from fewbits.program.program import Program
 from fewbits.progress import track
 from fewbits.report.machine import this_machine
 from fewbits.run.openvino_session import OpenVinoSession, Setting
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 from fewbits.tasks.registry import TASKS
 from fewbits.tasks.training import initialised, train
 from fewbits.testing import random_program

@@ -27,7 +27,7 @@ from fewbits.program.requantize import accumulator_scale
 from fewbits.program.value import Value
 from fewbits.report.engines import agreement
 from fewbits.run.onnx_session import OnnxSession
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 X, Y = Encoding(parse("uint8"), 0.02, 128), Encoding(parse("uint8"), 0.5, 100)
 NARROW = Encoding(parse("uint8"), 1 / 128, 128)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fewbits.program.fixed_point import ROUNDINGS, Fixed, double_rounding, fixed
-from fewbits.run.torch_fixed_point import rescaler
+from fewbits.run.torch.fixed_point import rescaler
 
 
 def towards_zero(numerator: int, denominator: int) -> int:

@@ -18,7 +18,7 @@ from fewbits.program.profile import LITERT, LITERT_INT16, Profile
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.program.windows import positions
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 VECTORS = np.load(Path(__file__).with_name("litert.npz"))
 PROFILES = {"int8": LITERT, "int16": LITERT_INT16}

@@ -14,7 +14,7 @@ from fewbits.program.profile import PROFILES, Profile, profile
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.program.widths import check_sums
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 CODES = np.arange(-128, 128, dtype=np.int8)
 ONE = Encoding(Int(8), 1.0)

@@ -18,7 +18,7 @@ from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.islands import float_half, shares
 from fewbits.program.program import Program
 from fewbits.run.onnx_session import OnnxSession
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 Engine = Literal["reference", "torch", "onnxruntime"]
 ENGINES: tuple[Engine, ...] = ("reference", "torch", "onnxruntime")

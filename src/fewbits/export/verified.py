@@ -18,7 +18,7 @@ from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
 from fewbits.progress import track
 from fewbits.run.onnx_session import Level, OnnxSession
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 _LEVELS: dict[Form, tuple[Level, ...]] = {"integer": ("off", "all"), "qdq": ("all",)}
 """Optimisation levels at which each form must equal the program."""

@@ -15,7 +15,7 @@ from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.program import Program
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.run.onnx_session import Level, OnnxSession
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 Arrays = Mapping[str, np.ndarray]
 Extent = Literal["outputs", "every value", "float islands", "end to end"]

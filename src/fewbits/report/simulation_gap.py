@@ -17,7 +17,7 @@ from fewbits.program.program import Program
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.report.sites import float_outputs, value_names
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -16,7 +16,7 @@ from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.report.sqnr import decibels
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from fewbits.program import reference
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.program.program import Program, fill
-from fewbits.run.torch_executor import TorchExecutor
+from fewbits.run.torch.executor import TorchExecutor
 
 Engine = Literal["torch", "reference"]
 
