@@ -2,8 +2,7 @@
 
 import json
 import operator
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,8 @@ from torch.fx import Graph as FxGraph
 from torch.fx import Node as FxNode
 
 from fewbits.graph.graph import Shape
+from fewbits.graph.pt2_operators import is_assertion, known
+from fewbits.graph.traced import user_line
 
 DTYPES: Mapping[int, torch.dtype] = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
@@ -20,10 +21,7 @@ DTYPES: Mapping[int, torch.dtype] = {
 _MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d,
                    4: torch.preserve_format}
 _STRIDED, _POSITIONAL = 7, 1
-_ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
-_ON_SIZES = {f"_operator.{name}": getattr(operator, name) for name in (
-    "getitem", "add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "ge", "le", "gt", "lt", "eq", "ne", "and_")}
-_TENSOR_TYPES = ("Tensor", "Optional[Tensor]", "List[Tensor]", "List[Optional[Tensor]]")
+_SHOWN, _NAME_SHOWN = 8, 80  # operators in a refusal, and letters of their names
 _PLAIN = ("as_int", "as_ints", "as_string", "as_strings", "as_bool", "as_bools", "as_int_lists")
 
 
@@ -67,7 +65,9 @@ class _GraphReader:
                 continue
             self._keep(name, self.graph.create_node("placeholder", name))
             placeholders[name] = "" if kind == "user_input" else held[f"{kind}_name"]
-        for node in self.told["nodes"]:
+        calls = [node for node in self.told["nodes"] if not is_assertion(node["target"])]
+        _check_operators(calls)
+        for node in calls:
             self._call(node)
         for spec in signature["output_specs"]:
             if "user_output" not in spec:
@@ -98,7 +98,9 @@ class _GraphReader:
             self.results[node] = (shape, DTYPES[meta["dtype"]])
 
     def _call(self, told: Mapping[str, Any]) -> None:
-        target, label = _target(told["target"]), str(told["target"])
+        label = str(told["target"])
+        target = known(label)
+        assert target is not None, "all operators were looked up before the first is used"
         schema = getattr(target, "_schema", None)
         names = None if schema is None else [argument.name for argument in schema.arguments]
         args: list[Any] = []
@@ -179,20 +181,18 @@ class _GraphReader:
         return self.made[name]
 
 
-def _target(text: Any) -> Any:
-    """The operator of that name: one of ATen's, or of Python's on sizes; none that takes a text and no tensor, as those
-    do that reach for files."""
-    if text in _ON_SIZES:
-        return _ON_SIZES[text]
-    found = _ATEN.fullmatch(text) if isinstance(text, str) else None
-    packet = getattr(torch.ops.aten, found[1], None) if found else None
-    target = getattr(packet, found[2], None) if found else None
-    if isinstance(target, torch._ops.OpOverload):
-        types = [str(argument.type) for argument in target._schema.arguments]
-        if any(kind in types for kind in _TENSOR_TYPES) or not any("str" in kind for kind in types):
-            return target
-    raise Pt2Error(f"calls {text!r}, which is no operator of torch.ops.aten on tensors: export a network without "
-                   "custom operators or nested graphs")
+def _check_operators(calls: Sequence[Mapping[str, Any]]) -> None:
+    """Raises Pt2Error that lists the operators a file may not name, with their lines, before any of them is used."""
+    unknown: dict[str, str] = {}
+    for told in calls:
+        if known(target := told["target"]) is None:
+            unknown.setdefault(str(target)[:_NAME_SHOWN], user_line(told["metadata"].get("stack_trace", "")))
+    if not unknown:
+        return
+    shown = ", ".join(f"{name!r}{f' at {line}' if line else ''}" for name, line in list(unknown.items())[:_SHOWN])
+    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    raise Pt2Error(f"calls {shown}{more}, which is no operator that fewbits knows, and none of it was run: export a "
+                   "network without, or give the network as package.module:factory")
 
 
 def _modules(text: str) -> dict[str, tuple[str, str]]:

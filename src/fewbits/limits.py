@@ -1,0 +1,40 @@
+"""What one file may ask for: the limits of all readers, in one place (docs/threat-model.md says why).
+
+All of them lie far above what real files need, and are checked before the memory or the time they bound is spent.
+"""
+
+MEBIBYTE = 2**20
+
+RECIPE_BYTES = MEBIBYTE
+TEXT_BYTES = 64 * MEBIBYTE
+"""Of a JSON or csv file: calibration caches, graphs, tables of labels."""
+CHECKPOINT_BYTES = 64 * 1024 * MEBIBYTE
+"""Of a file that long work goes on from: weights, and two moments of each."""
+
+DOCUMENT_VALUES = 20_000
+"""Keys, items and single values of a recipe, those that anchors repeat counted as often as they stand there."""
+DOCUMENT_DEPTH = 32
+"""Lists and tables inside one another."""
+DIGITS = 400
+"""Of a number in a text: float64's largest has 309 before the point."""
+NAME_LENGTH = 4096
+
+UNPACKED_BYTES = 1024 * MEBIBYTE
+"""That a compressed array may unpack to; an uncompressed file is bounded by its own size."""
+RANK = 32
+"""Axes of an array."""
+
+IMAGE_PIXELS = 2**26
+IMAGE_PROPORTION = 32
+"""The longer side of an image over its shorter one: resizing makes the shorter one fit."""
+
+REPEATED_ELEMENTS = 2**31
+"""Of a tensor that states more numbers than its file stores (a stride of 0)."""
+
+GRAPH_NODES = 200_000
+GRAPH_ELEMENTS = 2**29
+"""Numbers of one value that a graph file computes, for a batch of 2."""
+GRAPH_LIVE_BYTES = 2**33
+"""Of all values of a graph file that are kept at once, for a batch of 2."""
+SHARED_NAMES = 1024
+"""Names of one stored tensor in a graph file (tied weights)."""
