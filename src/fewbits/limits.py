@@ -28,13 +28,13 @@ IMAGE_PIXELS = 2**26
 IMAGE_PROPORTION = 32
 """The longer side of an image over its shorter one: resizing makes the shorter one fit."""
 
-REPEATED_ELEMENTS = 2**31
+REPEATED_ELEMENTS = 2**24
 """Of a tensor that states more numbers than its file stores (a stride of 0)."""
+REPEATED_BYTES = 16 * MEBIBYTE
+"""Of tensors of a graph file whose stored numbers have several names, beyond twice what is stored."""
 
 GRAPH_NODES = 200_000
 GRAPH_ELEMENTS = 2**29
 """Numbers of one value that a graph file computes, for a batch of 2."""
 GRAPH_LIVE_BYTES = 2**33
 """Of all values of a graph file that are kept at once, for a batch of 2."""
-SHARED_NAMES = 1024
-"""Names of one stored tensor in a graph file (tied weights)."""

@@ -141,6 +141,10 @@ CONSTANTS = "net/data/constants/model_constants_config.json"
     (call("_operator.attrgetter"), "calls '_operator.attrgetter'"),
     (call("torch.ops.aten.from_file.default"), "calls 'torch.ops.aten.from_file"),
     (call("torch.ops.aten.save.default"), "calls 'torch.ops.aten.save"),
+    (call("torch.ops.aten._batch_norm_no_update.default"), "calls 'torch.ops.aten._batch_norm_no_update.default'"),
+    (call("torch.ops.aten._native_batch_norm_legit.no_stats"), "none of it was run"),  # ends the process, run with -1
+    (call("torch.ops.aten.resize_.default"), "calls 'torch.ops.aten.resize_.default'"),
+    (call("torch.ops.aten.as_strided.default"), "calls 'torch.ops.aten.as_strided.default'"),
     (call("torch.ops.higher_order.cond"), "calls 'torch.ops.higher_order.cond'"),
     (call("#mine.op"), "calls '#mine.op'"),
     (argument({"as_graph": {"name": "g", "graph": {}}}), "a graph, which is not read"),
@@ -156,6 +160,11 @@ CONSTANTS = "net/data/constants/model_constants_config.json"
     (edited(lambda d: d["config"].pop("conv.bias"), WEIGHTS), "lacks the values of 'conv.bias'"),
     (edited(lambda d: d["config"]["conv.bias"]["tensor_meta"].update(sizes=[{"as_int": 2**40}]), WEIGHTS),
      "fewer than its shape"),
+    (edited(lambda d: d["config"]["conv.bias"]["tensor_meta"].update(
+        sizes=[{"as_int": 2**30}], strides=[{"as_int": 0}]), WEIGHTS), "repeats the numbers of 'conv.bias'"),
+    (edited(lambda d: d["config"].update({f"again{i}": d["config"]["conv.weight"] | {"is_param": False, "tensor_meta":
+        d["config"]["conv.weight"]["tensor_meta"] | {"requires_grad": i}} for i in range(50000)}), WEIGHTS),
+     "gives other names and shapes to the same stored numbers"),
     (edited(lambda d: d["config"]["conv.bias"]["tensor_meta"].update(strides=[{"as_int": -1}]), WEIGHTS), "not dense"),
     (edited(lambda d: d["config"]["conv.bias"]["tensor_meta"].update(sizes=[{"as_expr": {"expr_str": "boom()"}}]),
             WEIGHTS), "not a number"),
@@ -172,6 +181,21 @@ def test_what_could_run_code_is_refused_by_name(file, tmp_path, change, words):
         read_pt2(path)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("sizes", "words"), [
+    ([2, 3, 8, 2**40], "'x' makes 52776558133248 numbers of a batch of 2"),
+    ([2, 5, 8, 8], "gives shape [2, 4, 8, 8] for a batch of 2, and the graph says [2, 5, 8, 8]"),
+])
+def test_shapes_that_a_file_states_are_checked_before_anything_is_computed(file, tmp_path, sizes, words):
+    def lie(document: dict) -> None:
+        values = document["graph_module"]["graph"]["tensor_values"]
+        name = "x" if sizes[-1] > 8 else nodes(document)[1]["outputs"][0]["as_tensor"]["name"]
+        values[name]["sizes"] = [values[name]["sizes"][0], *({"as_int": size} for size in sizes[1:])]
+
+    with pytest.raises(CaptureError) as caught:
+        read_pt2(forged(file, tmp_path / "lying.pt2", edited(lie)))
+    assert words.replace("[2, 5", "[None, 5") in str(caught.value)
 
 
 def test_pickles_sizes_and_guards_in_a_file_are_never_opened(file, tmp_path):
@@ -224,5 +248,5 @@ def test_a_flipped_byte_is_refused(file, tmp_path, at):
 
 
 def test_missing_files():
-    with pytest.raises(FileError, match=r"gone\.pt2 does not exist"):
+    with pytest.raises(FileError, match=r"gone\.pt2 cannot be read \(No such file"):
         fb.capture("gone.pt2", torch.zeros(2, 3))

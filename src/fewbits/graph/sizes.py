@@ -12,6 +12,7 @@ from fewbits.errors import CaptureError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Visitor
 from fewbits.limits import GRAPH_ELEMENTS, GRAPH_LIVE_BYTES
+from fewbits.program.program import leaves
 
 _BATCH = 2
 
@@ -36,11 +37,18 @@ class _Sizes(Visitor):
     """Looks at every value, and counts what is kept."""
 
     def __init__(self, mode: FakeTensorMode, model: Model):
-        self._mode, self._model = mode, model
+        self._mode = mode
         self._nodes: Mapping[str, Node] = {node.name: node for node in model.graph.nodes}
         self._order = iter([*(item.name for item in model.graph.inputs), *(node.name for node in model.graph.nodes)])
         self._following = next(self._order, "")
-        self._live: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
+        self._live = 0
+        last = {read: node.name for node in model.graph.nodes for read in node.refs}
+        for output in leaves(model.graph.structure):
+            last.pop(output, None)
+        self._last_read: dict[str, list[str]] = {}
+        for read, reader in last.items():
+            self._last_read.setdefault(reader, []).append(read)
 
     @property
     def here(self) -> str:
@@ -63,12 +71,12 @@ class _Sizes(Visitor):
         if node is not None and node.shape is not None and len(tensors) == 1:
             self._check_shape(node, tuple(tensors[0].shape))
         # A view counts as a copy: what is bounded is an upper bound.
-        self._live[name] = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors)
-        for spent in self._model.spent(name):
-            self._live.pop(spent, None)
-        if sum(self._live.values()) > GRAPH_LIVE_BYTES:
+        self._bytes[name] = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors)
+        self._live += self._bytes[name]
+        if self._live > GRAPH_LIVE_BYTES:
             raise CaptureError(f"at {self.here} the values that are still read take more than {GRAPH_LIVE_BYTES} bytes "
                                f"for a batch of {_BATCH}: give a smaller network")
+        self._live -= sum(self._bytes[spent] for spent in self._last_read.get(name, ()))
         self._following = next(self._order, "")
         return value
 
