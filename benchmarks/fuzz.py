@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewbits.artifact import container
 from fewbits.artifact.file import WEIGHTS
 from fewbits.artifact.weight_facts import packed_facts, unpacked_facts
 from fewbits.artifact.weights import WeightsFile, weights_bytes
 from fewbits.compress.share import share
 from fewbits.errors import FewbitsError
+from fewbits.storage import container
 
 LIMIT = 2**16  # bytes one tensor may take
 MEMORY = 2**26  # bytes of address space that the process may still take

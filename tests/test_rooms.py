@@ -10,7 +10,9 @@ SOURCE = Path(fewbits.__file__).parent
 # Lowest floor first. Rooms on one floor do not know each other.
 FLOORS = (
     ("errors",),
+    ("limits",),
     ("files", "progress"),
+    ("storage",),
     ("data",),
     ("numerics",),
     ("kernels",),

@@ -53,7 +53,7 @@ def read_whole(path: str | Path, limit: int, what: str) -> bytes:
         if size > limit:
             raise FileError(f"{path} has {size} bytes, and {what} may have {limit} at most: give a smaller one")
         try:
-            return file.read(limit + 1)[:limit]
+            return file.read(size)
         except OSError as error:
             raise FileError(f"{path} cannot be read ({error.strerror}): check its disk") from None
 

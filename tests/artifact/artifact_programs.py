@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from fewbits.artifact import container
 from fewbits.artifact.file import PROGRAM, to_bytes
 from fewbits.numerics.block import CHANNEL, TENSOR, Block
 from fewbits.numerics.encoding import Encoding, Quantized
@@ -16,6 +15,7 @@ from fewbits.program.profile import ONNXRUNTIME
 from fewbits.program.program import Program
 from fewbits.program.requantize import accumulator_scale
 from fewbits.program.value import Value
+from fewbits.storage import container
 
 X = Encoding(parse("uint8"), 0.02, 128)
 Y = Encoding(parse("uint8"), 0.05, 3)

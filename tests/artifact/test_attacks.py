@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from fewbits.artifact import container
 from fewbits.artifact.file import from_bytes, load, read, to_bytes
-from fewbits.artifact.refusal import Refusal
 from fewbits.artifact.verify import verify
 from fewbits.errors import FewbitsError, FileError, VerificationError
+from fewbits.storage import container
+from fewbits.storage.refusal import Refusal
 
 WHOLE = to_bytes(one_bit())
 EVERY = to_bytes(every_node())

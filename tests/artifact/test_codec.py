@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fewbits.artifact.codec import Reader, Writer, decode, encode
-from fewbits.artifact.refusal import Refusal
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, Int
 from fewbits.program.ops import RECORDS, Node
 from fewbits.program.profile import ONNXRUNTIME, PORTABLE, Profile
+from fewbits.storage.refusal import Refusal
 
 
 def through(value: Any, kind: Any) -> Any:

@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 from torch import nn
 
 import fewbits as fb
-from fewbits.artifact import container
 from fewbits.artifact.file import from_bytes, load, read, save, sizes, to_bytes
 from fewbits.artifact.verify import verify
 from fewbits.data.normalize import CAFFE_IMAGENET, MNIST
@@ -27,6 +26,7 @@ from fewbits.program.ops import RECORDS
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
+from fewbits.storage import container
 
 
 class Small(nn.Module):

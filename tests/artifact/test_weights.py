@@ -10,14 +10,14 @@ import zstandard
 from benchmarks.fuzz import mutations, read, reforged, seed_file
 from torch import Tensor
 
-from fewbits.artifact.container import HEADER_LIMIT, build, to_json
 from fewbits.artifact.file import load
-from fewbits.artifact.refusal import Refusal
 from fewbits.artifact.weight_facts import WIDTHS, packed_facts, unpacked_facts
 from fewbits.artifact.weights import _TYPES, WeightsFile, holds_weights, save_weights, weights_bytes
 from fewbits.compress.coded import with_order
 from fewbits.compress.share import share
 from fewbits.errors import FewbitsError, FileError
+from fewbits.storage.container import HEADER_LIMIT, build, to_json
+from fewbits.storage.refusal import Refusal
 
 WHOLE = seed_file()
 

@@ -23,13 +23,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from fewbits.artifact.container import RANK_LIMIT, stores
-from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.errors import FewbitsError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, parse
 from fewbits.numerics.packing import pack, packed_bytes, unpack
 from fewbits.program.ops import RECORDS, Node
+from fewbits.storage.container import RANK_LIMIT, stores
+from fewbits.storage.refusal import Refusal, quoted
 
 Place = tuple[str, ...]
 """Where a value stands: its layer (the `name` of an item, or a key in a mapping), then fields."""

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fewbits.artifact import container, vectors
+from fewbits.artifact import vectors
 from fewbits.artifact.codec import Reader, Writer, decode, encode
-from fewbits.artifact.container import Container
-from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.artifact.sizes import Item, itemise
 from fewbits.artifact.vectors import Vectors
-from fewbits.artifact.writer import this_writer
 from fewbits.data.preparation import Preparation
 from fewbits.errors import FewbitsError, FileError
 from fewbits.files import write_whole
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.program import Program
+from fewbits.storage import container
+from fewbits.storage.container import Container
+from fewbits.storage.refusal import Refusal, quoted
+from fewbits.storage.writer import this_writer
 
 PROGRAM = "fewbits.program"
 PREPARATION = "fewbits.preparation"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fewbits.artifact.codec import Place
-from fewbits.artifact.container import Container
+from fewbits.storage.container import Container
 
 _PARTS = {"codes": "codes", "scale": "scales", "zero_point": "zero points", "bias": "biases"}
 

@@ -19,8 +19,6 @@ from math import prod
 import numpy as np
 
 from fewbits.artifact.codec import Reader, Writer
-from fewbits.artifact.container import HASH_BYTES, short_hash
-from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.packing import pack, packed_bytes, unpack
@@ -28,6 +26,8 @@ from fewbits.program import reference
 from fewbits.program.islands import float_half, integer_half
 from fewbits.program.ops import Dequantize, Embedding, FloatCall, Quantize, Read, reads
 from fewbits.program.program import Program
+from fewbits.storage.container import HASH_BYTES, short_hash
+from fewbits.storage.refusal import Refusal, quoted
 
 BATCH = 2
 NODES = "fewbits.nodes"

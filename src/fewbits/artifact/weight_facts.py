@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import zstandard
 
-from fewbits.artifact.container import HEADER_LIMIT, RANK_LIMIT, from_json, to_json
-from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.compress.coded import ORDERS, CodedShared, code_alphabet, filler_bytes, place_alphabet
 from fewbits.compress.stream import CODINGS, Coded
+from fewbits.storage.container import HEADER_LIMIT, RANK_LIMIT, from_json, to_json
+from fewbits.storage.refusal import Refusal, quoted
 
 WIDTHS: Mapping[str, int] = MappingProxyType({
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8, "I64": 8, "I32": 4, "I16": 2,

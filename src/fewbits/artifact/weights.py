@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewbits.artifact import container
 from fewbits.artifact.file import WEIGHTS
-from fewbits.artifact.refusal import Refusal, quoted
 from fewbits.artifact.sizes import Item
 from fewbits.artifact.weight_facts import (
     FLOATS,
@@ -26,13 +24,15 @@ from fewbits.artifact.weight_facts import (
     to_facts,
     unpacked_facts,
 )
-from fewbits.artifact.writer import this_writer
 from fewbits.compress.coded import CodedShared, bound, decode_shared, encode_shared
 from fewbits.compress.planes import decode_planes, encode_planes
 from fewbits.compress.share import Shared
 from fewbits.errors import FileError
 from fewbits.files import write_whole
 from fewbits.kernels.huffman import StreamError
+from fewbits.storage import container
+from fewbits.storage.refusal import Refusal, quoted
+from fewbits.storage.writer import this_writer
 
 DECODED_LIMIT = 2**33
 """Bytes that one tensor may take in memory; a caller may ask for more or less."""

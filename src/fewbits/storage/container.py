@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fewbits.artifact.refusal import Refusal, quoted
+from fewbits.storage.refusal import Refusal, quoted
 
 VERSION = 1
 HEADER_LIMIT = 16 * 2**20  # bytes, of the safetensors header; the same for the program's JSON
@@ -24,6 +24,7 @@ HASH_BYTES = 8
 HASHES = "fewbits.hashes"
 
 _OURS = "name a file that fewbits saved, or copy it again"
+_ELEMENTS_LIMIT = 2**48
 _ALIGNMENT = 8
 _LENGTH_BYTES = 8
 _BLANK = "0" * 64
@@ -61,14 +62,20 @@ class _Entry:
 
 
 def build(tensors: Mapping[str, np.ndarray], writer: str) -> bytes:
-    """The file's bytes. Tensors keep their order, except that wider elements come first, so that each
-    begins at a multiple of its own width."""
+    """The file's bytes, all of them in memory: `pieces`, joined."""
+    return b"".join(pieces(tensors, writer))
+
+
+def pieces(tensors: Mapping[str, np.ndarray], writer: str) -> list[bytes | memoryview]:
+    """The file's bytes, in order: its header, and a view of each tensor. Tensors keep their order, except that wider
+    elements come first, so that each begins at a multiple of its own width."""
     arrays: dict[str, np.ndarray] = {}
     for name, array in sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize):
-        arrays[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    chunks = {name: array.tobytes() for name, array in arrays.items()}
-    hashes = np.frombuffer(b"".join(map(short_hash, chunks.values())), np.uint8).reshape(-1, HASH_BYTES)
-    arrays[HASHES], chunks[HASHES] = hashes, hashes.tobytes()
+        ordered = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        arrays[name] = np.ascontiguousarray(ordered).reshape(array.shape)
+    views = {name: _bytes_of(array) for name, array in arrays.items()}
+    hashes = np.frombuffer(b"".join(map(short_hash, views.values())), np.uint8).reshape(-1, HASH_BYTES)
+    arrays[HASHES], views[HASHES] = hashes, _bytes_of(hashes)
 
     header: dict[str, Any] = {"__metadata__": {"format": "fewbits", "version": str(VERSION),
                                                "writer": writer, "digest": _BLANK}}
@@ -77,12 +84,16 @@ def build(tensors: Mapping[str, np.ndarray], writer: str) -> bytes:
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": _NAMES[array.dtype.newbyteorder("<")], "shape": list(array.shape),
                         "data_offsets": [begin, end]}
-    data = b"".join(chunks.values())
     text = to_json(header)
     text += b" " * (-len(text) % _ALIGNMENT)
     length = len(text).to_bytes(_LENGTH_BYTES, "little")
-    digest = _digest(length + text, data)
-    return length + text.replace(_BLANK.encode(), digest.encode(), 1) + data
+    digest = _digest(length + text, *views.values())
+    return [length + text.replace(_BLANK.encode(), digest.encode(), 1), *views.values()]
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    """An array's memory, uncopied."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def stores(dtype: np.dtype) -> bool:
@@ -100,10 +111,11 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _digest(head: bytes, data: bytes | memoryview) -> str:
+def _digest(head: bytes, *data: bytes | memoryview) -> str:
     """SHA-256 of the whole file, with 64 zeros where its own hex digits stand."""
     whole = hashlib.sha256(head)
-    whole.update(data)
+    for piece in data:
+        whole.update(piece)
     return whole.hexdigest()
 
 
@@ -266,8 +278,8 @@ def _entry(name: str, entry: Any) -> _Entry:
         raise Refusal(f"holds tensor {quoted(name)} of type {quoted(entry['dtype'])}, which none of ours has",
                       _OURS)
     begin, end = offsets
-    if end - begin != prod(shape) * dtype.itemsize:
-        raise bad
+    if end - begin != prod(shape) * dtype.itemsize or prod(max(size, 1) for size in shape) > _ELEMENTS_LIMIT:
+        raise bad  # the latter: an empty tensor whose other sizes no array can have
     return _Entry(name, dtype, tuple(shape), begin, end)
 
 
