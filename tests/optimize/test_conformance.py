@@ -7,7 +7,7 @@ import torch
 from optimize_cases import batches, network, simulation
 
 from fewbits.errors import FileError
-from fewbits.optimize import objectives
+from fewbits.optimize import checkpoint, objectives
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.batch_norm import reestimate_batch_norm
@@ -20,6 +20,7 @@ from fewbits.optimize.layer import layers
 from fewbits.optimize.rounding_study import rounded
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
+from fewbits.storage.checkpoint import write_checkpoint
 from fewbits.testing import check_algorithm
 from fewbits.testing.compared import bytes_of
 
@@ -91,7 +92,7 @@ def test_the_check_finds_a_repair_that_cheats():
         return rounded(simulation, names[-1:], "ceil", torch.Generator())
 
     def forgets_where_it_was(simulation, batches, checkpoint=None):
-        kept = Checkpoint.open(checkpoint, simulation, "cheat")
+        kept = Checkpoint.open(checkpoint, simulation, "cheat", batches)
         repaired = simulation.to_repair() if "begun" in kept else rounds_one_layer_up(simulation, batches)
         kept.add({"begun": torch.ones(1)})
         return repaired
@@ -107,8 +108,26 @@ def test_the_check_finds_a_repair_that_cheats():
 def test_a_checkpoint_of_another_job_is_refused(tmp_path):
     path = tmp_path / "kept"
     adaround(simulation(), batches(1), schedule=QUICK, checkpoint=path)
-    with pytest.raises(FileError, match="another model, plan or settings"):
-        adaround(simulation(seed=1), batches(1), schedule=QUICK, checkpoint=path)
+    for given, other, word in ((simulation(seed=1), {}, "another model"), (simulation(), {"seed": 1}, "another method"),
+                               (simulation(), {"batches": batches(2)}, "another data")):
+        with pytest.raises(FileError, match=word):
+            adaround(given, other.pop("batches", batches(1)), schedule=QUICK, checkpoint=path, **other)
     path.write_bytes(b"junk")
-    with pytest.raises(FileError, match="no checkpoint"):
+    with pytest.raises(FileError, match="remove it to begin anew"):
         adaround(simulation(), batches(1), schedule=QUICK, checkpoint=path)
+
+
+@pytest.mark.parametrize("forged", [torch.zeros(3), torch.tensor(float("nan")), torch.tensor(100.0),
+                                    torch.tensor(0.5), torch.tensor(1, dtype=torch.int32)])
+def test_forged_codes_with_right_hashes_are_refused(tmp_path, monkeypatch, forged):
+    path, given = tmp_path / "kept", simulation()
+    adaround(given, batches(1), schedule=QUICK, checkpoint=path)
+    jobs = []
+    real = checkpoint.read_checkpoint
+    monkeypatch.setattr(checkpoint, "read_checkpoint", lambda path, job: (jobs.append(job), real(path, job))[1])
+    adaround(given, batches(1), schedule=QUICK, checkpoint=path)
+    kept = real(path, jobs[0])
+    name = next(iter(kept))
+    write_checkpoint(path, jobs[0], kept | {name: forged if forged.ndim else forged.expand(kept[name].shape)})
+    with pytest.raises(FileError, match="holds for"):
+        adaround(given, batches(1), schedule=QUICK, checkpoint=path)

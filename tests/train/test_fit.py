@@ -1,5 +1,6 @@
 """The loop: the same seed gives the same bytes, through a kill too; bad data and bad checkpoints are refused."""
 
+import json
 import math
 import os
 import signal
@@ -20,7 +21,11 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import SimulationVisitor
+from fewbits.storage.checkpoint import write_checkpoint
+from fewbits.storage.container import parse
 from fewbits.testing import differences
+from fewbits.testing.compared import bytes_of
+from fewbits.train import kept
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
 from fewbits.train.freeze import freeze_batch_norm
@@ -62,7 +67,8 @@ def test_a_kill_changes_no_byte(tmp_path):
     time.sleep(0.25)
     process.send_signal(signal.SIGKILL)
     assert process.communicate()[0] == b"", "it was to be killed half-way"
-    assert torch.load(path, weights_only=True)["step"] < 24
+    document = parse(path.read_bytes()).tensors["fewbits.checkpoint"]
+    assert dict(json.loads(document.tobytes())["state"]["dict"])["step"] < 24
     assert run_to_end(path) == whole
 
 
@@ -98,17 +104,105 @@ def test_a_learned_range_that_comes_to_nothing_is_told_of(recwarn):
         fit(simulation, batches, epochs=5, optimizer=Adam(1.0), quiet=True)
 
 
-def test_checkpoints_of_something_else(tmp_path):
-    simulation, _, batches = learner()
+def trained(path, *, recipe="lsq-w4a4", epochs=2, seed=0, rate=1e-3, shift=0.0, labels=0, teacher=False, loss=None):
+    """The weights a training ends with; everything seeded."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 8), nn.ReLU(),
+                            nn.Linear(8, 3)).eval()
+        x = torch.randn(12, 1, 6, 6)
+        with torch.no_grad():
+            net[0].weight.add_(shift)
+    model = fold(capture(net, x), norms="keep")
+    simulation = trainable(calibrate(model, plan(model, recipe), [x]))
+    y = (torch.arange(12) + labels) % 3
+    fit(simulation, [(x[:6], y[:6]), (x[6:], y[6:])], epochs=epochs, optimizer=Adam(rate), seed=seed, checkpoint=path,
+        quiet=True, distillation=Distillation(net, share=0.5) if teacher else None, **({"loss": loss} if loss else {}))
+    return bytes_of(simulation)
+
+
+@pytest.mark.parametrize(("other", "words"), [
+    ({"recipe": "lsq-w2a2"}, "another recipe"), ({"recipe": "pact-w4a4"}, "another recipe"),
+    ({"shift": 1e-6}, "another start weights"), ({"rate": 0.1}, "another optimizer"), ({"labels": 1}, "other data"),
+    ({"epochs": 3}, "another length"), ({"seed": 1}, "another seed"), ({"teacher": True}, "another teacher"),
+    ({"loss": nn.functional.nll_loss}, "another loss"),
+])
+def test_the_checkpoint_of_another_training_is_refused(tmp_path, other, words):
     path = tmp_path / "checkpoint"
-    fit(simulation, batches, epochs=1, checkpoint=path, quiet=True)
-    with pytest.raises(FileError, match="1 epochs, seed 0, and this one has 1 batches, 2 epochs"):
-        fit(simulation, batches, epochs=2, checkpoint=path, quiet=True)
-    with pytest.raises(FileError, match="no checkpoint of this training"):
-        fit(nn.Linear(3, 3), batches, epochs=1, checkpoint=path, quiet=True)
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(FileError, match="remove it to begin"):
-        fit(simulation, batches, epochs=1, checkpoint=path, quiet=True)
+    right = trained(path)
+    assert trained(path) == right == trained(None)
+    before = path.read_bytes()
+    with pytest.raises(FileError, match=words):
+        trained(path, **other)
+    assert path.read_bytes() == before
+
+
+def test_old_foreign_and_damaged_checkpoints(tmp_path):
+    path = tmp_path / "checkpoint"
+    trained(path)
+    good = path.read_bytes()
+    torch.save({"what": "2 batches, 2 epochs, seed 0", "step": 1}, path)  # as fewbits wrote before
+    old = path.read_bytes()
+    for data in (old, good[:500], b"", good[:200] + bytes([good[200] ^ 1]) + good[201:]):
+        path.write_bytes(data)
+        with pytest.raises(FileError, match="remove it to begin anew"):
+            trained(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileError, match="no regular file"):
+        trained(path)
+
+
+@pytest.mark.parametrize("change", [
+    {"step": "x"}, {"step": 10**9}, {"step": True}, {"step": 3}, {"losses": None}, {"losses": [0.1, None]},
+    {"total": 1}, {"random": torch.zeros(3)}, {"begun": []}, {"net": {}}, {"optimizer": []},
+    {"optimizer": {"state": {9: {}}}},
+    {"optimizer": {"state": {0: {"exp_avg": torch.zeros(7)}}, "param_groups": []}}, {"data": "0" * 64},
+])
+def test_forged_states_with_right_hashes_are_refused_and_the_network_stays(tmp_path, monkeypatch, change):
+    path = tmp_path / "checkpoint"
+    trained(path)
+    jobs, real = [], kept.read_checkpoint
+    monkeypatch.setattr(kept, "read_checkpoint", lambda path, job: (jobs.append(job), real(path, job))[1])
+    trained(path)
+    state = real(path, jobs[0])
+    for forged in (state | change, {**state, "net": {n: t * torch.nan if t.is_floating_point() else t
+                                                     for n, t in state["net"].items()}}):
+        write_checkpoint(path, jobs[0], forged)
+        with pytest.raises(FileError, match="remove it to begin anew"):
+            trained(path)
+
+
+def test_a_loader_that_shuffles_by_torchs_own_chance_goes_on_in_its_order(tmp_path):
+    class Stops(Exception):  # noqa: N818
+        pass
+
+    class Loader(list):
+        stop = 99
+
+        def __iter__(self):
+            for number in torch.randperm(len(self)).tolist():
+                Loader.stop -= 1
+                if Loader.stop < 0:
+                    raise Stops
+                yield self[number]
+
+    def learned(path):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(), nn.Linear(8, 3))
+            x, y = torch.randn(20, 3), torch.arange(20) % 3
+        fit(net, Loader(zip(x.split(4), y.split(4), strict=True)), epochs=4, checkpoint=path, save_every=1, quiet=True)
+        return bytes_of(net)
+
+    right = learned(None)
+    for stop in (1, 5, 7, 10):
+        path = tmp_path / str(stop)
+        Loader.stop = stop
+        with pytest.raises(Stops):
+            learned(path)
+        Loader.stop = 99
+        assert learned(path) == right
 
 
 @pytest.mark.parametrize(("epochs", "batches", "word"), [

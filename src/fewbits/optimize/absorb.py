@@ -35,13 +35,13 @@ def absorb_high_biases(simulation: Simulation, batches: Iterable[Batch], *, chec
     RepairError after repairs that round weights.
     """
     model = model_to_rescale(simulation, "absorb_high_biases")
-    kept = Checkpoint.open(checkpoint, simulation, "absorb")
+    kept = Checkpoint.open(checkpoint, simulation, "absorb", batches)
     plan = give_biases(model, simulation.plan)
     for chain in chains(model):
         normal = model.predicted.get(chain.first.name)
         if normal is not None and _exact(model, chain):
             move(model, chain, absorbed(normal))
-    return recalibrated(model, plan, batches, kept, batch_to_inputs)
+    return recalibrated(model, plan, kept.batches, kept, batch_to_inputs)
 
 
 def move(model: Model, chain: Chain, amount: torch.Tensor) -> None:

@@ -78,11 +78,11 @@ def adaround(simulation: Simulation, batches: Iterable[Batch], *, schedule: Sche
     """
     schedule = schedule or Schedule()
     repaired = simulation.to_repair()
-    kept = Checkpoint.open(checkpoint, repaired, f"adaround {schedule} {seed}")
-    for number, stop in enumerate(walk(repaired, batches, "rounding", batch_to_inputs)):
+    kept = Checkpoint.open(checkpoint, repaired, f"adaround {schedule} {seed}", batches)
+    for number, stop in enumerate(walk(repaired, kept.batches, "rounding", batch_to_inputs)):
         layer = stop.layer
         if layer.weight in kept:
-            write_codes(repaired, layer.weight, kept[layer.weight])
+            write_codes(repaired, layer.weight, kept.codes(repaired, layer.weight))
             continue
         generator = torch.Generator().manual_seed(seed * 100_003 + number)
         codes = round_layer(repaired, gather(repaired, stop, schedule.evidence, generator), schedule, generator)

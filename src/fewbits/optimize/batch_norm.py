@@ -34,11 +34,11 @@ def reestimate_batch_norm(simulation: Simulation, batches: Iterable[Batch], *, c
     if not norms:
         raise RepairError("no batch norm is live: it was folded before the plan was made; fold with norms=\"keep\"")
     statistics = [name for node in norms for name in (node["running_mean"].name, node["running_var"].name)]
-    kept = Checkpoint.open(checkpoint, simulation, "batch norm")
+    kept = Checkpoint.open(checkpoint, simulation, "batch norm", batches)
     if not all(name in kept for name in statistics):
-        kept.add(found := _measured(simulation, norms, batches, batch_to_inputs))
+        kept.add(found := _measured(simulation, norms, kept.batches, batch_to_inputs))
     else:
-        found = {name: kept[name] for name in statistics}
+        found = {name: kept.take(name, model.tensor(name)) for name in statistics}
     for name, tensor in found.items():
         model.tensor(name).copy_(tensor)
     renewed.eval()

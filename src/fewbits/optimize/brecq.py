@@ -94,9 +94,9 @@ def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, sche
     schedule = schedule or Schedule()
     repaired = simulation.to_repair()
     repaired.set_mode("simulate")
-    kept = Checkpoint.open(checkpoint, repaired, f"brecq {schedule} {drop} {seed}")
+    kept = Checkpoint.open(checkpoint, repaired, f"brecq {schedule} {drop} {seed}", batches)
     name = repaired.model.graph.inputs[0].name
-    given = [model_inputs(repaired.model, batch, batch_to_inputs)[name] for batch in batches]
+    given = [model_inputs(repaired.model, batch, batch_to_inputs)[name] for batch in kept.batches]
     if not given:
         raise CalibrationError("there are no batches to repair on: give at least one")
     visitor = SimulationVisitor(repaired)
@@ -112,7 +112,7 @@ def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, sche
             target = run_block(repaired.reference, same, old, Visitor())
         if names and all(weight in kept for weight in names):
             for weight in names:
-                write_codes(repaired, weight, kept[weight])
+                write_codes(repaired, weight, kept.codes(repaired, weight))
         elif names:
             generator = torch.Generator().manual_seed(seed * 100_003 + number)
             for weight, codes in _learn(repaired, block, names, (old, new, target), schedule, drop, generator).items():

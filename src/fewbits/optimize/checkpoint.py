@@ -1,62 +1,75 @@
 """Finished layers on disk, so that a long repair goes on where it was stopped."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from fewbits.errors import FileError
-from fewbits.files import write_whole
+from fewbits.numerics.finite import not_finite
+from fewbits.optimize.rounding import integer_encoding
 from fewbits.quant.simulation import Simulation
+from fewbits.storage.checkpoint import Job, read_checkpoint, write_checkpoint
+from fewbits.storage.digests import digest_of_batches, digest_of_state
 
 
 class Checkpoint:
-    """Tensors by name, written whole after each addition; without a path, kept nowhere."""
+    """Tensors by name, written whole after each addition; without a path, kept nowhere.
 
-    def __init__(self, path: Path | None, fingerprint: str, tensors: dict[str, torch.Tensor]):
-        self._path, self._fingerprint, self._tensors = path, fingerprint, tensors
+    batches: of the job, to be read from here: their digest took a pass, which a one-shot iterator does not give twice.
+    """
+
+    def __init__(self, path: Path | None, job: Job, batches: Iterable[Any], tensors: dict[str, torch.Tensor]):
+        self._path, self._job, self.batches, self._tensors = path, job, batches, tensors
 
     @classmethod
-    def open(cls, path: str | Path | None, simulation: Simulation, settings: str) -> "Checkpoint":
-        """What was kept there, or nothing yet. Raises FileError when it is damaged or of another job.
+    def open(cls, path: str | Path | None, simulation: Simulation, settings: str,
+             batches: Iterable[Any]) -> "Checkpoint":
+        """What was kept there, or nothing yet. Raises FileError when it is damaged or of another job, by what is other.
 
-        A job is the simulation's parameters and grids, and the settings of the repair; the data is the caller's word.
+        A job is the simulation's plan, parameters and grids, the settings of the repair, and its data, of which one
+        pass is made where there is a path.
         """
         if path is None:
-            return cls(None, "", {})
-        path, mark = Path(path), fingerprint(simulation, settings)
-        if not path.exists():
-            return cls(path, mark, {})
-        try:
-            tensors = load(path.read_bytes())
-        except (SafetensorError, OSError) as error:
-            raise FileError(f"{path} is no checkpoint ({error}): remove it to begin anew") from None
-        if bytes(tensors.pop("fingerprint", torch.zeros(0)).byte().tolist()).decode(errors="replace") != mark:
-            raise FileError(f"{path} is of another model, plan or settings: remove it, or choose another file")
-        return cls(path, mark, tensors)
+            return cls(None, Job("", {}), batches, {})
+        if iter(batches) is batches:
+            batches = list(batches)
+        job = Job("a repair of weights", {
+            "method or settings": settings, "plan": hashlib.sha256(str(simulation.plan).encode()).hexdigest(),
+            "model": digest_of_state(simulation.state_dict()), "data": digest_of_batches(batches)})
+        path = Path(path)
+        if not os.path.lexists(path):
+            return cls(path, job, batches, {})
+        tensors = read_checkpoint(path, job)
+        if not (isinstance(tensors, dict) and all(isinstance(name, str) and isinstance(tensor, torch.Tensor)
+                                                  for name, tensor in tensors.items())):
+            raise FileError(f"{path} is no checkpoint of a repair: remove it to begin anew")
+        return cls(path, job, batches, tensors)
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self._tensors[name]
+    def take(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """A tensor that was kept. Raises FileError for one of another shape or type than `like`, or not finite."""
+        tensor = self._tensors[name]
+        if tensor.shape != like.shape or tensor.dtype != like.dtype or not_finite(tensor):
+            raise FileError(f"{self._path} holds for {name!r} what is no {like.dtype} of shape {list(like.shape)}, or "
+                            "not finite: remove it to begin anew")
+        return tensor
+
+    def codes(self, simulation: Simulation, weight: str) -> torch.Tensor:
+        """The kept codes of a weight. Raises FileError where they are none of its format, or not of its shape."""
+        format = integer_encoding(simulation, weight).format
+        codes = self.take(weight, simulation.model.tensor(weight))
+        if not bool(((codes == codes.round()) & (codes >= format.low) & (codes <= format.high)).all()):
+            raise FileError(f"{self._path} holds for {weight!r} what are no codes of {format}: remove it to begin anew")
+        return codes
 
     def add(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Keeps tensors by name and writes the file once."""
         if self._path is not None:
             self._tensors |= {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            mark = torch.tensor(list(self._fingerprint.encode()), dtype=torch.uint8)
-            write_whole(self._path, save(self._tensors | {"fingerprint": mark}))
-
-
-def fingerprint(simulation: Simulation, settings: str) -> str:
-    """SHA-256 of the parameters, buffers (grids included), plan and settings."""
-    digest = hashlib.sha256(settings.encode())
-    digest.update(str(simulation.plan).encode())
-    for name, tensor in sorted(simulation.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+            write_checkpoint(self._path, self._job, self._tensors)

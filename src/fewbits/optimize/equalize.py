@@ -52,7 +52,7 @@ def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool 
     found. Raises RepairError after repairs that round weights: equalize before them.
     """
     model = model_to_rescale(simulation, "equalize")
-    kept = Checkpoint.open(checkpoint, simulation, f"equalize {unbound}")
+    kept = Checkpoint.open(checkpoint, simulation, f"equalize {unbound}", batches)
     if unbound:
         _replace_bounded(model)
     found = chains(model)
@@ -66,7 +66,7 @@ def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool 
             rescale(model, chain, scale)
         if moved < _CONVERGED:
             break
-    return recalibrated(model, simulation.plan, batches, kept, batch_to_inputs)
+    return recalibrated(model, simulation.plan, kept.batches, kept, batch_to_inputs)
 
 
 def _replace_bounded(model: Model) -> None:

@@ -33,8 +33,8 @@ def gptq(simulation: Simulation, batches: Iterable[Batch], *, damping: float = 0
     adaround.
     """
     repaired = simulation.to_repair()
-    kept = Checkpoint.open(checkpoint, repaired, f"gptq {damping} {by_size} {seed}")
-    for number, stop in enumerate(walk(repaired, batches, "rounding by GPTQ", batch_to_inputs)):
+    kept = Checkpoint.open(checkpoint, repaired, f"gptq {damping} {by_size} {seed}", batches)
+    for number, stop in enumerate(walk(repaired, kept.batches, "rounding by GPTQ", batch_to_inputs)):
         name = stop.layer.weight
         if name not in kept:
             generator = torch.Generator().manual_seed(seed * 100_003 + number)
@@ -42,7 +42,7 @@ def gptq(simulation: Simulation, batches: Iterable[Batch], *, damping: float = 0
             kept.add({name: codes})
             write_codes(repaired, name, codes)
         else:
-            write_codes(repaired, name, kept[name])
+            write_codes(repaired, name, kept.codes(repaired, name))
     return repaired
 
 

@@ -31,7 +31,8 @@ def recalibrated(model: Model, plan: Plan, batches: Iterable[Batch], kept: Check
     if all(f"{name} scale" in kept for name in names):
         simulation = Simulation(model, plan)
         for quantizer in simulation.quantizers():
-            scale, zero_point = (kept[f"{quantizer.site} {part}"].numpy() for part in ("scale", "zero_point"))
+            scale, zero_point = (kept.take(f"{quantizer.site} {part}", getattr(quantizer, part)).numpy()
+                                 for part in ("scale", "zero_point"))
             quantizer.encoding = Encoding(quantizer.spec.format, scale, zero_point, quantizer.spec.block)
         simulation.set_mode("simulate")
         return simulation

@@ -39,13 +39,13 @@ def sequential_mse(simulation: Simulation, batches: Iterable[Batch], *, seed: in
     if simulation.is_repaired:
         raise RepairError("sequential_mse must come before repairs that round weights: it changes their scales")
     repaired = simulation.to_repair()
-    kept = Checkpoint.open(checkpoint, repaired, f"sequential_mse {seed}")
-    for number, stop in enumerate(walk(repaired, batches, "choosing scales", batch_to_inputs)):
+    kept = Checkpoint.open(checkpoint, repaired, f"sequential_mse {seed}", batches)
+    for number, stop in enumerate(walk(repaired, kept.batches, "choosing scales", batch_to_inputs)):
         name = stop.layer.weight
         quantizer = repaired.quantizer(name)
         old = quantizer.encoding
         if name in kept:
-            scale = kept[name].numpy()
+            scale = kept.take(name, torch.from_numpy(old.scale.copy())).numpy()
         else:
             if old.zero_point.any() or old.block.sizes not in ((), (1,)):
                 raise RepairError(f"weight {name!r} is {quantizer.spec}: sequential_mse needs symmetric weights per "

@@ -37,14 +37,14 @@ def smooth(simulation: Simulation, batches: Iterable[Batch], *, alpha: float = 0
     if iter(batches) is batches:
         raise RepairError("smooth reads the batches twice: give a list or a loader, not a one-shot iterator")
     model = model_to_rescale(simulation, "smooth")
-    kept = Checkpoint.open(checkpoint, simulation, f"smooth {alpha}")
+    kept = Checkpoint.open(checkpoint, simulation, f"smooth {alpha}", batches)
     found = chains(model)
     # The last chain first: what a chain does to the rows of its first layer changes that layer's columns, which the
     # chain before it looks at; so each is balanced in the end.
-    for chain, activation in zip(reversed(found), reversed(_watched(model, found, batches, kept, batch_to_inputs)),
+    for chain, activation in zip(reversed(found), reversed(_watched(model, found, kept.batches, kept, batch_to_inputs)),
                                  strict=True):
         rescale(model, chain, smoothing(activation, largest_column(model, chain), alpha))
-    return recalibrated(model, simulation.plan, batches, kept, batch_to_inputs)
+    return recalibrated(model, simulation.plan, kept.batches, kept, batch_to_inputs)
 
 
 def largest_column(model: Model, chain: Chain) -> torch.Tensor:
@@ -68,7 +68,8 @@ def _watched(model: Model, found: Sequence[Chain], batches: Iterable[Batch], kep
     if not all(name in kept for name in names):
         kept.add(dict(zip(names, seen := largest_activations(model, found, batches, batch_to_inputs), strict=True)))
         return seen
-    return [kept[name] for name in names]
+    return [kept.take(name, torch.zeros(len(largest_column(model, chain)), dtype=torch.float64))
+            for name, chain in zip(names, found, strict=True)]
 
 
 def smoothing(activation: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.Tensor:

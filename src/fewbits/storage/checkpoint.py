@@ -24,6 +24,7 @@ State = Any
 
 _DOCUMENT = "fewbits.checkpoint"
 _VERSION = 1
+_SHOWN = 60  # letters of a fact; digests have 64
 _MEND = "remove it to begin anew, or choose another file"
 # Kept as the integers of the same bits.
 _AS_INTEGERS = {torch.bfloat16: torch.int16}
@@ -85,8 +86,10 @@ def _check_job(document: Mapping[str, Any], job: Job) -> None:
         raise Refusal(f"is of another kind of work, {document['kind']!r}, and this is {job.kind!r}")
     kept = document["facts"]
     for what in (*job.facts, *kept):
-        if kept.get(what) != job.facts.get(what):
-            raise Refusal(f"is of another job, with another {what}")
+        there, here = kept.get(what), job.facts.get(what)
+        if there != here:
+            shown = all(isinstance(fact, str) and len(fact) <= _SHOWN for fact in (there, here))
+            raise Refusal(f"is of another job, with another {what}" + (f" ({there}, here {here})" if shown else ""))
 
 
 def _encode(value: State, arrays: dict[str, np.ndarray]) -> Any:

@@ -1,6 +1,5 @@
 """The loop: gradient steps over batches, in order, resumable to the same bytes."""
 
-import io
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from fewbits.errors import CollapseWarning, DataError, FileError, TrainingError
-from fewbits.files import write_whole
+from fewbits.errors import CollapseWarning, DataError, TrainingError
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 from fewbits.train.distillation import Distillation
+from fewbits.train.kept import Kept, Run, called, job_of
 
 
 class Batches(Iterable[tuple[Tensor, Tensor]], Sized, Protocol):
@@ -69,10 +68,11 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     batches: (inputs, labels), re-iterable and sized; a random order of its own goes on from epoch to epoch. loss: of
     outputs and labels, a mean; distillation: adds a teacher's. seed: of torch's random numbers while it runs (dropout,
     stochastic methods); the caller's stay untouched. checkpoint: a file that is written whole after each epoch, and
-    every `save_every` steps; training goes on from it when it exists, to the same bytes. Returns the mean loss of each
+    every `save_every` steps; training goes on from it when it exists, to the same bytes. It belongs to one training:
+    its start weights, recipe, optimizer, schedule, loss, teacher, length, seed and data. Returns the mean loss of each
     epoch. Warns (CollapseWarning) where a learned range is 0 after an epoch. Raises DataError for data that does not
-    fit, TrainingError when the loss is not finite, naming step and layer, FileError for a checkpoint of another
-    training.
+    fit, TrainingError when the loss is not finite, naming step and layer, FileError for a checkpoint that is damaged or
+    of another training, by what is other.
     """
     if epochs < 1:
         raise DataError(f"Training for {epochs} epochs does nothing; give 1 or more.")
@@ -84,15 +84,22 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     device, optimize = parameters[0].device, optimizer(parameters)
     steps = epochs * len(batches)
     simulations = [module for module in net.modules() if isinstance(module, Simulation)]
-    run = _Run(net, optimize, schedule(optimize, steps), f"{len(batches)} batches, {epochs} epochs, seed {seed}")
+    run = Run(net, optimize, schedule(optimize, steps))
+    kept = None
+    if checkpoint is not None:
+        job = job_of(net, optimize, distillation, {
+            "length": f"{len(batches)} batches, {epochs} epochs", "seed": str(seed), "schedule": called(schedule),
+            "loss": called(loss)})
+        kept = Kept(Path(checkpoint), run, job, len(batches), steps)
     with _seeded(seed, device), _progress(quiet) as progress:
-        if checkpoint is not None and Path(checkpoint).exists():
-            run.resume(Path(checkpoint), device)
-        bar = progress.add_task("train", total=steps, completed=run.step, loss=math.nan)
+        done = 0 if kept is None else kept.open(device)
+        bar = progress.add_task("train", total=steps, completed=done, loss=math.nan)
         net.train()
         for epoch in range(epochs):
+            if kept is not None:
+                kept.begin(epoch)
             for number, (x, y) in enumerate(batches):
-                if epoch * len(batches) + number < run.step:
+                if kept is not None and kept.skips(x, y):
                     continue  # done before a resumption: drawn again, so that the order goes on where it was
                 x, y = x.to(device), y.to(device)
                 for simulation in simulations:
@@ -116,8 +123,10 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
                 if last:
                     _warn_of_collapse(simulations, epoch + 1)
                 due = last or (save_every is not None and run.step % save_every == 0)
-                if checkpoint is not None and due:
-                    run.save(Path(checkpoint), device)
+                if kept is not None and due:
+                    kept.save(device)
+        if kept is not None:
+            kept.take_up()  # where all was done before
     net.eval()
     return tuple(run.losses)
 
@@ -130,55 +139,6 @@ def _warn_of_collapse(simulations: list[Simulation], epoch: int) -> None:
         more = f" and {len(sites) - 1} more" if len(sites) > 1 else ""
         warnings.warn(f"after epoch {epoch} the learned range of {sites[0]!r}{more} is 0, and the network may not "
                       "learn: take a lower learning rate", CollapseWarning, stacklevel=3)
-
-
-class _Run:
-    """What a training has come to: all that a resumption needs."""
-
-    def __init__(self, net: nn.Module, optimizer: Optimizer, schedule: LRScheduler, what: str):
-        self.net, self.optimizer, self.schedule, self.what = net, optimizer, schedule, what
-        self.step, self.losses, self.total, self.seen = 0, [], 0.0, 0
-
-    def count(self, loss: float, examples: int, last: bool) -> None:
-        self.step, self.total, self.seen = self.step + 1, self.total + loss, self.seen + examples
-        if last:
-            self.losses.append(self.total / self.seen)
-            self.total, self.seen = 0.0, 0
-
-    def save(self, path: Path, device: torch.device) -> None:
-        state = {"what": self.what, "net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-                 "schedule": _numbers(self.schedule.state_dict()), "random": torch.get_rng_state(),
-                 "step": self.step, "losses": self.losses, "total": self.total, "seen": self.seen}
-        if device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(device)
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_whole(path, buffer.getvalue())
-
-    def resume(self, path: Path, device: torch.device) -> None:
-        try:
-            state = torch.load(path, map_location=device, weights_only=True)  # holds tensors and numbers, no code
-            if state["what"] != self.what:
-                raise FileError(f"{path} is of a training with {state['what']}, and this one has {self.what}: "
-                                "remove it, or choose another file")
-            self.net.load_state_dict(state["net"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            torch.set_rng_state(state["random"].cpu())
-            if device.type == "cuda":
-                torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-        except FileError:
-            raise
-        except Exception as error:  # whatever torch raises for a damaged or foreign file
-            raise FileError(f"{path} is no checkpoint of this training ({type(error).__name__}): remove it to begin "
-                            "anew") from error
-        self.step, self.losses, self.total, self.seen = (state[key] for key in ("step", "losses", "total", "seen"))
-
-
-def _numbers(state: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's state without its functions, which are the caller's."""
-    return {key: value for key, value in state.items() if key != "lr_lambdas"} | (
-        {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {})
 
 
 def _check_labels(outputs: Any, labels: Tensor) -> None:
