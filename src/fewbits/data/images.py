@@ -63,6 +63,11 @@ class Images:
         chosen = self.files[rows] if isinstance(rows, slice) else tuple(self.files[int(row)] for row in rows)
         return Images(chosen, self.crop)
 
+    def identity(self) -> str:
+        """What tells these images from others, undecoded: name, bytes and time of each file, and the crop."""
+        facts = [(file.name, status.st_size, status.st_mtime_ns) for file in self.files if (status := file.stat())]
+        return f"{self.crop} {facts}"
+
     def read(self) -> Tensor:
         """Short side resized bilinearly, the middle cut out. Raises DataError that names a file it cannot decode."""
         return torch.stack([_decode(file, self.crop) for file in self.files])

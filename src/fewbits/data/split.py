@@ -1,5 +1,6 @@
 """What a data set is: three splits, each read in batches as often as wanted."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from fewbits.data.images import Images
 from fewbits.data.normalize import Normalize
 from fewbits.errors import DataError
+from fewbits.storage.digests import add_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,17 @@ class Split:
         if int(self.y.min()) + offset < 0:
             raise DataError(f"A label offset of {offset} takes label {int(self.y.min())} below 0; give another.")
         return Split(self.x, self.y + offset)
+
+    def digest(self) -> str:
+        """SHA-256 of the examples and labels; of images still in their files the names, sizes and times of these."""
+        found = hashlib.sha256()
+        if isinstance(self.x, Images):
+            found.update(self.x.identity().encode())
+        else:
+            add_tensor(found, self.x)
+        if self.y is not None:
+            add_tensor(found, self.y)
+        return found.hexdigest()
 
     def inputs(self, batch_size: int, normalize: Normalize | None = None) -> "Inputs":
         """Re-iterable batches of inputs only, for calibration; see `Inputs`."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,17 +147,8 @@ class Kept:
                 raise self._refused(f"has {name!r} in another shape or type than the network")
             if kind := not_finite(tensor):
                 raise self._refused(f"has {kind} in {name!r}")
-        self._check_optimizer(state["optimizer"])
-
-    def _check_optimizer(self, state: dict[str, Any]) -> None:
         parameters = [parameter for group in self._run.optimizer.param_groups for parameter in group["params"]]
-        kept = state.get("state")
-        fits = isinstance(kept, dict) and isinstance(state.get("param_groups"), list) and all(
-            type(number) is int and 0 <= number < len(parameters) and isinstance(values, dict)
-            and all(value.shape in ((), parameters[number].shape) for value in values.values()
-                    if isinstance(value, Tensor))
-            for number, values in kept.items())
-        if not fits:
+        if not fits_optimizer(state["optimizer"], parameters):
             raise self._refused("has an optimizer's state that does not fit the network")
 
     def _refused(self, reason: str) -> FileError:
@@ -168,3 +159,12 @@ def _numbers(state: dict[str, Any]) -> dict[str, Any]:
     """A schedule's state without its functions, which are the caller's."""
     return {key: value for key, value in state.items() if key != "lr_lambdas"} | (
         {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {})
+
+
+def fits_optimizer(state: Mapping[str, Any], parameters: Sequence[Tensor]) -> bool:
+    """Whether the state of an optimizer, read from a file, is of these parameters, in order."""
+    kept, groups = state.get("state"), state.get("param_groups")
+    return isinstance(kept, dict) and isinstance(groups, list) and all(
+        type(number) is int and 0 <= number < len(parameters) and isinstance(values, dict)
+        and all(value.shape in ((), parameters[number].shape) for value in values.values() if isinstance(value, Tensor))
+        for number, values in kept.items())

@@ -1,11 +1,11 @@
 """Deep Compression of a network on data: ever stronger attempts, until the goal is met or lost; resumable."""
 
 import copy
-import io
-import json
+import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,10 +15,14 @@ from fewbits.artifact.weights import save_weights
 from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrain, share_layers, tune_codebooks
 from fewbits.data.normalize import Normalize
 from fewbits.data.split import DataSet, Split
-from fewbits.errors import DataError
-from fewbits.files import write_whole
+from fewbits.errors import DataError, FileError
+from fewbits.numerics.finite import not_finite
 from fewbits.progress import track
 from fewbits.report.accuracy import evaluate
+from fewbits.storage.checkpoint import Job as Kept
+from fewbits.storage.checkpoint import read_checkpoint, write_checkpoint
+from fewbits.storage.digests import digest_of_state
+from fewbits.train.kept import fits_optimizer
 
 _LADDER = (0.3, 0.2, 0.13, 0.08, 0.05, 0.035, 0.025, 0.018)
 """Densities of the layers in the middle, attempt by attempt; the first and the last layer keep their root."""
@@ -72,7 +76,8 @@ def run(job: Job, console: Console) -> None:
     before = _points(job.net, validation, job.normalize)
     console.print(f"{job.name}: {before:.2f} % of {len(validation)} validation images", highlight=False)
     beside = job.out.with_name(job.out.name + ".progress")
-    state = _taken_up(beside, job, console)
+    belongs_to = _belongs_to(job)
+    state = _taken_up(beside, job, belongs_to, console)
     found = False
     for attempt in range(state.attempt, len(_LADDER)):
         settings = _settings(job.net, _LADDER[attempt], job.epochs)
@@ -83,7 +88,7 @@ def run(job: Job, console: Console) -> None:
             return track(batches, f"attempt {attempt + 1}, epoch {number + 1}")
 
         masks = prune_and_retrain(job.net, epochs, settings, state.progress,
-                                  lambda _: _keep(beside, job, state))
+                                  lambda _: _keep(beside, belongs_to, state))
         shared_net = copy.deepcopy(job.net)
         shared = share_layers(shared_net, settings, masks.masks)
         shared = tune_codebooks(shared_net, shared, epochs, settings)
@@ -103,7 +108,7 @@ def run(job: Job, console: Console) -> None:
             break
         state.attempt = attempt + 1
         state.progress = Progress(state=state.progress.state, masks=state.progress.masks)
-        _keep(beside, job, state)
+        _keep(beside, belongs_to, state)
     beside.unlink(missing_ok=True)
     if not found and not (job.goal.ratio is None and state.attempt):
         told = ", ".join(f"{ratio:.1f}x at {drop:+.2f} points" for ratio, drop in state.reached)
@@ -130,25 +135,47 @@ def _points(net: nn.Module, split: Split, normalize: Normalize | None) -> float:
     return 100 * evaluate(net, split.batches(500, normalize)).mean
 
 
-def _fingerprint(job: Job) -> str:
+def _belongs_to(job: Job) -> Kept:
     """What must be the same for kept work to be taken up."""
-    return json.dumps([job.name, job.data.name, len(job.data.train), job.epochs, job.seed, asdict(job.goal)])
+    return Kept("compression", {
+        "network": job.name, "start weights": digest_of_state(job.net.state_dict()), "data": job.data.train.digest(),
+        "normalisation": str(job.normalize), "goal": str(job.goal), "length": f"{job.epochs} epochs",
+        "seed": str(job.seed)})
 
 
-def _keep(path: Path, job: Job, state: _State) -> None:
-    buffer = io.BytesIO()
-    torch.save({"job": _fingerprint(job), "attempt": state.attempt, "progress": asdict(state.progress),
-                "reached": state.reached}, buffer)
-    write_whole(path, buffer.getvalue())
+def _keep(path: Path, belongs_to: Kept, state: _State) -> None:
+    write_checkpoint(path, belongs_to, {"attempt": state.attempt, "progress": vars(state.progress),
+                                        "reached": state.reached})
 
 
-def _taken_up(path: Path, job: Job, console: Console) -> _State:
-    if path.is_file():
-        try:
-            kept = torch.load(path, weights_only=True)
-            if kept["job"] == _fingerprint(job):
-                console.print(f"going on from {path}", highlight=False)
-                return _State(kept["attempt"], Progress(**kept["progress"]), kept["reached"])
-        except Exception:  # a damaged file breaks the parser in more ways than it names
-            console.print(f"{path} is damaged and is left out of account", highlight=False)
-    return _State(0, Progress(), [])
+def _taken_up(path: Path, job: Job, belongs_to: Kept, console: Console) -> _State:
+    """Where the job was, or its beginning. Raises FileError for kept work of another job, damaged or forged."""
+    if not os.path.lexists(path):
+        return _State(0, Progress(), [])
+    kept = read_checkpoint(path, belongs_to)
+    if not _possible(kept, job.net):
+        raise FileError(f"{path} is no progress of this compression: remove it to begin anew")
+    console.print(f"going on from {path}", highlight=False)
+    return _State(kept["attempt"], Progress(**kept["progress"]), [(ratio, drop) for ratio, drop in kept["reached"]])
+
+
+def _possible(kept: Any, net: nn.Module) -> bool:
+    """Whether kept work is such as `_keep` writes for this network."""
+    if not isinstance(kept, dict) or kept.keys() != {"attempt", "progress", "reached"}:
+        return False
+    progress, parameters, state = kept["progress"], dict(net.named_parameters()), net.state_dict()
+    if type(kept["attempt"]) is not int or not 0 <= kept["attempt"] < len(_LADDER) or not isinstance(progress, dict):
+        return False
+    if progress.keys() != vars(Progress()).keys() or type(progress["done"]) is not int or not all(
+            isinstance(progress[name], dict) for name in ("state", "optimizer", "masks")):
+        return False
+    if progress["optimizer"] and not fits_optimizer(progress["optimizer"], list(parameters.values())):
+        return False
+    return (all(name in state and isinstance(tensor, Tensor) and tensor.shape == state[name].shape
+                and tensor.dtype == state[name].dtype and not not_finite(tensor)
+                for name, tensor in progress["state"].items())
+            and all(name in parameters and isinstance(mask, Tensor) and mask.shape == parameters[name].shape
+                    and mask.dtype == torch.bool for name, mask in progress["masks"].items())
+            and isinstance(kept["reached"], list)
+            and all(isinstance(pair, list) and len(pair) == 2 and all(type(number) is float for number in pair)
+                    for pair in kept["reached"]))
