@@ -28,7 +28,7 @@ def decompose(model: Model) -> tuple[list[Node], dict[str, str]]:
     for node in model.graph.nodes:
         rule = _RULES.get(node.target)
         if rule is None or not rule(draft, node):
-            draft.nodes.append(node)
+            draft.keep(node)
     return draft.finish(), draft.renamed
 
 
@@ -143,7 +143,7 @@ def _softmax(draft: Draft, node: Node) -> bool:
         mask = ~draft.model.tensor(before["mask"].name).bool()
     if mask is None:
         return False
-    draft.nodes.remove(before)
+    draft.drop(before)
     kept = draft.parameter(f"{node.name}.mask", mask)
     draft.emit(node, node.name, masked_softmax, {"x": before["self"], "mask": kept, "factor": 1.0}, node.shape)
     return True

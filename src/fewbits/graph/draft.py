@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from fewbits.graph.graph import Node, Param, Ref, Shape, replace
+from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.model import Model
-from fewbits.program.program import leaves
+from fewbits.graph.operators import operator_of
 
 
 class Draft:
@@ -16,9 +16,10 @@ class Draft:
     def __init__(self, model: Model):
         self.model = model
         self.shapes = model.shapes()
-        self.readers = model.graph.consumers()
-        self.outputs = set(leaves(model.graph.structure))
+        self.readers, self.outputs = model.graph.consumers, model.graph.outputs
         self.nodes: list[Node] = []
+        self._makers: dict[str, Node] = {}  # the last node of each name
+        self._dropped: set[Node] = set()
         self.renamed: dict[str, str] = {}
         self.constants: dict[str, Param] = {}  # values that turned out to be parameters
         self.zeros: dict[str, Node] = {}  # states that are 0 for the whole batch, and what made them
@@ -28,10 +29,19 @@ class Draft:
         schema = getattr(target, "_schema", None)
         by_name = {argument.name for argument in schema.arguments if argument.kwarg_only} if schema else set()
         positional = len(arguments.keys() - by_name)
-        node = Node(name, target, arguments, positional, origin.module, origin.source, shape)
-        self.nodes.append(node)
+        self.keep(Node(name, target, operator_of(target), arguments, positional, origin.module, origin.source, shape))
         self.shapes[name] = shape
         return Ref(name)
+
+    def keep(self, node: Node) -> None:
+        """Puts a node that stays as it is behind those made so far."""
+        self.nodes.append(node)
+        self._makers[node.name] = node
+
+    def drop(self, node: Node) -> None:
+        """Takes back one that was kept."""
+        self._dropped.add(node)
+        del self._makers[node.name]
 
     def parameter(self, name: str, tensor: torch.Tensor) -> Param:
         """Puts a tensor into the model under a dotted name that no other has."""
@@ -49,13 +59,11 @@ class Draft:
 
     def maker(self, item: Any) -> Node | None:
         """The node that made a value; None for what is no value made so far."""
-        if not isinstance(item, Ref):
-            return None
-        return next((node for node in reversed(self.nodes) if node.name == item.name), None)
+        return self._makers.get(item.name) if isinstance(item, Ref) else None
 
     def made_by(self, item: Any) -> Node | None:
         """The node that made a value, when only one node reads it."""
-        if not isinstance(item, Ref) or len(self.readers.get(item.name, [])) != 1 or item.name in self.outputs:
+        if not isinstance(item, Ref) or len(self.readers.get(item.name, ())) != 1 or item.name in self.outputs:
             return None
         return self.maker(item)
 
@@ -64,5 +72,4 @@ class Draft:
         def read(item: Any) -> Any:
             return self.constants.get(item.name, item) if isinstance(item, Ref) else item
 
-        return [Node(n.name, n.target, {k: replace(v, read) for k, v in n.arguments.items()}, n.positional, n.module,
-                     n.source, n.shape) for n in self.nodes]
+        return [node.changed(read) for node in self.nodes if node not in self._dropped]

@@ -1,5 +1,6 @@
 """Batch norm and constants computed beforehand, for use after training."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from fewbits.errors import CaptureError
 from fewbits.graph.batch_norm import prediction, scale_and_shift
 from fewbits.graph.decompose import decompose
-from fewbits.graph.graph import Graph, Node, Param, Ref, replace
+from fewbits.graph.graph import Graph, Node, Param, Ref, map_leaves
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
 from fewbits.graph.pieces import COMPARISONS
@@ -48,8 +49,7 @@ def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
     def redirect(item: object) -> object:
         return Ref(target(item.name)) if isinstance(item, Ref) else item
 
-    nodes = [Node(n.name, n.target, {k: replace(v, redirect) for k, v in n.arguments.items()}, n.positional,
-                  n.module, n.source, n.shape) for n in nodes]
+    nodes = [node.changed(redirect) for node in nodes]
     graph = model.graph
     structure = fill(graph.structure, {name: target(name) for name in leaves(graph.structure)})
     predicted = model.predicted
@@ -66,7 +66,7 @@ def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
 
 def _drop_dead(model: Model) -> None:
     """Leaves out nodes whose results nobody reads."""
-    wanted = set(leaves(model.graph.structure))
+    wanted = set(model.graph.outputs)
     kept = []
     for node in reversed(model.graph.nodes):
         if node.name in wanted:
@@ -82,11 +82,10 @@ def _fold_constants(model: Model) -> None:
     kept = []
     for node in model.graph.nodes:
         if all(name in known for name in node.refs):
-            arguments = {key: replace(value, lambda item: _constant_value(model, known, item))
+            arguments = {key: map_leaves(value, lambda item: _constant_value(model, known, item))
                          for key, value in node.arguments.items()}
-            positional = list(arguments.values())[:node.positional]
             with torch.no_grad():
-                value = known[node.name] = node.target(*positional, **dict(list(arguments.items())[node.positional:]))
+                value = known[node.name] = node.run(arguments)
             if isinstance(value, torch.Tensor):
                 constants[node.name] = f"{node.name}.constant"
                 model.set_tensor(constants[node.name], value)
@@ -108,8 +107,7 @@ def _read_constants(node: Node, constants: dict[str, str]) -> Node:
     def read(item: object) -> object:
         return Param(constants[item.name]) if isinstance(item, Ref) and item.name in constants else item
 
-    return Node(node.name, node.target, {k: replace(v, read) for k, v in node.arguments.items()},
-                node.positional, node.module, node.source, node.shape)
+    return node.changed(read)
 
 
 def _drop_gone(model: Model) -> None:
@@ -119,7 +117,7 @@ def _drop_gone(model: Model) -> None:
     shapes = model.shapes()
     compared = {node.name for node in model.graph.nodes if node.target in COMPARISONS}
     for node in model.graph.nodes:
-        row = operator_of(node)
+        row = node.operator
         if (row is not None and row.role == "gone" and row.refuse(node, shapes) is None
                 and node.refs[0] not in compared):
             renamed[node.name] = node.refs[0]
@@ -129,26 +127,20 @@ def _drop_gone(model: Model) -> None:
 
 
 def _fold_batch_norm(model: Model) -> None:
-    readers, shapes = model.graph.consumers(), model.shapes()
-    outputs = set(leaves(model.graph.structure))
-    weight_users: dict[str, int] = {}
-    for node in model.graph.nodes:
-        for name in node.params:
-            weight_users[name] = weight_users.get(name, 0) + 1
+    graph, shapes = model.graph, model.shapes()
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for node in model.graph.nodes:
-        row = operator_of(node)
-        if row is None or row.role != "norm":
+        if node.role != "norm":
             nodes[node.name] = node
             continue
         scale, shift = scale_and_shift(model, node)
         source: str = node["input"].name
         before = nodes.get(renamed.get(source, source))
-        before_row = None if before is None else operator_of(before)
-        alone = len(readers[source]) == 1 and source not in outputs
-        if (before is not None and before_row is not None and before_row.role == "dot" and alone
-                and before_row.refuse(before, shapes) is None and weight_users[before["weight"].name] == 1):
+        row = None if before is None else before.operator
+        alone = len(graph.consumers[source]) == 1 and source not in graph.outputs
+        if (before is not None and row is not None and row.role == "dot" and alone
+                and row.refuse(before, shapes) is None and len(graph.param_consumers[before["weight"].name]) == 1):
             nodes[before.name] = _into_weights(model, before, scale, shift)
             if (normal := prediction(model, node)) is not None:
                 model.predicted[before.name] = normal
@@ -167,8 +159,7 @@ def _into_weights(model: Model, node: Node, scale: torch.Tensor, shift: torch.Te
     bias = shift if old is None else model.tensor(old.name).detach().double() * scale + shift
     bias_name = f"{name.removesuffix('weight')}bias" if old is None else old.name
     model.set_tensor(bias_name, nn.Parameter(bias.to(weight.dtype)))
-    return Node(node.name, node.target, dict(node.arguments) | {"bias": Param(bias_name)}, node.positional,
-                node.module, node.source, node.shape)
+    return replace(node, arguments=dict(node.arguments) | {"bias": Param(bias_name)})
 
 
 def _as_depthwise(model: Model, node: Node, scale: torch.Tensor, shift: torch.Tensor) -> Node:
@@ -179,4 +170,5 @@ def _as_depthwise(model: Model, node: Node, scale: torch.Tensor, shift: torch.Te
     model.set_tensor(bias, nn.Parameter(shift.float()))
     arguments = {"input": node["input"], "weight": Param(weight), "bias": Param(bias), "stride": [1, 1],
                  "padding": [0, 0], "dilation": [1, 1], "groups": scale.numel()}
-    return Node(node.name, aten.conv2d.default, arguments, 7, node.module, node.source, node.shape)
+    convolution = aten.conv2d.default
+    return replace(node, target=convolution, operator=operator_of(convolution), arguments=arguments, positional=7)

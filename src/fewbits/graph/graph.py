@@ -1,11 +1,25 @@
 """The captured graph as plain data: nodes that call one ATen operator each, by the user's names."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
+
+from fewbits.program.program import leaves
 
 Style = Literal["tensor", "tuple", "dict"]
 Shape = tuple[int | None, ...]  # None: a size that moves with the batch
+Shapes = Mapping[str, Shape | None]  # of values and parameters, by name
+
+Role = Literal[
+    "dot",      # sums of products with weights; quantizes its weights and its result
+    "combine",  # makes new numbers out of activations; its result has a grid of its own
+    "clamp",    # bounds a result: part of the operator before it, where that one has no other reader
+    "pass",     # moves numbers or picks among them; keeps the grid of what it reads
+    "gone",     # does nothing when the model runs
+    "norm",     # batch norm: part of the dot product before it, else it combines
+    "size",     # works on sizes, not on tensors
+]
 
 
 @dataclass(frozen=True)
@@ -22,19 +36,33 @@ class Param:
     name: str
 
 
+@dataclass(frozen=True)
+class Operator:
+    """A row of the operator table (graph/operators.py). name: what recipes call it; operands: arguments of a combining
+    operator that may be parameters, which then are quantized as activations are; refuse: a sentence for a use without
+    an integer form, or None."""
+
+    name: str
+    role: Role
+    targets: tuple[Callable[..., Any], ...]
+    refuse: "Callable[[Node, Shapes], str | None]" = lambda node, shapes: None
+    operands: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One call.
 
     name: unique, from the user's modules: `layer1.0.conv1`, `layer1.0.add`, `relu#2` for a second use;
-    target: the ATen operator (or a Python one, on sizes); arguments: all of them by their schema's names,
-    defaults filled in, values as `Ref`, weights as `Param`; positional: how many lead by position;
-    module: path of the module it stands in; source: `file.py:31` in the user's code; shape: of the
-    result, None for a list of tensors or a size.
+    target: the ATen operator (or a Python one, on sizes); operator: its row of the table, None where there is none;
+    arguments: all of them by their schema's names, defaults filled in, values as `Ref`, weights as `Param`;
+    positional: how many lead by position; module: path of the module it stands in; source: `file.py:31` in the user's
+    code; shape: of the result, None for a list of tensors or a size.
     """
 
     name: str
     target: Callable[..., Any]
+    operator: Operator | None
     arguments: Mapping[str, Any]
     positional: int
     module: str
@@ -45,14 +73,33 @@ class Node:
         return self.arguments[argument]
 
     @property
+    def op(self) -> str:
+        """What recipes call its operator; "" where the table has no row for it."""
+        return "" if self.operator is None else self.operator.name
+
+    @property
+    def role(self) -> Role | None:
+        """The part its operator plays; None where the table has no row for it."""
+        return None if self.operator is None else self.operator.role
+
+    @cached_property
     def refs(self) -> tuple[str, ...]:
         """Names of the values it reads, in order, each once."""
         return tuple(dict.fromkeys(item.name for item in _items(self.arguments) if isinstance(item, Ref)))
 
-    @property
+    @cached_property
     def params(self) -> tuple[str, ...]:
         """Names of the parameters and buffers it reads."""
         return tuple(dict.fromkeys(item.name for item in _items(self.arguments) if isinstance(item, Param)))
+
+    def changed(self, leaf: Callable[[Any], Any]) -> "Node":
+        """The node with `leaf` applied to every leaf of its arguments."""
+        return replace(self, arguments={name: map_leaves(value, leaf) for name, value in self.arguments.items()})
+
+    def run(self, arguments: Mapping[str, Any]) -> Any:
+        """What its call gives for `arguments`, which are named and ordered as its own are."""
+        given = list(arguments.items())
+        return self.target(*(value for _, value in given[:self.positional]), **dict(given[self.positional:]))
 
 
 @dataclass(frozen=True)
@@ -66,7 +113,7 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in running order, and how the model is called.
+    """Nodes in running order, and how the model is called. Its indices are built once, when they are first asked for.
 
     style: whether the example was one tensor, a tuple of positional ones, or a dict of named ones;
     structure: what the model returns, with value names for leaves.
@@ -77,18 +124,82 @@ class Graph:
     structure: Any
     style: Style
 
-    def consumers(self) -> dict[str, list[Node]]:
-        """The nodes that read each value."""
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Graph":
+        """Itself: nothing in a graph ever changes, so copies of a model share it and its indices."""
+        return self
+
+    def with_nodes(self, nodes: tuple[Node, ...]) -> "Graph":
+        """The same inputs and outputs around other nodes of the same names."""
+        return replace(self, nodes=nodes)
+
+    def names(self) -> Iterator[str]:
+        """Names of all values, inputs first."""
+        yield from self.inputs_by_name
+        yield from self.by_name
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Its nodes."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """The place of each node in `nodes`."""
+        return {node.name: position for position, node in enumerate(self.nodes)}
+
+    @cached_property
+    def inputs_by_name(self) -> Mapping[str, Input]:
+        """Its inputs."""
+        return {item.name: item for item in self.inputs}
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        """Names of the values it returns."""
+        return frozenset(leaves(self.structure))
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value, in running order."""
         readers: dict[str, list[Node]] = {name: [] for name in self.names()}
         for node in self.nodes:
             for name in node.refs:
                 readers[name].append(node)
-        return readers
+        return {name: tuple(nodes) for name, nodes in readers.items()}
 
-    def names(self) -> Iterator[str]:
-        """Names of all values, inputs first."""
-        yield from (item.name for item in self.inputs)
-        yield from (node.name for node in self.nodes)
+    @cached_property
+    def param_consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each parameter or buffer, of those that any node reads."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in node.params:
+                readers.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    @cached_property
+    def spent(self) -> Mapping[str, tuple[str, ...]]:
+        """By node the values that nothing reads after it, the outputs left out: their memory may go."""
+        last = {name: node.name for node in self.nodes for name in node.refs if name not in self.outputs}
+        spent: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        for name, node in last.items():
+            spent[node].append(name)
+        return {node: tuple(names) for node, names in spent.items()}
+
+    @cached_property
+    def norms_behind(self) -> Mapping[str, Node]:
+        """The batch norm that moves into the scale and bias of a dot product, by the dot product's name: it alone
+        reads those sums, and its channels are theirs. Any other batch norm is an operator of its own."""
+        found = {}
+        for dot in self.nodes:
+            readers = self.consumers[dot.name]
+            alone = dot.role == "dot" and len(readers) == 1 and dot.name not in self.outputs
+            if alone and readers[0].role == "norm" and (dot.op == "conv" or len(dot.shape or ()) == 2):
+                found[dot.name] = readers[0]
+        return found
+
+    @cached_property
+    def dots_before(self) -> Mapping[str, Node]:
+        """The dot product that a batch norm moves into, by the batch norm's name."""
+        return {norm.name: self.by_name[dot] for dot, norm in self.norms_behind.items()}
 
 
 def _items(value: Any) -> Iterator[Any]:
@@ -102,8 +213,8 @@ def _items(value: Any) -> Iterator[Any]:
         yield from _items(item)
 
 
-def replace(value: Any, change: Callable[[Any], Any]) -> Any:
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     """`value` with every leaf of its lists and tuples changed."""
     if isinstance(value, list | tuple):
-        return type(value)(replace(item, change) for item in value)
+        return type(value)(map_leaves(item, change) for item in value)
     return change(value)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from fewbits.errors import CaptureError
-from fewbits.graph.graph import Graph, Node, Param, Ref, Shape, replace
-from fewbits.graph.operators import TRAINING_ARGUMENT, operator_of
-from fewbits.program.program import fill, leaves
+from fewbits.graph.graph import Graph, Node, Param, Ref, Shape, map_leaves
+from fewbits.graph.operators import TRAINING_ARGUMENT
+from fewbits.program.program import fill
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -18,8 +18,8 @@ Tensors = Mapping[str, torch.Tensor]
 class Visitor:
     """What a run may change on the way. This one changes nothing."""
 
-    def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
-        """Called for each parameter or buffer that a node reads; returns what it computes with."""
+    def parameter(self, node: Node, argument: str, name: str, value: torch.Tensor) -> torch.Tensor:
+        """Called for each parameter or buffer that a node reads, with its name; returns what it computes with."""
         return value
 
     def operand(self, node: Node, argument: str, value: Any) -> Any:
@@ -56,12 +56,6 @@ class Model(nn.Module):
         """Whether batch norm keeps its statistics in training too (`fb.freeze_batch_norm`)."""
         self.predicted: dict[str, Normal] = {}
         """What batch norm says of the results of the nodes it was folded into, by node."""
-        wanted = set(leaves(graph.structure))
-        last = {name: node.name for node in graph.nodes for name in node.refs if name not in wanted}
-        self._spent: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
-        """Values that nobody reads after a node, by node."""
-        for name, node in last.items():
-            self._spent[node].append(name)
         for name, tensor in state.items():
             self.set_tensor(name, tensor)
 
@@ -124,7 +118,7 @@ class Model(nn.Module):
         for node in self.graph.nodes:
             result = self.call(node, values, visitor)
             values[node.name] = visitor.value(node.name, result)
-            for name in self._spent[node.name]:
+            for name in self.graph.spent[node.name]:
                 del values[name]
         return fill(self.graph.structure, values)
 
@@ -134,20 +128,17 @@ class Model(nn.Module):
             if isinstance(item, Ref):
                 return visitor.operand(node, argument, values[item.name])
             if isinstance(item, Param):
-                return visitor.parameter(node, argument, self.tensor(item.name))
+                return visitor.parameter(node, argument, item.name, self.tensor(item.name))
             if isinstance(item, torch.device):  # baked in by the capture; follow the model instead
                 return self._device(item)
             return item
 
-        arguments = {name: replace(value, lambda item, name=name: resolve(name, item))
+        arguments = {name: map_leaves(value, lambda item, name=name: resolve(name, item))
                      for name, value in node.arguments.items()}
-        kind = operator_of(node)
-        if kind is not None and kind.name in TRAINING_ARGUMENT:
-            frozen = kind.role == "norm" and self.norms_frozen
-            arguments[TRAINING_ARGUMENT[kind.name]] = self.training and not frozen
-        by_position = list(arguments.values())[:node.positional]
-        by_name = dict(list(arguments.items())[node.positional:])
-        return node.target(*by_position, **by_name)
+        if node.op in TRAINING_ARGUMENT:
+            frozen = node.role == "norm" and self.norms_frozen
+            arguments[TRAINING_ARGUMENT[node.op]] = self.training and not frozen
+        return node.run(arguments)
 
     def _device(self, captured: torch.device) -> torch.device:
         tensor = next(iter((*self.parameters(), *self.buffers())), None)

@@ -6,42 +6,16 @@ uses of a known operator have no integer form.
 
 import math
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient, two_pieces
-from fewbits.graph.graph import Node, Param, Ref, Shape
+from fewbits.graph.graph import Node, Operator, Param, Ref, Shape, Shapes
 from fewbits.program.requantize import SOFTMAX_LENGTH
 
 aten = torch.ops.aten
-
-Role = Literal[
-    "dot",      # sums of products with weights; quantizes its weights and its result
-    "combine",  # makes new numbers out of activations; its result has a grid of its own
-    "clamp",    # bounds a result: part of the operator before it, where that one has no other reader
-    "pass",     # moves numbers or picks among them; keeps the grid of what it reads
-    "gone",     # does nothing when the model runs
-    "norm",     # batch norm: part of the dot product before it, else it combines
-    "size",     # works on sizes, not on tensors
-]
-
-
-Shapes = Mapping[str, Shape | None]  # of values and parameters, by name
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A row. name: what recipes call it; operands: arguments of a combining operator that may be parameters, which
-    then are quantized as activations are; refuse: a sentence for a use without an integer form, or None."""
-
-    name: str
-    role: Role
-    targets: tuple[Callable[..., Any], ...]
-    refuse: Callable[[Node, Shapes], str | None] = lambda node, shapes: None
-    operands: tuple[str, ...] = ()
 
 
 def _shape(shapes: Shapes, argument: Any) -> Shape:
@@ -299,9 +273,9 @@ OUT_OF_PLACE = {
 }
 
 
-def operator_of(node: Node) -> Operator | None:
-    """The node's row, or None when the table has none."""
-    return _BY_TARGET.get(node.target)
+def operator_of(target: Callable[..., Any]) -> Operator | None:
+    """The row of a call, or None when the table has none. A node keeps its own: `node.operator`."""
+    return _BY_TARGET.get(target)
 
 
 def bounds(node: Node) -> tuple[float, float]:

@@ -69,8 +69,9 @@ def _sequence(draft: Draft, node: Node, step: Callable[..., State], count: int) 
     directions, per = 1 + node["bidirectional"], 2 + 2 * node["has_biases"]
     length = draft.shape(node["input"])[1]
     if length is None or not _fits(draft, node, given, directions * per):
-        draft.nodes += [draft.zeros.pop(state.name) for state in given
-                        if isinstance(state, Ref) and state.name in draft.zeros]
+        for state in given:
+            if isinstance(state, Ref) and state.name in draft.zeros:
+                draft.keep(draft.zeros.pop(state.name))
         return False
     steps = [_picked(draft, node, node["input"], at) for at in range(length)]
     last: list[State] = []

@@ -4,7 +4,6 @@ import json
 from collections.abc import Collection
 
 from fewbits.graph.graph import Graph
-from fewbits.graph.operators import operator_of
 
 _SELECTING = frozenset((
     "argmax", "argmin", "argsort", "gather", "index", "index_select", "masked_select", "max", "min", "nms", "nonzero",
@@ -22,7 +21,7 @@ def way_by_parts(graph: Graph, refused: Collection[str]) -> str:
     if not selecting:
         return ""
     tainted = {path for node in graph.nodes if node.name in refused for path in _paths(node.module)}
-    weighty = [path for node in graph.nodes if (row := operator_of(node)) is not None and row.role == "dot"
+    weighty = [path for node in graph.nodes if node.role == "dot"
                for path in _paths(node.module)]
     parts: list[str] = []
     for path in dict.fromkeys(weighty):

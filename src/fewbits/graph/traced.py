@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from fewbits.errors import CaptureError
 from fewbits.graph.graph import Graph, Input, Node, Param, Ref, Shape, Style
 from fewbits.graph.model import Model
-from fewbits.graph.operators import OUT_OF_PLACE, WITHOUT_LAYOUT
+from fewbits.graph.operators import OUT_OF_PLACE, WITHOUT_LAYOUT, operator_of
 
 _TORCH_FOLDER = os.path.dirname(torch.__file__)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -123,7 +123,8 @@ class _Reader:
             self.state[constant] = torch.tensor(float(arguments["other"]))
             arguments["other"] = Param(constant)
         shape, _ = self.traced.results.get(fx, (None, None))
-        node = Node(name, target, arguments, positional, module[0] if module else "", source, shape)
+        node = Node(name, target, operator_of(target), arguments, positional, module[0] if module else "", source,
+                    shape)
         self.leaves[fx] = Ref(name)
         if fx.target in OUT_OF_PLACE:
             self._redirect(fx, node)

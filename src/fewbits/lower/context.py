@@ -7,7 +7,7 @@ import numpy as np
 
 from fewbits.errors import EncodingError, LoweringError
 from fewbits.graph.graph import Node, Param, Ref, Shape
-from fewbits.graph.operators import bounds, operator_of
+from fewbits.graph.operators import bounds
 from fewbits.lower.batch_norm import scaled
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
@@ -17,7 +17,7 @@ from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program.profile import Profile
 from fewbits.program.value import Value
-from fewbits.quant.batch_norm import affine, channel_axis, norms_behind
+from fewbits.quant.batch_norm import affine, channel_axis
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation
 
@@ -38,8 +38,8 @@ class Context:
     lists: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
-        self._nodes = {node.name: node for node in self.simulation.model.graph.nodes}
-        self._norms = norms_behind(self.simulation.model.graph)
+        self._nodes = self.simulation.model.graph.by_name
+        self._norms = self.simulation.model.graph.norms_behind
 
     def emit(self, node: op.Node, shape: Shape, encoding: Encoding | None) -> str:
         """Adds a node; returns the name of its value. encoding: None for floats."""
@@ -122,8 +122,7 @@ class Context:
     def clamped(self, site: str) -> tuple[float, float]:
         """Bounds of the numbers at a site: those of a ReLU or clamp that is part of the node before, else none."""
         node = self._nodes.get(site)
-        row = None if node is None else operator_of(node)
-        return bounds(node) if node is not None and row is not None and row.role == "clamp" else (-np.inf, np.inf)
+        return bounds(node) if node is not None and node.role == "clamp" else (-np.inf, np.inf)
 
     def leaves_sums(self, node: Node) -> bool:
         """Whether a dot product's sums are what the model returns."""
@@ -177,7 +176,7 @@ class Context:
 
     def is_inside(self, norm: Node) -> bool:
         """Whether a batch norm moves into the dot product before it."""
-        return any(norm.name == inside.name for inside in self._norms.values())
+        return norm.name in self.simulation.model.graph.dots_before
 
     def gain_and_offset(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
         """float64 [O]: by how much a dot product's sums count, in units of its result, and what is added to them."""

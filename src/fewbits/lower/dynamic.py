@@ -2,7 +2,6 @@
 
 from fewbits.errors import LoweringError
 from fewbits.graph.graph import Node
-from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
 from fewbits.lower.inputs import quantized
 from fewbits.lower.islands import constant, real
@@ -19,9 +18,7 @@ def dynamic_dot(context: Context, node: Node) -> None:
     bias = None if node["bias"] is None else constant(context, node["bias"].name, "bias", node)
     site = context.simulation.plan.sites.get(node.name)
     name = node.name if site is None else f"{node.name}.unrounded"
-    row = operator_of(node)
-    assert row is not None, "the plan refused unknown operators"
-    if row.name == "conv":
+    if node.op == "conv":
         kernel = context.array(weight).shape[2:]
         dilation, stride = (sizes_of(node[each], len(kernel)) for each in ("dilation", "stride"))
         margins = margins_of(node["padding"], kernel, dilation)

@@ -14,9 +14,8 @@ def table(context: Context, node: Node) -> None:
     """The ATen call itself, in float64, on every number the input's codes stand for."""
     name = next(iter(node.arguments))
     reals = context.every_real(context.read(node[name]))
-    by_position = [torch.from_numpy(reals), *list(node.arguments.values())[1:node.positional]]
-    by_name = dict(list(node.arguments.items())[node.positional:])
-    tabulate(context, node, context.read(node[name]), node.target(*by_position, **by_name).numpy().reshape(1, -1))
+    results = node.run(dict(node.arguments) | {name: torch.from_numpy(reals)})
+    tabulate(context, node, context.read(node[name]), results.numpy().reshape(1, -1))
 
 
 def batch_norm(context: Context, node: Node) -> None:

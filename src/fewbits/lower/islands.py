@@ -8,7 +8,7 @@ import torch
 
 from fewbits.errors import LoweringError
 from fewbits.graph.graph import Node, Param, Ref
-from fewbits.graph.operators import TRAINING_ARGUMENT, operator_of
+from fewbits.graph.operators import TRAINING_ARGUMENT
 from fewbits.lower.context import Context
 from fewbits.lower.inputs import quantized
 from fewbits.numerics.encoding import Encoding, Quantized
@@ -28,9 +28,9 @@ def float_call(context: Context, node: Node) -> None:
         raise LoweringError(f"{node.name!r} is left in float, and {call_name(node.target)} is no float call of a "
                             "program: give its weights and activations a format")
     arguments = {name: _argument(context, node, name, value) for name, value in node.arguments.items()}
-    row, site = operator_of(node), context.simulation.plan.sites.get(node.name)
-    if row is not None and row.name in TRAINING_ARGUMENT:
-        arguments[TRAINING_ARGUMENT[row.name]] = False
+    site = context.simulation.plan.sites.get(node.name)
+    if node.op in TRAINING_ARGUMENT:
+        arguments[TRAINING_ARGUMENT[node.op]] = False
     name = node.name if site is None else f"{node.name}.unrounded"
     context.names[node.name] = context.emit(op.FloatCall(name, call_name(node.target), arguments), node.shape, None)
     if site is not None:

@@ -2,7 +2,6 @@
 
 from fewbits.errors import LoweringError
 from fewbits.graph.model import unfit_weight
-from fewbits.graph.operators import operator_of
 from fewbits.lower.context import Context
 from fewbits.lower.dynamic import dynamic_dot
 from fewbits.lower.inputs import read_input
@@ -35,15 +34,13 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
         if item.name in simulation.plan.sites:
             read_input(context, item.name, item.shape)
     for node in graph.nodes:
-        row = operator_of(node)
-        assert row is not None, "the plan refused unknown operators"
         match simulation.plan.steps[node.name].treatment:
-            case "float" if row.role != "pass":
+            case "float" if node.role != "pass":
                 float_call(context, node)
             case "dynamic":
                 dynamic_dot(context, node)
             case _:
-                RULES[row.name](context, node)
+                RULES[node.op](context, node)
     structure = fill(graph.structure, {name: context.names[name] for name in leaves(graph.structure)})
     program = Program(chosen, tuple(item.name for item in graph.inputs), tuple(context.nodes), context.values,
                       structure)

@@ -15,7 +15,7 @@ import torch
 
 from fewbits.graph.model import Model, Normal
 from fewbits.optimize.bias import give_biases
-from fewbits.optimize.chains import Chain, chains, columns, row_name
+from fewbits.optimize.chains import Chain, chains, columns
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
@@ -59,10 +59,10 @@ def move(model: Model, chain: Chain, amount: torch.Tensor) -> None:
 
 def _exact(model: Model, chain: Chain) -> bool:
     """Whether a shift behind the ReLU reaches every sum of the second layer unchanged."""
-    shifts = all(row_name(node) in ("clamp", "max_pool", "adaptive_average_pool", "mean", "reshape")
+    shifts = all(node.op in ("clamp", "max_pool", "adaptive_average_pool", "mean", "reshape")
                  for node in chain.between)
     second = chain.second
-    padded = row_name(second) == "conv" and second["padding"] not in ("valid", [0, 0], [0])
+    padded = second.op == "conv" and second["padding"] not in ("valid", [0, 0], [0])
     if padded and second["padding"] == "same":
         padded = max(model.tensor(second["weight"].name).shape[2:]) > 1
     return chain.through_relu and shifts and not padded

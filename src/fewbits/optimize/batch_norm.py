@@ -13,7 +13,6 @@ import torch
 
 from fewbits.errors import CalibrationError, RepairError
 from fewbits.graph.graph import Graph, Node
-from fewbits.graph.operators import operator_of
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
@@ -30,7 +29,7 @@ def reestimate_batch_norm(simulation: Simulation, batches: Iterable[Batch], *, c
     """
     renewed = simulation.to_repair()
     model = renewed.model
-    norms = [node for node in model.graph.nodes if _role(node) == "norm"]
+    norms = [node for node in model.graph.nodes if node.role == "norm"]
     if not norms:
         raise RepairError("no batch norm is live: it was folded before the plan was made; fold with norms=\"keep\"")
     statistics = [name for node in norms for name in (node["running_mean"].name, node["running_var"].name)]
@@ -62,15 +61,10 @@ def _measured(simulation: Simulation, norms: list[Node], batches: Iterable[Batch
     return visitor.statistics()
 
 
-def _role(node: Node) -> str:
-    row = operator_of(node)
-    return "" if row is None else row.role
-
-
 def _without_dropout(graph: Graph) -> Graph:
     nodes = (replace(node, arguments={**node.arguments, "p": 0.0})
-             if (row := operator_of(node)) is not None and row.name == "dropout" else node for node in graph.nodes)
-    return Graph(graph.inputs, tuple(nodes), graph.structure, graph.style)
+             if node.op == "dropout" else node for node in graph.nodes)
+    return graph.with_nodes(tuple(nodes))
 
 
 class _Moments(SimulationVisitor):

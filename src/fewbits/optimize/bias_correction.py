@@ -17,13 +17,12 @@ import torch
 
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Visitor
-from fewbits.graph.operators import bounds, operator_of
+from fewbits.graph.operators import bounds
 from fewbits.optimize.bias import give_biases
 from fewbits.optimize.expectation import expectations
 from fewbits.optimize.layer import Layer, layers
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
-from fewbits.program.program import leaves
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 
 _ROUNDS = 20  # of Newton's method: 4 to 6 are enough, but for a clamp with two bounds it may wander
@@ -50,7 +49,7 @@ def correct_biases(simulation: Simulation, batches: Iterable[Batch], *,
     """
     repaired = simulation.to_repair()
     repaired.plan = give_biases(repaired.model, repaired.plan)
-    originals = {node.name: node for node in repaired.reference.graph.nodes}
+    originals = repaired.reference.graph.by_name
     for stop in walk(repaired, batches, "correcting biases", batch_to_inputs):
         place = _place(repaired, stop.layer)
         same = [originals[node.name] for node in place.nodes]
@@ -91,17 +90,14 @@ def matching_shift(got: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], 
 
 def _place(simulation: Simulation, layer: Layer) -> _Place:
     graph = simulation.model.graph
-    readers, outputs = graph.consumers(), set(leaves(graph.structure))
-    order = {node.name: number for number, node in enumerate(graph.nodes)}
-    last = graph.nodes[order[layer.name]]
-    while last.name not in outputs and len(readers[last.name]) == 1:
-        reader = readers[last.name][0]
-        row = operator_of(reader)
-        if row is None or row.name != "add" or len(set(reader.refs)) != 2 or reader.shape != last.shape:
+    last = graph.by_name[layer.name]
+    while last.name not in graph.outputs and len(graph.consumers[last.name]) == 1:
+        reader = graph.consumers[last.name][0]
+        if reader.op != "add" or len(set(reader.refs)) != 2 or reader.shape != last.shape:
             break
         last = reader
-    closing = graph.nodes[order[simulation.plan.grid(last.name)]] if last.name in order else last
-    nodes = graph.nodes[order[layer.name]:order[last.name] + 1]
+    closing = graph.by_name[simulation.plan.grid(last.name)]
+    nodes = graph.nodes[graph.positions[layer.name]:graph.positions[last.name] + 1]
     return _Place(nodes, *(bounds(closing) if closing is not last else (-math.inf, math.inf)))
 
 

@@ -104,7 +104,7 @@ def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, sche
     with torch.no_grad():
         new = visitor.value(name, old)
     weights = {layer.name: layer.weight for layer in layers(repaired)}
-    originals = {node.name: node for node in repaired.reference.graph.nodes}
+    originals = repaired.reference.graph.by_name
     for number, block in enumerate(track(list(blocks(repaired)), "rounding blocks")):
         names = [weights[node.name] for node in block.nodes if node.name in weights]
         same = Block(block.start, tuple(originals[node.name] for node in block.nodes))
@@ -179,10 +179,10 @@ class WithinBlock(SimulationVisitor):
     def value(self, name: str, value: Any) -> Any:
         return value if name == self.end else super().value(name, value)
 
-    def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
-        if argument == "weight" and node["weight"].name in self.weights:
-            return self.weights[node["weight"].name]
-        return super().parameter(node, argument, value)
+    def parameter(self, node: Node, argument: str, name: str, value: torch.Tensor) -> torch.Tensor:
+        if argument == "weight" and name in self.weights:
+            return self.weights[name]
+        return super().parameter(node, argument, name, value)
 
 
 def run_block(model: Model, block: Block, x: torch.Tensor, visitor: Visitor) -> torch.Tensor:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fewbits.graph.graph import Node
+from fewbits.graph.graph import Graph, Node
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import aten, bounds, operator_of, padding_mode, reduced_axes
-from fewbits.optimize.layer import users
-from fewbits.program.program import leaves
+from fewbits.graph.operators import aten, bounds, padding_mode, reduced_axes
 
 
 @dataclass(frozen=True)
@@ -30,20 +28,20 @@ class Chain:
     @property
     def through_relu(self) -> bool:
         """Whether exactly a ReLU, and nothing that mixes numbers, stands between."""
-        return any(_role(node) == "clamp" for node in self.between)
+        return any(node.role == "clamp" for node in self.between)
 
 
 def chains(model: Model) -> tuple[Chain, ...]:
     """All of them, in running order."""
-    readers, outputs, count = model.graph.consumers(), set(leaves(model.graph.structure)), users(model)
+    graph = model.graph
     found = []
-    for first in model.graph.nodes:
-        if not _rescalable(first, count):
+    for first in graph.nodes:
+        if not _rescalable(first, graph):
             continue
         node, between = first, []
-        while len(readers[node.name]) == 1 and node.name not in outputs:
-            previous, node = node, readers[node.name][0]
-            if _rescalable(node, count):
+        while len(graph.consumers[node.name]) == 1 and node.name not in graph.outputs:
+            previous, node = node, graph.consumers[node.name][0]
+            if _rescalable(node, graph):
                 if node["input"].name == previous.name and _fits(first, node, previous, model):
                     found.append(Chain(first, node, tuple(between)))
                 break
@@ -80,25 +78,18 @@ def rescale(model: Model, chain: Chain, scale: torch.Tensor) -> None:
         model.predicted[chain.first.name] = Normal(normal.mean / scale, normal.std / scale)
 
 
-def _role(node: Node) -> str:
-    row = operator_of(node)
-    return "" if row is None else row.role
-
-
-def _rescalable(node: Node, count: dict[str, int]) -> bool:
-    if _role(node) != "dot" or count[node["weight"].name] > 1:
-        return False
-    return node["bias"] is None or count[node["bias"].name] == 1
+def _rescalable(node: Node, graph: Graph) -> bool:
+    """Whether it is a layer whose weight and bias are its own."""
+    return node.role == "dot" and all(len(graph.param_consumers[name]) == 1 for name in node.params)
 
 
 def _passes_scales(node: Node, before: Node, first: Node) -> bool:
     """Whether the node keeps the channels of `first` apart and commutes with their scales."""
-    row = operator_of(node)
-    if row is None or len(node.refs) != 1:
+    if len(node.refs) != 1:
         return False
     shape = before.shape or ()
-    spatial, axes = len(shape) > 2 and row_name(first) == "conv", len(shape) - 2
-    match row.name:
+    spatial, axes = len(shape) > 2 and first.op == "conv", len(shape) - 2
+    match node.op:
         case "clamp":
             return bounds(node) == (0.0, math.inf)
         case "prelu":
@@ -116,20 +107,14 @@ def _passes_scales(node: Node, before: Node, first: Node) -> bool:
         case "reshape":  # a channel's numbers stay together, and no image's rows become inputs of their own
             return spatial and node.shape == (*shape[:1], math.prod(size or 0 for size in shape[1:]))
         case _:
-            return row.role == "gone"
-
-
-def row_name(node: Node) -> str:
-    """What recipes call the node's operator."""
-    row = operator_of(node)
-    return "" if row is None else row.name
+            return node.role == "gone"
 
 
 def _fits(first: Node, second: Node, before: Node, model: Model) -> bool:
     """Whether the second layer's inputs are the first one's channels, each as often."""
     channels = model.tensor(first["weight"].name).shape[0]
-    if row_name(second) == "conv":
-        return row_name(first) == "conv"
+    if second.op == "conv":
+        return first.op == "conv"
     inputs = model.tensor(second["weight"].name).shape[1]
-    flat = row_name(first) == "linear" or (before.shape is not None and len(before.shape) == 2)
+    flat = first.op == "linear" or (before.shape is not None and len(before.shape) == 2)
     return flat and inputs % channels == 0

@@ -8,16 +8,16 @@ Source: Nagel et al. 2019, arXiv:1906.04721, §4.1.
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fewbits.errors import RepairError
-from fewbits.graph.graph import Graph, Node
 from fewbits.graph.model import Model
 from fewbits.graph.operators import aten, bounds
-from fewbits.optimize.chains import Chain, chains, columns, rescale, row_name
+from fewbits.optimize.chains import Chain, chains, columns, rescale
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
@@ -72,15 +72,15 @@ def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool 
 def _replace_bounded(model: Model) -> None:
     """Makes clamps to [0, bound] ReLUs where both neighbours are layers."""
     graph = model.graph
-    by_name, readers = {node.name: node for node in graph.nodes}, graph.consumers()
+    readers = graph.consumers
     nodes = []
     for node in graph.nodes:
-        low, high = bounds(node) if row_name(node) == "clamp" else (0.0, math.inf)
-        before = by_name.get(node.refs[0]) if node.refs else None
+        low, high = bounds(node) if node.op == "clamp" else (0.0, math.inf)
+        before = graph.by_name.get(node.refs[0]) if node.refs else None
         alone = len(readers[node.name]) == 1 and before is not None and len(readers[before.name]) == 1
         if low == 0 and math.isfinite(high) and alone and before is not None and all(
-                row_name(n) in ("conv", "linear") for n in (before, readers[node.name][0])):
-            node = Node(node.name, aten.relu.default, {"self": next(iter(node.arguments.values()))}, 1, node.module,
-                        node.source, node.shape)
+                n.op in ("conv", "linear") for n in (before, readers[node.name][0])):
+            node = replace(node, target=aten.relu.default, positional=1,
+                           arguments={"self": next(iter(node.arguments.values()))})
         nodes.append(node)
-    model.graph = Graph(graph.inputs, tuple(nodes), graph.structure, graph.style)
+    model.graph = graph.with_nodes(tuple(nodes))

@@ -49,7 +49,7 @@ def gather(simulation: Simulation, stop: Stop, count: int, generator: torch.Gene
         expected.append(rows(layer, old, kernel, places))
     x, reference = torch.cat(seen), torch.cat(expected)
     target = products(layer.matrix(original), reference)
-    first = next(n for n in simulation.reference.graph.nodes if n.name == layer.name)
+    first = simulation.reference.graph.by_name[layer.name]
     if first["bias"] is not None:
         target = target + simulation.reference.tensor(first["bias"].name).detach()
     bias = torch.zeros(()) if layer.node["bias"] is None else simulation.model.tensor(layer.node["bias"].name).detach()

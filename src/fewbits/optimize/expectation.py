@@ -9,8 +9,9 @@ import math
 
 import torch
 
+from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import bounds, operator_of, reduced_axes
+from fewbits.graph.operators import bounds, reduced_axes
 
 
 def expected_relu(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -55,24 +56,23 @@ def expectations(model: Model) -> dict[str, torch.Tensor]:
 def _normals(model: Model) -> dict[str, Normal]:
     known: dict[str, Normal] = {}
     for node in model.graph.nodes:
-        row = operator_of(node)
-        if row is None:
+        if node.operator is None:
             continue
         sources = [known.get(name) for name in node.refs]
-        if row.role == "dot":
+        if node.role == "dot":
             result = model.predicted.get(node.name)
         elif not sources or any(source is None for source in sources) or node.params:
             result = None
         else:
-            result = _through(node, row.name, [source for source in sources if source is not None])
+            result = _through(node, [source for source in sources if source is not None])
         if result is not None:
             known[node.name] = result
     return known
 
 
-def _through(node, name: str, sources: list[Normal]) -> Normal | None:
+def _through(node: Node, sources: list[Normal]) -> Normal | None:
     first = sources[0]
-    match name:
+    match node.op:
         case "clamp":
             return clipped_normal(first, *bounds(node))
         case "add" if len(sources) == 2 and first.mean.shape == sources[1].mean.shape:

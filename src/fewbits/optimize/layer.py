@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fewbits.graph.graph import Node
-from fewbits.graph.model import Model
-from fewbits.graph.operators import bounds, operator_of
+from fewbits.graph.operators import bounds
 from fewbits.quant.simulation import Simulation
 
 
@@ -46,19 +45,9 @@ class Layer:
 
 def layers(simulation: Simulation) -> Iterator[Layer]:
     """Every dot product, in running order."""
-    by_name = {node.name: node for node in simulation.model.graph.nodes}
-    for node in simulation.model.graph.nodes:
-        row = operator_of(node)
-        if row is None or row.role != "dot":
+    graph = simulation.model.graph
+    for node in graph.nodes:
+        if node.role != "dot":
             continue
-        last = by_name[simulation.plan.grid(node.name)]
+        last = graph.by_name[simulation.plan.grid(node.name)]
         yield Layer(node, *(bounds(last) if last is not node else (-math.inf, math.inf)))
-
-
-def users(model: Model) -> dict[str, int]:
-    """How many nodes read each parameter."""
-    count: dict[str, int] = {}
-    for node in model.graph.nodes:
-        for name in node.params:
-            count[name] = count.get(name, 0) + 1
-    return count

@@ -74,7 +74,7 @@ def block_error(before: Simulation, after: Simulation, batches: Sequence[torch.T
     visitor, old = SimulationVisitor(after), torch.cat(list(batches))
     with torch.no_grad():
         new = visitor.value(after.model.graph.inputs[0].name, old)
-    originals = {node.name: node for node in after.reference.graph.nodes}
+    originals = after.reference.graph.by_name
     for block in blocks(after):
         same = Block(block.start, tuple(originals[node.name] for node in block.nodes))
         with torch.no_grad():

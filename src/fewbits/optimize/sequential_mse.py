@@ -77,7 +77,7 @@ def best_scales(simulation: Simulation, evidence: Evidence, old: Encoding, floor
 
 def _smallest(simulation: Simulation, layer: str, old: Encoding) -> np.ndarray:
     """The scale below which a bias would not fit the accumulator (calibration makes sure that it does)."""
-    node = next(n for n in simulation.model.graph.nodes if n.name == layer)
+    node = simulation.model.graph.by_name[layer]
     if node["bias"] is None:
         return np.zeros(old.scale.shape)
     bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()

@@ -12,11 +12,9 @@ from typing import Any
 import torch
 
 from fewbits.errors import CalibrationError, DataError
-from fewbits.graph.graph import Node
 from fewbits.graph.model import Visitor
 from fewbits.optimize.layer import Layer, layers
 from fewbits.program.inputs import Batch
-from fewbits.program.program import leaves
 from fewbits.progress import track
 from fewbits.quant.calibrate import model_inputs
 from fewbits.quant.simulation import Simulation, SimulationVisitor
@@ -44,19 +42,19 @@ def walk(simulation: Simulation, batches: Iterable[Batch], what: str,
     simulation.set_mode("simulate")
     stops = {layer.name: layer for layer in layers(simulation)}
     reference, simulated = Visitor(), SimulationVisitor(simulation)
-    originals = {node.name: node for node in simulation.reference.graph.nodes}
+    originals = simulation.reference.graph.by_name
     streams = _start(simulation, batches, simulated, batch_to_inputs)
-    done = _last_uses(simulation)
+    spent = simulation.model.graph.spent
     for node in track(simulation.model.graph.nodes, what):
         if node.name in stops:
             name = node["input"].name
             yield Stop(stops[node.name], [old[name] for old, _ in streams], [new[name] for _, new in streams], streams)
-            node = _current(simulation, node.name)
+            node = simulation.model.graph.by_name[node.name]  # the caller may have given it a bias
         with torch.no_grad():
             for old, new in streams:
                 old[node.name] = simulation.reference.call(originals[node.name], old, reference)
                 new[node.name] = simulated.value(node.name, simulation.model.call(node, new, simulated))
-                for name in done[node.name]:
+                for name in spent[node.name]:
                     del old[name], new[name]
 
 
@@ -73,22 +71,3 @@ def _start(simulation: Simulation, batches: Iterable[Batch], visitor: Visitor,
     if not streams:
         raise CalibrationError("there are no batches to repair on: give at least one")
     return streams
-
-
-def _current(simulation: Simulation, name: str) -> Node:
-    """The node as it is now: a caller may have given it a bias."""
-    return next(node for node in simulation.model.graph.nodes if node.name == name)
-
-
-def _last_uses(simulation: Simulation) -> dict[str, list[str]]:
-    """The values that nobody reads after each node."""
-    wanted = set(leaves(simulation.model.graph.structure))
-    last: dict[str, str] = {}
-    for node in simulation.model.graph.nodes:
-        for name in node.refs:
-            last[name] = node.name
-    done: dict[str, list[str]] = {node.name: [] for node in simulation.model.graph.nodes}
-    for name, node in last.items():
-        if name not in wanted:
-            done[node].append(name)
-    return done

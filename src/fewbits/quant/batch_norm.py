@@ -1,32 +1,13 @@
 """Batch norm that stays live behind a dot product: which it is, and what it makes of the sums in the end."""
 
-from collections.abc import Mapping
-
 import torch
 
 from fewbits.graph.batch_norm import scale_and_shift
-from fewbits.graph.graph import Graph, Node
+from fewbits.graph.graph import Node
 from fewbits.graph.model import Model
-from fewbits.graph.operators import operator_of
-from fewbits.program.program import leaves
 
 FARTHEST = 2**31
 """A channel whose offset lies this many steps of its sums away hardly sees its products (eq. 15)."""
-
-
-def norms_behind(graph: Graph) -> Mapping[str, Node]:
-    """The batch norm node that moves into the scale and bias of a dot product, by the dot product's name: it alone
-    reads those sums, and its channels are theirs. Any other batch norm is an operator of its own."""
-    rows = {node.name: row for node in graph.nodes if (row := operator_of(node)) is not None}
-    readers, outputs = graph.consumers(), set(leaves(graph.structure))
-
-    def joins(dot: Node) -> bool:
-        row = rows.get(dot.name)
-        return (row is not None and row.role == "dot" and dot.name not in outputs and len(readers[dot.name]) == 1
-                and (row.name == "conv" or len(dot.shape or ()) == 2))
-
-    followed = {dot.name: readers[dot.name][0] for dot in graph.nodes if joins(dot)}
-    return {dot: node for dot, node in followed.items() if (row := rows.get(node.name)) and row.role == "norm"}
 
 
 def affine(model: Model, dot: Node, norm: Node | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,6 +34,5 @@ def is_still(gain: torch.Tensor, offset: torch.Tensor, scale: torch.Tensor) -> t
 
 def channel_axis(dot: Node) -> int:
     """The axis of a dot product's result along which its output channels lie."""
-    row = operator_of(dot)
-    assert row is not None and dot.shape is not None, "dot products have a row and return one tensor"
-    return 1 if row.name == "conv" else len(dot.shape) - 1
+    assert dot.shape is not None, "dot products return one tensor"
+    return 1 if dot.op == "conv" else len(dot.shape) - 1

@@ -8,7 +8,6 @@ import torch
 
 from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.model import Model, unfit_weight
-from fewbits.graph.operators import operator_of
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.finite import not_finite
 from fewbits.numerics.formats import ACCUMULATOR
@@ -96,8 +95,7 @@ def _make_biases_fit(simulation: Simulation) -> None:
     them; their weights round to 0, which changes the sums by less than a step of the output.
     """
     for node in simulation.model.graph.nodes:
-        row = operator_of(node)
-        if row is None or row.role != "dot" or node["bias"] is None or not simulation.sums_integers(node):
+        if node.role != "dot" or node["bias"] is None or not simulation.sums_integers(node):
             continue
         weight = simulation.quantizer(node["weight"].name)
         bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()

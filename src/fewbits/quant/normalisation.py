@@ -18,7 +18,6 @@ import torch
 from fewbits.errors import NormalisationWarning
 from fewbits.graph.batch_norm import prediction
 from fewbits.graph.model import Model, Normal
-from fewbits.graph.operators import operator_of
 from fewbits.quant.batch_norm import channel_axis
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 
@@ -86,8 +85,7 @@ class NormalisationCheck(SimulationVisitor):
 
 def predictions(model: Model) -> dict[str, Normal]:
     """What batch norm says of each value it made, or was folded into."""
-    live = {node.name: prediction(model, node) for node in model.graph.nodes
-            if (row := operator_of(node)) is not None and row.role == "norm"}
+    live = {node.name: prediction(model, node) for node in model.graph.nodes if node.role == "norm"}
     return model.predicted | {name: normal for name, normal in live.items() if normal is not None}
 
 
@@ -120,5 +118,5 @@ def _together(seen: list[Normal], sizes: list[int]) -> Normal:
 
 
 def _channel_axes(model: Model) -> dict[str, int]:
-    return {node.name: channel_axis(node) if row.role == "dot" else 1 for node in model.graph.nodes
-            if (row := operator_of(node)) is not None and row.role in ("dot", "norm")}
+    return {node.name: channel_axis(node) if node.role == "dot" else 1 for node in model.graph.nodes
+            if node.role in ("dot", "norm")}

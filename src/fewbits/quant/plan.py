@@ -8,15 +8,13 @@ from typing import Any, Literal
 
 from fewbits.errors import EncodingError, RecipeError, UnsupportedError
 from fewbits.graph.decompose import TAKEN_APART
-from fewbits.graph.graph import Graph, Node, Param, Shape
+from fewbits.graph.graph import Graph, Node, Operator, Param, Shape
 from fewbits.graph.model import Model
-from fewbits.graph.operators import OPERATORS, operator_of
+from fewbits.graph.operators import OPERATORS
 from fewbits.graph.selection import way_by_parts
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.formats import parse
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
-from fewbits.program.program import leaves
-from fewbits.quant.batch_norm import norms_behind
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
 from fewbits.quant.spec import Spec
 
@@ -116,9 +114,9 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
     where something has neither."""
     graph, problems, refused = model.graph, [], set()
     floats: dict[str, str] = {}
-    shapes, readers = model.shapes(), graph.consumers()
+    shapes, readers = model.shapes(), graph.consumers
     for node in graph.nodes:
-        row = operator_of(node)
+        row = node.operator
         where = f" at {node.source}" if node.source else ""
         if row is None:
             mend = "no integer form of this operator is known"
@@ -149,20 +147,18 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
 
 def _reads_rows(node: Node) -> bool:
     """Whether a reader of int64 takes them as row numbers, or asks for their size only."""
-    row = operator_of(node)
-    return row is not None and row.name in ("embedding", "size")
+    return node.op in ("embedding", "size")
 
 
 def _ends(graph: Graph) -> dict[str, str]:
     """Names of the first and the last layer with weights."""
-    layers = [node.name for node in graph.nodes if (row := operator_of(node)) is not None and row.role == "dot"]
+    layers = [node.name for node in graph.nodes if node.role == "dot"]
     return {"first": layers[0], "last": layers[-1]} if layers else {}
 
 
 def _matches(rule: Rule, node: Node, ends: Mapping[str, str]) -> bool:
-    row = operator_of(node)
     return ((rule.layer is None or ends.get(rule.layer) == node.name)
-            and (rule.op is None or (row is not None and row.name == rule.op))
+            and (rule.op is None or node.op == rule.op)
             and (rule.module is None or fnmatchcase(node.name, rule.module)
                  or fnmatchcase(node.module, rule.module)))
 
@@ -196,6 +192,11 @@ def _check_blocks(sites: Iterable[Site]) -> None:
                           "{op: conv, weights: {block: channel}}")
 
 
+def _row(node: Node) -> Operator:
+    assert node.operator is not None, "operators without a row were refused before"
+    return node.operator
+
+
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
@@ -205,25 +206,20 @@ class _Planner:
 
     def __init__(self, model: Model, decided: Recipe):
         self.model, self.recipe, self.graph = model, decided, model.graph
-        self.readers, self.ends = self.graph.consumers(), _ends(self.graph)
-        self.outputs = set(leaves(self.graph.structure))
-        self.nodes = {node.name: node for node in self.graph.nodes}
-        self.norms = norms_behind(self.graph)
-        self._inside = {norm.name for norm in self.norms.values()}
+        self.shapes, self.ends = model.shapes(), _ends(self.graph)
         self.sites: dict[str, Site] = {}
         self.wanted: dict[str, str] = {}  # of each parameter, so that two uses of one agree
         self.steps: dict[str, Step] = {}
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:
-            if item.dtype == "float32" and (self.readers[item.name] or item.name in self.outputs):
+            if item.dtype == "float32" and (self.graph.consumers[item.name] or item.name in self.graph.outputs):
                 spec, because = self._wanted_by_takers(item.name, self.recipe.input_spec,
                                                        "inputs" if self.recipe.inputs else "activations")
                 if spec is not None and not spec.is_dynamic:
                     self._add(Site(item.name, "input", item.shape, spec, because))
         for node in self.graph.nodes:
-            row, role = operator_of(node), self._role(node)
-            assert row is not None, "checked before"
+            row, role = _row(node), self._role(node)
             if role == "dot":
                 self._dot_sites(node)
             elif role == "combine":
@@ -242,8 +238,7 @@ class _Planner:
     def _is_coded(self, node: Node, argument: str, value: Any) -> bool:
         """Whether an argument holds parameters that become codes before the node reads them. The table of an embedding
         does where its rows are not brought to codes behind it."""
-        row = operator_of(node)
-        assert row is not None, "checked before"
+        row = _row(node)
         weight = row.role == "dot" or (row.name == "embedding" and self._stores_rows(node))
         read = argument in row.operands or (weight and argument == "weight")
         return read and any(isinstance(item, Param) and item.name in self.sites for item in _as_list(value))
@@ -263,9 +258,8 @@ class _Planner:
 
     def _role(self, node: Node) -> str:
         """That of its row; a batch norm that moves into no dot product makes numbers as an operator of its own."""
-        row = operator_of(node)
-        assert row is not None, "checked before"
-        return "combine" if row.role == "norm" and node.name not in self._inside else row.role
+        role = _row(node).role
+        return "combine" if role == "norm" and node.name not in self.graph.dots_before else role
 
     def _treatment(self, node: Node, role: str) -> Any:
         if f"{node.name}.input" in self.sites:
@@ -284,8 +278,7 @@ class _Planner:
 
     def _reads_floats(self, node: Node) -> bool:
         """Whether an operand is a number of the network that the recipe leaves in float."""
-        row = operator_of(node)
-        assert row is not None, "checked before"
+        row = _row(node)
         if row.role in ("dot", "combine"):
             arguments = ("weight",) if row.role == "dot" else row.operands
             given = [value for argument in arguments for value in _as_list(node[argument])]
@@ -297,17 +290,17 @@ class _Planner:
         """Whether a value made so far is left in float: sums that a quantizer still follows are not."""
         step = self.steps.get(value)
         if step is None:
-            item = next(item for item in self.graph.inputs if item.name == value)
-            return item.dtype == "float32" and value not in self.sites
+            return self.graph.inputs_by_name[value].dtype == "float32" and value not in self.sites
         if step.treatment == "sizes only":
             return False
-        if step.grid in self.nodes and step.grid not in self.steps:  # a clamp or batch norm still to come makes it
+        if step.grid in self.graph.by_name and step.grid not in self.steps:  # a clamp or batch norm to come makes it
             return step.treatment in ("float", "dynamic")
         return step.grid not in self.sites and self._source_is_float(step.grid)
 
     def _source_is_float(self, grid: str) -> bool:
         """Whether a grid without a site is one of floats: an int64 input's rows are not."""
-        return not any(item.name == grid and item.dtype != "float32" for item in self.graph.inputs)
+        item = self.graph.inputs_by_name.get(grid)
+        return item is None or item.dtype == "float32"
 
     def _grid_of(self, node: Node, role: str) -> str:
         """Makes the node's own site, or finds the one it shares."""
@@ -329,8 +322,8 @@ class _Planner:
         """The last node that works on the numbers before they are quantized: of the wanted roles, in that order, each
         alone reading what comes before."""
         for wanted in followers:
-            readers = self.readers[node.name]
-            if len(readers) == 1 and node.name not in self.outputs and self._role(readers[0]) == wanted:
+            readers = self.graph.consumers[node.name]
+            if len(readers) == 1 and node.name not in self.graph.outputs and self._role(readers[0]) == wanted:
                 node = readers[0]
         return node
 
@@ -347,12 +340,12 @@ class _Planner:
             before = self.steps.get(merged[-1].refs[0])
             if before is None or before.grid != node.name:
                 return merged
-            merged.append(self.nodes[before.node])
+            merged.append(self.graph.by_name[before.node])
 
     def _value_site(self, node: Node, role: str) -> None:
         assert node.shape is not None, "operators that make numbers return one tensor"
-        sums = role in ("dot", "norm")
-        if sums and self.recipe.outputs == "float" and node.name in self.outputs and not self.readers[node.name]:
+        returned = node.name in self.graph.outputs and not self.graph.consumers[node.name]
+        if role in ("dot", "norm") and self.recipe.outputs == "float" and returned:
             if not self._kept(node) and not self._reads_floats(node):
                 self._add(Site(node.name, "accumulator", node.shape, None, "outputs: float"))
             return
@@ -365,7 +358,7 @@ class _Planner:
         self._param_site(node["weight"], "weight", spec, because)
         if spec is not None and self._is_float(node["input"].name):
             self._dynamic_site(node)
-        normed = node.name in self.norms
+        normed = node.name in self.graph.norms_behind
         if (node["bias"] is not None or normed) and not self._kept(node) and not self._reads_floats(node):
             outputs = len(self.model.tensor(node["weight"].name))
             because = "batch norm's offset" if normed else "biases follow input and weight"
@@ -383,7 +376,7 @@ class _Planner:
                 if wish is not None:
                     spec, because = over(wish, spec, PLAIN_ACTIVATIONS), f"rule {number} {rule}"
         if spec is not None and spec.is_dynamic:
-            shape = self.model.shapes()[node["input"].name]
+            shape = self.shapes[node["input"].name]
             assert shape is not None, "a layer takes one tensor"
             self._add(Site(f"{node.name}.input", "dynamic", shape, spec, because))
 
@@ -450,7 +443,7 @@ class _Planner:
     def _takers(self, value: str) -> list[Node]:
         """The layers with weights that take a value's codes, at once or passed on."""
         found = []
-        for node in self.readers[value]:
+        for node in self.graph.consumers[value]:
             role = self._role(node)
             if role == "dot":
                 found.append(node)

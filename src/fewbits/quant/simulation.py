@@ -10,10 +10,9 @@ from torch import nn
 from fewbits.errors import CalibrationError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Tensors, Visitor
-from fewbits.graph.operators import operator_of
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
-from fewbits.quant.batch_norm import affine, channel_axis, is_still, norms_behind
+from fewbits.quant.batch_norm import affine, channel_axis, is_still
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize, fake_quantize_by_own_range
 from fewbits.quant.plan import Kind, Plan
 
@@ -131,9 +130,8 @@ class SimulationVisitor(Visitor):
     def __init__(self, simulation: Simulation):
         self.simulation = simulation
         self._sites: Mapping[str, Any] = simulation.plan.sites
-        self._norms = norms_behind(simulation.model.graph)
-        self._dots = {norm.name: next(node for node in simulation.model.graph.nodes if node.name == dot)
-                      for dot, norm in self._norms.items()}
+        graph = simulation.model.graph
+        self._norms, self._dots = graph.norms_behind, graph.dots_before
 
     def value(self, name: str, value: Any) -> Any:
         site = self._sites.get(name)
@@ -146,13 +144,11 @@ class SimulationVisitor(Visitor):
             return value
         return fake_quantize_by_own_range(value)
 
-    def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
-        row = operator_of(node)
-        if row is not None and row.role == "dot" and argument == "bias":
+    def parameter(self, node: Node, argument: str, name: str, value: torch.Tensor) -> torch.Tensor:
+        if node.role == "dot" and argument == "bias":
             return self._bias(node, value)
         if argument not in self.simulation.plan.steps[node.name].coded:
             return value
-        name = next(name for name in node.params if self.simulation.model.tensor(name) is value)
         return self.simulation.quantizer(name)(value) if name in self._sites else value
 
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ from rich.table import Table
 from fewbits.errors import DataError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Visitor
-from fewbits.graph.operators import operator_of
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Int
@@ -114,13 +113,9 @@ class _Partly(SimulationVisitor):
     def value(self, name: str, value: Any) -> Any:
         return self._quantized(name, value) if name in self.chosen else value
 
-    def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
-        row = operator_of(node)
-        if row is not None and row.role == "dot" and argument == "bias":
-            return value if node["weight"].name in self.chosen else original_tensor(self.simulation, node["bias"].name)
-        name = next((p for p in node.params if self.simulation.model.tensor(p) is value), None)
-        if name is None:
-            return value
+    def parameter(self, node: Node, argument: str, name: str, value: torch.Tensor) -> torch.Tensor:
+        if node.role == "dot" and argument == "bias":
+            return value if node["weight"].name in self.chosen else original_tensor(self.simulation, name)
         return self._quantized(name, value) if name in self.chosen else original_tensor(self.simulation, name)
 
     def _quantized(self, name: str, value: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
-from fewbits.graph.operators import operator_of
 from fewbits.lower.inputs import input_codes
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
@@ -254,8 +253,7 @@ class _Accountant:
 
     def _left_in_float(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
         """A float call, with a quantizer behind it where its result has a grid; or a move among floats."""
-        row = operator_of(node)
-        if row is not None and row.role == "pass":
+        if node.role == "pass":
             return self._moved(node)
         coded = node.name in self.plan.sites
         made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)

@@ -8,7 +8,6 @@ import numpy as np
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
-from fewbits.graph.operators import operator_of
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
@@ -57,4 +56,4 @@ def random_program(seed: int) -> RandomProgram:
 
 
 def _operators(model: Model) -> frozenset[str]:
-    return frozenset(row.name for node in model.graph.nodes if (row := operator_of(node)) is not None)
+    return frozenset(node.op for node in model.graph.nodes if node.operator is not None)

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewbits.graph.operators import operator_of
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 
 
@@ -47,8 +46,7 @@ class _Scaling(SimulationVisitor):
         super().__init__(simulation)
         self._magnitudes: dict[str, torch.Tensor] = {}
         self._convolutions = {node.name: node for node in simulation.model.graph.nodes
-                              if (row := operator_of(node)) is not None and row.name == "conv"
-                              and len(node.shape or ()) == 4}
+                              if node.op == "conv" and len(node.shape or ()) == 4}
 
     def value(self, name: str, value: Any) -> Any:
         node = self._convolutions.get(name)
