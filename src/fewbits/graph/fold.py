@@ -41,10 +41,15 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
 
 def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
     """Puts new nodes in, reading `renamed[x]` wherever they read x, and forgets unused tensors."""
+    ends = dict(renamed)
+
     def target(name: str) -> str:
-        while name in renamed:
-            name = renamed[name]
-        return name
+        end = name
+        while end in ends:
+            end = ends[end]
+        while name != end:  # every name on the way leads there at once from now on
+            name, ends[name] = ends[name], end
+        return end
 
     def redirect(item: object) -> object:
         return Ref(target(item.name)) if isinstance(item, Ref) else item
