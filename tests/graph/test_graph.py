@@ -109,3 +109,13 @@ def test_indices_are_built_once():
         assert graph.consumers["n3"] == (nodes[4],)
         assert graph.spent["n3"] == ("n2",)
     assert count == 2 * len(nodes)
+
+
+def test_a_value_may_go_away_many_times_over():
+    """Layers that do nothing at inference, one behind the other."""
+    net = nn.Sequential(nn.Linear(4, 4), *(nn.Dropout() for _ in range(5)), nn.ReLU(), nn.Identity(), nn.Dropout())
+    x = torch.randn(3, 4)
+    folded = fb.fold(fb.capture(net.eval(), x))
+    assert [node.op for node in folded.graph.nodes] == ["linear", "clamp"]
+    assert folded.graph.structure == folded.graph.nodes[-1].name
+    assert torch.equal(folded(x), net(x))

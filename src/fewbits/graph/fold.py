@@ -41,15 +41,15 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
 
 def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
     """Puts new nodes in, reading `renamed[x]` wherever they read x, and forgets unused tensors."""
-    ends = dict(renamed)
+    ends: dict[str, str] = {}
 
     def target(name: str) -> str:
-        end = name
-        while end in ends:
-            end = ends[end]
-        while name != end:  # every name on the way leads there at once from now on
-            name, ends[name] = ends[name], end
-        return end
+        way = []
+        while name in renamed:
+            way.append(name)
+            name = ends.get(name, renamed[name])
+        ends.update(dict.fromkeys(way, name))  # so that nobody goes the whole way again
+        return name
 
     def redirect(item: object) -> object:
         return Ref(target(item.name)) if isinstance(item, Ref) else item
