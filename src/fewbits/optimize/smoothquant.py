@@ -15,7 +15,7 @@ import torch
 from fewbits.errors import RepairError
 from fewbits.graph.model import Model, Visitor
 from fewbits.numerics.block import Block
-from fewbits.optimize.chains import Chain, chains, columns, rescale, row_name
+from fewbits.optimize.chains import Chain, chains, columns, rescale
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
@@ -85,7 +85,7 @@ class _Ranges(Visitor):
 
     def __init__(self, found: Sequence[Chain]):
         self._observers = {chain.second["input"].name: MinMax(Block((-1, 1))) for chain in found}
-        self._axes = {chain.second["input"].name: 1 if row_name(chain.second) == "conv" else -1 for chain in found}
+        self._axes = {chain.second["input"].name: 1 if chain.second.op == "conv" else -1 for chain in found}
         """The axis of the channels that a layer reads: 1 of a convolution over any number of axes, the last of a
         linear layer over any number of rows."""
 
