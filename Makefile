@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(wildcard src/fewbits/kernels/native/*)
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(wildcard src/fewbits/kernels/native/*.* src/fewbits/kernels/native/*/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
 	touch $(INSTALLED)

@@ -45,6 +45,10 @@ class ProgramError(FewbitsError):
     """A program that is not well formed, or inputs it does not take."""
 
 
+class KernelError(FewbitsError):
+    """A level of instructions that is not there, or a call that the native kernels refuse; names it and says why."""
+
+
 class VerificationError(FewbitsError):
     """Two executions of one program gave different codes; nothing was written."""
 

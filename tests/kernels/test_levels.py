@@ -103,7 +103,7 @@ def test_numpy_is_a_level_and_the_best_one_is_the_default() -> None:
     with library.use("numpy"):
         assert library.level() == "numpy"
         assert library.native() is None
-    if "FEWBITS_KERNELS" not in os.environ:
+    if "FEWBITS_LEVEL" not in os.environ:
         assert library.level() == library.levels()[-1]
 
 
@@ -112,7 +112,7 @@ def test_without_the_library_all_works() -> None:
         [sys.executable, "-c", "import numpy as np; from fewbits.kernels.library import level; "
          "from fewbits.compress.stream import decode, encode; s = np.arange(9000, dtype=np.uint8) % 5; "
          "assert (decode(encode(s, 8)) == s).all(); print(level())"],
-        env={**os.environ, "FEWBITS_KERNELS": "numpy"}, capture_output=True, text=True)
+        env={**os.environ, "FEWBITS_LEVEL": "numpy"}, capture_output=True, text=True)
     assert done.stdout.strip() == "numpy", done.stderr
 
 

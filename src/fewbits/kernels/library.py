@@ -4,35 +4,47 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal, get_args
 
+from fewbits.errors import KernelError
 from fewbits.kernels.build import LIBRARY
 
-Level = Literal["numpy", "portable", "avx2", "avx512"]
+Level = Literal["numpy", "portable", "avx2", "avxvnni", "avx512", "neon"]
 LEVELS: tuple[Level, ...] = get_args(Level)
+"""`numpy`, then those of native/dispatch.h in its order. avxvnni: AVX2 with VNNI; avx512: AVX512 F, BW, DQ, VL and
+VNNI; neon: with the dot product. Every level gives the same bits."""
 
-_INTERFACE = 2  # kernels.h, kInterface
+VARIABLE = "FEWBITS_LEVEL"
+"""The environment variable that names a level."""
+
+_INTERFACE = 3  # kernels.h, kInterface
+_PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
 
 def _load() -> ctypes.CDLL | None:
-    """The library; None when it is absent, of another version, or not for this machine, or FEWBITS_KERNELS=numpy."""
-    if os.environ.get("FEWBITS_KERNELS") == "numpy" or not LIBRARY.is_file():
+    """The library; None when it is absent, of another version, or not for this machine."""
+    if not os.path.isfile(_PATH):
         return None
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        library = ctypes.CDLL(_PATH)
         if library.fb_interface() != _INTERFACE:
             return None
     except (OSError, AttributeError):
         return None
-    address, size = ctypes.c_void_p, ctypes.c_int64
+    address, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
     for name, result, arguments in (
-            ("fb_best_cuts", ctypes.c_int32, (address, size, size, address)),
+            ("fb_best_cuts", number, (address, size, size, address)),
             ("fb_encode", size, (address, size, address, address, address)),
-            ("fb_decode", ctypes.c_int32, (address, address, address, size, address, address)),
+            ("fb_decode", number, (address, address, address, size, address, address)),
             ("fb_histogram", None, (address, size, address)),
-            ("fb_count", None, (address, size, ctypes.c_int32, size, address)),
-            ("fb_set_level", None, (ctypes.c_int32,)), ("fb_level", ctypes.c_int32, ()),
-            ("fb_best_level", ctypes.c_int32, ())):
+            ("fb_count", None, (address, size, number, size, address)),
+            ("fb_levels", number, ()), ("fb_level", number, ()), ("fb_set_level", number, (number,)),
+            ("fb_run", number, (address, size, number, number, address, size, address)),
+            ("fb_scratch", size, (address,)), ("fb_packed_bytes", size, (address,)),
+            ("fb_pack", number, (address, address, size)),
+            ("fb_grouped_bytes", size, (number, size, size, size)),
+            ("fb_pack_grouped", number, (address, address, number, size, size, size, address, size))):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
@@ -42,26 +54,47 @@ _library = _load()
 _wanted: Level | None = None
 
 
+@cache
+def _start() -> None:
+    """Takes the level that the environment names, once. Raises KernelError where it is none, or not here."""
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return
+    if named not in LEVELS:
+        raise KernelError(f"{VARIABLE} is {named!r}: name one of {', '.join(LEVELS)}")
+    here = levels()
+    if named not in here:
+        why = "there is no native library" if _library is None else "this processor has not got it"
+        raise KernelError(f"{VARIABLE} is {named!r}, but {why}: name one of {', '.join(here)}")
+    _choose(LEVELS[LEVELS.index(named)])
+
+
 def native() -> ctypes.CDLL | None:
     """The library to call; None when NumPy is to do the work."""
+    _start()
     return None if _wanted == "numpy" else _library
 
 
 def levels() -> tuple[Level, ...]:
     """What can be chosen here, from the slowest to the fastest."""
-    return LEVELS[:1] if _library is None else LEVELS[:2 + _library.fb_best_level()]
+    if _library is None:
+        return LEVELS[:1]
+    here = _library.fb_levels()
+    return (LEVELS[0], *(level for bit, level in enumerate(LEVELS[1:]) if here >> bit & 1))
 
 
 def level() -> Level:
     """What is used."""
-    return "numpy" if native() is None or _library is None else LEVELS[1 + _library.fb_level()]
+    library = native()
+    return "numpy" if library is None else LEVELS[1 + library.fb_level()]
 
 
 @contextmanager
 def use(wanted: Level) -> Iterator[None]:
-    """Uses that level, or the best one below it that is here, until the end of the block. For all threads."""
-    global _wanted
+    """Uses that level until the end of the block, for all threads. Raises KernelError where it is not here."""
     before = level()
+    if wanted not in levels():
+        raise KernelError(f"level {wanted!r} is not here: choose one of {', '.join(levels())}")
     _choose(wanted)
     try:
         yield

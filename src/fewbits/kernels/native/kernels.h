@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "fewbits.h"
+
 #if defined(_WIN32)
 #define FB_API extern "C" __declspec(dllexport)
 #else
@@ -9,15 +11,33 @@
 #endif
 
 // Raised whenever a function changes: a library of another version is not used.
-constexpr int32_t kInterface = 2;
-
-// What the inner loops may use. Every level gives the same bits.
-enum Level : int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
+constexpr int32_t kInterface = 3;
 
 FB_API int32_t fb_interface();
-FB_API int32_t fb_best_level();
+// The levels of this processor as bits (dispatch.h, Level); the one in use; 1 where it is not there. Every level gives the
+// same bits.
+FB_API int32_t fb_levels();
 FB_API int32_t fb_level();
-FB_API void fb_set_level(int32_t level);
+FB_API int32_t fb_set_level(int32_t level);
+
+// The integer kernels (fewbits.h): calls one behind the other, each begun when the one before has ended. threads: at most
+// so many, and what is written does not depend on them. scratch: at least the most that fb_scratch asks for. Answers FB_OK
+// or what is wrong with calls[*failed], before which all have run. checked: 1 where fb_scratch has accepted every call and
+// nothing that they point to, but what they write, has changed since.
+FB_API int32_t fb_run(const void* const* calls, int64_t count, int32_t threads, int32_t checked, void* scratch, int64_t scratch_bytes,
+                      int64_t* failed);
+// Bytes of scratch that a call needs, or what is wrong with it, negative. Where it is right, it stays so as long as what it
+// points to is there: nothing else is checked again but the numbers of rows, which are only known when it runs.
+FB_API int64_t fb_scratch(const void* call);
+// Bytes that the weights of a convolution (FB_PLAIN) take when packed for the level in use; 0 where it runs with the plain
+// ones; negative: what is wrong.
+FB_API int64_t fb_packed_bytes(const fb_conv* conv);
+FB_API int32_t fb_pack(const fb_conv* conv, void* packed, int64_t bytes);
+// Few-bit weights: codes uint8 [columns, depth] below 2^bits, each standing for values[code] (int8 [2^bits]). One packing
+// for all levels.
+FB_API int64_t fb_grouped_bytes(int32_t bits, int64_t columns, int64_t depth, int64_t group);
+FB_API int32_t fb_pack_grouped(const uint8_t* codes, const int8_t* values, int32_t bits, int64_t columns, int64_t depth,
+                               int64_t group, void* packed, int64_t bytes);
 
 // kernels/partition.py, best_cuts. sums: [6][n + 1]; cuts: [k + 1]. 0, or 1 when memory ran out.
 FB_API int32_t fb_best_cuts(const double* sums, int64_t n, int64_t k, int64_t* cuts);

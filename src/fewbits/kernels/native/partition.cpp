@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 
+#include "dispatch.h"
 #include "kernels.h"
 
 #if defined(__GNUC__)
@@ -79,8 +80,8 @@ using Scan = Best (*)(const Problem&, const double*, int64_t, int64_t, int64_t);
 
 Scan scan_of_level() {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (fb_level() == kAvx512) return scan_avx512;
-  if (fb_level() == kAvx2) return scan_avx2;
+  if (fb::level() == fb::kAvx512) return scan_avx512;
+  if (fb::level() == fb::kAvx2 || fb::level() == fb::kAvxVnni) return scan_avx2;
 #endif
   return scan_portable;
 }

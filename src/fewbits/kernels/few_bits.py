@@ -1,0 +1,141 @@
+"""Linear layers with few-bit weights: calls Binary, Sparse and Grouped (native/fewbits.h), their packing and their
+definitions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewbits.errors import KernelError
+from fewbits.kernels import structs
+from fewbits.kernels.calls import address, aligned, refuse
+from fewbits.kernels.library import native
+from fewbits.kernels.rescaling import Rescaling
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """A layer of codes of one or two bits. w: uint8 [columns, depth] below 2^w_bits, standing for w − w_zero; bias:
+    int32 [columns] or None. x: codes below 2^x_bits, standing for x − x_zero."""
+
+    w: np.ndarray
+    w_bits: int
+    w_zero: int
+    x_bits: int
+    x_zero: int
+    bias: np.ndarray | None
+    rescaling: Rescaling
+
+    def packed(self) -> tuple[np.ndarray, np.ndarray]:
+        """uint64 [columns, w_bits, words], and the bias with what the zero points add."""
+        columns, depth = self.w.shape
+        words = (depth + 63) // 64
+        filled = np.zeros((columns, words * 64), np.uint8)
+        filled[:, :depth] = self.w
+        planes = np.stack([np.packbits(filled >> bit & 1, axis=1, bitorder="little").view("<u8")
+                           for bit in range(self.w_bits)], 1)
+        bias = np.zeros(columns, np.int64) if self.bias is None else self.bias.astype(np.int64)
+        bias = bias - self.x_zero * self.w.sum(1, dtype=np.int64) + depth * self.x_zero * self.w_zero
+        return np.ascontiguousarray(planes, np.uint64), bias.astype(np.int32)
+
+    def struct(self, x: np.ndarray, planes: np.ndarray, bias: np.ndarray, y: np.ndarray) -> structs.Binary:
+        """planes, bias: of `packed`."""
+        return structs.Binary(op=structs.BINARY, x_bits=self.x_bits, w_bits=self.w_bits, x_zero=self.x_zero,
+                              w_zero=self.w_zero, x=address(x), y=address(y), weights=address(planes),
+                                  bias=address(bias),
+                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1], columns=len(planes))
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        """[rows, columns]."""
+        sums = (x.astype(np.int64) - self.x_zero) @ (self.w.astype(np.int64) - self.w_zero).T
+        return self.rescaling.reference(sums if self.bias is None else sums + self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A layer whose weights are mostly 0. weights: int16 [columns, depth] of at most 255 different values beside 0."""
+
+    weights: np.ndarray
+    x_zero: int
+    bias: np.ndarray | None
+    rescaling: Rescaling
+
+    def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """starts int32 [columns + 1], places uint16, which uint8, values int16 [256]."""
+        columns, places = np.nonzero(self.weights)
+        values, which = np.unique(self.weights[columns, places], return_inverse=True)
+        starts = np.searchsorted(columns, np.arange(len(self.weights) + 1)).astype(np.int32)
+        held = np.zeros(256, np.int16)
+        held[:values.size] = values
+        at_least_one = max(places.size, 1)  # an empty array has no address
+        return (starts, np.resize(places, at_least_one).astype(np.uint16), np.resize(which,
+                                                                                     at_least_one).astype(np.uint8),
+                held)
+
+    def struct(self, x: np.ndarray, packed: tuple[np.ndarray, ...], y: np.ndarray) -> structs.Sparse:
+        """packed: of `packed`."""
+        starts, places, which, values = packed
+        return structs.Sparse(op=structs.SPARSE, x_zero=self.x_zero, x=address(x), y=address(y), starts=address(starts),
+                              places=address(places), which=address(which), values=address(values),
+                                  bias=address(self.bias),
+                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1],
+                                  columns=len(self.weights))
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        """[rows, columns]."""
+        sums = (x.astype(np.int64) - self.x_zero) @ self.weights.astype(np.int64).T
+        return self.rescaling.reference(sums if self.bias is None else sums + self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class FewBits:
+    """A layer of packed weights. w: uint8 [columns, depth] below 2^bits (1, 2, 4 or 8), standing for values[w] (int8);
+    factors: float32 [columns, groups] where the depth has more than one group of `group`, None otherwise."""
+
+    w: np.ndarray
+    bits: int
+    values: np.ndarray
+    group: int
+    factors: np.ndarray | None
+    x_zero: int
+    bias: np.ndarray | None
+    rescaling: Rescaling
+
+    def packed(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The weights as they are read, and the factors beside them. Raises KernelError for what does not fit."""
+        library = native()
+        if library is None:
+            raise KernelError("there is no native library: python -m fewbits.kernels.build makes it")
+        columns, depth = self.w.shape
+        size = library.fb_grouped_bytes(self.bits, columns, depth, self.group)
+        refuse(-min(size, 0), self)
+        out = aligned(size)
+        w, values = np.ascontiguousarray(self.w), np.ascontiguousarray(self.values, np.int8)
+        refuse(library.fb_pack_grouped(w.ctypes.data, values.ctypes.data, self.bits, columns, depth, self.group,
+                                       out.ctypes.data, size), self)
+        if self.factors is None:
+            return out, None
+        blocks, groups = (columns + 15) // 16, self.factors.shape[1]
+        filled = np.zeros((blocks * 16, groups), np.float32)
+        filled[:columns] = self.factors
+        return out, np.ascontiguousarray(filled.reshape(blocks, 16, groups).transpose(0, 2, 1))
+
+    def struct(self, x: np.ndarray, packed: np.ndarray, factors: np.ndarray | None, y: np.ndarray) -> structs.Grouped:
+        """packed, factors: of `packed`."""
+        return structs.Grouped(op=structs.GROUPED, bits=self.bits, x=address(x), y=address(y), weights=address(packed),
+                               factors=address(factors), bias=address(self.bias), rescale=self.rescaling.struct(),
+                               x_zero=self.x_zero, rows=x.shape[0], depth=x.shape[1], columns=len(self.w),
+                                   group=self.group)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        """[rows, columns]; with groups, their parts are added in float32 one after the other."""
+        centred, w = x.astype(np.int64) - self.x_zero, self.values.astype(np.int64)[self.w]
+        if self.factors is None:
+            sums = centred @ w.T
+            return self.rescaling.reference(sums if self.bias is None else sums + self.bias)
+        total: np.ndarray | None = None
+        for number in range(self.factors.shape[1]):
+            some = slice(number * self.group, (number + 1) * self.group)
+            part = (centred[:, some] @ w[:, some].T).astype(np.float32) * self.factors[:, number]
+            total = part if total is None else total + part
+        assert total is not None
+        return total if self.rescaling.offset is None else total + self.rescaling.offset

@@ -1,0 +1,820 @@
+// Calls checked, cut into parts, and run.
+#include <cmath>
+#include <cstring>
+#include <initializer_list>
+
+#include "kernels.h"
+#include "packed.h"
+#include "threads.h"
+
+namespace fb {
+namespace {
+
+constexpr int64_t kMost = INT64_C(1) << 46;  // codes of one array: products of sizes stay far below 2^63
+constexpr int64_t kSlack = 64;               // bytes that inner loops may read behind the codes in scratch
+
+#define FB_TRY(...)                    \
+  do {                                 \
+    const int32_t wrong = __VA_ARGS__; \
+    if (wrong) return wrong;           \
+  } while (false)
+#define FB_REQUIRE(condition, otherwise) \
+  do {                                   \
+    if (!(condition)) return otherwise;  \
+  } while (false)
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The product of sizes that are at least 1; -1 where one is not, or it is too much.
+template <typename... Sizes>
+int64_t product_of(Sizes... sizes) {
+  int64_t product = 1;
+  for (const int64_t size : {static_cast<int64_t>(sizes)...}) {
+    if (size < 1 || size > kMost || product > kMost / size) return -1;
+    product *= size;
+  }
+  return product;
+}
+
+bool at_home(const void* p, uintptr_t size) { return reinterpret_cast<uintptr_t>(p) % size == 0; }
+
+int32_t bounds(int32_t low, int32_t high, int32_t zero, int32_t type) {
+  const int32_t least = type == FB_S16 ? INT16_MIN : 0, most = type == FB_S16 ? INT16_MAX : 255;
+  const bool right = low <= high && low >= least && high <= most && zero >= least && zero <= most;
+  return right ? FB_OK : FB_RANGE;
+}
+
+int32_t check_rescale(const fb_rescale& r, int64_t channels) {
+  const int64_t count = r.per_channel ? channels : 1;
+  switch (r.kind) {
+    case FB_SUMS:
+      return r.type == FB_S32 ? FB_OK : FB_LAYOUT;
+    case FB_REAL:
+      FB_REQUIRE(r.type == FB_F32, FB_LAYOUT);
+      FB_REQUIRE(r.factor, FB_NULL);
+      FB_REQUIRE(at_home(r.factor, 4) && at_home(r.offset, 4), FB_LAYOUT);
+      return FB_OK;
+    case FB_FLOAT:
+      FB_REQUIRE(r.type == FB_U8 || r.type == FB_S16, FB_LAYOUT);
+      FB_REQUIRE(r.factor, FB_NULL);
+      FB_REQUIRE(at_home(r.factor, 4), FB_LAYOUT);
+      return bounds(r.low, r.high, r.zero, r.type);
+    case FB_DOUBLE:
+    case FB_SINGLE:
+    case FB_WIDE:
+      FB_REQUIRE(r.type == FB_U8 || r.type == FB_S16, FB_LAYOUT);
+      FB_REQUIRE(r.mantissa && r.shift, FB_NULL);
+      FB_REQUIRE(at_home(r.mantissa, 4) && at_home(r.shift, 4), FB_LAYOUT);
+      for (int64_t i = 0; i < count; ++i) {
+        FB_REQUIRE(r.mantissa[i] >= 0 && r.shift[i] <= 30 && r.shift[i] >= (r.kind == FB_SINGLE ? -31 : -47), FB_RANGE);
+      }
+      return bounds(r.low, r.high, r.zero, r.type);
+    default:
+      return FB_LAYOUT;
+  }
+}
+
+int32_t size_of(int32_t type) { return type == FB_U8 || type == FB_S8 ? 1 : type == FB_S16 ? 2 : 4; }
+
+// Output sizes of windows; 0 where none fits.
+int32_t windows(int32_t size, int32_t before, int32_t after, int32_t kernel, int32_t stride, int32_t dilation) {
+  const int64_t all = static_cast<int64_t>(size) + before + after;
+  const int64_t reach = static_cast<int64_t>(dilation) * (kernel - 1) + 1;
+  return all < reach || all > INT32_MAX ? 0 : static_cast<int32_t>((all - reach) / stride + 1);
+}
+
+template <typename Windows>
+int32_t out_h(const Windows& c) {
+  return windows(c.height, c.top, c.bottom, c.kernel_h, c.stride_h, c.dilation_h);
+}
+
+template <typename Windows>
+int32_t out_w(const Windows& c) {
+  return windows(c.width, c.left, c.right, c.kernel_w, c.stride_w, c.dilation_w);
+}
+
+template <typename Windows>
+int32_t check_windows(const Windows& c) {
+  FB_REQUIRE(product_of(c.batch, c.height, c.width, c.channels) > 0, FB_SIZE);
+  FB_REQUIRE(product_of(c.kernel_h, c.kernel_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w) > 0, FB_SIZE);
+  FB_REQUIRE(c.top >= 0 && c.bottom >= 0 && c.left >= 0 && c.right >= 0, FB_SIZE);
+  FB_REQUIRE(out_h(c) > 0 && out_w(c) > 0, FB_SIZE);
+  const int64_t with_margins = product_of(static_cast<int64_t>(c.height) + c.top + c.bottom,
+                                          static_cast<int64_t>(c.width) + c.left + c.right, c.channels, c.batch);
+  return with_margins > 0 ? FB_OK : FB_SIZE;
+}
+
+// ------------------------------------------------------------------------------ convolutions
+
+// A convolution as it is run: a 1×1 one over neighbouring pixels is a linear layer.
+struct Conv {
+  fb_conv c;
+  int32_t high, wide;             // of the output
+  int64_t image_bytes, output;    // of one image: bytes with margins, codes of the output
+  int64_t sums_bytes;
+  bool copied;
+};
+
+Conv prepared(const fb_conv& call) {
+  Conv p{};
+  p.c = call;
+  fb_conv& c = p.c;
+  const bool margins = c.top || c.bottom || c.left || c.right;
+  if (c.layout == FB_PACKED && c.kernel_h == 1 && c.kernel_w == 1 && c.stride_h == 1 && c.stride_w == 1 && !margins &&
+      static_cast<int64_t>(c.batch) * c.height * c.width <= INT32_MAX) {
+    c.width *= c.batch * c.height;
+    c.batch = c.height = 1;
+  }
+  p.high = out_h(c);
+  p.wide = out_w(c);
+  p.output = static_cast<int64_t>(p.high) * p.wide * c.out_channels;
+  if (c.layout != FB_PACKED) return p;
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  const int32_t item = h.wide ? 2 : 1;
+  const bool widened = h.wide && c.x_type == FB_U8;
+  const bool reads_on = h.kind == kDepthwise ? c.channels % 16 != 0 : runs_of(c).codes % (h.wide ? 2 : 4) != 0;
+  p.copied = margins || widened || (reads_on && c.beyond < kSlack - 1);
+  p.image_bytes = p.copied ? aligned(static_cast<int64_t>(c.height + c.top + c.bottom) * (c.width + c.left + c.right) *
+                                         c.channels * item + kSlack)
+                           : 0;
+  p.sums_bytes = (h.kind == kDepthwise ? h.blocks : static_cast<int64_t>(h.blocks) * h.groups) * 64;
+  return p;
+}
+
+int64_t scratch_of(const fb_conv& call) {
+  const Conv p = prepared(call);
+  return call.layout == FB_PACKED ? p.image_bytes + p.sums_bytes + 64 : 0;
+}
+
+// Rows [begin, end) of an image with its margins.
+void copy_rows(const Conv& p, const Packed& h, const uint8_t* image, uint8_t* to, int64_t begin, int64_t end) {
+  const fb_conv& c = p.c;
+  const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels;
+  const int64_t codes = static_cast<int64_t>(c.width) * c.channels, before = static_cast<int64_t>(c.left) * c.channels;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t from = row - c.top;
+    const bool inside = from >= 0 && from < c.height;
+    if (!h.wide) {
+      uint8_t* out = to + row * line;
+      if (!inside) {
+        std::memset(out, c.x_zero, static_cast<size_t>(line));
+        continue;
+      }
+      std::memset(out, c.x_zero, static_cast<size_t>(before));
+      std::memcpy(out + before, image + from * codes, static_cast<size_t>(codes));
+      std::memset(out + before + codes, c.x_zero, static_cast<size_t>(line - before - codes));
+      continue;
+    }
+    int16_t* out = reinterpret_cast<int16_t*>(to) + row * line;
+    const int16_t zero = static_cast<int16_t>(c.x_zero);
+    for (int64_t i = 0; i < (inside ? before : line); ++i) out[i] = zero;
+    if (!inside) continue;
+    if (c.x_type == FB_S16) {
+      std::memcpy(out + before, image + 2 * from * codes, static_cast<size_t>(2 * codes));
+    } else {
+      const uint8_t* x = image + from * codes;
+      for (int64_t i = 0; i < codes; ++i) out[before + i] = x[i];
+    }
+    for (int64_t i = before + codes; i < line; ++i) out[i] = zero;
+  }
+}
+
+// What sums start with: the bias, less what the zero point adds.
+void start_sums(const Conv& p, const Packed& h, int32_t* sums) {
+  const fb_conv& c = p.c;
+  const int32_t* weight_sums = reinterpret_cast<const int32_t*>(reinterpret_cast<const uint8_t*>(&h) + h.weight_sums);
+  const int32_t zero = h.wide || h.kind == kDepthwise ? c.x_zero : c.x_zero - kernels().code_offset;
+  const int32_t groups = h.kind == kDepthwise ? 1 : c.groups, columns = c.out_channels / groups;
+  for (int32_t group = 0; group < groups; ++group) {
+    for (int32_t i = 0; i < 16 * h.blocks; ++i) {
+      const int64_t at = static_cast<int64_t>(group) * h.blocks * 16 + i;
+      const uint32_t bias = c.bias && i < columns ? static_cast<uint32_t>(c.bias[group * columns + i]) : 0;
+      sums[at] = static_cast<int32_t>(bias - static_cast<uint32_t>(zero) * static_cast<uint32_t>(weight_sums[at]));
+    }
+  }
+}
+
+void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
+  const Kernels& k = kernels();
+  const Conv p = prepared(call);
+  const fb_conv& c = p.c;
+  if (c.layout != FB_PACKED) {
+    parallel(threads, static_cast<int64_t>(c.batch) * p.high, 1, [&](int64_t b, int64_t e) { k.conv(&c, b, e); });
+    return;
+  }
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  const uint8_t* base = static_cast<const uint8_t*>(c.weights);
+  int32_t* sums = reinterpret_cast<int32_t*>(scratch);
+  uint8_t* copy = scratch + aligned(p.sums_bytes);
+  start_sums(p, h, sums);
+  const int32_t item = h.wide ? 2 : 1, y_item = size_of(c.rescale.type);
+  const int64_t in_bytes = static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
+  const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * item;
+  int32_t taps[132];
+  if (h.kind == kDepthwise) {
+    const int32_t number = c.kernel_h * c.kernel_w;
+    for (int32_t tap = 0; tap < (number + 3) / 4 * 4; ++tap) {
+      const int32_t there = tap < number ? tap : 0;
+      taps[tap] = static_cast<int32_t>(there / c.kernel_w * c.dilation_h * line + there % c.kernel_w * c.dilation_w * c.channels);
+    }
+  }
+  for (int32_t image = 0; image < c.batch; ++image) {
+    const uint8_t* x = static_cast<const uint8_t*>(c.x) + image * in_bytes;
+    if (p.copied) {
+      const int64_t lines = c.height + c.top + c.bottom;
+      const int64_t grain = line > 0 ? (16384 + line - 1) / line : 1;
+      parallel(threads, lines, grain, [&](int64_t b, int64_t e) { copy_rows(p, h, x, copy, b, e); });
+      x = copy;
+    }
+    uint8_t* y = static_cast<uint8_t*>(c.y) + image * p.output * y_item;
+    if (h.kind == kDepthwise) {
+      const Depthwise d{x, base + h.steps, sums, &c.rescale, y, taps, c.kernel_h * c.kernel_w, c.channels, p.wide,
+                        static_cast<int64_t>(c.stride_w) * c.channels, c.stride_h * line};
+      parallel(threads, p.high, 1, [&](int64_t b, int64_t e) { k.depthwise(&d, b, e); });
+      continue;
+    }
+    const int64_t steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
+    for (int32_t group = 0; group < c.groups; ++group) {
+      const int64_t block = static_cast<int64_t>(group) * h.blocks;
+      const int32_t columns = c.out_channels / c.groups;
+      Product product{};
+      product.x = x + static_cast<int64_t>(group) * h.depth * item;
+      product.steps = base + h.steps + block * steps * 64;
+      product.sums = sums + block * 16;
+      if (h.extra_first) {
+        product.extra = base + h.extra;
+        product.extra_first = reinterpret_cast<const int32_t*>(base + h.extra_first) + 2 * block;
+        product.extra_place = reinterpret_cast<const int32_t*>(base + h.extra_place);
+      }
+      product.rescale = &c.rescale;
+      product.y = y;
+      product.y_step = c.out_channels;
+      product.first_channel = static_cast<int64_t>(group) * columns;
+      product.columns = columns;
+      product.width = p.wide;
+      product.pixel = static_cast<int64_t>(c.stride_w) * c.channels * item;
+      product.line = c.stride_h * line;
+      product.runs_y = h.runs_y;
+      product.runs_x = h.runs_x;
+      product.run_y = c.dilation_h * line;
+      product.run_x = static_cast<int64_t>(c.dilation_w) * c.channels * item;
+      product.steps_of_run = h.steps_of_run;
+      product.wide = h.wide != 0;
+      const int64_t pixels = static_cast<int64_t>(p.high) * p.wide;
+      const bool small = pixels * steps * h.blocks < 4096;  // a few microseconds: waking a thread costs as much
+      if (pixels >= 24 * threads || h.blocks < threads) {
+        parallel(small ? 1 : threads, pixels, 24, [&](int64_t b, int64_t e) { k.product(&product, b, e, 0, h.blocks); });
+      } else {
+        parallel(small ? 1 : threads, h.blocks, 4, [&](int64_t b, int64_t e) {
+          k.product(&product, 0, pixels, static_cast<int32_t>(b), static_cast<int32_t>(e));
+        });
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int32_t check_conv(const fb_conv& c) {
+  FB_REQUIRE(c.x && c.y && c.weights, FB_NULL);
+  FB_REQUIRE(c.x_type == FB_U8 || c.x_type == FB_S16, FB_LAYOUT);
+  FB_REQUIRE(c.weight_type == FB_S8 || c.weight_type == FB_S16, FB_LAYOUT);
+  FB_REQUIRE(c.layout == FB_PLAIN || c.layout == FB_PACKED, FB_LAYOUT);
+  FB_REQUIRE(c.out_channels >= 1 && c.groups >= 1 && c.beyond >= 0, FB_SIZE);
+  FB_TRY(check_windows(c));
+  FB_REQUIRE(c.channels % c.groups == 0 && c.out_channels % c.groups == 0, FB_SIZE);
+  FB_REQUIRE(product_of(c.out_channels, c.channels / c.groups, c.kernel_h, c.kernel_w) > 0, FB_SIZE);
+  FB_REQUIRE(product_of(c.batch, out_h(c), out_w(c), c.out_channels) > 0, FB_SIZE);
+  FB_REQUIRE(product_of(c.dilation_h, static_cast<int64_t>(c.width) + c.left + c.right, c.channels, 2, c.kernel_h) > 0 &&
+             product_of(c.dilation_h, static_cast<int64_t>(c.width) + c.left + c.right, c.channels, 2, c.kernel_h) <= INT32_MAX,
+             FB_SIZE);
+  FB_REQUIRE(at_home(c.x, size_of(c.x_type)) && at_home(c.y, size_of(c.rescale.type)) && at_home(c.bias, 4), FB_LAYOUT);
+  FB_REQUIRE(c.x_type == FB_U8 ? c.x_zero >= 0 && c.x_zero <= 255 : c.x_zero >= INT16_MIN && c.x_zero <= INT16_MAX, FB_RANGE);
+  FB_TRY(check_rescale(c.rescale, c.out_channels));
+  if (c.layout == FB_PLAIN) return at_home(c.weights, size_of(c.weight_type)) ? FB_OK : FB_LAYOUT;
+  FB_REQUIRE(at_home(c.weights, 64), FB_LAYOUT);
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  FB_REQUIRE(h.magic == kMagic && h.level == level() && (h.kind == kDense || h.kind == kDepthwise), FB_LAYOUT);
+  FB_REQUIRE(h.out_channels == c.out_channels && h.groups == c.groups && h.depth == c.channels / c.groups &&
+                 h.kernel_h == c.kernel_h && h.kernel_w == c.kernel_w,
+             FB_LAYOUT);
+  if (h.kind == kDepthwise) return is_depthwise(c) ? FB_OK : FB_LAYOUT;
+  const Runs runs = runs_of(c);
+  FB_REQUIRE(runs.y == h.runs_y && runs.x == h.runs_x && runs.steps == h.steps_of_run && is_wide(c) == (h.wide != 0), FB_LAYOUT);
+  return FB_OK;
+}
+
+namespace {
+
+// --------------------------------------------------------------------------- matrix products
+
+// The second matrix packed as weights, and for each row of the first what its sum adds.
+struct Matrix {
+  bool wide, packed;
+  int32_t blocks, steps;
+  int64_t weights_bytes, sums_bytes, added_bytes, row_bytes, rows_bytes;
+};
+
+Matrix prepared(const fb_matmul& c) {
+  const Kernels& k = kernels();
+  Matrix m{};
+  m.packed = k.product != nullptr;
+  m.wide = k.pairs;  // b less its zero point has 9 bits
+  m.blocks = (c.columns + 15) / 16;
+  m.steps = (c.depth + (m.wide ? 1 : 3)) / (m.wide ? 2 : 4);
+  m.weights_bytes = static_cast<int64_t>(m.blocks) * m.steps * 64;
+  m.sums_bytes = m.blocks * 64;
+  m.added_bytes = m.wide ? 0 : aligned(static_cast<int64_t>(c.rows) * 4);
+  m.row_bytes = m.wide ? static_cast<int64_t>(m.steps) * 4 : static_cast<int64_t>(m.steps) * 4;
+  m.rows_bytes = m.wide || c.depth % 4 ? aligned(c.rows * m.row_bytes) : 0;
+  return m;
+}
+
+int64_t scratch_of(const fb_matmul& c) {
+  const Matrix m = prepared(c);
+  return m.packed ? m.weights_bytes + m.sums_bytes + m.added_bytes + m.rows_bytes : 0;
+}
+
+void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
+  const Kernels& k = kernels();
+  const Matrix m = prepared(c);
+  if (!m.packed) {
+    parallel(threads, static_cast<int64_t>(c.batches) * c.rows, 1, [&](int64_t b, int64_t e) { k.matmul(&c, b, e); });
+    return;
+  }
+  uint8_t* weights = scratch;
+  int32_t* sums = reinterpret_cast<int32_t*>(weights + m.weights_bytes);
+  int32_t* added = reinterpret_cast<int32_t*>(reinterpret_cast<uint8_t*>(sums) + m.sums_bytes);
+  uint8_t* rows = reinterpret_cast<uint8_t*>(added) + m.added_bytes;
+  const int32_t per_step = m.wide ? 2 : 4, item = m.wide ? 2 : 1;
+  for (int32_t batch = 0; batch < c.batches; ++batch) {
+    const uint8_t* a = static_cast<const uint8_t*>(c.a) + batch * c.a_step;
+    const uint8_t* b = static_cast<const uint8_t*>(c.b) + batch * c.b_step;
+    if (batch == 0 || c.b_step) {
+      parallel(threads, m.blocks, 4, [&](int64_t first, int64_t last) {
+        for (int64_t block = first; block < last; ++block) {
+          const int32_t there = c.columns - static_cast<int32_t>(block) * 16 < 16 ? c.columns - static_cast<int32_t>(block) * 16 : 16;
+          uint8_t* to = weights + block * m.steps * 64;
+          std::memset(to, 0, static_cast<size_t>(m.steps) * 64);
+          int32_t totals[16] = {0};
+          for (int32_t depth = 0; depth < c.depth; ++depth) {
+            uint8_t* at = to + depth / per_step * 64 + depth % per_step * item;
+            const uint8_t* from = c.b_transposed ? b + block * 16 * c.depth + depth : b + static_cast<int64_t>(depth) * c.columns + block * 16;
+            const int64_t next = c.b_transposed ? c.depth : 1;
+            for (int32_t j = 0; j < there; ++j) {
+              const int32_t code = from[j * next];
+              if (m.wide) {
+                const int16_t v = static_cast<int16_t>(code - c.b_zero);
+                std::memcpy(at + 4 * j, &v, 2);
+                totals[j] += v;
+              } else {
+                at[4 * j] = static_cast<uint8_t>(code ^ 0x80);
+                totals[j] += code - 128;
+              }
+            }
+          }
+          // Σ (a − z_a)(b − z_b) = Σ (a − o)(b − 128) − (z_a − o) Σ (b − 128) − (z_b − 128) Σ (a − z_a)
+          for (int32_t j = 0; j < 16; ++j) {
+            const int32_t zero = m.wide ? c.a_zero : c.a_zero - k.code_offset;
+            sums[block * 16 + j] = static_cast<int32_t>(0u - static_cast<uint32_t>(zero) * static_cast<uint32_t>(totals[j]));
+          }
+        }
+      });
+    }
+    if (batch == 0 || c.a_step || c.b_step) {
+      parallel(threads, c.rows, 64, [&](int64_t first, int64_t last) {
+        for (int64_t row = first; row < last; ++row) {
+          const uint8_t* from = a + row * c.depth;
+          if (m.wide) {
+            int16_t* to = reinterpret_cast<int16_t*>(rows + row * m.row_bytes);
+            for (int32_t i = 0; i < c.depth; ++i) to[i] = from[i];
+            if (c.depth % 2) to[c.depth] = 0;
+            continue;
+          }
+          int32_t total = 0;
+          for (int32_t i = 0; i < c.depth; ++i) total += from[i];
+          added[row] = static_cast<int32_t>((static_cast<uint32_t>(total) - static_cast<uint32_t>(c.depth) * static_cast<uint32_t>(c.a_zero)) *
+                                            static_cast<uint32_t>(128 - c.b_zero));
+          if (m.rows_bytes) {
+            uint8_t* to = rows + row * m.row_bytes;
+            std::memset(to + m.row_bytes - 4, 0, 4);
+            std::memcpy(to, from, static_cast<size_t>(c.depth));
+          }
+        }
+      });
+    }
+    Product product{};
+    product.x = m.rows_bytes ? rows : a;
+    product.steps = weights;
+    product.sums = sums;
+    product.added = m.wide ? nullptr : added;
+    product.rescale = &c.rescale;
+    product.y = static_cast<uint8_t*>(c.y) + static_cast<int64_t>(batch) * c.rows * c.columns * size_of(c.rescale.type);
+    product.y_step = c.columns;
+    product.columns = c.columns;
+    product.width = c.rows;
+    product.pixel = m.rows_bytes ? m.row_bytes : c.depth;
+    product.runs_y = product.runs_x = 1;
+    product.steps_of_run = m.steps;
+    product.wide = m.wide;
+    parallel(threads, c.rows, 24, [&](int64_t first, int64_t last) { k.product(&product, first, last, 0, m.blocks); });
+  }
+}
+
+int32_t check(const fb_matmul& c) {
+  FB_REQUIRE(c.a && c.b && c.y, FB_NULL);
+  FB_REQUIRE(product_of(c.batches, c.rows, c.depth) > 0 && product_of(c.batches, c.depth, c.columns) > 0 &&
+                 product_of(c.batches, c.rows, c.columns) > 0,
+             FB_SIZE);
+  FB_REQUIRE(c.a_step >= 0 && c.b_step >= 0 && c.a_step < kMost && c.b_step < kMost, FB_SIZE);
+  FB_REQUIRE(c.a_zero >= 0 && c.a_zero <= 255 && c.b_zero >= 0 && c.b_zero <= 255, FB_RANGE);
+  FB_REQUIRE(at_home(c.y, size_of(c.rescale.type)) && !c.rescale.per_channel && !c.rescale.offset, FB_LAYOUT);
+  return check_rescale(c.rescale, 1);
+}
+
+// ------------------------------------------------------------------------------ all the rest
+
+int32_t check(const fb_pair& c) {
+  FB_REQUIRE(c.a && c.b && c.y && (c.kind != FB_LOOKED_UP || c.table), FB_NULL);
+  FB_REQUIRE(c.kind >= FB_ADD && c.kind <= FB_LOOKED_UP && c.axes >= 1 && c.axes <= FB_AXES, FB_LAYOUT);
+  int64_t count = 1;
+  for (int32_t axis = 0; axis < c.axes; ++axis) {
+    count = count > 0 ? product_of(count, c.sizes[axis]) : -1;
+    FB_REQUIRE(c.step_a[axis] >= 0 && c.step_b[axis] >= 0 && c.step_a[axis] < kMost && c.step_b[axis] < kMost, FB_SIZE);
+  }
+  FB_REQUIRE(count > 0, FB_SIZE);
+  FB_REQUIRE(c.step_a[c.axes - 1] <= 1 && c.step_b[c.axes - 1] <= 1, FB_LAYOUT);
+  if (c.kind >= FB_MAXIMUM) return FB_OK;
+  FB_REQUIRE(c.zero_a >= 0 && c.zero_a <= 255 && c.zero_b >= 0 && c.zero_b <= 255, FB_RANGE);
+  return bounds(c.low, c.high, c.zero_y, FB_U8);
+}
+
+int64_t lines_of(const fb_pair& c) {
+  int64_t lines = 1;
+  for (int32_t axis = 0; axis + 1 < c.axes; ++axis) lines *= c.sizes[axis];
+  return lines;
+}
+
+int32_t check(const fb_table& c) {
+  FB_REQUIRE(c.x && c.y && c.table, FB_NULL);
+  return product_of(c.rows, c.count, c.inner) > 0 || (c.rows == 1 && product_of(c.count) > 0) ? FB_OK : FB_SIZE;
+}
+
+int32_t check(const fb_pool& c) {
+  FB_REQUIRE(c.x && c.y && (!c.sums || c.factors), FB_NULL);
+  FB_TRY(check_windows(c));
+  FB_REQUIRE(product_of(c.kernel_h, c.kernel_w) <= 1 << 22, FB_SIZE);
+  FB_REQUIRE(c.x_zero >= 0 && c.x_zero <= 255, FB_RANGE);
+  FB_REQUIRE(at_home(c.factors, 4), FB_LAYOUT);
+  return c.sums ? bounds(c.low, c.high, c.zero, FB_U8) : FB_OK;
+}
+
+int32_t check(const fb_mean& c) {
+  FB_REQUIRE(c.x && c.y, FB_NULL);
+  FB_REQUIRE(product_of(c.outer, c.length, c.inner) > 0 && c.length <= 1 << 22, FB_SIZE);
+  FB_REQUIRE(c.x_zero >= 0 && c.x_zero <= 255, FB_RANGE);
+  FB_REQUIRE(!c.rescale.per_channel && !c.rescale.offset && c.rescale.type == FB_U8, FB_LAYOUT);
+  return check_rescale(c.rescale, 1);
+}
+
+int32_t check(const fb_softmax& c) {
+  FB_REQUIRE(c.x && c.y && c.powers, FB_NULL);
+  FB_REQUIRE(!c.whole || (c.part && c.below && !c.mask), c.mask ? FB_LAYOUT : FB_NULL);
+  FB_REQUIRE(product_of(c.rows, c.length) > 0 && c.length <= 2047 && (!c.mask || c.mask_rows >= 1), FB_SIZE);
+  FB_REQUIRE(at_home(c.powers, 4) && at_home(c.whole, 4) && at_home(c.part, 4) && at_home(c.below, 4), FB_LAYOUT);
+  FB_REQUIRE(c.scale > 0.0f, FB_RANGE);
+  int64_t most = 0;
+  for (int32_t i = 0; i < 256; ++i) {
+    FB_REQUIRE(c.powers[i] >= 0 && c.powers[i] <= 1 << 20, FB_RANGE);
+    most = most > c.powers[i] ? most : c.powers[i];
+  }
+  FB_REQUIRE(c.powers[256] == 0 && c.powers[0] == 1 << 20, FB_RANGE);
+  if (c.whole) {  // sums of what the tables hold stay in 32 bits
+    for (int32_t i = 0; i < 256; ++i) FB_REQUIRE(c.below[i] >= 0 && c.below[i] <= 1 << 30, FB_RANGE);
+    for (int32_t i = 0; i < 2048; ++i) FB_REQUIRE(c.whole[i] >= 0 && c.whole[i] <= 1 << 28, FB_RANGE);
+    for (int32_t i = 0; i < 1025; ++i) FB_REQUIRE(c.part[i] >= 0 && c.part[i] <= 1 << 28, FB_RANGE);
+  }
+  return bounds(c.low, c.high, c.zero, FB_U8);
+}
+
+int32_t check(const fb_norm& c) {
+  FB_REQUIRE(c.x && c.y && c.gain && c.shift, FB_NULL);
+  FB_REQUIRE(product_of(c.rows, c.length) > 0 && c.length <= 1 << 26 && c.gain_rows >= 1, FB_SIZE);
+  FB_REQUIRE(at_home(c.gain, 4) && at_home(c.shift, 4), FB_LAYOUT);
+  FB_REQUIRE(c.scale > 0.0f && c.epsilon >= 0.0f, FB_RANGE);
+  return bounds(c.low, c.high, c.zero, FB_U8);
+}
+
+int32_t check(const fb_quantize& c) {
+  FB_REQUIRE(c.x && c.y, FB_NULL);
+  FB_REQUIRE(product_of(c.count) > 0, FB_SIZE);
+  FB_REQUIRE((c.type == FB_U8 || c.type == FB_S16) && at_home(c.x, 4) && at_home(c.y, size_of(c.type)), FB_LAYOUT);
+  FB_REQUIRE(c.scale > 0.0f, FB_RANGE);
+  return bounds(c.low, c.high, c.zero, c.type);
+}
+
+int32_t check(const fb_dequantize& c) {
+  FB_REQUIRE(c.x && c.y && c.scale, FB_NULL);
+  FB_REQUIRE(product_of(c.count, c.channels) > 0 && c.count % c.channels == 0, FB_SIZE);
+  FB_REQUIRE((c.type == FB_U8 || c.type == FB_S16 || c.type == FB_S32) && at_home(c.x, size_of(c.type)) && at_home(c.y, 4) &&
+                 at_home(c.scale, 4),
+             FB_LAYOUT);
+  FB_REQUIRE(c.zero >= INT16_MIN && c.zero <= INT16_MAX, FB_RANGE);
+  return FB_OK;
+}
+
+int32_t check(const fb_move& c) {
+  FB_REQUIRE(c.x && c.y, FB_NULL);
+  FB_REQUIRE((c.item == 1 || c.item == 2 || c.item == 4) && (!c.table || c.item == 1) && c.axes >= 1 && c.axes <= FB_AXES &&
+                 at_home(c.x, c.item) && at_home(c.y, c.item),
+             FB_LAYOUT);
+  int64_t count = 1;
+  for (int32_t axis = 0; axis < c.axes; ++axis) {
+    count = count > 0 ? product_of(count, c.sizes[axis]) : -1;
+    for (const int64_t step : {c.step_x[axis], c.step_y[axis]}) FB_REQUIRE(step > -kMost && step < kMost, FB_SIZE);
+  }
+  return count > 0 ? FB_OK : FB_SIZE;
+}
+
+int32_t check(const fb_rows& c) {
+  FB_REQUIRE(c.x && c.y && c.numbers, FB_NULL);
+  FB_REQUIRE(product_of(c.outer, c.source, c.inner) > 0 && product_of(c.outer, c.count, c.inner) > 0, FB_SIZE);
+  FB_REQUIRE((c.item == 1 || c.item == 2 || c.item == 4) && at_home(c.numbers, 8), FB_LAYOUT);
+  return FB_OK;
+}
+
+int32_t check_numbers(const fb_rows& c) {
+  for (int64_t i = 0; i < c.count; ++i) FB_REQUIRE(c.numbers[i] >= 0 && c.numbers[i] < c.source, FB_RANGE);
+  return FB_OK;
+}
+
+int32_t check(const fb_threshold& c) {
+  FB_REQUIRE(c.x && c.y && c.thresholds && c.direction && c.levels, FB_NULL);
+  FB_REQUIRE(product_of(c.outer, c.rows, c.inner) > 0 && c.number >= 1 && c.number <= 255, FB_SIZE);
+  FB_REQUIRE((c.type == FB_S32 || c.type == FB_F32) && at_home(c.x, 4) && at_home(c.thresholds, 4), FB_LAYOUT);
+  return FB_OK;
+}
+
+int32_t check(const fb_dynamic& c) {
+  FB_REQUIRE(c.x && c.codes && c.weight_scale && c.factor, FB_NULL);
+  FB_REQUIRE(c.conv.x == c.codes && c.conv.x_type == FB_U8 && c.conv.rescale.kind == FB_REAL &&
+                 c.conv.rescale.factor == c.factor && at_home(c.x, 4) && at_home(c.weight_scale, 4),
+             FB_LAYOUT);
+  FB_REQUIRE(c.weight_scales == 1 || c.weight_scales == c.conv.out_channels, FB_SIZE);
+  FB_REQUIRE((c.weight_scales > 1) == (c.conv.rescale.per_channel != 0) || c.conv.out_channels == 1, FB_LAYOUT);
+  return check_conv(c.conv);
+}
+
+int32_t check(const fb_binary& c) {
+  FB_REQUIRE(c.x && c.y && c.weights && c.bias, FB_NULL);
+  FB_REQUIRE(product_of(c.rows, c.depth) > 0 && product_of(c.columns, c.depth) > 0 && product_of(c.rows, c.columns) > 0 &&
+                 c.depth <= 1 << 24,
+             FB_SIZE);
+  FB_REQUIRE((c.x_bits == 1 || c.x_bits == 2) && (c.w_bits == 1 || c.w_bits == 2) && at_home(c.weights, 8) && at_home(c.bias, 4) &&
+                 at_home(c.y, size_of(c.rescale.type)),
+             FB_LAYOUT);
+  FB_REQUIRE(c.x_zero >= 0 && c.x_zero <= 3 && c.w_zero >= 0 && c.w_zero <= 3, FB_RANGE);
+  return check_rescale(c.rescale, c.columns);
+}
+
+int32_t check(const fb_sparse& c) {
+  FB_REQUIRE(c.x && c.y && c.starts && c.places && c.which && c.values, FB_NULL);
+  FB_REQUIRE(product_of(c.rows, c.depth) > 0 && product_of(c.rows, c.columns) > 0 && c.depth <= 65536, FB_SIZE);
+  FB_REQUIRE(at_home(c.starts, 4) && at_home(c.places, 2) && at_home(c.values, 2) && at_home(c.bias, 4) &&
+                 at_home(c.y, size_of(c.rescale.type)),
+             FB_LAYOUT);
+  FB_REQUIRE(c.x_zero >= 0 && c.x_zero <= 255 && c.starts[0] == 0, FB_RANGE);
+  for (int32_t i = 0; i < c.columns; ++i) FB_REQUIRE(c.starts[i] <= c.starts[i + 1], FB_RANGE);
+  for (int32_t i = 0; i < c.starts[c.columns]; ++i) FB_REQUIRE(c.places[i] < c.depth, FB_RANGE);
+  return check_rescale(c.rescale, c.columns);
+}
+
+int32_t check(const fb_grouped& c) {
+  FB_REQUIRE(c.x && c.y && c.weights, FB_NULL);
+  FB_REQUIRE(product_of(c.rows, c.depth) > 0 && product_of(c.rows, c.columns) > 0, FB_SIZE);
+  FB_REQUIRE(at_home(c.weights, 64) && at_home(c.factors, 4) && at_home(c.bias, 4) && at_home(c.y, size_of(c.rescale.type)), FB_LAYOUT);
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  FB_REQUIRE(h.magic == kMagic && h.kind == kFewBits && h.bits == c.bits && h.out_channels == c.columns && h.depth == c.depth &&
+                 h.group == c.group,
+             FB_LAYOUT);
+  FB_REQUIRE(c.x_zero >= 0 && c.x_zero <= 255, FB_RANGE);
+  if (c.group != c.depth) {
+    FB_REQUIRE(c.factors, FB_NULL);
+    FB_REQUIRE(c.rescale.kind == FB_REAL && !c.bias, FB_LAYOUT);
+  }
+  return check_rescale(c.rescale, c.columns);
+}
+
+int64_t scratch_of(const fb_grouped& c) {  // rows filled up to whole steps
+  return c.depth % 32 ? aligned(static_cast<int64_t>(c.rows) * ((c.depth + 31) / 32 * 32)) : 0;
+}
+
+constexpr int64_t kGrain = 16384;  // codes that are worth a thread
+
+int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
+  const Kernels& k = kernels();
+#define FB_PARTS(count, grain, name) \
+  parallel(threads, count, grain, [&](int64_t b, int64_t e) { k.name(&c, b, e); })
+  switch (*static_cast<const int32_t*>(call)) {
+    case FB_CONV:
+      run_conv(*static_cast<const fb_conv*>(call), threads, scratch);
+      break;
+    case FB_MATMUL:
+      run_matmul(*static_cast<const fb_matmul*>(call), threads, scratch);
+      break;
+    case FB_PAIR: {
+      const auto& c = *static_cast<const fb_pair*>(call);
+      const int64_t run = c.sizes[c.axes - 1];
+      FB_PARTS(lines_of(c), (kGrain + run - 1) / run, pair);
+      break;
+    }
+    case FB_TABLE: {
+      const auto& c = *static_cast<const fb_table*>(call);
+      FB_PARTS(c.count, 4 * kGrain, table);
+      break;
+    }
+    case FB_POOL: {
+      const auto& c = *static_cast<const fb_pool*>(call);
+      FB_PARTS(static_cast<int64_t>(c.batch) * out_h(c), 4, pool);
+      break;
+    }
+    case FB_MEAN: {
+      const auto& c = *static_cast<const fb_mean*>(call);
+      FB_PARTS(c.outer, (kGrain + c.length * c.inner - 1) / (c.length * c.inner), mean);
+      break;
+    }
+    case FB_SOFTMAX: {
+      const auto& c = *static_cast<const fb_softmax*>(call);
+      FB_PARTS(c.rows, (kGrain + c.length - 1) / c.length, softmax);
+      break;
+    }
+    case FB_NORM: {
+      const auto& c = *static_cast<const fb_norm*>(call);
+      FB_PARTS(c.rows, (kGrain + c.length - 1) / c.length, norm);
+      break;
+    }
+    case FB_QUANTIZE: {
+      const auto& c = *static_cast<const fb_quantize*>(call);
+      FB_PARTS(c.count, kGrain, quantize);
+      break;
+    }
+    case FB_DEQUANTIZE: {
+      const auto& c = *static_cast<const fb_dequantize*>(call);
+      FB_PARTS(c.count / c.channels, (kGrain + c.channels - 1) / c.channels, dequantize);
+      break;
+    }
+    case FB_MOVE: {
+      const auto& c = *static_cast<const fb_move*>(call);
+      int64_t run = 1;
+      for (int32_t axis = 1; axis < c.axes; ++axis) run *= c.sizes[axis];
+      FB_PARTS(c.sizes[0], (kGrain + run - 1) / run, move);
+      break;
+    }
+    case FB_ROWS: {
+      const auto& c = *static_cast<const fb_rows*>(call);
+      FB_TRY(check_numbers(c));
+      FB_PARTS(c.outer * c.count, (kGrain + c.inner - 1) / c.inner, rows);
+      break;
+    }
+    case FB_THRESHOLD: {
+      const auto& c = *static_cast<const fb_threshold*>(call);
+      FB_PARTS(c.outer * c.rows, (kGrain + c.inner - 1) / c.inner, threshold);
+      break;
+    }
+    case FB_DYNAMIC: {
+      const auto& c = *static_cast<const fb_dynamic*>(call);
+      const int64_t count = static_cast<int64_t>(c.conv.batch) * c.conv.height * c.conv.width * c.conv.channels;
+      float low = 0.0f, high = 0.0f;
+      FB_REQUIRE(!k.range(c.x, count, &low, &high), FB_RANGE);
+      const float scale = low == high ? 1.0f : (high - low) / 255.0f;
+      FB_REQUIRE(std::isfinite(scale), FB_RANGE);
+      fb_conv conv = c.conv;
+      conv.x_zero = 0;
+      if (scale > 0.0f) {
+        float zero = -low / scale;
+        zero = zero < 0.0f ? 0.0f : zero > 255.0f ? 255.0f : zero;
+        conv.x_zero = static_cast<int32_t>(std::nearbyintf(zero));
+        fb_quantize quantize{};
+        quantize.op = FB_QUANTIZE;
+        quantize.x = c.x;
+        quantize.y = c.codes;
+        quantize.count = count;
+        quantize.scale = scale;
+        quantize.zero = conv.x_zero;
+        quantize.high = 255;
+        parallel(threads, count, kGrain, [&](int64_t b, int64_t e) { k.quantize(&quantize, b, e); });
+      } else {
+        std::memset(c.codes, 0, static_cast<size_t>(count));
+      }
+      for (int32_t i = 0; i < c.weight_scales; ++i) c.factor[i] = scale * c.weight_scale[i];
+      run_conv(conv, threads, scratch);
+      break;
+    }
+    case FB_BINARY: {
+      const auto& c = *static_cast<const fb_binary*>(call);
+      FB_PARTS(c.rows, 1, binary);
+      break;
+    }
+    case FB_SPARSE: {
+      const auto& c = *static_cast<const fb_sparse*>(call);
+      FB_PARTS(c.columns, 64, sparse);
+      break;
+    }
+    case FB_GROUPED: {
+      fb_grouped c = *static_cast<const fb_grouped*>(call);
+      const int64_t padded = (c.depth + 31) / 32 * 32;
+      if (c.depth % 32) {  // the parts read whole steps
+        std::memset(scratch, 0, static_cast<size_t>(c.rows * padded));
+        for (int64_t row = 0; row < c.rows; ++row) std::memcpy(scratch + row * padded, c.x + row * c.depth, static_cast<size_t>(c.depth));
+        c.x = scratch;
+      }
+      FB_PARTS((c.columns + 15) / 16, 4, grouped);
+      break;
+    }
+    default:
+      return FB_LAYOUT;
+  }
+  return FB_OK;
+#undef FB_PARTS
+}
+
+template <typename Call>
+int64_t checked(const void* call) {
+  const int32_t wrong = check(*static_cast<const Call*>(call));
+  return wrong ? -wrong : 0;
+}
+
+template <typename Call>
+int64_t checked_scratch(const void* call) {
+  const int64_t wrong = checked<Call>(call);
+  return wrong ? wrong : scratch_of(*static_cast<const Call*>(call));
+}
+
+}  // namespace
+}  // namespace fb
+
+int64_t fb_scratch(const void* call) {
+  if (!call) return -FB_NULL;
+  if (reinterpret_cast<uintptr_t>(call) % 8) return -FB_LAYOUT;
+  switch (*static_cast<const int32_t*>(call)) {
+    case FB_CONV: {
+      const auto& c = *static_cast<const fb_conv*>(call);
+      const int32_t wrong = fb::check_conv(c);
+      return wrong ? -wrong : fb::scratch_of(c);
+    }
+    case FB_MATMUL:
+      return fb::checked_scratch<fb_matmul>(call);
+    case FB_PAIR:
+      return fb::checked<fb_pair>(call);
+    case FB_TABLE:
+      return fb::checked<fb_table>(call);
+    case FB_POOL:
+      return fb::checked<fb_pool>(call);
+    case FB_MEAN:
+      return fb::checked<fb_mean>(call);
+    case FB_SOFTMAX:
+      return fb::checked<fb_softmax>(call);
+    case FB_NORM:
+      return fb::checked<fb_norm>(call);
+    case FB_QUANTIZE:
+      return fb::checked<fb_quantize>(call);
+    case FB_DEQUANTIZE:
+      return fb::checked<fb_dequantize>(call);
+    case FB_MOVE:
+      return fb::checked<fb_move>(call);
+    case FB_ROWS:
+      return fb::checked<fb_rows>(call);
+    case FB_THRESHOLD:
+      return fb::checked<fb_threshold>(call);
+    case FB_DYNAMIC: {
+      const int64_t wrong = fb::checked<fb_dynamic>(call);
+      return wrong ? wrong : fb::scratch_of(static_cast<const fb_dynamic*>(call)->conv);
+    }
+    case FB_BINARY:
+      return fb::checked<fb_binary>(call);
+    case FB_SPARSE:
+      return fb::checked<fb_sparse>(call);
+    case FB_GROUPED:
+      return fb::checked_scratch<fb_grouped>(call);
+    default:
+      return -FB_LAYOUT;
+  }
+}
+
+int32_t fb_run(const void* const* calls, int64_t count, int32_t threads, int32_t checked, void* scratch, int64_t scratch_bytes,
+               int64_t* failed) {
+  if (!calls || !failed) return FB_NULL;
+  if (count < 0) return FB_SIZE;
+  for (int64_t i = 0; i < count; ++i) {
+    *failed = i;
+    if (!checked) {
+      const int64_t needed = fb_scratch(calls[i]);
+      if (needed < 0) return static_cast<int32_t>(-needed);
+      if (needed > 0 && (!scratch || needed > scratch_bytes || reinterpret_cast<uintptr_t>(scratch) % 64)) return FB_SCRATCH;
+    }
+    const int32_t wrong = fb::run_one(calls[i], threads, static_cast<uint8_t*>(scratch));
+    if (wrong) return wrong;
+  }
+  *failed = count;
+  return FB_OK;
+}

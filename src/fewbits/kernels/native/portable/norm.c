@@ -1,0 +1,38 @@
+/* Layer norm and its like from exact integer sums (eq. 14). */
+#include "level.h"
+#include "rounding.h"
+
+void FB_FN(norm)(const fb_norm* c, int64_t begin, int64_t end) {
+  const int32_t n = c->length, zero = c->zero;
+  const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), scale = c->scale;
+  for (int64_t row = begin; row < end; ++row) {
+    const uint8_t* restrict x = c->x + row * n;
+    uint8_t* restrict y = c->y + row * n;
+    const float* gain = c->gain + row % c->gain_rows * n;
+    const float* shift = c->shift + row % c->gain_rows * n;
+    int64_t total = 0, squares = 0;
+    for (int32_t first = 0; first < n; first += 32768) { /* parts whose sums of squares fit 32 bits */
+      const int32_t last = n - first < 32768 ? n : first + 32768;
+      uint32_t t = 0, u = 0;
+      for (int32_t i = first; i < last; ++i) {
+        t += x[i];
+        u += (uint32_t)x[i] * x[i];
+      }
+      total += t;
+      squares += u;
+    }
+    const float deviation = fb_sqrt((float)(n * squares - total * total) + c->epsilon);
+    if (n <= 8388607) { /* length times code fits 31 bits */
+      const int32_t t = (int32_t)total;
+      for (int32_t i = 0; i < n; ++i) {
+        const float normal = (float)(n * (int32_t)x[i] - t) / deviation;
+        y[i] = (uint8_t)fb_code((normal * gain[i] + shift[i]) / scale, zero, low, high);
+      }
+    } else {
+      for (int32_t i = 0; i < n; ++i) {
+        const float normal = (float)((int64_t)n * x[i] - total) / deviation;
+        y[i] = (uint8_t)fb_code((normal * gain[i] + shift[i]) / scale, zero, low, high);
+      }
+    }
+  }
+}

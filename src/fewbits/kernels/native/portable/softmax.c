@@ -1,0 +1,48 @@
+/* Softmax (eq. 13) and its logarithm (eq. 26), from tables of exponentials in integers. */
+#include "level.h"
+#include "rounding.h"
+
+enum { LONGEST = 2048 };
+
+static void softmax_row(const fb_softmax* c, const uint8_t* x, const uint8_t* mask, uint8_t* y) {
+  int32_t powers[LONGEST];
+  int32_t most = 0, total = 0;
+  const int32_t n = c->length;
+  if (mask) {
+    for (int32_t i = 0; i < n; ++i) most = mask[i] && x[i] > most ? x[i] : most;
+    for (int32_t i = 0; i < n; ++i) powers[i] = mask[i] ? c->powers[most - x[i]] : 0;
+  } else {
+    for (int32_t i = 0; i < n; ++i) most = x[i] > most ? x[i] : most;
+    for (int32_t i = 0; i < n; ++i) powers[i] = c->powers[most - x[i]];
+  }
+  for (int32_t i = 0; i < n; ++i) total += powers[i];
+  const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), sum = (float)total, scale = c->scale;
+  const int32_t zero = c->zero;
+  for (int32_t i = 0; i < n; ++i) y[i] = (uint8_t)fb_code((float)powers[i] / sum / scale, zero, low, high);
+}
+
+static void log_row(const fb_softmax* c, const uint8_t* x, uint8_t* y) {
+  int32_t most = 0, total = 0;
+  const int32_t n = c->length;
+  for (int32_t i = 0; i < n; ++i) most = x[i] > most ? x[i] : most;
+  for (int32_t i = 0; i < n; ++i) total += c->powers[most - x[i]];
+  const int32_t whole = total >> 20;
+  const int32_t logarithm = c->whole[whole] + c->part[(total / whole - (1 << 20)) >> 10];
+  const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), scale = c->scale;
+  for (int32_t i = 0; i < n; ++i) {
+    const int32_t fine = -(c->below[most - x[i]] + logarithm);
+    y[i] = (uint8_t)fb_code((float)fine * 0x1p-14f / scale, c->zero, low, high);
+  }
+}
+
+void FB_FN(softmax)(const fb_softmax* c, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const uint8_t* x = c->x + row * c->length;
+    uint8_t* y = c->y + row * c->length;
+    if (c->whole) {
+      log_row(c, x, y);
+    } else {
+      softmax_row(c, x, c->mask ? c->mask + row % c->mask_rows * c->length : 0, y);
+    }
+  }
+}

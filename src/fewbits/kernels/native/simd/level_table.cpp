@@ -1,0 +1,12 @@
+// The kernels of one level: compiled once a level.
+#include "../dispatch.h"
+#include "../portable/level.h"
+#include "simd.h"
+
+#define FB_TABLE FB_FN(kernels)
+
+extern "C" const fb::Kernels FB_TABLE = {
+    FB_FN(conv),     FB_FN(matmul),     FB_FN(pair),  FB_FN(table), FB_FN(pool),      FB_FN(mean),
+    FB_FN(softmax),  FB_FN(norm),       FB_FN(quantize), FB_FN(dequantize), FB_FN(move), FB_FN(rows),
+    FB_FN(threshold), FB_FN(binary),    FB_FN(sparse), FB_FN(grouped), FB_FN(range),
+    FB_PRODUCT, FB_DEPTHWISE, FB_PAIRS, FB_CODE_OFFSET};

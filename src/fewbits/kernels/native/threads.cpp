@@ -1,0 +1,133 @@
+// Threads that are started when first asked for, wait between calls, and end with the process.
+#include "threads.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <thread>
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace fb {
+namespace {
+
+constexpr int32_t kMost = 64;
+constexpr int kSpins = 2000;  // a few microseconds: the next layer's work usually comes sooner than a sleeper wakes
+
+struct Job {
+  Part part;
+  const void* work;
+  int64_t count, size;
+  int32_t parts;
+};
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+class Pool {
+ public:
+  void run(const Job& job) {
+    grow(job.parts - 1);
+    if (started_ == 0) {
+      job.part(job.work, 0, job.count);
+      return;
+    }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      job_ = job;
+      next_.store(1, std::memory_order_relaxed);
+      busy_.store(started_, std::memory_order_relaxed);
+      turn_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    one(job, 0);
+    take(job);
+    while (busy_.load(std::memory_order_acquire) != 0) relax();
+  }
+
+ private:
+  static void one(const Job& job, int64_t number) {
+    const int64_t begin = number * job.size, end = begin + job.size < job.count ? begin + job.size : job.count;
+    if (begin < end) job.part(job.work, begin, end);
+  }
+
+  void take(const Job& job) {
+    for (int32_t number; (number = next_.fetch_add(1, std::memory_order_relaxed)) < job.parts;) one(job, number);
+  }
+
+  void grow(int32_t wanted) {
+    while (started_ < wanted && started_ < kMost) {
+      try {
+        std::thread([this, seen = turn_.load()] { work(seen); }).detach();
+      } catch (const std::system_error&) {
+        return;  // fewer threads: the parts are the same
+      }
+      ++started_;
+    }
+  }
+
+  void work(uint64_t seen) {
+    for (;;) {
+      for (int i = 0; i < kSpins && turn_.load(std::memory_order_acquire) == seen; ++i) relax();
+      Job job;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return turn_.load(std::memory_order_acquire) != seen; });
+        seen = turn_.load(std::memory_order_acquire);
+        job = job_;
+      }
+      take(job);
+      busy_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  Job job_{};
+  std::atomic<uint64_t> turn_{0};
+  std::atomic<int32_t> next_{0}, busy_{0};
+  int32_t started_ = 0;
+};
+
+std::mutex owner;
+Pool* pool = nullptr;  // never freed: its threads may outlive static objects
+#if defined(__unix__) || defined(__APPLE__)
+pid_t of_process = 0;
+#endif
+
+}  // namespace
+
+void in_parts(int32_t threads, int64_t count, int64_t grain, Part part, const void* work) {
+  const int64_t grains = (count + grain - 1) / grain;
+  if (threads > kMost) threads = kMost;
+  const int32_t parts = static_cast<int32_t>(grains < threads ? grains : threads);
+  std::unique_lock<std::mutex> mine(owner, std::try_to_lock);
+  if (parts <= 1 || !mine.owns_lock()) {
+    part(work, 0, count);
+    return;
+  }
+#if defined(__unix__) || defined(__APPLE__)
+  if (of_process != getpid()) {  // a forked child has no threads
+    pool = nullptr;
+    of_process = getpid();
+  }
+#endif
+  if (pool == nullptr) pool = new (std::nothrow) Pool;
+  if (pool == nullptr) {
+    part(work, 0, count);
+    return;
+  }
+  const int64_t size = (grains + parts - 1) / parts * grain;
+  pool->run({part, work, count, size, parts});
+}
+
+}  // namespace fb

@@ -1,0 +1,81 @@
+"""Exact integers to what is written: codes by one of four roundings, float32, or as they are (docs/numerics.md, eq. 6,
+18 to 20, 30)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewbits.kernels import structs
+from fewbits.kernels.calls import address
+
+_TYPES = {structs.U8: np.uint8, structs.S16: np.int16, structs.S32: np.int32, structs.F32: np.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaling:
+    """kind: of structs.py; type: of what is written; zero, low, high: of the codes as they are stored.
+
+    factor, offset: float32; mantissa, shift: int32; each [channels], or [1] for one for all (offset: [channels] or
+    None). Arrays are pointed to by `struct`, and must live as long.
+    """
+
+    kind: int
+    type: int
+    zero: int = 0
+    low: int = 0
+    high: int = 255
+    factor: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    mantissa: np.ndarray | None = None
+    shift: np.ndarray | None = None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the array that is written."""
+        return np.dtype(_TYPES[self.type])
+
+    def struct(self) -> structs.Rescale:
+        """The same for the library."""
+        constants = self.factor if self.mantissa is None else self.mantissa
+        per_channel = constants is not None and constants.size > 1
+        return structs.Rescale(address(self.factor), address(self.offset), address(self.mantissa), address(self.shift),
+                               self.kind, per_channel, self.zero, self.low, self.high, self.type)
+
+    def reference(self, sums: np.ndarray) -> np.ndarray:
+        """sums: int64 [..., channels]."""
+        if self.kind == structs.SUMS:
+            return sums.astype(np.int32)
+        if self.kind in (structs.FLOAT, structs.REAL):
+            assert self.factor is not None
+            v = sums.astype(np.float32) * self.factor
+            if self.kind == structs.REAL:
+                return v if self.offset is None else v + self.offset
+            return (np.rint(v).astype(np.float64) + self.zero).clip(self.low, self.high).astype(self.dtype)
+        assert self.mantissa is not None and self.shift is not None
+        rounded = _ROUNDINGS[self.kind](sums, self.mantissa.astype(np.int64), self.shift.astype(np.int64))
+        return (rounded + self.zero).clip(self.low, self.high).astype(self.dtype)
+
+
+def _double(t: np.ndarray, mantissa: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Eq. 18."""
+    high = ((t << np.maximum(shift, 0)) * mantissa + 2**30) >> 31
+    right = np.maximum(-shift, 0)
+    half = (np.int64(1) << right) >> 1
+    away = np.sign(high) * ((np.abs(high) + half) >> right)
+    return np.where(right > 0, away, high)
+
+
+def _single(t: np.ndarray, mantissa: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Eq. 19, the product of 48 bits with 31 in Python's integers."""
+    right = 31 - shift
+    exact = t.astype(object) * mantissa.astype(object)
+    return np.asarray((exact + (1 << (right - 1).astype(object))) >> right.astype(object)).astype(np.int64)
+
+
+def _wide(t: np.ndarray, mantissa: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Eq. 20."""
+    right = 15 - shift
+    return (t * np.minimum((mantissa + 2**15) >> 16, 2**15 - 1) + (np.int64(1) << (right - 1))) >> right
+
+
+_ROUNDINGS = {structs.DOUBLE: _double, structs.SINGLE: _single, structs.WIDE: _wide}
