@@ -354,6 +354,34 @@ def _uneven_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
     _bounded(b, node, lambda out: b.node("QuantizeLinear", [real, *grid], out))
 
 
+_GLOBAL_POOL_FACTORS = 2.0**-32, 2.0**8
+"""Between which QLinearGlobalAveragePool takes its factor, the first of them too; it fails at run time on others."""
+
+
+def _fits_global_pool(b: OnnxBuilder, node: op.Mean) -> bool:
+    lowest, beyond = _GLOBAL_POOL_FACTORS
+    count = b.program.count(node.input, node.axes)
+    factor = constants.mean_multiplier(b.program.encoding(node.input), b.program.encoding(node.name), count)
+    return lowest <= float(factor) < beyond and count < 2**24
+
+
+def _mean_by_sums(b: OnnxBuilder, node: op.Mean) -> None:
+    """Integer sums times the factor, rounded: for factors that no pool takes."""
+    def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
+        return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
+
+    x, y = b.program.encoding(node.input), b.program.encoding(node.name)
+    zero = b.constant(f"{node.name}.zero", x.zero_point.astype(np.int32))
+    centred = step("Sub", [step("Cast", [node.input], "codes", to=TensorProto.INT32), zero], "centred")
+    axes = b.constant(f"{node.name}.axes", np.array(node.axes, np.int64))
+    total = step("ReduceSum", [centred, axes], "total", keepdims=int(node.keep))
+    factor = constants.mean_multiplier(x, y, b.program.count(node.input, node.axes))
+    real = step("Mul", [step("Cast", [total], "real", to=TensorProto.FLOAT),
+                        b.constant(f"{node.name}.factor", np.array(factor, np.float32))], "steps")
+    grid = [b.constant(f"{node.name}.one", np.array(1, np.float32)), b.grid(node.name, y)[1]]
+    _bounded(b, node, lambda out: b.node("QuantizeLinear", [real, *grid], out))
+
+
 def _mean_as_global_pool(b: OnnxBuilder, node: op.Mean, emit: Callable[[str, str], str]) -> None:
     """Brings the reduced axes to the end as [N, C, K, 1], lets `emit` pool them, and restores the shape."""
     shape = b.program.values[node.input].shape
@@ -455,6 +483,8 @@ def _integer_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
 
 
 def _integer_mean(b: OnnxBuilder, node: op.Mean) -> None:
+    if not _fits_global_pool(b, node):
+        return _mean_by_sums(b, node)
     grids = [*b.grid(node.input, b.program.encoding(node.input)),
              *b.grid(node.name, b.program.encoding(node.name))]
     _mean_as_global_pool(b, node, lambda source, out: b.node(
@@ -542,6 +572,9 @@ def _qdq_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:
 
 
 def _qdq_mean(b: OnnxBuilder, node: op.Mean) -> None:
+    if not _fits_global_pool(b, node):
+        return _mean_by_sums(b, node)
+
     def emit(source: str, out: str) -> str:
         grid = b.grid(node.input, b.program.encoding(node.input))
         real = b.node("DequantizeLinear", [source, *grid], b.name(node.input, "real"))
