@@ -1,7 +1,10 @@
 """Every operator has a record, and what its record says of it holds on its examples."""
 
+from pathlib import Path
+
 import pytest
 
+from fewbits.documents.operators import document
 from fewbits.numerics.energy import costs_45nm
 from fewbits.program import ops as op
 from fewbits.program import reference
@@ -53,3 +56,9 @@ def test_its_work_has_prices(example) -> None:
             work = counted(program, example.node)
             assert work.keys() <= costs_45nm().operations.keys()
             assert all(count >= 0 for count in work.values())
+
+
+def test_the_page_of_operators_is_not_stale() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/operators.md"
+    assert page.read_text(encoding="utf-8") == document(), (
+        "docs/operators.md is stale: python -m fewbits.documents.operators > docs/operators.md")

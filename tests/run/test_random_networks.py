@@ -7,7 +7,7 @@ import pytest
 
 from fewbits.graph.operators import OPERATORS
 from fewbits.program import ops as op
-from fewbits.testing import differences, random_program
+from fewbits.testing import differences, random_layers_program, random_program
 
 NETWORKS, PER_TEST = 240, 20
 
@@ -20,6 +20,16 @@ def test_no_code_differs(first):
         made = random_program(seed)
         found = differences(made.program, made.inputs)
         assert not found, f"network {seed}: {'; '.join(map(str, found))}\n{made.program}"
+
+
+def test_no_code_differs_in_networks_of_the_layers_that_records_name():
+    offered = {kind for kind, record in op.RECORDS.items() if record.layer is not None}
+    for seed in range(40):
+        made = random_layers_program(seed)
+        found = differences(made.program, made.inputs)
+        assert not found, f"network {seed}: {'; '.join(map(str, found))}\n{made.program}"
+        offered -= {type(node) for node in made.program.nodes}
+    assert not offered, "records name layers that become none of their nodes"
 
 
 def test_the_networks_cover_every_operator_and_every_node():

@@ -6,5 +6,7 @@ from fewbits.testing.algorithm import check_algorithm as check_algorithm
 from fewbits.testing.engines import differences as differences
 from fewbits.testing.method import check_method as check_method
 from fewbits.testing.random_networks import random_language_network as random_language_network
+from fewbits.testing.random_networks import random_layers_network as random_layers_network
 from fewbits.testing.random_networks import random_network as random_network
+from fewbits.testing.random_programs import random_layers_program as random_layers_program
 from fewbits.testing.random_programs import random_program as random_program

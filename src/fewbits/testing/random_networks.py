@@ -6,14 +6,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from fewbits.program.ops import RECORDS
 from fewbits.testing.arithmetic import AddBroadcast, Choose, Combine, Residual, function
-from fewbits.testing.convolutions import Deep, Lines, conv, grow, lone_norm, row_norm
-from fewbits.testing.growing import Growing
+from fewbits.testing.convolutions import Deep, Lines, conv, conv_layer, grow, lone_norm, row_norm
+from fewbits.testing.growing import Growing, follow
 from fewbits.testing.heads import convolved, flat, log_classes, pooled
 from fewbits.testing.moves import Concat, Mix, Rearrange, Shuffle, adaptive_pool, pool
 from fewbits.testing.sequences import Attention, ClassToken, Tokens, Words
 
 Make = Callable[[Growing], nn.Module | None]
+
+_LEAST = 5
+"""Height and width of an image that every layer of a record takes."""
 
 _STEPS: tuple[Make, ...] = (conv, conv, conv, lone_norm, Residual, Residual, AddBroadcast, Concat, Shuffle, Rearrange,
                             pool, pool, Combine, Combine, function, function, grow, Attention, Lines, Deep, row_norm,
@@ -29,6 +33,25 @@ def random_network(seed: int) -> tuple[nn.Module, torch.Tensor]:
     spread = float(np.exp(rng.normal()))
     example = torch.randn(int(rng.integers(2, 5)), channels, *size, generator=generator) * spread
     return _made(seed, rng, lambda: _RandomNetwork(Growing(rng, channels, size))), example
+
+
+def random_layers_network(seed: int) -> tuple[nn.Module, torch.Tensor]:
+    """A network of the layers that the records of operators name (program/ops), so that a new operator needs no line
+    here, and a batch of images for it."""
+    rng = np.random.default_rng(seed)
+    channels, size = int(rng.integers(1, 5)), tuple(int(s) for s in rng.integers(_LEAST, 10, 2))
+    example = torch.randn(int(rng.integers(2, 4)), channels, *size, generator=torch.Generator().manual_seed(seed))
+    return _made(seed, rng, lambda: _recorded(Growing(rng, channels, size))), example
+
+
+def _recorded(g: Growing) -> nn.Module:
+    offered = [record.layer for record in RECORDS.values() if record.layer is not None]
+    steps: list[nn.Module] = []
+    for _ in range(g.between(2, 5)):
+        if min(g.size) >= _LEAST:
+            steps += [conv_layer(g, keep=True), g.pick(*offered)(g.channels, *g.size)]
+            follow(g, steps[-1])
+    return nn.Sequential(*steps, pooled(g))
 
 
 def random_language_network(seed: int) -> tuple[nn.Module, torch.Tensor]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import nn
 
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -13,7 +15,7 @@ from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
-from fewbits.testing.random_networks import random_language_network, random_network
+from fewbits.testing.random_networks import random_language_network, random_layers_network, random_network
 
 _UNEVEN = Recipe.model_validate({
     "version": 1, "weights": {"format": "ternary"}, "activations": {"format": "uint8"},
@@ -43,14 +45,25 @@ class RandomProgram:
 
 def random_program(seed: int) -> RandomProgram:
     """The program of the random network of that seed."""
-    language = seed % _LANGUAGE == _LANGUAGE - 3
-    net, example = random_language_network(seed) if language else random_network(seed)
+    if seed % _LANGUAGE == _LANGUAGE - 3:
+        net, example = random_language_network(seed)
+        return _lowered(seed, net, example, example)
+    net, example = random_network(seed)
+    return _lowered(seed, net, example, example / 1.3)
+
+
+def random_layers_program(seed: int) -> RandomProgram:
+    """The program of the random network of that seed that is made of what the records of operators name."""
+    net, example = random_layers_network(seed)
+    return _lowered(seed, net, example, example / 1.3)
+
+
+def _lowered(seed: int, net: nn.Module, example: torch.Tensor, batch: torch.Tensor) -> RandomProgram:
+    """batch: what it is calibrated on; less than is run, so that codes saturate too."""
     recipe, profile, norms = _VARIANTS[seed % len(_VARIANTS)]
     captured = capture(net, example)
     operators = _operators(captured)
     model = fold(captured, norms=norms)
-    # Calibrated on less than is run, so that codes saturate too.
-    batch = example if language else example / 1.3
     program = lower(calibrate(model, plan(model, recipe), [batch]), profile)
     return RandomProgram(program, {program.inputs[0]: example.numpy()}, operators | _operators(model))
 

@@ -24,7 +24,7 @@ from fewbits.program.ops.grids import *  # noqa: F403  its operators, by its __a
 from fewbits.program.ops.moves import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.ops.pairs import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.ops.pools import *  # noqa: F403  its operators, by its __all__
-from fewbits.program.ops.record import Record
+from fewbits.program.ops.record import Record as Record
 from fewbits.program.ops.rows import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.value import Scope
 
