@@ -24,6 +24,7 @@ FLOORS = (
     ("optimize",),
     ("train",),
     ("compress",),
+    ("tensors",),
     ("lower",),
     ("export", "tasks"),
     ("artifact",),

@@ -12,6 +12,8 @@ from fewbits.data.normalize import Normalize
 from fewbits.data.preparation import Preparation
 from fewbits.errors import FewbitsError
 from fewbits.graph.fold import fold
+from fewbits.numerics.energy import costs_45nm as costs
+from fewbits.numerics.fixed import Fixed
 from fewbits.numerics.formats import parse
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import adaround
@@ -25,11 +27,20 @@ from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
+from fewbits.quant.fake_quantize import round_pass
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.calibration_study import calibration_study
 from fewbits.report.explain import explain
+from fewbits.tensors.batch_norm import fold_batch_norm
+from fewbits.tensors.huffman import huffman
+from fewbits.tensors.layers import Quantizer, QuantLinear
+from fewbits.tensors.linear import linear_quantize, scale_and_zero_point
+from fewbits.tensors.number_formats import dynamic_fixed_point, minifloat
+from fewbits.tensors.products import quantized_conv2d, quantized_linear
+from fewbits.tensors.shared_values import Codebook, kmeans_quantize
+from fewbits.tensors.thresholds import kl_threshold
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Nesterov, fit
@@ -37,9 +48,12 @@ from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
 
-__all__ = ["Adam", "Distillation", "FewbitsError", "Nesterov", "Normalize", "Preparation", "QuantizedModel",
-           "absorb_high_biases", "adaround", "calibrate", "calibrate_activations", "calibrate_cached",
-           "calibration_study", "capture", "compare", "correct_biases", "correct_biases_without_data", "equalize",
-           "evaluate", "explain", "export_onnx", "fit", "fold", "freeze_batch_norm", "gptq", "load", "lower", "narrow",
-           "parse", "plan", "quantize", "read_weights", "recipe", "reconstruct_blocks", "reestimate_batch_norm",
-           "report", "rounding_study", "sequential_mse", "smooth", "trainable"]
+__all__ = ["Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize", "Preparation",
+           "QuantLinear", "QuantizedModel", "Quantizer", "absorb_high_biases", "adaround", "calibrate",
+           "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "correct_biases",
+           "correct_biases_without_data", "costs", "dynamic_fixed_point", "equalize", "evaluate", "explain",
+           "export_onnx", "fit", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold",
+           "kmeans_quantize", "linear_quantize", "load", "lower", "minifloat", "narrow", "parse", "plan", "quantize",
+           "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
+           "reestimate_batch_norm", "report", "round_pass", "rounding_study", "scale_and_zero_point", "sequential_mse",
+           "smooth", "trainable"]

@@ -162,6 +162,18 @@ class Encoding:
         return f"{self.format}{per} scale={_summary(self.scale)}{shift}"
 
 
+@dataclass(frozen=True)
+class Error:
+    """How far numbers are from those they stand for: sum and mean of the squared differences, and the largest one."""
+
+    sse: float
+    mse: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"sum of squares {self.sse:.6g}, mean {self.mse:.6g}, largest {self.largest:.6g}"
+
+
 @dataclass(frozen=True, eq=False)
 class Quantized:
     """Codes and what they mean. codes: the format's integer dtype, any shape."""
@@ -191,6 +203,14 @@ class Quantized:
     def dequantize(self) -> np.ndarray:
         """float32, shape of the codes."""
         return self.encoding.decode(self.codes)
+
+    def error(self, real: npt.ArrayLike | torch.Tensor) -> Error:
+        """How far the numbers are from `real`, of the codes' shape. Raises EncodingError for another shape."""
+        wanted = np.asarray(real.detach().cpu() if isinstance(real, torch.Tensor) else real, np.float64)
+        if wanted.shape != self.codes.shape or not wanted.size:
+            raise EncodingError(f"numbers of shape {wanted.shape} are not what codes of {self.codes.shape} stand for")
+        off = self.dequantize().astype(np.float64) - wanted
+        return Error(float(np.square(off).sum()), float(np.square(off).mean()), float(np.abs(off).max()))
 
     def __eq__(self, other: object) -> bool:
         return (isinstance(other, Quantized) and self.encoding == other.encoding

@@ -91,7 +91,12 @@ def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symm
         if convention in _POWERS_OF_TWO:
             return _filled(_power_of_two_scale(reach, format, convention)), no_shift
         return _filled(reach / _steps_to_maximum(format, convention)), no_shift
-    low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+    return from_ends(np.minimum(low, 0.0), np.maximum(high, 0.0), format)
+
+
+def from_ends(low: np.ndarray, high: np.ndarray, format: Int) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, zero_point) that spread [low, high] over all codes, float64 and int32: the asymmetric rule. Where 0 lies
+    outside the range, the zero point is clipped to the codes, and 0 has none of its own."""
     scale = _filled((high - low) / (format.high - format.low))
     zero_point = half_even(format.low - low / scale).clip(format.low, format.high)
     return scale, zero_point.astype(np.int32)
