@@ -1,7 +1,6 @@
 """What a graph's values take, found without computing any of them."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from fewbits.errors import CaptureError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Visitor
 from fewbits.limits import GRAPH_ELEMENTS, GRAPH_LIVE_BYTES
-from fewbits.program.program import leaves
 
 _BATCH = 2
 
@@ -38,25 +36,19 @@ class _Sizes(Visitor):
 
     def __init__(self, mode: FakeTensorMode, model: Model):
         self._mode = mode
-        self._nodes: Mapping[str, Node] = {node.name: node for node in model.graph.nodes}
-        self._order = iter([*(item.name for item in model.graph.inputs), *(node.name for node in model.graph.nodes)])
+        self._graph = model.graph
+        self._order = model.graph.names()
         self._following = next(self._order, "")
         self._bytes: dict[str, int] = {}
         self._live = 0
-        last = {read: node.name for node in model.graph.nodes for read in node.refs}
-        for output in leaves(model.graph.structure):
-            last.pop(output, None)
-        self._last_read: dict[str, list[str]] = {}
-        for read, reader in last.items():
-            self._last_read.setdefault(reader, []).append(read)
 
     @property
     def here(self) -> str:
         """The node that is being run."""
-        node = self._nodes.get(self._following)
+        node = self._graph.by_name.get(self._following)
         return repr(self._following) + (f" at {node.source}" if node is not None and node.source else "")
 
-    def parameter(self, node: Node, argument: str, value: torch.Tensor) -> torch.Tensor:
+    def parameter(self, node: Node, argument: str, name: str, value: torch.Tensor) -> torch.Tensor:
         return self._mode.from_tensor(value)
 
     def value(self, name: str, value: Any) -> Any:
@@ -67,7 +59,7 @@ class _Sizes(Visitor):
             if tensor.numel() > GRAPH_ELEMENTS:
                 raise CaptureError(f"{self.here} makes {tensor.numel()} numbers of a batch of {_BATCH}, shape "
                                    f"{list(tensor.shape)}, and {GRAPH_ELEMENTS} is the most: give a smaller network")
-        node = self._nodes.get(name)
+        node = self._graph.by_name.get(name)
         if node is not None and node.shape is not None and len(tensors) == 1:
             self._check_shape(node, tuple(tensors[0].shape))
         # A view counts as a copy: what is bounded is an upper bound.
@@ -76,7 +68,7 @@ class _Sizes(Visitor):
         if self._live > GRAPH_LIVE_BYTES:
             raise CaptureError(f"at {self.here} the values that are still read take more than {GRAPH_LIVE_BYTES} bytes "
                                f"for a batch of {_BATCH}: give a smaller network")
-        self._live -= sum(self._bytes[spent] for spent in self._last_read.get(name, ()))
+        self._live -= sum(self._bytes[spent] for spent in self._graph.spent.get(name, ()))
         self._following = next(self._order, "")
         return value
 
