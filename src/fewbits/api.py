@@ -13,7 +13,6 @@ from fewbits.export.onnx import Form
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example
 from fewbits.graph.capture import capture as capture_whole
-from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
 from fewbits.graph.pt2 import read_pt2
 from fewbits.graph.whole import Whole, capture_parts
@@ -22,12 +21,12 @@ from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
 from fewbits.run.executable import Engine, Executable
+from fewbits.workflow.quantize import planned
 
 
 class QuantizedModel(Executable):
@@ -71,8 +70,8 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
     net: left as it is; example, batches: as `capture` and `calibrate` take them; recipes that take no ranges from data,
     such as `w8`, need no batches.
     """
-    model = fold(capture_whole(net, example))
-    return lower(calibrate(model, plan(model, recipe), batches, batch_to_inputs=batch_to_inputs), profile)
+    model, resolved = planned(net, example, recipe)
+    return lower(calibrate(model, resolved, batches, batch_to_inputs=batch_to_inputs), profile)
 
 
 def load(path: str | Path, engine: Engine = "torch") -> QuantizedModel:

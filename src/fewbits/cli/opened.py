@@ -3,19 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import Given, open_data
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
-from fewbits.quant.plan import Plan, plan
+from fewbits.quant.plan import Plan
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.training import initialised
+from fewbits.workflow.quantize import first_two, planned
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,5 @@ def opened(network: str, data: str, weights: Path | None, recipe: str, given: Gi
     net.eval()
     split, preparation = open_data(data, given, task.preparation, task.example_shape)
     calibration = split.draw_calibration(seed).inputs(batch_size, preparation.normalize)
-    example = next(iter(calibration))[:2]
-    model = fold(capture(net, example if len(example) > 1 else torch.cat([example, example])))
-    return Opened(net, model, plan(model, recipe), calibration, split, preparation)
+    model, plan = planned(net, first_two(calibration), recipe)
+    return Opened(net, model, plan, calibration, split, preparation)

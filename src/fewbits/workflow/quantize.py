@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from fewbits.artifact.file import save, sizes
 from fewbits.data.preparation import Preparation
@@ -16,12 +16,14 @@ from fewbits.data.split import DataSet, Inputs
 from fewbits.errors import DataError, FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole
-from fewbits.graph.capture import capture
+from fewbits.graph.capture import Example, capture
 from fewbits.graph.fold import fold
+from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.plan import Plan, plan
+from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import explain
 from fewbits.report.report import Report, build
@@ -63,9 +65,7 @@ def run(job: Job, console: Console) -> Report:
 def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fold") -> Simulation:
     """The simulation of the network, calibrated. norms: `keep` leaves batch norm live, for training."""
     batches = calibration(job)
-    example = next(iter(batches))[:2]
-    model = fold(capture(job.net.eval(), example if len(example) > 1 else torch.cat([example, example])), norms)
-    resolved = plan(model, job.recipe)
+    model, resolved = planned(job.net.eval(), first_two(batches), job.recipe, norms)
     if job.made_up and resolved.needs_data:
         raise DataError(f"recipe {job.recipe} takes ranges from data: give --data, or a recipe of weights alone, such "
                         "as w8")
@@ -76,6 +76,19 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
         return calibrate(model, resolved, batches)
     console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
     return calibrate_cached(model, resolved, batches, job.cache)
+
+
+def planned(net: nn.Module, example: Example, recipe: str | Path | Recipe,
+            norms: Literal["fold", "keep"] = "fold") -> tuple[Model, Plan]:
+    """A network captured and folded, and the recipe resolved on it."""
+    model = fold(capture(net, example), norms)
+    return model, plan(model, recipe)
+
+
+def first_two(batches: Inputs) -> Tensor:
+    """The first two inputs, to capture a network by; the first one twice where its batch has no more."""
+    example = next(iter(batches))[:2]
+    return example if len(example) > 1 else torch.cat([example, example])
 
 
 def calibration(job: Job) -> Inputs:
