@@ -11,6 +11,7 @@ from fewbits.export.onnx_builder import OnnxBuilder
 from fewbits.program import ops as op
 from fewbits.program.ops import Argument, FloatCall, Read
 from fewbits.program.requantize import NO_DIVISOR
+from fewbits.program.windows import margins_of
 
 Emit = Callable[[OnnxBuilder, FloatCall], None]
 
@@ -67,11 +68,7 @@ def _rank(b: OnnxBuilder, argument: Argument) -> int:
 def _conv(b: OnnxBuilder, node: FloatCall) -> None:
     kernel = [size or 0 for size in b.program.values[_value(node["weight"])].shape[2:]]
     dilation, stride = (_ints(node[name], len(kernel)) for name in ("dilation", "stride"))
-    if node["padding"] == "same":
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
-    else:
-        pads = 2 * ([0] * len(kernel) if node["padding"] == "valid" else _ints(node["padding"], len(kernel)))
+    pads = [size for sides in zip(*margins_of(node["padding"], kernel, dilation), strict=True) for size in sides]
     b.node("Conv", _without_trailing([_value(node[name]) for name in ("input", "weight", "bias")]), node.name,
            strides=stride, pads=pads, dilations=dilation, group=node["groups"])
 

@@ -279,7 +279,9 @@ def operator_of(target: Callable[..., Any]) -> Operator | None:
 
 
 def bounds(node: Node) -> tuple[float, float]:
-    """(low, high) of a clamp node; infinite where there is none."""
+    """(low, high) of a ReLU or clamp; infinite where there is none, as of any node that bounds nothing."""
+    if node.role != "clamp":
+        return -math.inf, math.inf
     match node.target:
         case aten.relu.default:
             return 0.0, math.inf

@@ -122,7 +122,7 @@ class Context:
     def clamped(self, site: str) -> tuple[float, float]:
         """Bounds of the numbers at a site: those of a ReLU or clamp that is part of the node before, else none."""
         node = self._nodes.get(site)
-        return bounds(node) if node is not None and node.role == "clamp" else (-np.inf, np.inf)
+        return (-np.inf, np.inf) if node is None else bounds(node)
 
     def leaves_sums(self, node: Node) -> bool:
         """Whether a dot product's sums are what the model returns."""

@@ -6,12 +6,12 @@ import numpy as np
 
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context, integers
-from fewbits.lower.sizes import margins_of, sizes_of
 from fewbits.lower.threshold import of_sums
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.formats import Int
 from fewbits.program import ops as op
 from fewbits.program.accumulator import dot_bound, interval
+from fewbits.program.windows import margins_of, sizes_of
 from fewbits.quant.batch_norm import channel_axis
 from fewbits.quant.fake_quantize import FakeQuantize
 

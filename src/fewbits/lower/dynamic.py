@@ -5,9 +5,9 @@ from fewbits.graph.graph import Node
 from fewbits.lower.context import Context
 from fewbits.lower.inputs import quantized
 from fewbits.lower.islands import constant, real
-from fewbits.lower.sizes import margins_of, sizes_of
 from fewbits.numerics.formats import Int
 from fewbits.program import ops as op
+from fewbits.program.windows import margins_of, sizes_of
 
 
 def dynamic_dot(context: Context, node: Node) -> None:

@@ -8,10 +8,10 @@ from fewbits.graph.graph import Node, Shape
 from fewbits.graph.operators import reduced_axes
 from fewbits.lower.context import Context
 from fewbits.lower.emit import moved, unchanged
-from fewbits.lower.sizes import margins_of, minus_one, sizes_of
+from fewbits.lower.sizes import minus_one
 from fewbits.program import ops as op
 from fewbits.program.ops import Margins, Sizes
-from fewbits.program.windows import outer, positions, same_for_all
+from fewbits.program.windows import margins_of, outer, positions, same_for_all, sizes_of
 
 
 def average_pool(context: Context, node: Node) -> None:

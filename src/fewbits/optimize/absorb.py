@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 
+from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Normal
 from fewbits.optimize.bias import give_biases
 from fewbits.optimize.chains import Chain, chains, columns
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
+from fewbits.program.windows import margins_of, sizes_of
 from fewbits.quant.simulation import Simulation
 
 
@@ -62,7 +64,9 @@ def _exact(model: Model, chain: Chain) -> bool:
     shifts = all(node.op in ("clamp", "max_pool", "adaptive_average_pool", "mean", "reshape")
                  for node in chain.between)
     second = chain.second
-    padded = second.op == "conv" and second["padding"] not in ("valid", [0, 0], [0])
-    if padded and second["padding"] == "same":
-        padded = max(model.tensor(second["weight"].name).shape[2:]) > 1
-    return chain.through_relu and shifts and not padded
+    return chain.through_relu and shifts and not (second.op == "conv" and _padded(model, second))
+
+
+def _padded(model: Model, conv: Node) -> bool:
+    kernel = model.tensor(conv["weight"].name).shape[2:]
+    return any(sum(margin) for margin in margins_of(conv["padding"], kernel, sizes_of(conv["dilation"], len(kernel))))

@@ -75,7 +75,7 @@ def _replace_bounded(model: Model) -> None:
     readers = graph.consumers
     nodes = []
     for node in graph.nodes:
-        low, high = bounds(node) if node.op == "clamp" else (0.0, math.inf)
+        low, high = bounds(node)
         before = graph.by_name.get(node.refs[0]) if node.refs else None
         alone = len(readers[node.name]) == 1 and before is not None and len(readers[before.name]) == 1
         if low == 0 and math.isfinite(high) and alone and before is not None and all(

@@ -49,5 +49,4 @@ def layers(simulation: Simulation) -> Iterator[Layer]:
     for node in graph.nodes:
         if node.role != "dot":
             continue
-        last = graph.by_name[simulation.plan.grid(node.name)]
-        yield Layer(node, *(bounds(last) if last is not node else (-math.inf, math.inf)))
+        yield Layer(node, *bounds(graph.by_name[simulation.plan.grid(node.name)]))

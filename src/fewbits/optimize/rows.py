@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from fewbits.optimize.layer import Layer
+from fewbits.program.node import Margins
+from fewbits.program.windows import margins_of, sizes_of
 
 
 def draw_places(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...], count: int,
@@ -28,7 +30,7 @@ def rows(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...], places: torch.T
     if not kernel:
         return x.reshape(-1, x.shape[-1])[places[:, 0], None]
     rank = len(kernel)
-    stride, dilation = (_sizes(layer.node[name], rank) for name in ("stride", "dilation"))
+    stride, dilation = (sizes_of(layer.node[name], rank) for name in ("stride", "dilation"))
     padded = F.pad(x, [size for pair in reversed(_margins(layer, kernel)) for size in pair]).movedim(1, -1)
     image = places[:, 0].reshape(-1, *[1] * rank)
     along = [(places[:, 1 + axis, None] * stride[axis] + torch.arange(kernel[axis]) * dilation[axis])
@@ -45,20 +47,11 @@ def products(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _output_size(layer: Layer, x: torch.Tensor, kernel: tuple[int, ...]) -> tuple[int, ...]:
-    stride, dilation = (_sizes(layer.node[name], len(kernel)) for name in ("stride", "dilation"))
+    stride, dilation = (sizes_of(layer.node[name], len(kernel)) for name in ("stride", "dilation"))
     return tuple((size + sum(margin) - d * (k - 1) - 1) // s + 1 for size, margin, d, k, s in
                  zip(x.shape[2:], _margins(layer, kernel), dilation, kernel, stride, strict=True))
 
 
-def _margins(layer: Layer, kernel: tuple[int, ...]) -> list[tuple[int, int]]:
+def _margins(layer: Layer, kernel: tuple[int, ...]) -> Margins:
     """(before, after) per axis behind the channels."""
-    padding, dilation = layer.node["padding"], _sizes(layer.node["dilation"], len(kernel))
-    if padding == "same":  # the odd one behind
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    return [(size, size) for size in _sizes(0 if padding == "valid" else padding, len(kernel))]
-
-
-def _sizes(value: int | list[int], rank: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * rank if len(values) == 1 else values
+    return margins_of(layer.node["padding"], kernel, sizes_of(layer.node["dilation"], len(kernel)))

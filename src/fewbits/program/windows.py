@@ -1,10 +1,28 @@
-"""Windows of pools: what the sum of each is divided by."""
+"""Windows of convolutions and pools: their margins, and what the sum of a pool's window is divided by."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from fewbits.program.node import Margins, Sizes
+
+
+def sizes_of(value: Any, rank: int) -> Sizes:
+    """ATen's lists of sizes (`stride`, `dilation`, `kernel_size`): a size for each axis, or one for all of them."""
+    values = [value] if isinstance(value, int) else list(value)
+    return tuple(values * rank if len(values) == 1 else values)
+
+
+def margins_of(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> Margins:
+    """ATen's `padding` as (before, after) of each axis: sizes, "valid" (none), or "same", which pads by
+    dilation · (kernel − 1) in all, the odd one behind."""
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    sizes = sizes_of(0 if padding == "valid" else padding, len(kernel))
+    return tuple((size, size) for size in sizes)
 
 
 def positions(sizes: Sizes, kernel: Sizes, stride: Sizes, padding: Margins, counted: Margins = ()) -> np.ndarray:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewbits.numerics import affine
-from fewbits.numerics.block import Block
 from fewbits.numerics.formats import Format
-from fewbits.ranges.histogram import Counts, Histogram
-from fewbits.ranges.observer import Observer
-from fewbits.ranges.rule import Range, RangeRule, Target
+from fewbits.ranges.histogram import Counts
+from fewbits.ranges.histogram_rule import HistogramRule
+from fewbits.ranges.rule import Target
 from fewbits.ranges.scale import scale_and_zero_point
 
 _SHARES = np.linspace(0.1, 1.0, 91)  # of the range seen: what is tried
@@ -41,7 +40,7 @@ def error_on_grids(counts: Counts, scale: np.ndarray, zero_point: np.ndarray, fo
 
 
 @dataclass(frozen=True)
-class MseRule(RangeRule):
+class MseRule(HistogramRule):
     """`mse`: of 91 shares (10 % to all) of the range seen, the one with the least mean squared error.
 
     Symmetric grids shrink both ends together; asymmetric ones then each end by itself, in turns. Among
@@ -51,14 +50,7 @@ class MseRule(RangeRule):
     name = "mse"
     even_grids_only = True
 
-    def observer(self, block: Block) -> Observer:
-        return Histogram(block)
-
-    def range(self, observer: Observer, target: Target) -> Range:
-        assert isinstance(observer, Histogram)
-        return observer.range_by_block(lambda counts: self._one(counts, target))
-
-    def _one(self, counts: Counts, target: Target) -> tuple[float, float]:
+    def of_block(self, counts: Counts, target: Target) -> tuple[float, float]:
         low, high = min(counts.low, 0.0), max(counts.high, 0.0)
         if low == high:
             return low, high

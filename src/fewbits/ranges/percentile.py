@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewbits.errors import CalibrationError, EncodingError
-from fewbits.numerics.block import Block
-from fewbits.ranges.histogram import Counts, Histogram
-from fewbits.ranges.observer import Observer
-from fewbits.ranges.rule import Range, RangeRule, Target
+from fewbits.ranges.histogram import Counts
+from fewbits.ranges.histogram_rule import HistogramRule
+from fewbits.ranges.rule import Target
 
 
 def percentile(counts: Counts, percent: float) -> float:
@@ -38,7 +37,7 @@ def magnitude_percentile(counts: Counts, percent: float) -> float:
 
 
 @dataclass(frozen=True)
-class PercentileRule(RangeRule):
+class PercentileRule(HistogramRule):
     """`percentile(p)`: symmetric grids hold p percent of all magnitudes; asymmetric ones leave out 100 − p
     percent at each end. percentile(100) is min-max.
 
@@ -52,14 +51,7 @@ class PercentileRule(RangeRule):
         if not 50 < self.percent <= 100:
             raise EncodingError(f"a percentile lies above 50 and at most at 100, not at {self.percent:g}")
 
-    def observer(self, block: Block) -> Observer:
-        return Histogram(block)
-
-    def range(self, observer: Observer, target: Target) -> Range:
-        assert isinstance(observer, Histogram)
-        return observer.range_by_block(lambda counts: self._one(counts, target))
-
-    def _one(self, counts: Counts, target: Target) -> tuple[float, float]:
+    def of_block(self, counts: Counts, target: Target) -> tuple[float, float]:
         outside = counts.total * (1 - self.percent / 100)
         if self.percent < 100 and outside < 1 - 1e-6:
             needed = math.ceil(1 / (1 - self.percent / 100) - 1e-6)
