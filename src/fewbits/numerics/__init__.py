@@ -1,1 +1,1 @@
-"""What a number can be: formats, rounding, blocks, encodings, packing. The lowest floor; NumPy only."""
+"""What a number can be: formats, rounding, blocks, encodings, packing. Over NumPy and torch arrays."""
