@@ -11,7 +11,7 @@ SOURCE = Path(fewbits.__file__).parent
 FLOORS = (
     ("errors",),
     ("limits",),
-    ("files", "progress"),
+    ("files", "options", "progress"),
     ("storage",),
     ("data",),
     ("numerics",),

@@ -17,6 +17,7 @@ from fewbits.graph.model import Model
 from fewbits.graph.pt2 import read_pt2
 from fewbits.graph.whole import Whole, capture_parts
 from fewbits.lower.lower import lower as lower_simulation
+from fewbits.options import options_checked
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
 from fewbits.program.program import Program
@@ -35,6 +36,7 @@ class QuantizedModel(Executable):
     preparation: what it expects of its data, which the file keeps; of a loaded model, what its file says.
     """
 
+    @options_checked
     def __init__(self, program: Program, engine: Engine = "torch", preparation: Preparation = UNKNOWN):
         super().__init__(program, engine)
         self.preparation = preparation
@@ -74,12 +76,14 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
     return lower(calibrate(model, resolved, batches, batch_to_inputs=batch_to_inputs), profile)
 
 
+@options_checked
 def load(path: str | Path, engine: Engine = "torch") -> QuantizedModel:
     """The model in a `.fewbits` file, its hashes checked. Raises FileError when it is damaged or foreign."""
     saved = read(path)
     return QuantizedModel(saved.program, engine, saved.preparation)
 
 
+@options_checked
 def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch], *, form: Form = "integer",
                 batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
     """Writes ONNX after checking it on `verify` (export/verified.py); returns the codes compared."""

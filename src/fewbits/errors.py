@@ -9,6 +9,10 @@ class FewbitsError(Exception):
     """Base of all errors that are about the user's input rather than about our code."""
 
 
+class OptionError(FewbitsError):
+    """An option's value that is none of those allowed; names the option, the value and what is allowed."""
+
+
 class EncodingError(FewbitsError):
     """A format, block or encoding that cannot be, or data it cannot hold."""
 

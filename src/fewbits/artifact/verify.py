@@ -13,6 +13,7 @@ from fewbits.artifact.file import Artifact, read
 from fewbits.artifact.vectors import hash_codes
 from fewbits.errors import FewbitsError, VerificationError
 from fewbits.export.onnx import onnx_bytes, output_name
+from fewbits.options import options_checked
 from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.islands import float_half, shares
@@ -47,6 +48,7 @@ class Replay:
         return f"{self.engine}: {self.differing} of {self.compared} codes differ, first in {self.first!r}"
 
 
+@options_checked
 def verify(source: str | Path | Artifact, engines: Sequence[Engine] = ENGINES) -> tuple[Replay, ...]:
     """Runs the file's test vectors on each engine; one Replay per engine, in that order. ONNX Runtime is left out
     where the program's profile is not one that it computes.

@@ -10,6 +10,7 @@ from fewbits.compress.huffman import code_lengths, entropy
 from fewbits.compress.share import Shared
 from fewbits.compress.stream import Coded, decode, encode, huffman_bits
 from fewbits.kernels.huffman import StreamError
+from fewbits.options import options_checked
 
 Order = Literal["all", "zeros", "mask", "fillers", "escapes"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -43,11 +44,13 @@ class CodedShared:
         return self.codes.count - self.stored if self.order == "fillers" else 0
 
 
+@options_checked
 def code_alphabet(order: Order, centroids: int) -> int:
     """How many codes there may be: one more where 0 is a number of its own."""
     return centroids + (order in ("zeros", "fillers"))
 
 
+@options_checked
 def place_alphabet(order: Order, limit: int) -> int:
     """How many symbols tell a position."""
     return {"mask": 2, "fillers": limit, "escapes": limit + 1}[order]
@@ -63,6 +66,7 @@ def encode_shared(shared: Shared) -> CodedShared:
     return _encode(shared, *min(choices, key=lambda choice: _bits(shared, *choice)))
 
 
+@options_checked
 def with_order(shared: Shared, order: Order, limit: int = 0) -> CodedShared:
     """In an order of the caller's choice, for comparison."""
     return _encode(shared, order, limit)

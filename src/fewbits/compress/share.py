@@ -7,6 +7,7 @@ import numpy as np
 
 from fewbits.compress.huffman import code_lengths
 from fewbits.errors import EncodingError
+from fewbits.options import options_checked
 from fewbits.ranges.distinct import distinct
 from fewbits.ranges.kmeans import Clusters, lloyd, nearest, optimal
 from fewbits.ranges.kmeans_starts import STARTS
@@ -70,6 +71,7 @@ class Shared:
                 f"{len(self.centroids)} × {self.centroids.shape[1]} centroids")
 
 
+@options_checked
 def share(weight: np.ndarray, k: int, *, mask: np.ndarray | None = None, group: int | None = None,
           method: Method = "optimal", seed: int = 0) -> Shared:
     """k-means of the weights that stay; zeros are no cluster.
@@ -171,8 +173,6 @@ def stored_ratio(n: int, k: int, bits: int = 32) -> float:
 def _cluster(values: np.ndarray, k: int, method: Method, seed: int) -> Clusters:
     if method == "optimal":
         return optimal(values, k)
-    if method not in STARTS:
-        raise EncodingError(f"no start is called {method!r}: choose optimal, {', '.join(STARTS)}")
     return lloyd(values, STARTS[method](values, k, seed))
 
 

@@ -19,6 +19,7 @@ from fewbits.export.onnx_dynamic import emit_dynamic_conv, emit_dynamic_linear
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
+from fewbits.options import options_checked
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program.ops import Margins, Node
@@ -29,6 +30,7 @@ Form = Literal["integer", "qdq"]
 _ELEMENT = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8}
 
 
+@options_checked
 def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = False) -> bytes:
     """The program as a serialized ONNX model.
 

@@ -10,6 +10,7 @@ import numpy as np
 from fewbits.errors import VerificationError
 from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.files import write_whole
+from fewbits.options import options_checked
 from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.inputs import Batch, bind
@@ -29,6 +30,7 @@ _LEAST_RATIO = 1e3
 Arrays = Mapping[str, np.ndarray]
 
 
+@options_checked
 def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, form: Form = "integer",
                 batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
     """Writes the program as ONNX, after ONNX Runtime gave the program's outputs, bit for bit, on every batch

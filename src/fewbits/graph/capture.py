@@ -16,6 +16,7 @@ from fewbits.graph.graph import Style
 from fewbits.graph.model import Model, unfit_weight
 from fewbits.graph.traced import plain, read_traced
 from fewbits.numerics.finite import not_finite
+from fewbits.options import options_checked
 
 Example = torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]
 
@@ -35,6 +36,7 @@ def capture(net: nn.Module, example: Example) -> Model:
     return capture_call(net, args, kwargs, style)
 
 
+@options_checked
 def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], style: Style = "tuple") -> Model:
     """As `capture`, of a call whose tensors may stand in lists, tuples and dicts. The model takes them one by one, in
     that order; arguments that are no tensors keep the value they have here."""

@@ -13,11 +13,13 @@ from fewbits.graph.graph import Graph, Node, Param, Ref, map_leaves
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
 from fewbits.graph.pieces import COMPARISONS
+from fewbits.options import options_checked
 from fewbits.program.program import fill, leaves
 
 aten = torch.ops.aten
 
 
+@options_checked
 def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     """The model without batch norm, dropout and operators on constants; its outputs stay within 1e-4 of
     their range. norms: `keep` leaves batch norm and dropout live, for training.

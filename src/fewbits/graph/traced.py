@@ -17,6 +17,7 @@ from fewbits.errors import CaptureError
 from fewbits.graph.graph import Graph, Input, Node, Param, Ref, Shape, Style
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OUT_OF_PLACE, WITHOUT_LAYOUT, operator_of
+from fewbits.options import options_checked
 
 _TORCH_FOLDER = os.path.dirname(torch.__file__)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -42,6 +43,7 @@ class Traced:
     structure: Any
 
 
+@options_checked
 def read_traced(traced: Traced, style: Style) -> Model:
     """The model. style: how it is called, as `Graph.style`. Raises CaptureError for what a graph of tensors cannot
     hold."""

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from fewbits.errors import KernelError
 from fewbits.kernels.build import LIBRARY
+from fewbits.options import options_checked
 
 Level = Literal["numpy", "portable", "avx2", "avxvnni", "avx512", "neon"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -89,6 +90,7 @@ def level() -> Level:
     return "numpy" if library is None else LEVELS[1 + library.fb_level()]
 
 
+@options_checked
 @contextmanager
 def use(wanted: Level) -> Iterator[None]:
     """Uses that level until the end of the block, for all threads. Raises KernelError where it is not here."""

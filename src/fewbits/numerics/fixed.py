@@ -22,8 +22,10 @@ import numpy.typing as npt
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.rounding import Rounding, divide, floor, half_even, toward_zero
+from fewbits.options import options_checked
 
 
+@options_checked
 @dataclass(frozen=True)
 class Arithmetic:
     """The rule of each step; rules are those of rounding.py that need no generator."""

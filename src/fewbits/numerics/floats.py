@@ -31,13 +31,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.rounding import Array, Rounding, half_even
+from fewbits.options import options_checked
 
 Specials = Literal["ieee", "fn", "fnuz", "finite"]
 Underflow = Literal["gradual", "flush", "zero", "none"]
@@ -46,6 +47,7 @@ _F64_MANTISSA = 52
 _F64_BIAS = 1023
 
 
+@options_checked
 @dataclass(frozen=True)
 class Float:
     """Numbers ±(1 + mantissa/2^M)·2^(field − bias), with what the tables above say at both ends.
@@ -67,8 +69,6 @@ class Float:
         e, m = self.exponent_bits, self.mantissa_bits
         if not (0 <= e <= 8 and 0 <= m <= 23 and e + m >= 1):
             raise EncodingError(f"a float has 0 to 8 exponent and 0 to 23 mantissa bits, not {e} and {m}")
-        if self.specials not in get_args(Specials) or self.underflow not in get_args(Underflow):
-            raise EncodingError(f"no float has specials {self.specials!r} and underflow {self.underflow!r}")
         if e == 0 and (self.specials != "finite" or self.underflow != "gradual"):
             raise EncodingError("a float without exponent bits is finite and of gradual underflow")
         if self.specials == "ieee" and (m == 0 or e < 2):

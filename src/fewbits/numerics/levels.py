@@ -14,10 +14,12 @@ import numpy as np
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.tables import Table
+from fewbits.options import options_checked
 
 Spacing = Literal["log", "linear"]
 
 
+@options_checked
 def powers(lowest: int, highest: int, *, base: float = 2.0, zero: bool, between: Spacing,
            signed: bool = True) -> Table:
     """±base^e for lowest ≤ e ≤ highest, with 0 or without.

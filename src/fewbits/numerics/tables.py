@@ -9,10 +9,12 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.rounding import Array, Rounding, half_even
+from fewbits.options import options_checked
 
 Ties = Literal["even", "up", "down", "toward-zero", "away"]
 
 
+@options_checked
 @dataclass(frozen=True)
 class Table:
     """Ascending numbers; the code of each is its place, 0 the lowest. Unused codes read as the highest.
@@ -40,8 +42,6 @@ class Table:
             raise EncodingError("the numbers of a table must be finite float32")
         if not (np.diff(numbers.astype(np.float32)) > 0).all():
             raise EncodingError("the numbers of a table must ascend, each once, also as float32")
-        if self.ties not in get_args(Ties):
-            raise EncodingError(f"ties go {', '.join(get_args(Ties))}, not {self.ties!r}")
         if self.thresholds is not None:
             object.__setattr__(self, "thresholds", tuple(float(t) for t in self.thresholds))
             if len(self.thresholds) != len(numbers) - 1:

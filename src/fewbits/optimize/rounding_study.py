@@ -15,6 +15,7 @@ from fewbits.errors import RepairError
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.layer import layers
 from fewbits.optimize.rounding import grid, integer_encoding, write_codes
+from fewbits.options import options_checked
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
 from fewbits.quant.simulation import Simulation
@@ -46,6 +47,7 @@ class Row:
         return f"{self.way}: {self.mean:.2f}{spread}"
 
 
+@options_checked
 def round_steps(steps: torch.Tensor, way: Way, generator: torch.Generator | None = None) -> torch.Tensor:
     """Whole numbers from numbers counted in steps, before clipping.
 
@@ -64,6 +66,7 @@ def round_steps(steps: torch.Tensor, way: Way, generator: torch.Generator | None
             return floor + (draw < steps - floor)
 
 
+@options_checked
 def rounded(simulation: Simulation, which: Sequence[str], way: Way, generator: torch.Generator) -> Simulation:
     """A simulation with the weights of the named layers rounded in one way."""
     result = simulation.to_repair()

@@ -6,10 +6,12 @@ from typing import Literal
 
 from fewbits.errors import LoweringError
 from fewbits.numerics.formats import ACCUMULATOR, Int
+from fewbits.options import options_checked
 
 Rescaling = Literal["float", "double", "single", "wide"]
 
 
+@options_checked
 @dataclass(frozen=True)
 class Profile:
     """Whose integers a program computes. Everything that may differ between targets stands here; the equations

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from fewbits.numerics.encoding import Encoding
+from fewbits.options import options_checked
 from fewbits.program import requantize as constants
 from fewbits.program.fixed_point import Fixed, fixed
 from fewbits.program.profile import Profile
@@ -49,6 +50,7 @@ def regrid(x: Encoding, y: Encoding) -> Fixed:
     return fixed(np.float64(x.scale) / np.float64(y.scale))
 
 
+@options_checked
 def rounding(profile: Profile, role: Role) -> str:
     """Which of `fixed_point.ROUNDINGS` brings the integers of a node to codes."""
     if role == "linear" and profile.linear:

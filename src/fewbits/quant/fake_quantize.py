@@ -11,6 +11,7 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Float, Int, Table
 from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
 from fewbits.numerics.rounding import RULES, Rounding, half_even
+from fewbits.options import check_option
 from fewbits.program import dynamic
 from fewbits.quant.plan import Site
 
@@ -116,12 +117,22 @@ class FakeQuantize(nn.Module):
         super().__init__()
         assert site.spec is not None, "biases and accumulators have no quantizer of their own"
         self.site, self.kind, self.spec = site.name, site.kind, site.spec
-        self.mode: Mode = "off"
+        self._mode: Mode = "off"
         self.observer = self.spec.observer()
         # Blocks of an activation never split the batch, so any batch size serves to count them.
         shape = self.spec.block.scale_shape([1 if size is None else size for size in site.shape])
         self.register_buffer("scale", torch.full(shape, torch.nan))
         self.register_buffer("zero_point", torch.zeros(shape, dtype=torch.int32))
+
+    @property
+    def mode(self) -> Mode:
+        """`observe`, `simulate` or `off`. Raises OptionError when it is set to anything else."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        check_option("mode", mode, Mode)
+        self._mode = mode
 
     @property
     def integer_form(self) -> IntegerForm | None:

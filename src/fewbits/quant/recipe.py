@@ -11,6 +11,7 @@ from fewbits.errors import EncodingError, RecipeError
 from fewbits.numerics.block import parse_block
 from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.rounding import RULES
+from fewbits.options import options_checked
 from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.scale import Convention
@@ -79,6 +80,7 @@ class SpecText(_Strict):
 Wish = SpecText | Literal["float"]  # what becomes of a tensor; `float` leaves it as it is
 
 
+@options_checked
 def over(wish: Wish, spec: Spec | None, otherwise: Spec) -> Spec | None:
     """What a wish makes of `spec`: None where it wants floats. `otherwise` is what it is put over where an earlier
     wish, now overruled, wanted floats."""

@@ -12,6 +12,7 @@ from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Tensors, Visitor
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import ACCUMULATOR, Int
+from fewbits.options import options_checked
 from fewbits.quant.batch_norm import affine, channel_axis, is_still
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize, fake_quantize_by_own_range
 from fewbits.quant.plan import Kind, Plan
@@ -30,7 +31,7 @@ class Simulation(nn.Module):
         self._quantizers = nn.ModuleDict({_key(site.name): FakeQuantize(site)
                                           for site in plan.sites.values()
                                           if site.spec is not None and site.kind != "dynamic"})
-        self.mode: Mode = "off"
+        self._mode: Mode = "off"
         self._reference: tuple[Model, ...] = ()  # a tuple, so that it is no part of this module
         self.eval()
 
@@ -48,6 +49,7 @@ class Simulation(nn.Module):
         assert isinstance(module, FakeQuantize)
         return module
 
+    @options_checked
     def set_mode(self, mode: Mode, kinds: Collection[Kind] | None = None) -> None:
         """Lets every quantizer, or those of some kinds of sites, observe, simulate, or do nothing.
 
@@ -57,7 +59,12 @@ class Simulation(nn.Module):
             if kinds is None or quantizer.kind in kinds:
                 quantizer.mode = mode
         if kinds is None or mode == "simulate" or all(quantizer.mode != "simulate" for quantizer in self.quantizers()):
-            self.mode = mode
+            self._mode = mode
+
+    @property
+    def mode(self) -> Mode:
+        """What its quantizers do together (`set_mode`)."""
+        return self._mode
 
     def accumulator_scale(self, node: Node) -> torch.Tensor:
         """float32 [] or [O]: scale of a dot product's sums and of its bias, x_scale · weight_scale (eq. 4)."""

@@ -7,6 +7,7 @@ from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Format, Int, Table
 from fewbits.numerics.rounding import RULES
+from fewbits.options import options_checked
 from fewbits.ranges.dynamic import DynamicRule
 from fewbits.ranges.observer import Observer
 from fewbits.ranges.registry import parse_rule
@@ -14,6 +15,7 @@ from fewbits.ranges.rule import RangeRule, Target
 from fewbits.ranges.scale import Convention, encoding_for
 
 
+@options_checked
 @dataclass(frozen=True)
 class Spec:
     """What is wanted of a site.

@@ -24,6 +24,7 @@ import numpy as np
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import TENSOR, Block
+from fewbits.options import options_checked
 from fewbits.ranges.histogram import Counts, Histogram
 from fewbits.ranges.mse import squared_error
 from fewbits.ranges.observer import Observer
@@ -47,6 +48,7 @@ class Threshold:
     divergence: float
 
 
+@options_checked
 def divergence(counts: np.ndarray, m: int, levels: int, variant: Variant = "slides") -> float:
     """KL of one candidate, straight from the definition. counts: [n] of |x|, from 0 up; O(m)."""
     bins = _prepared(counts, variant)
@@ -71,6 +73,7 @@ def spread(bins: np.ndarray, levels: int) -> np.ndarray:
     return np.where(filled, each[level], 0.0)
 
 
+@options_checked
 def divergences(counts: np.ndarray, levels: int, variant: Variant = "slides", stride: int = 1) -> dict[int, float]:
     """KL of every candidate m, or of every `stride`-th and the last: within 1e-12 of `divergence`.
 
@@ -121,6 +124,7 @@ def _x_log_x(x: np.ndarray) -> np.ndarray:
     return x * np.log(x, out=np.zeros_like(x), where=x > 0)
 
 
+@options_checked
 def threshold(counts: np.ndarray, levels: int, variant: Variant = "slides", stride: int = 1,
               fewest: int = 0) -> Threshold:
     """The candidate of least divergence, of those that keep `fewest` bins or more. Without one (fewer bins than levels)

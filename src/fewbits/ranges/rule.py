@@ -8,6 +8,7 @@ import numpy as np
 
 from fewbits.numerics.block import Block
 from fewbits.numerics.formats import Format
+from fewbits.options import options_checked
 from fewbits.ranges.observer import MinMax, Observer
 from fewbits.ranges.scale import Convention
 
@@ -15,6 +16,7 @@ Range = tuple[np.ndarray, np.ndarray]
 """(low, high) per block, float64."""
 
 
+@options_checked
 @dataclass(frozen=True)
 class Target:
     """The grid a range is for: rules that weigh rounding against clipping must know it."""

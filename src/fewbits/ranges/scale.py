@@ -39,6 +39,7 @@ from fewbits.numerics.block import TENSOR, Block
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Float, Format, Int, Table
 from fewbits.numerics.rounding import half_even
+from fewbits.options import options_checked
 from fewbits.ranges.microscaling import mx_of, nvfp4_of
 
 Convention = Literal["restricted", "full", "torch", "power-of-two", "dynamic-weights", "dynamic-activations",
@@ -48,6 +49,7 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
+@options_checked
 def encoding_for(low: np.ndarray, high: np.ndarray, format: Format, symmetric: bool,
                  convention: Convention = "restricted", block: Block = TENSOR) -> Encoding:
     """The encoding that fits numbers in [low, high]: `scale_and_zero_point`, its scale rounded to float32.
@@ -62,6 +64,7 @@ def encoding_for(low: np.ndarray, high: np.ndarray, format: Format, symmetric: b
     return Encoding(format, np.maximum(scale, _SMALLEST).astype(np.float32), zero_point, block)
 
 
+@options_checked
 def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symmetric: bool,
                          convention: Convention = "restricted") -> tuple[np.ndarray, np.ndarray]:
     """(scale, zero_point) of numbers in [low, high], float64 and int32, of their shape.

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fewbits.options import options_checked
 from fewbits.program import reference
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.program.program import Program, fill
@@ -19,6 +20,7 @@ class Executable:
     engine: `torch` (fast) or `reference` (the definition, slow); both give the same codes.
     """
 
+    @options_checked
     def __init__(self, program: Program, engine: Engine = "torch"):
         self.program = program
         self.engine: Engine = engine

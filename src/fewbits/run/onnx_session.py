@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 import onnxruntime as ort
 
+from fewbits.options import options_checked
+
 Level = Literal["off", "all"]
 _LEVELS = {"off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL, "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL}
 
@@ -17,6 +19,7 @@ class OnnxSession:
     threads: of one operator; 0 leaves the number to ONNX Runtime.
     """
 
+    @options_checked
     def __init__(self, model: bytes, level: Level = "all", threads: int = 0):
         options = ort.SessionOptions()
         options.graph_optimization_level = _LEVELS[level]

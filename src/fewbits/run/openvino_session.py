@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fewbits.errors import UnsupportedError
+from fewbits.options import options_checked
 
 Setting = Literal["default", "float32", "float32, fixed batch"]
 """What is left to OpenVINO: everything, as it runs by default; float32 for what is not in integers (its default is
@@ -21,6 +22,7 @@ class OpenVinoSession:
     the model, as it has none for most integer forms: export `qdq`.
     """
 
+    @options_checked
     def __init__(self, model: bytes, setting: Setting = "float32, fixed batch", threads: int = 1):
         openvino = _openvino()
         self._core, self._setting = openvino.Core(), setting

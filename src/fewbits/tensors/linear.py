@@ -11,12 +11,14 @@ from fewbits.numerics.block import parse_block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
 from fewbits.numerics.rounding import RULES
+from fewbits.options import options_checked
 from fewbits.ranges import scale as rule
 from fewbits.ranges.scale import Convention
 
 Blocks = str | Sequence[int]
 
 
+@options_checked
 def scale_and_zero_point(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symmetric: bool = False,
                          signed: bool = True, block: Blocks = "tensor", include_zero: bool = True,
                          convention: Convention = "restricted") -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +41,7 @@ def scale_and_zero_point(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symm
     return rule.from_ends(low, high, Int(bits, signed=signed))
 
 
+@options_checked
 def linear_quantize(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symmetric: bool = False, signed: bool = True,
                     block: Blocks = "tensor", scale: npt.ArrayLike | None = None,
                     zero_point: npt.ArrayLike | None = None, include_zero: bool = True,

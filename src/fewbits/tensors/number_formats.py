@@ -13,6 +13,7 @@ from fewbits.errors import EncodingError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
 from fewbits.numerics.rounding import RULES
+from fewbits.options import options_checked
 from fewbits.ranges import ristretto
 from fewbits.ranges.scale import Convention, encoding_for
 from fewbits.tensors.linear import array
@@ -20,6 +21,7 @@ from fewbits.tensors.linear import array
 Role = Literal["weights", "activations"]
 
 
+@options_checked
 def dynamic_fixed_point(x: npt.ArrayLike | torch.Tensor, bits: int = 8, *, role: Role = "weights",
                         fraction: int | None = None, rounding: str = "half_away") -> Quantized:
     """Codes of `bits` bits whose point lies where the largest magnitude of x wants it: scale 2^-f, f = bits − il.

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbits.errors import EncodingError
+from fewbits.options import options_checked
 from fewbits.ranges.kl import Threshold, Variant, divergences, threshold
 
 
@@ -18,6 +19,7 @@ class KlCurve:
     divergence: np.ndarray
 
 
+@options_checked
 def kl_threshold(histogram: npt.ArrayLike, levels: int = 128, *, variant: Variant = "slides") -> KlCurve:
     """Where to clip a histogram of magnitudes, so that `levels` levels change its distribution least.
 

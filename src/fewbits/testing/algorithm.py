@@ -16,6 +16,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.objectives import Objective
+from fewbits.options import options_checked
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.simulation import Simulation
@@ -27,6 +28,7 @@ Network = Callable[[int], tuple[nn.Module, torch.Tensor]]
 """From a seed, a network in evaluation mode and a batch of images for it."""
 
 
+@options_checked
 def check_algorithm(algorithm: Callable[..., Simulation], objective: Objective | None, *, recipe: str = "w4a8",
                     norms: Literal["fold", "keep"] = "fold", keeps_float: bool = True, resumable: bool = True,
                     network: Network = random_network, seeds: Iterable[int] = range(3)) -> int:

@@ -9,6 +9,7 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.formats import Table
+from fewbits.options import options_checked
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.plan import Site
 
@@ -30,6 +31,7 @@ class _HalfWave(torch.autograd.Function):
         return gradients[0] * half_wave_slope(x, ctx.highest, ctx.kind), None, None
 
 
+@options_checked
 def half_wave_slope(x: torch.Tensor, highest: float, backward: Backward) -> torch.Tensor:
     """Derivative of the rectifier that stands in for the quantizer when gradients flow back; of x's shape.
 
@@ -48,6 +50,7 @@ class HalfWaveGaussian(FakeQuantize):
     backward: of the paper's three functions (`half_wave_slope`). Raises EncodingError for other formats.
     """
 
+    @options_checked
     def __init__(self, site: Site, backward: Backward = "clipped"):
         super().__init__(site)
         assert backward in get_args(Backward)

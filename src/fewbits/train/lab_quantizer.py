@@ -12,12 +12,14 @@ import torch
 
 from fewbits.errors import CalibrationError, EncodingError
 from fewbits.numerics.formats import Int
+from fewbits.options import options_checked
 from fewbits.quant.fake_quantize import FakeQuantize, fake_quantize
 from fewbits.quant.plan import Site
 
 Range = Literal["document", "efficient"]
 
 
+@options_checked
 def step_of(alpha: torch.Tensor, bits: int, always_positive: bool, range: Range) -> torch.Tensor:
     """The step for numbers up to α: 2α / 2^b, or for positive ones in the efficient range α / (2^b − 1)."""
     if always_positive and range == "efficient":
@@ -32,6 +34,7 @@ class FirstBatchRange(FakeQuantize):
 
     started: torch.Tensor
 
+    @options_checked
     def __init__(self, site: Site, range: Range):
         super().__init__(site)
         if not isinstance(self.spec.format, Int):

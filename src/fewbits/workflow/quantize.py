@@ -20,6 +20,7 @@ from fewbits.graph.capture import Example, capture
 from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
+from fewbits.options import options_checked
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan, plan
@@ -62,6 +63,7 @@ def run(job: Job, console: Console) -> Report:
     return finish(job, calibrated(job, console), console)
 
 
+@options_checked
 def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fold") -> Simulation:
     """The simulation of the network, calibrated. norms: `keep` leaves batch norm live, for training."""
     batches = calibration(job)
@@ -78,6 +80,7 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     return calibrate_cached(model, resolved, batches, job.cache)
 
 
+@options_checked
 def planned(net: nn.Module, example: Example, recipe: str | Path | Recipe,
             norms: Literal["fold", "keep"] = "fold") -> tuple[Model, Plan]:
     """A network captured and folded, and the recipe resolved on it."""

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from fewbits.numerics.encoding import Quantized
+from fewbits.options import options_checked
 from fewbits.program.accumulator import Bound
 from fewbits.program.node import Node
 from fewbits.program.rescale import Factor, Role
@@ -57,6 +58,7 @@ class Sums:
     weight: Callable[[Scope, Any], Quantized] | None
 
 
+@options_checked
 @dataclass(frozen=True)
 class Rescaling:
     """How a node's integers become codes under integer profiles. factor: what they are multiplied by; reach: their
@@ -67,6 +69,7 @@ class Rescaling:
     role: Role
 
 
+@options_checked
 @dataclass(frozen=True)
 class Record:
     """What is known of one operator. Nothing has a default: a fact that an operator does not have is said to be none.
