@@ -70,7 +70,7 @@ def inputs(program: Program, whole: Program | None = None) -> dict[str, np.ndarr
             made[name] = (np.arange(prod(shape), dtype=np.int64) % min(rows)).reshape(shape)
             continue
         encoding = _input_encoding(program, whole or program, name)
-        if encoding is None and not _is_read(program, name):
+        if encoding is None and not program.readers(name):
             made[name] = np.zeros(shape, np.float32)
             continue
         seed = f"fewbits test vectors 1: {name}".encode("utf-8", "surrogatepass")
@@ -91,7 +91,7 @@ def expected(program: Program) -> Vectors:
     for name, array in codes.items():
         # Inside the graph a size that moves with the batch may be a multiple of it (heads folded into the batch).
         shape = program.values[name].shape
-        fits = array.shape == batch_shape(program, name) if name in program.outputs else (
+        fits = array.shape == batch_shape(program, name) if program.returns(name) else (
             len(array.shape) == len(shape) and all(s in (None, t) for s, t in zip(shape, array.shape, strict=True)))
         if not fits:
             raise ProgramError(f"the codes of {name!r} have shape {list(array.shape)}, not the program's "
@@ -114,7 +114,7 @@ def results(islands: Program) -> tuple[str, ...]:
     """The float values that islands give away: what a quantizer reads, or the model returns."""
     read = {name for node in islands.nodes if not islands.is_float(node.name) for name in reads(node)}
     return tuple(node.name for node in islands.nodes
-                 if islands.is_float(node.name) and (node.name in read or node.name in islands.outputs))
+                 if islands.is_float(node.name) and (node.name in read or islands.returns(node.name)))
 
 
 def sample(array: np.ndarray) -> np.ndarray:
@@ -181,8 +181,8 @@ def _stored(program: Program) -> Iterator[str]:
 def _rows(program: Program, name: str) -> list[int]:
     """How many rows the tables have that an input numbers."""
     rows = []
-    for node in program.nodes:
-        if isinstance(node, Embedding) and node.input == name:
+    for node in program.readers(name):
+        if isinstance(node, Embedding):
             rows.append(len(node.table.codes))
         elif isinstance(node, FloatCall) and node.arguments.get("indices") == Read(name):
             table = node.arguments["weight"]
@@ -191,19 +191,13 @@ def _rows(program: Program, name: str) -> list[int]:
     return rows
 
 
-def _is_read(program: Program, name: str) -> bool:
-    return any(name in reads(node) for node in program.nodes)
-
-
 def _input_encoding(program: Program, whole: Program, name: str) -> Encoding | None:
     """Of the codes that an input becomes, or that it was decoded from."""
-    for node in program.nodes:
-        if isinstance(node, Quantize) and node.input == name:
-            return program.encoding(node.name)
-    for node in whole.nodes:
-        if isinstance(node, Dequantize) and node.name == name:
-            return whole.encoding(node.input)
-    return None
+    codes = next((node for node in program.readers(name) if isinstance(node, Quantize)), None)
+    if codes is not None:
+        return program.encoding(codes.name)
+    decoding = whole.by_name.get(name)
+    return whole.encoding(decoding.input) if isinstance(decoding, Dequantize) else None
 
 
 def _output(name: str) -> str:

@@ -33,8 +33,8 @@ def emit_dequantize(b: OnnxBuilder, node: op.Dequantize) -> None:
 
 def only_inside(program: Program, name: str) -> bool:
     """Whether a constant is read by nothing but nodes that hold its codes themselves in ONNX."""
-    readers = [node for node in program.nodes if name in op.reads(node)]
-    return all(isinstance(node, op.Dequantize | op.Dynamic) for node in readers) and name not in program.outputs
+    return (all(isinstance(node, op.Dequantize | op.Dynamic) for node in program.readers(name))
+            and not program.returns(name))
 
 
 def _decode(b: OnnxBuilder, node: op.Dequantize, data: Quantized) -> None:

@@ -83,11 +83,17 @@ def shares(half: Program, name: str, known: Mapping[str, np.ndarray], actual: np
     return np.where(same, 0.0, np.where(np.isnan(away), np.inf, away) / (_largest(half, name, known) or 1.0))
 
 
+def _is_known_beforehand(half: Program, name: str) -> bool:
+    """Whether a value is a constant, or one that was decoded."""
+    node = half.by_name.get(name)
+    source = half.by_name.get(node.input) if isinstance(node, Dequantize) else node
+    return isinstance(source, Constant | FloatConstant)
+
+
 def _largest(half: Program, name: str, known: Mapping[str, np.ndarray]) -> float:
     """The largest finite number of a value and of its operands that are no constants."""
-    constants = {node.name for node in half.nodes if isinstance(node, Constant | FloatConstant)}
-    constants |= {node.name for node in half.nodes if isinstance(node, Dequantize) and node.input in constants}
-    node = next((node for node in half.nodes if node.name == name), None)
-    operands = [each for each in (() if node is None else reads(node)) if each in known and each not in constants]
+    node = half.by_name.get(name)
+    operands = [each for each in (() if node is None else reads(node))
+                if each in known and not _is_known_beforehand(half, each)]
     arrays = [known[each] for each in (name, *operands) if half.is_float(each)]
     return max(float(np.abs(array[np.isfinite(array)]).max(initial=0)) for array in arrays)

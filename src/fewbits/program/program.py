@@ -56,7 +56,7 @@ class Program:
         for name in self.outputs:
             if name not in known:
                 raise ProgramError(f"output {name!r} is written by no node")
-            if name in self.inputs:
+            if name not in self.by_name:
                 raise ProgramError(f"output {name!r} is a float input passed through: it has no codes")
 
     def _check_read(self, node: Node, name: str) -> None:
@@ -80,6 +80,23 @@ class Program:
         return "sums" if self.is_accumulator(name) else "codes"
 
     @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """What writes each value, inputs left out."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _readers(self) -> Mapping[str, tuple[Node, ...]]:
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(reads(node)):
+                found.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    def readers(self, name: str) -> tuple[Node, ...]:
+        """The nodes that read a value, in running order."""
+        return self._readers.get(name, ())
+
+    @cached_property
     def _constants(self) -> Mapping[str, Quantized]:
         return {node.name: node.data for node in self.nodes if isinstance(node, Constant)}
 
@@ -100,10 +117,18 @@ class Program:
         """Whether some of it is computed in float32."""
         return any(isinstance(node, FloatCall) for node in self.nodes)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of the values the model returns, each once, in order of first appearance."""
         return tuple(dict.fromkeys(leaves(self.structure)))
+
+    @cached_property
+    def _returned(self) -> frozenset[str]:
+        return frozenset(self.outputs)
+
+    def returns(self, name: str) -> bool:
+        """Whether a value is among those that the model returns."""
+        return name in self._returned
 
     def encoding(self, name: str) -> Encoding:
         """What the codes of a value mean. Raises ProgramError for a float value."""

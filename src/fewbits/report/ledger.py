@@ -193,9 +193,10 @@ class _Accountant:
 
     def _explain_what_is_on_the_way(self) -> None:
         """An operation that takes several nodes calls all but the last `<its name>.<what>`."""
-        owners = tuple(f"{node.name}." for node in self.graph.nodes)
+        owners = {node.name for node in self.graph.nodes}
         for node in self.program.nodes:
-            if node.name not in self.explained and node.name.startswith(owners):
+            if node.name not in self.explained and any(
+                    node.name[:end] in owners for end, letter in enumerate(node.name) if letter == "."):
                 self.explained[node.name] = "on the way"
 
     def _input(self, name: str) -> Operation:
@@ -308,11 +309,13 @@ class _Accountant:
             value = self.program.values[name]
             kind = "row numbers" if value.dtype == "int64" else "float input"
             yield TensorEntry(name, kind, value.shape, value.dtype, 0, 0, "as the model takes it")
+        owned: dict[str, list[tuple[str, _Stored]]] = {}
+        for name, stored in parameters.items():
+            owned.setdefault(stored.owner, []).append((name, stored))
         for node in self.program.nodes:
-            for name, stored in parameters.items():
-                if stored.owner == node.name:
-                    yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
-                                      stored.scale_bytes, because.get(name, "left in float by the recipe"))
+            for name, stored in owned.get(node.name, ()):
+                yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
+                                  stored.scale_bytes, because.get(name, "left in float by the recipe"))
             for held in op.record_of(node).holds(node):
                 yield TensorEntry(f"{node.name}.{held.suffix}", "table", held.shape,
                                   held.type or str(self.program.values[node.name].encoding), held.bytes, 0,
