@@ -21,6 +21,7 @@ FLOORS = (
     ("graph",),
     ("ranges",),
     ("quant",),
+    ("encodings",),
     ("optimize",),
     ("train",),
     ("compress",),

@@ -3,23 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 
 from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.model import Model, unfit_weight
-from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.finite import not_finite
-from fewbits.numerics.formats import ACCUMULATOR
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.progress import track
-from fewbits.quant.clipping import warn_of_clipping
 from fewbits.quant.normalisation import NormalisationCheck
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
-
-LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
-
 
 def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
               batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
@@ -38,13 +31,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     simulation.set_mode("observe")
     check = NormalisationCheck(simulation)
     with torch.no_grad():
-        for site in plan.sites.values():
-            if site.kind in ("weight", "constant"):
-                tensor = model.tensor(site.name)
-                if tensor.numel() == 0:
-                    raise CalibrationError(f"{site.name!r} of shape {tuple(tensor.shape)} holds no numbers: leave its "
-                                           "layer out of the network")
-                simulation.quantizer(site.name)(tensor)
+        simulation.observe_parameters()
         for number, batch in _numbered(batches) if plan.needs_data else ():
             try:
                 inputs = model_inputs(model, batch, batch_to_inputs)
@@ -59,10 +46,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
                 raise CalibrationError(f"batch {number} numbers rows that an embedding does not have: give numbers "
                                        "from 0 to its last row") from error
     check.warn()
-    for quantizer in simulation.quantizers():
-        quantizer.fit()
-    warn_of_clipping(simulation.quantizers())
-    _make_biases_fit(simulation)
+    simulation.fit()
     simulation.set_mode("simulate")
     return simulation
 
@@ -86,23 +70,3 @@ def model_inputs(model: Model, batch: Batch,
         if kind := not_finite(tensor):
             raise DataError(f"input {item.name!r} holds {kind}: clean the data, or leave the batch out")
     return inputs
-
-
-def _make_biases_fit(simulation: Simulation) -> None:
-    """Raises weight scales whose products are so fine that the bias would not fit 32 bits.
-
-    It concerns channels whose weights are next to nothing beside their bias, as folded batch norms leave
-    them; their weights round to 0, which changes the sums by less than a step of the output.
-    """
-    for node in simulation.model.graph.nodes:
-        if node.role != "dot" or node["bias"] is None or not simulation.sums_integers(node):
-            continue
-        weight = simulation.quantizer(node["weight"].name)
-        bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()
-        x_scale = float(simulation.quantizer(simulation.plan.grid(node["input"].name)).scale)
-        needed = bias / (x_scale * LARGEST_BIAS)
-        old, form = weight.encoding, weight.integer_form
-        needed = needed / (form.step if form else 1.0)
-        needed = needed.reshape(old.scale.shape) if old.scale.size == needed.size else needed.max()
-        if (needed > old.scale).any():
-            weight.encoding = Encoding(old.format, np.maximum(old.scale, needed), old.zero_point, old.block)

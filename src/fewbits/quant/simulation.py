@@ -1,9 +1,10 @@
 """The Simulation: a model whose numbers are moved, site by site, to the grids of a plan."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -11,11 +12,16 @@ from fewbits.errors import CalibrationError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Tensors, Visitor
 from fewbits.numerics.block import CHANNEL, TENSOR
+from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.options import options_checked
 from fewbits.quant.batch_norm import affine, channel_axis, is_still
+from fewbits.quant.clipping import warn_of_clipping
+from fewbits.quant.encoding_table import EncodingTable, TensorEncoding
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize, fake_quantize_by_own_range
 from fewbits.quant.plan import Kind, Plan
+
+LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
 
 
 class Simulation(nn.Module):
@@ -48,6 +54,64 @@ class Simulation(nn.Module):
         module = self._quantizers[_key(site)]
         assert isinstance(module, FakeQuantize)
         return module
+
+    def compute_encodings(self, callback: "Callable[[Simulation], object]") -> None:
+        """Finds every encoding anew from what `callback` runs through this simulation: AIMET's way of calibrating.
+
+        callback: called once, in evaluation mode and without gradients, with the simulation, which is float meanwhile;
+        it calls it on batches as it sees fit. Then the simulation simulates.
+        Raises CalibrationError, naming the site, for NaN or Inf and for a site that was never reached.
+        """
+        for quantizer in self.quantizers():
+            quantizer.observer = quantizer.spec.observer()
+        training = self.training
+        self.eval()
+        self.set_mode("observe")
+        with torch.no_grad():
+            self.observe_parameters()
+            callback(self)
+        self.fit()
+        self.set_mode("simulate")
+        self.train(training)
+
+    def observe_parameters(self) -> None:
+        """Shows the weights and constants to their quantizers. Raises CalibrationError for one without numbers."""
+        for site in self.plan.sites.values():
+            if site.kind in ("weight", "constant"):
+                tensor = self.model.tensor(site.name)
+                if tensor.numel() == 0:
+                    raise CalibrationError(f"{site.name!r} of shape {tuple(tensor.shape)} holds no numbers: leave its "
+                                           "layer out of the network")
+                self.quantizer(site.name)(tensor)
+
+    def fit(self) -> None:
+        """Finds the encodings for what was observed, weight scales raised where a bias would not fit 32 bits.
+
+        That concerns channels whose weights are next to nothing beside their bias, as folded batch norms leave them;
+        their weights round to 0, which changes the sums by less than a step of the output. Warns where a range cuts
+        off more than it gains (ClippingWarning). Raises CalibrationError, naming the site.
+        """
+        for quantizer in self.quantizers():
+            quantizer.fit()
+        warn_of_clipping(self.quantizers())
+        for node in self.model.graph.nodes:
+            if node.role != "dot" or node["bias"] is None or not self.sums_integers(node):
+                continue
+            weight = self.quantizer(node["weight"].name)
+            bias = self.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()
+            x_scale = float(self.quantizer(self.plan.grid(node["input"].name)).scale)
+            needed = bias / (x_scale * LARGEST_BIAS)
+            old, form = weight.encoding, weight.integer_form
+            needed = needed / (form.step if form else 1.0)
+            needed = needed.reshape(old.scale.shape) if old.scale.size == needed.size else needed.max()
+            if (needed > old.scale).any():
+                weight.encoding = Encoding(old.format, np.maximum(old.scale, needed), old.zero_point, old.block)
+
+    def encodings(self) -> EncodingTable:
+        """Minimum, maximum, scale and offset of every tensor that has codes, in the plan's order; prints as a table.
+        Raises CalibrationError where one was not found yet."""
+        return EncodingTable(TensorEncoding.of(quantizer.site, quantizer.kind, quantizer.encoding)
+                             for quantizer in self.quantizers())
 
     @options_checked
     def set_mode(self, mode: Mode, kinds: Collection[Kind] | None = None) -> None:

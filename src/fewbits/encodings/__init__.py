@@ -1,0 +1,1 @@
+"""Encodings of a calibrated model in the files of other tools."""
