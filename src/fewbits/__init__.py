@@ -54,7 +54,7 @@ __all__ = ["Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nestero
            "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "correct_biases",
            "correct_biases_without_data", "costs", "dynamic_fixed_point", "equalize", "evaluate", "explain",
            "export_onnx", "fit", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold",
-           "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse", "plan", "quantize",
-           "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
-           "reestimate_batch_norm", "report", "round_pass", "rounding_study", "save_encodings", "scale_and_zero_point", "sequential_mse",
-           "smooth", "trainable"]
+           "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse",
+           "plan", "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
+           "reestimate_batch_norm", "report", "round_pass", "rounding_study", "save_encodings", "scale_and_zero_point",
+           "sequential_mse", "smooth", "trainable"]

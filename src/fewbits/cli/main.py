@@ -9,6 +9,7 @@ from rich.console import Console
 from fewbits.cli.calibrate import calibrate
 from fewbits.cli.calibration_study import calibration_study
 from fewbits.cli.compress import compress, decompress
+from fewbits.cli.encodings import encodings
 from fewbits.cli.formats import formats
 from fewbits.cli.quantize import demo, quantize
 from fewbits.cli.reproduce import reproduce
@@ -21,7 +22,7 @@ from fewbits.errors import FewbitsError, FewbitsWarning
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, calibrate, train, sensitivity, rounding_study,
+for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, sensitivity, rounding_study,
              calibration_study, formats, compress, decompress, reproduce):
     app.command()(verb)
 

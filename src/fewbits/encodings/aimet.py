@@ -9,7 +9,7 @@ Source: AIMET 2.42, its files and its documentation of them.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -42,11 +42,13 @@ _MOST_BYTES = 2**28
 
 @dataclass(frozen=True)
 class AimetEncoding:
-    """One tensor's, as the file has it: bits of a code; scale; offset, counted from 0 as the lowest code."""
+    """One tensor's, as the file has it: bits of a code; scale; offset, counted from 0 as the lowest code; of_type:
+    whether that is the lowest code of the type (schema 2.0.0), also where a narrow format leaves it out."""
 
     bits: int
     scale: tuple[float, ...]
     offset: tuple[int, ...]
+    of_type: bool = False
 
 
 def save_encodings(simulation: Simulation, path: str | Path, version: Version = "1.0.0", *,
@@ -135,10 +137,11 @@ def read_encodings(path: str | Path) -> dict[str, AimetEncoding]:
         if version == "2.0.0":
             return {_text(each["name"]): _from_onnx(path, each) for each in _list(content["encodings"])}
         parts = [content.get(key, {}) for key in ("activation_encodings", "param_encodings")]
-        if version == "1.0.0":
+        if version == "1.0.0" and not any(isinstance(part, dict) for part in parts):
             return {_text(each["name"]): _from_lists(path, each) for part in parts for each in _list(part)}
+        # AIMET writes 1.0.0 into its files by module, which have the rows of 0.6.1.
         return {name: _from_rows(path, name, rows) for part in parts for name, rows in _rows(part)}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise FileError(f"{path} is no encodings file of schema {version}: {type(error).__name__} at {error}") from None
 
 
@@ -290,7 +293,7 @@ def _from_onnx(path: str | Path, entry: Any) -> AimetEncoding:
         raise FileError(f"{path}: {name!r} has a scale for each entry of axis {entry['axis']}, and axis 0 is read")
     bits = int(kind[2])
     lowest = 0 if kind[1] else -(2 ** (bits - 1))
-    return _encoding(path, name, bits, scales, [lowest - zero for zero in zeros])
+    return replace(_encoding(path, name, bits, scales, [lowest - zero for zero in zeros]), of_type=True)
 
 
 def _encoding(path: str | Path, name: str, bits: int, scales: Sequence[Any], offsets: Sequence[Any]) -> AimetEncoding:
@@ -332,7 +335,8 @@ def _put(quantizer: FakeQuantize, name: str, found: AimetEncoding) -> list[str]:
         return [f"{name!r} has {found.bits} bits, and the plan {format}"]
     if int(np.prod(shape, dtype=np.int64)) != len(found.scale):
         return [f"{name!r} has {len(found.scale)} scales, and the plan {int(np.prod(shape, dtype=np.int64))}"]
-    zero = format.low - np.array(found.offset, np.int64).reshape(shape)
+    lowest = format.low - int(format.narrow and found.of_type)
+    zero = lowest - np.array(found.offset, np.int64).reshape(shape)
     if (zero < format.low).any() or (zero > format.high).any():
         return [f"{name!r} has an offset that is no code of {format}"]
     if quantizer.spec.symmetric and zero.any():

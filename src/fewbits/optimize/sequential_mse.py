@@ -21,8 +21,7 @@ from fewbits.optimize.rounding import nearest, numbers
 from fewbits.optimize.rows import products
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
-from fewbits.quant.calibrate import LARGEST_BIAS
-from fewbits.quant.simulation import Simulation
+from fewbits.quant.simulation import LARGEST_BIAS, Simulation
 
 _SHARES = np.linspace(1.0, 0.3, 36)
 _ROWS = 8192

@@ -14,13 +14,16 @@ from fewbits.quant.normalisation import NormalisationCheck
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 
+
 def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
-              batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
+              batch_to_inputs: Callable[[Any], Any] | None = None,
+              callback: Callable[[Simulation], object] | None = None) -> Simulation:
     """Runs every batch through the float model, watches each site, and fits its encoding.
 
     batches: what the model takes (a tensor, a tuple, a dict), or anything that `batch_to_inputs` turns into
     that; one pass is made, one batch in memory at a time; none are read where the plan takes no grid from data
-    (weight-only recipes). Returns the Simulation in evaluation mode, simulating.
+    (weight-only recipes). callback: in place of batches, called once with the simulation, which it runs on batches as
+    it sees fit (`Simulation.compute_encodings`). Returns the Simulation in evaluation mode, simulating.
     Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
     site never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
     (NormalisationWarning), or a range cuts off more than it gains (ClippingWarning).
@@ -28,6 +31,11 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     if unfit := unfit_weight(model):
         raise CalibrationError(unfit)
     simulation = Simulation(model, plan)
+    if callback is not None:
+        if batches != ():
+            raise CalibrationError("calibration takes batches or a callback that runs them, not both")
+        simulation.compute_encodings(callback)
+        return simulation
     simulation.set_mode("observe")
     check = NormalisationCheck(simulation)
     with torch.no_grad():
