@@ -22,8 +22,8 @@ from fewbits.errors import FewbitsError, FewbitsWarning
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, sensitivity, rounding_study,
-             calibration_study, formats, compress, decompress, reproduce):
+for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, sensitivity,
+             rounding_study, calibration_study, formats, compress, decompress, reproduce):
     app.command()(verb)
 
 
