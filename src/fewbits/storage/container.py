@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -190,9 +191,13 @@ class Lazy:
     _body: memoryview
     _hashes: memoryview
 
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
     def take(self, name: str) -> np.ndarray:
         """A view of one tensor. Raises Refusal when it does not agree with its hash."""
-        entry, number = self._entries[name], self.names.index(name)
+        entry, number = self._entries[name], self._numbers[name]
         view = self._body[entry.begin:entry.end]
         if short_hash(view) != self._hashes[HASH_BYTES * number:HASH_BYTES * (number + 1)]:
             raise Refusal(f"is damaged in tensor {quoted(name)} or its hash")
