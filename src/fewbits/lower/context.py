@@ -1,5 +1,6 @@
 """What a lowering rule may ask for, and where it puts the nodes it makes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -264,3 +265,7 @@ class Result:
     encoding: Encoding
     low: int
     high: int
+
+
+Rules = Mapping[str, Callable[[Context, Node], None]]
+"""By the name of an operator, what puts its nodes into the program under construction."""

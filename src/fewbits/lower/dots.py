@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fewbits.graph.graph import Node
-from fewbits.lower.context import Context, integers
+from fewbits.lower.context import Context, Rules, integers
 from fewbits.lower.threshold import of_sums
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.formats import Int
@@ -67,3 +67,8 @@ def _sums_to_levels(context: Context, node: Node, name: str, weight: Quantized, 
         thresholds, direction = thresholds[:1], direction[:1]
     return context.emit(op.Threshold(site, name, thresholds, direction, context.level_codes(quantizer),
                                      channel_axis(node)), node.shape, encoding)
+
+
+RULES: Rules = {
+    "conv": conv, "linear": linear,
+}

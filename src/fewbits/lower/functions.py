@@ -5,7 +5,7 @@ import torch
 
 from fewbits.graph.batch_norm import scale_and_shift
 from fewbits.graph.graph import Node
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import unchanged
 from fewbits.program import ops as op
 
@@ -63,3 +63,8 @@ def tabulate(context: Context, node: Node, source: str, results: np.ndarray) -> 
     if words in ("mul", "div", "sub", "rsub", "pow"):
         words = f"{words} {arguments[0]}"
     context.names[node.name] = context.emit(op.Table(site, source, entries, words), node.shape, encoding)
+
+
+RULES: Rules = {
+    "function": table, "div": table, "prelu": prelu, "clamp": clamp, "batch_norm": batch_norm,
+}

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewbits.graph.graph import Node
 from fewbits.graph.operators import padding_mode
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import passed, picked, unchanged
 from fewbits.lower.sizes import minus_one
 from fewbits.program import ops as op
@@ -101,3 +101,9 @@ def pad(context: Context, node: Node) -> None:
 
 
 _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+RULES: Rules = {
+    "reshape": reshape, "transpose": transpose, "slice": cut, "select": select, "split": split, "item": item,
+    "pad": pad,
+}

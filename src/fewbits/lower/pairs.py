@@ -3,7 +3,7 @@
 import torch
 
 from fewbits.graph.graph import Node
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, Rules
 from fewbits.lower.functions import table
 from fewbits.program import ops as op
 
@@ -55,3 +55,8 @@ def concat(context: Context, node: Node) -> None:
     inputs = tuple(context.read(item) for item in node["tensors"])
     context.names[node.name] = context.emit(
         op.Concat(y.name, inputs, node["dim"] % len(y.shape), y.low, y.high), y.shape, y.encoding)
+
+
+RULES: Rules = {
+    "add": add, "sub": sub, "mul": mul, "matmul": matmul, "concat": concat, "quotient": quotient, "larger": larger,
+}

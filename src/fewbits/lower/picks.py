@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from fewbits.graph.graph import Node
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import moved, passed, picked
 from fewbits.lower.sizes import minus_one
 from fewbits.program import ops as op
@@ -101,3 +101,9 @@ def insert_zeros(context: Context, node: Node) -> None:
         cut = op.Slice(node.name if last else f"{node.name}.cut{axis}", name, axis, 0, stop, 1)
         name = moved(context, cut, tuple(joined))
     context.names[node.name] = name
+
+
+RULES: Rules = {
+    "expand": expand, "roll": roll, "flip": flip, "channel_shuffle": channel_shuffle, "pixel_shuffle": pixel_shuffle,
+    "resize_nearest": resize_nearest, "insert_zeros": insert_zeros,
+}

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewbits.graph.graph import Node, Shape
 from fewbits.graph.operators import reduced_axes
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import moved, unchanged
 from fewbits.lower.sizes import minus_one
 from fewbits.program import ops as op
@@ -147,3 +147,9 @@ def largest(context: Context, node: Node) -> None:
     pool = op.MaxPool(f"{node.name}.largest", source, (length, 1), (length, 1), ((0, 0), (0, 0)), (1, 1))
     source = moved(context, pool, (*batch, 1, 1))
     context.names[node.name] = moved(context, op.Reshape(node.name, source, minus_one(node.shape)), node.shape)
+
+
+RULES: Rules = {
+    "average_pool": average_pool, "adaptive_average_pool": adaptive_average_pool, "mean": mean, "max_pool": max_pool,
+    "adaptive_max_pool": adaptive_max_pool, "largest": largest,
+}

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewbits.errors import LoweringError
 from fewbits.graph.graph import Node
-from fewbits.lower.context import Context
+from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import moved
 from fewbits.lower.sizes import minus_one
 from fewbits.program import ops as op
@@ -69,3 +69,9 @@ def embedding(context: Context, node: Node) -> None:
     y = context.result(node)
     table = y.encoding.encode(context.array(node["weight"].name))
     context.names[node.name] = context.emit(op.Embedding(y.name, node["indices"].name, table), y.shape, y.encoding)
+
+
+RULES: Rules = {
+    "softmax": softmax, "masked_softmax": masked_softmax, "layer_norm": layer_norm, "log_softmax": log_softmax,
+    "group_norm": group_norm, "embedding": embedding,
+}
