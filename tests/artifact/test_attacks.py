@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from fewbits.artifact.file import from_bytes, load, read, to_bytes
+from fewbits.artifact.file import from_bytes, read, to_bytes
 from fewbits.artifact.verify import verify
 from fewbits.errors import FewbitsError, FileError, VerificationError
 from fewbits.storage import container
@@ -34,7 +34,7 @@ def refusal(data: bytes, folder: Path) -> str:
     path = folder / "a.fewbits"
     path.write_bytes(data)
     with pytest.raises(FileError) as caught:
-        load(path)
+        read(path)
     sentence = str(caught.value)
     assert sentence.startswith(f"{path} ")
     assert "\n" not in sentence

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 import fewbits as fb
-from fewbits.artifact.file import from_bytes, load, read, save, sizes, to_bytes
+from fewbits.artifact.file import from_bytes, read, save, sizes, to_bytes
 from fewbits.artifact.verify import verify
 from fewbits.data.normalize import CAFFE_IMAGENET, MNIST
 from fewbits.data.preparation import Preparation
@@ -80,15 +80,15 @@ def test_every_node_round_trips(tmp_path: Path) -> None:
     kinds = RECORDS
     assert {type(node) for node in program.nodes} == set(kinds), "every_node() lacks a kind of node"
     save(program, tmp_path / "a.fewbits")
-    assert_same(program, load(tmp_path / "a.fewbits"))
-    assert repr(load(tmp_path / "a.fewbits").structure) == repr(program.structure)
+    assert_same(program, read(tmp_path / "a.fewbits").program)
+    assert repr(read(tmp_path / "a.fewbits").program.structure) == repr(program.structure)
 
 
 @pytest.mark.parametrize("recipe", ["w8a8", "w4a8", "w8a8-per-tensor"])
 def test_lowered_networks_round_trip_and_verify(recipe: str, tmp_path: Path) -> None:
     program = lowered(recipe)
     save(program, tmp_path / "a.fewbits")
-    assert_same(program, load(str(tmp_path / "a.fewbits")))
+    assert_same(program, read(str(tmp_path / "a.fewbits")).program)
     for replay in verify(tmp_path / "a.fewbits"):
         assert (replay.differing, replay.first) == (0, None)
         assert replay.compared > 1000
@@ -97,7 +97,7 @@ def test_lowered_networks_round_trip_and_verify(recipe: str, tmp_path: Path) -> 
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
     save(lowered("w8a8"), tmp_path / "a.fewbits")
     save(lowered("w8a8"), tmp_path / "b.fewbits")
-    save(load(tmp_path / "a.fewbits"), tmp_path / "c.fewbits")
+    save(read(tmp_path / "a.fewbits").program, tmp_path / "c.fewbits")
     first = (tmp_path / "a.fewbits").read_bytes()
     assert first == (tmp_path / "b.fewbits").read_bytes() == (tmp_path / "c.fewbits").read_bytes()
     save(lowered("w8a8", seed=1), tmp_path / "b.fewbits")
@@ -271,4 +271,4 @@ def test_a_forged_preparation_is_refused(tmp_path: Path, document: str, words: s
     tensors["fewbits.preparation"] = np.frombuffer(document.encode(), np.uint8)
     (tmp_path / "a.fewbits").write_bytes(container.build(tensors, held.writer))
     with pytest.raises(FileError, match=rf"a.fewbits .*{words}"):
-        load(tmp_path / "a.fewbits")
+        read(tmp_path / "a.fewbits")

@@ -10,7 +10,7 @@ import zstandard
 from benchmarks.fuzz import mutations, read, reforged, seed_file
 from torch import Tensor
 
-from fewbits.artifact.file import load
+from fewbits.artifact.file import read as read_program
 from fewbits.artifact.weight_facts import WIDTHS, packed_facts, unpacked_facts
 from fewbits.artifact.weights import _TYPES, WeightsFile, holds_weights, save_weights, weights_bytes
 from fewbits.compress.coded import with_order
@@ -106,7 +106,7 @@ def test_one_kind_of_file_is_told_from_the_other(tmp_path: Path) -> None:
     path.write_bytes(WHOLE)
     assert holds_weights(path)
     with pytest.raises(FileError, match="compressed weights"):
-        load(path)
+        read_program(path)
     path.write_bytes(build({"a": np.zeros(3, np.float32)}, "x"))
     assert not holds_weights(path)
     with pytest.raises(FileError, match="no compressed weights"):

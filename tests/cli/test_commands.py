@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -250,6 +251,32 @@ def test_calibrate_keeps_and_reuses_ranges(small, fewbits, tmp_path, monkeypatch
     refused = fewbits(*command, "--recipe", "w4a8")
     assert refused.code == 2
     assert "another plan" in refused.err
+
+
+def test_calibrate_takes_the_ranges_of_a_tensorrt_table(small, fewbits, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    cache, table, again = tmp_path / "ranges.json", tmp_path / "table", tmp_path / "again"
+    command = ["calibrate", "mynets:small", "--data", f"npz:{small / 'data.npz'}", "--mean", "0.5", "--std", "0.25",
+               "--cache", cache]
+    assert fewbits(*command, "--tensorrt", table).code == 0
+    own, lines = json.loads(cache.read_text()), table.read_text().splitlines()
+    scales = [struct.unpack(">f", bytes.fromhex(line.split(": ")[1]))[0] for line in lines[1:]]
+    doubled = [f"{line.split(': ')[0]}: {struct.pack('>f', 2 * scale).hex()}"
+               for line, scale in zip(lines[1:], scales, strict=True)]
+    table.write_text("\n".join([lines[0], *doubled]) + "\n")
+    result = fewbits(*command, "--from-tensorrt", table, "--tensorrt", again)
+    assert result.code == 0, result.err
+    kept = json.loads(cache.read_text())
+    for site, grid in kept["sites"].items():
+        names = {line.split(":")[0] for line in doubled}
+        assert (grid == own["sites"][site]) == (site not in names), site
+    assert [line.split(":")[0] for line in again.read_text().splitlines()] == [lines[0], *(
+        line.split(":")[0] for line in doubled)]
+    (tmp_path / "none").write_text("nothing")
+    refused = fewbits(*command, "--from-tensorrt", tmp_path / "none")
+    assert refused.code == 2
+    assert "is no TensorRT calibration table" in refused.err
+    assert json.loads(cache.read_text()) == kept
 
 
 def test_sensitivity(small, fewbits, tmp_path, monkeypatch):

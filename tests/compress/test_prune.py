@@ -8,7 +8,6 @@ from torch import nn
 
 from fewbits.compress import prune
 from fewbits.compress.masks import Masks
-from fewbits.compress.sensitivity import sensitivity
 from fewbits.errors import RecipeError
 
 
@@ -24,35 +23,6 @@ def test_a_density_keeps_just_so_many_and_the_greatest(density: float, n: int) -
     assert int(mask.sum()) == int(density * n + 0.5)
     if mask.any() and not mask.all():
         assert weight[mask].abs().min() >= weight[~mask].abs().max()
-
-
-def test_a_threshold_in_standard_deviations() -> None:
-    weight = weights(100, 100)
-    mask = prune.by_quality(weight, 1.0)
-    assert torch.equal(mask, weight.abs() > weight.std(correction=0))
-    assert 0.30 < mask.float().mean() < 0.34
-
-
-def test_one_threshold_for_all_layers() -> None:
-    layers = {"small": 0.1 * weights(30), "large": weights(30, seed=1)}
-    masks = prune.across(layers, 0.5)
-    assert sum(int(mask.sum()) for mask in masks.values()) == 30
-    assert masks["large"].sum() > masks["small"].sum()
-
-
-def test_n_of_m() -> None:
-    weight = weights(6, 2, 4)
-    mask = prune.n_of_m(weight, 2, 4)
-    assert (mask.reshape(-1, 4).sum(1) == 2).all()
-    groups, kept = weight.abs().reshape(-1, 4), mask.reshape(-1, 4)
-    assert (groups.masked_fill(~kept, 9).amin(1) >= groups.masked_fill(kept, 0).amax(1)).all()
-    with pytest.raises(RecipeError, match="rows of 8"):
-        prune.n_of_m(weight, 2, 3)
-
-
-def test_whole_channels() -> None:
-    weight = weights(4, 3, 2, 2) * torch.tensor([1.0, 0.1, 2.0, 0.2]).reshape(4, 1, 1, 1)
-    assert prune.channels(weight, 0.5).flatten(1).float().mean(1).tolist() == [1, 0, 1, 0]
 
 
 def test_the_gradual_schedule() -> None:
@@ -113,17 +83,3 @@ def test_weights_are_held_at_values_too() -> None:
 def test_a_mask_that_fits_nothing_is_refused() -> None:
     with pytest.raises(RecipeError, match="'wight'"):
         Masks(nn.Linear(2, 2), {"wight": torch.ones(2, 2, dtype=torch.bool)})
-
-
-def test_sensitivity_prunes_one_layer_at_a_time() -> None:
-    net = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 2))
-    before = [parameter.detach().clone() for parameter in net.parameters()]
-
-    def zeros(model: nn.Module) -> float:
-        return float(sum((parameter == 0).sum() for parameter in model.parameters()))
-
-    assert sensitivity(net, (1.0, 0.5, 0.25), zeros) == {"0.weight": (0, 40, 60), "2.weight": (0, 8, 12)}
-    assert all(torch.equal(one, other) for one, other in zip(before, net.parameters(), strict=True))
-    with pytest.raises(ZeroDivisionError):
-        sensitivity(net, (0.5,), lambda _: 1 / 0)
-    assert torch.equal(before[0], net[0].weight)

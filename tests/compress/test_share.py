@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from fewbits.compress.huffman import code_lengths, entropy
 from fewbits.compress.share import constrained, reassigned, refresh, share, stored_ratio
-from fewbits.compress.tune import Codebooks, summed_step, tune
+from fewbits.compress.tune import Codebooks, summed_step
 from fewbits.errors import EncodingError, RecipeError
 from fewbits.numerics import affine
 from fewbits.numerics.formats import Int
 from fewbits.ranges.scale import scale_and_zero_point
+from fewbits.train.fit import Nesterov, fit
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -112,8 +112,7 @@ def test_fine_tuning_moves_centroids_only_and_helps() -> None:
     shared = {name: share(p.detach().numpy(), 3) for name, p in net.named_parameters() if p.ndim == 2}
     for mean in (False, True):
         books = Codebooks(net, shared, mean=mean)
-        optimizer = torch.optim.SGD(books.parameters(), lr=0.5 if mean else 0.01)
-        losses = [next(tune(books, [(x, y)], F.cross_entropy, optimizer)) for _ in range(30)]
+        losses = fit(books, [(x, y)], epochs=30, optimizer=Nesterov(0.5 if mean else 0.01, 0.5, 0), quiet=True)
         assert losses[-1] < losses[0]
         for name, one in books.shared().items():
             np.testing.assert_array_equal(one.codes, shared[name].codes)

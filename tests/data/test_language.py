@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewbits.data.language import character_windows, negative_log_likelihood, stories
-from fewbits.data.llama2c import read_checkpoint, read_tokenizer
+from fewbits.data.llama2c import read_checkpoint
 from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import DataError
 from fewbits.tasks.char_gpt import char_gpt
@@ -58,25 +58,6 @@ def test_a_damaged_llama2c_file_is_refused_by_name(tmp_path: Path, content: byte
             read_checkpoint(tmp_path / "a.bin")
 
 
-def pieces(*named: tuple[str, float]) -> bytes:
-    rows = ((np.float32(score).tobytes(), name.encode()) for name, score in named)
-    return b"\7\0\0\0" + b"".join(score + len(name).to_bytes(4, "little") + name for score, name in rows)
-
-
-def test_a_tokenizer_merges_the_best_scored_pair_first(tmp_path: Path) -> None:
-    table = [("<unk>", 0.0), ("\n<s>\n", 0.0), ("\n</s>\n", 0.0), *((f"<0x{i:02X}>", 0.0) for i in range(256))]
-    table += [("ab", -2.0), ("bc", -1.0), (" ", -3.0), ("a", -4.0), ("b", -5.0), ("c", -6.0)]
-    (tmp_path / "t.bin").write_bytes(pieces(*table))
-    tokenizer = read_tokenizer(tmp_path / "t.bin", len(table))
-    assert tokenizer.encode("abc") == [1, 261, 262, 260]
-    assert tokenizer.encode("é") == [1, 261, 0xC3 + 3, 0xA9 + 3]
-    assert tokenizer.encode("") == [1]
-    assert tokenizer.decode(tokenizer.encode("ab é c")) == "ab é c"
-    for vocabulary in (len(table) - 1, len(table) + 1):
-        with pytest.raises(DataError, match=rf"t.bin does not hold {vocabulary} tokens; fetch it again"):
-            read_tokenizer(tmp_path / "t.bin", vocabulary)
-
-
 def test_windows_of_characters() -> None:
     batches = list(character_windows("abcabcabca", "abc", 2, 2))
     assert [x.tolist() for x, _ in batches] == [[[0, 1], [0, 1]], [[0, 1]]]
@@ -111,14 +92,3 @@ def test_stories260k_reaches_its_likelihood(shared: Path) -> None:
     likelihood, right = negative_log_likelihood(model, stories(tokens, offsets[:21]))
     assert likelihood == pytest.approx(1.27292, abs=1e-4)
     assert right == pytest.approx(0.6415, abs=2e-4)
-
-
-@pytest.mark.shared
-def test_the_tokenizer_gives_the_stored_tokens(shared: Path) -> None:
-    folder = shared / "data/lm"
-    tokenizer = read_tokenizer(folder / "tok512.bin", 512)
-    with np.load(folder / "tinystories_dev_tok512.npz") as archive:
-        tokens, offsets = archive["tokens"], archive["offsets"]
-    texts = (folder / "tinystories_dev.txt").read_text().split("<|endoftext|>")
-    for i, text in enumerate(texts[:10]):
-        assert tokenizer.encode(text.strip())[:512] == tokens[offsets[i] : offsets[i + 1]].tolist()

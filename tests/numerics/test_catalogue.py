@@ -5,8 +5,8 @@ import pytest
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.catalogue import CATALOGUE, entry
-from fewbits.numerics.conformance import boundary_grid, check_format
 from fewbits.numerics.formats import Int, Table, parse
+from fewbits.testing.format import boundary_grid, check_format
 
 # name: bits, count of numbers, smallest above 0, largest
 FIGURES = {

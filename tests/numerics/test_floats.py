@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewbits.errors import EncodingError
-from fewbits.numerics.conformance import boundary_grid
 from fewbits.numerics.floats import Float, encode_by_formula, sign_magnitude
 from fewbits.numerics.formats import parse
 from fewbits.numerics.rounding import half_away, half_even, toward_zero
+from fewbits.testing.format import boundary_grid
 
 ML_DTYPES = {
     "bf16": ml_dtypes.bfloat16, "fp16": np.float16, "e4m3-nosat": ml_dtypes.float8_e4m3fn,

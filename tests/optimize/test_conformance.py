@@ -7,7 +7,7 @@ import torch
 from optimize_cases import batches, network, simulation
 
 from fewbits.errors import FileError
-from fewbits.optimize import checkpoint, objectives
+from fewbits.optimize import checkpoint
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.batch_norm import reestimate_batch_norm
@@ -21,7 +21,7 @@ from fewbits.optimize.rounding_study import rounded
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
 from fewbits.storage.checkpoint import write_checkpoint
-from fewbits.testing import check_algorithm
+from fewbits.testing import check_algorithm, objectives
 from fewbits.testing.compared import bytes_of
 
 SEEDS = range(2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import nn
 
-from fewbits.artifact.file import load, save, sizes
+from fewbits.artifact.file import read, save, sizes
 from fewbits.artifact.verify import verify
 from fewbits.errors import LoweringError, ProgramError, RecipeError
 from fewbits.export.verified import export_onnx
@@ -164,7 +164,7 @@ def test_layers_without_data(name, norms, tmp_path):
     assert told.counts["dynamic"] == len(dots) == len(told.accumulations)
     save(program, tmp_path / "a.fewbits")
     assert all(not replay.differing for replay in verify(tmp_path / "a.fewbits"))
-    assert torch.equal(Executable(load(tmp_path / "a.fewbits"))(x), Executable(program)(x))
+    assert torch.equal(Executable(read(tmp_path / "a.fewbits").program)(x), Executable(program)(x))
     assert export_onnx(program, tmp_path / "a.onnx", [x])
     if name == "lstm":
         stored = sum(item.bytes for item in sizes(tmp_path / "a.fewbits") if item.part == "constants")

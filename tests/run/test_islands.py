@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewbits.artifact.file import load, save, sizes
+from fewbits.artifact.file import read, save, sizes
 from fewbits.artifact.verify import verify
 from fewbits.errors import FileError, LoweringError, ProgramError, UnsupportedError, VerificationError
 from fewbits.export import onnx_calls
@@ -92,7 +92,7 @@ def test_an_island_keeps_every_promise(case, net, x, tmp_path):
     assert_promises_kept(program, x, x[:1] * 3)
     save(program, tmp_path / "a.fewbits")
     assert all(replay.compared and not replay.differing for replay in verify(tmp_path / "a.fewbits"))
-    assert torch.equal(Executable(load(tmp_path / "a.fewbits"))(x), Executable(program)(x))
+    assert torch.equal(Executable(read(tmp_path / "a.fewbits").program)(x), Executable(program)(x))
     for form in ("integer", "qdq"):
         assert export_onnx(program, tmp_path / "a.onnx", [x], form=form)
         result = OnnxSession((tmp_path / "a.onnx").read_bytes()).run({"x": x.numpy()})[output_name(program.outputs[0])]
@@ -195,7 +195,7 @@ def test_a_file_with_an_unknown_call_is_refused(net, x, tmp_path, monkeypatch):
     save(program, path)
     monkeypatch.delitem(FLOAT_CALLS, "aten.linear.default")
     with pytest.raises(FileError, match=r"calls 'aten\.linear\.default', which is no float operator"):
-        load(path)
+        read(path)
 
 
 def test_a_wrong_island_is_noticed(net, x, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from called import Call
-from fewbits.artifact.file import load, save
+from fewbits.artifact.file import read, save
 from fewbits.artifact.verify import verify
 from fewbits.errors import DataError, ProgramError
 from fewbits.export.onnx import onnx_bytes, output_name
@@ -257,7 +257,7 @@ def test_embeddings_take_row_numbers(tmp_path):
     assert 10 * torch.log10(expected.square().sum() / (expected - actual).square().sum()) > 20
     save(program, tmp_path / "words.fewbits")
     assert all(replay.differing == 0 for replay in verify(tmp_path / "words.fewbits"))
-    assert torch.equal(Executable(load(tmp_path / "words.fewbits"))(tokens), actual)
+    assert torch.equal(Executable(read(tmp_path / "words.fewbits").program)(tokens), actual)
     with pytest.raises(DataError, match="is float32, but the model takes int64"):
         Executable(program)(tokens.float())
     with pytest.raises(ProgramError, match="has rows 0 to 10"):

@@ -12,7 +12,7 @@ from fewbits.quant.plan import plan
 from fewbits.testing import differences
 from fewbits.train.fit import Adam, fit
 from fewbits.train.registry import trainable
-from fewbits.train.xnor import WithScalingMaps, scaling_map
+from fewbits.train.xnor import WithScalingMaps, magnitude, scaling_map
 
 
 def learner():
@@ -36,7 +36,7 @@ def test_the_binary_convolution_is_multiplied_with_k():
             tensor("1.running_mean"), tensor("1.running_var"), tensor("1.weight"), tensor("1.bias")))
         signs = torch.where(before >= 0, 1.0, -1.0)
         sums = F.conv2d(signs, simulation.quantizer("3.weight")(tensor("3.weight")), padding=1)
-        sums = sums * scaling_map(before, (3, 3), padding=1)
+        sums = sums * scaling_map(magnitude(before), (3, 3), padding=1)
         after = F.batch_norm(sums, tensor("4.running_mean"), tensor("4.running_var"), tensor("4.weight"),
                              tensor("4.bias"))
         expected = F.linear(simulation.quantizer("5")(F.hardtanh(after)).flatten(1),

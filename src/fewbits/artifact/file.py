@@ -67,11 +67,6 @@ def save(program: Program, path: str | Path, preparation: Preparation = UNKNOWN)
     write_whole(path, data)
 
 
-def load(path: str | Path) -> Program:
-    """The program of a `.fewbits` file, every hash checked. Raises FileError, as `read` does."""
-    return read(path).program
-
-
 def read(path: str | Path) -> Artifact:
     """All that a `.fewbits` file holds.
 

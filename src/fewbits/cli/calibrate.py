@@ -9,8 +9,8 @@ from rich.table import Table
 
 from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
-from fewbits.quant.cache import calibrate_cached
-from fewbits.quant.tensorrt_table import write_table
+from fewbits.quant.cache import calibrate_cached, save_ranges
+from fewbits.quant.tensorrt_table import apply_table, read_table, write_table
 
 
 def calibrate(
@@ -20,6 +20,8 @@ def calibrate(
     weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
     recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
     tensorrt: Annotated[Path | None, typer.Option(help="Also write TensorRT's calibration table here")] = None,
+    from_tensorrt: Annotated[Path | None, typer.Option(
+        help="Take the ranges of inputs and activations from this TensorRT calibration table")] = None,
     mean: MeanOption = None,
     std: StdOption = None,
     divide: DivideOption = None,
@@ -29,9 +31,13 @@ def calibrate(
 ) -> None:
     """Find the range of every tensor, or read it from a cache of the same model and plan."""
     console = Console()
+    scales = None if from_tensorrt is None else read_table(from_tensorrt)
     job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     known = cache.exists()
     simulation = calibrate_cached(job.model, job.plan, job.calibration, cache)
+    if scales is not None:
+        simulation, known = apply_table(simulation, scales), False
+        save_ranges(simulation, cache)
     table = Table("site", "encoding", "rule")
     for quantizer in simulation.quantizers():
         table.add_row(quantizer.site, str(quantizer.encoding), quantizer.spec.range)

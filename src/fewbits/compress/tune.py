@@ -1,6 +1,6 @@
 """Training the centroids while every weight keeps its code."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,20 +63,6 @@ class Codebooks(nn.Module):
     def _weight(self, number: int) -> Tensor:
         values = self.centroids[number]
         return look_up(values, getattr(self, f"_index{number}"))
-
-
-def tune(books: Codebooks, batches: Iterable[tuple[Tensor, Tensor]], loss: Callable[[Tensor, Tensor], Tensor],
-         optimizer: torch.optim.Optimizer) -> Iterator[float]:
-    """One pass over the batches; yields the loss of each step before it is taken.
-
-    batches: (inputs, targets); optimizer: over `books.parameters()`.
-    """
-    for x, y in batches:
-        value = loss(books(x), y)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        yield value.item()
 
 
 def summed_step(shared: Shared, gradient: np.ndarray, rate: float) -> Shared:

@@ -1,8 +1,6 @@
-"""Reads the model and tokenizer files of Karpathy's llama2.c. A damaged file is refused by name."""
+"""Reads the model files of Karpathy's llama2.c. A damaged file is refused by name."""
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,54 +60,3 @@ def _read(path: Path) -> np.ndarray:
         return np.fromfile(path, np.float32)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again.") from error
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """Byte-pair pieces and their scores, as SentencePiece numbers them: 1 begins a text, 3 to 258 are bytes."""
-
-    pieces: tuple[bytes, ...]
-    scores: tuple[float, ...]
-
-    def encode(self, text: str) -> list[int]:
-        """Token numbers, beginning with 1: characters (or their bytes), then the best-scored pair merged till none is.
-
-        Source: github.com/karpathy/llama2.c, run.c, encode.
-        """
-        number = {piece: i for i, piece in reversed(list(enumerate(self.pieces)))}
-        tokens = [number[b" "]] if text else []
-        for character in text:
-            whole = character.encode()
-            tokens += [number[whole]] if whole in number else [byte + 3 for byte in whole]
-        while True:
-            merged = [number.get(self.pieces[a] + self.pieces[b]) for a, b in pairwise(tokens)]
-            found = [(-self.scores[token], at, token) for at, token in enumerate(merged) if token is not None]
-            if not found:
-                return [1, *tokens]
-            _, at, token = min(found)
-            tokens[at : at + 2] = [token]
-
-    def decode(self, tokens: list[int]) -> str:
-        """The text of tokens, without the space that encoding puts first; bytes that are no UTF-8 become �."""
-        pieces = (bytes([token - 3]) if token < 259 else self.pieces[token] for token in tokens if token > 2)
-        return b"".join(pieces).removeprefix(b" ").decode(errors="replace")
-
-
-def read_tokenizer(path: Path, vocabulary: int) -> Tokenizer:
-    """The tokenizer of a .bin file: int32 longest piece, then for each token float32 score, int32 length, bytes.
-
-    Raises DataError unless the file holds exactly `vocabulary` tokens.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch it again.") from error
-    pieces, scores, at = [], [], 4
-    while at + 8 <= len(data) and len(pieces) < vocabulary:
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        scores.append(float(np.frombuffer(data, np.float32, 1, at)[0]))
-        pieces.append(data[at + 8 : at + 8 + length])
-        at += 8 + length
-    if len(pieces) != vocabulary or at != len(data):
-        raise DataError(f"{path} does not hold {vocabulary} tokens; fetch it again.")
-    return Tokenizer(tuple(pieces), tuple(scores))

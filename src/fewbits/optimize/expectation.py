@@ -14,11 +14,6 @@ from fewbits.graph.model import Model, Normal
 from fewbits.graph.operators import bounds, reduced_axes
 
 
-def expected_relu(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """E[max(x, 0)] = γ·φ(−β/γ) + β·(1 − Φ(−β/γ)) of normal x, float64."""
-    return clipped_normal(Normal(mean, std), 0.0, math.inf).mean
-
-
 def clipped_normal(normal: Normal, low: float, high: float) -> Normal:
     """Mean and deviation of a normal value clipped to [low, high]; a deviation of 0 is a constant."""
     constant = normal.std <= 0

@@ -1,9 +1,9 @@
 """Conformance checks for new formats, repairs, methods and programs, and the random networks they run on."""
 
-from fewbits.numerics.conformance import boundary_grid as boundary_grid
-from fewbits.numerics.conformance import check_format as check_format
 from fewbits.testing.algorithm import check_algorithm as check_algorithm
 from fewbits.testing.engines import differences as differences
+from fewbits.testing.format import boundary_grid as boundary_grid
+from fewbits.testing.format import check_format as check_format
 from fewbits.testing.method import check_method as check_method
 from fewbits.testing.random_networks import random_language_network as random_language_network
 from fewbits.testing.random_networks import random_layers_network as random_layers_network

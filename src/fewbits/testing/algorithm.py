@@ -15,13 +15,13 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.checkpoint import Checkpoint
-from fewbits.optimize.objectives import Objective
 from fewbits.options import options_checked
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.simulation import Simulation
 from fewbits.testing.compared import bytes_of, distance
 from fewbits.testing.engines import differences
+from fewbits.testing.objectives import Objective
 from fewbits.testing.random_networks import random_network
 
 Network = Callable[[int], tuple[nn.Module, torch.Tensor]]
@@ -36,7 +36,7 @@ def check_algorithm(algorithm: Callable[..., Simulation], objective: Objective |
     how many networks it was tried.
 
     algorithm: called with a Simulation and batches (and `checkpoint`, a path, where it is resumable); RepairError
-    on a network that gives it nothing to do is no failure. objective: what it makes smaller (optimize/objectives.py);
+    on a network that gives it nothing to do is no failure. objective: what it makes smaller (testing/objectives.py);
     None where nothing can be promised; network: random ones, or such as give the repair more to do. It must: leave the
     simulation it is given as it was; leave the float function unchanged (keeps_float); give the same bytes twice; give
     the same bytes when it goes on after an interruption, at the first write of its checkpoint and half-way; make no

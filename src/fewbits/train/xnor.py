@@ -4,6 +4,8 @@ Source: Rastegari et al. 2016, arXiv:1603.05279, §3.2, eq. 11. K depends on the
 of no encoding: it exists in simulations only, and a program leaves it out, as the authors' released code does.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,14 +15,17 @@ from torch import nn
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 
 
-def scaling_map(x: torch.Tensor, kernel: tuple[int, int], stride: int = 1, padding: int = 0) -> torch.Tensor:
-    """K: the mean magnitude under each position of the kernel, over channels too.
+def magnitude(x: torch.Tensor) -> torch.Tensor:
+    """A: the mean magnitude over channels, [N, 1, H, W]. x: [N, C, H, W], before its sign is taken."""
+    return x.abs().mean(1, keepdim=True)
 
-    x: [N, C, H, W], before its sign is taken. Returns [N, 1, H', W'].
-    """
-    magnitudes = x.abs().mean(1, keepdim=True)
-    box = torch.full((1, 1, *kernel), 1 / (kernel[0] * kernel[1]), dtype=x.dtype, device=x.device)
-    return F.conv2d(magnitudes, box, stride=stride, padding=padding)
+
+def scaling_map(magnitudes: torch.Tensor, kernel: Sequence[int], stride: Any = 1, padding: Any = 0,
+                dilation: Any = 1) -> torch.Tensor:
+    """K: the mean of A under each position of the kernel, [N, 1, H', W']. The rest is the convolution's own, as
+    `F.conv2d` takes it."""
+    box = torch.full((1, 1, *kernel), 1 / math.prod(kernel), dtype=magnitudes.dtype, device=magnitudes.device)
+    return F.conv2d(magnitudes, box, None, stride, padding, dilation)
 
 
 class WithScalingMaps(nn.Module):
@@ -52,10 +57,9 @@ class _Scaling(SimulationVisitor):
         node = self._convolutions.get(name)
         if node is not None and node["input"].name in self._magnitudes:
             kernel = self.simulation.model.tensor(node["weight"].name).shape[2:]
-            box = torch.full((1, 1, *kernel), 1 / kernel.numel(), dtype=value.dtype, device=value.device)
-            value = value * F.conv2d(self._magnitudes[node["input"].name], box, None, node["stride"], node["padding"],
-                                     node["dilation"])
+            value = value * scaling_map(self._magnitudes[node["input"].name], kernel, node["stride"], node["padding"],
+                                        node["dilation"])
         site = self.simulation.plan.sites.get(name)
         if site is not None and site.spec is not None and str(site.spec.format) == "binary" and value.ndim == 4:
-            self._magnitudes[name] = value.abs().mean(1, keepdim=True)
+            self._magnitudes[name] = magnitude(value)
         return super().value(name, value)

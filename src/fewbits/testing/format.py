@@ -1,4 +1,4 @@
-"""The check that every number format must pass; `fewbits.testing.check_format` is this one."""
+"""The check that every number format must pass."""
 
 import numpy as np
 import torch
