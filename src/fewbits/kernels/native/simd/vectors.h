@@ -48,6 +48,18 @@ FB_INLINE void multiply_add(__m256i& c, __m256i a, const uint8_t* w, __m256i one
 #endif
 }
 
+#if defined(__AVXVNNI__)
+// The same with the weights in a register.
+template <bool WIDE>
+FB_INLINE void multiply_add_held(__m256i& c, __m256i a, __m256i w) {
+  if (WIDE) {
+    __asm__("%{vex%} vpdpwssd %1,%2,%0" : "+x"(c) : "x"(w), "x"(a));
+  } else {
+    __asm__("%{vex%} vpdpbusd %1,%2,%0" : "+x"(c) : "x"(w), "x"(a));
+  }
+}
+#endif
+
 // The constants of eq. 6 for eight columns.
 struct Rescale8 {
   __m256 factor, low, high;
