@@ -233,7 +233,7 @@ uint64_t binary(Random r) {
   c.depth = 1 + r.below(400);
   c.columns = 1 + r.below(60);
   c.w_zero = r.below(4);
-  const int64_t words = static_cast<int64_t>(c.columns) * c.w_bits * ((c.depth + 63) / 64);
+  const int64_t words = static_cast<int64_t>((c.columns + 7) / 8 * 8) * c.w_bits * ((c.depth + 63) / 64);
   uint64_t* w = m.make<uint64_t>(words);
   for (int64_t i = 0; i < words; ++i) w[i] = (static_cast<uint64_t>(r.next()) << 32) ^ (static_cast<uint64_t>(r.next()) << 5) ^ r.next();
   c.weights = w;

@@ -1,7 +1,7 @@
 """`python -m benchmarks.cross_kernels`: the native kernels of ARM, compiled by a cross compiler and run by qemu.
 
-Random calls are run here and there, at every level of both processors; the digest of all that they write must be one. Needs
-`g++-aarch64-linux-gnu` and `qemu-user` (Debian).
+Random calls are run here and there, at every level of both processors; the digest of all that they write must be one.
+Needs `g++-aarch64-linux-gnu` and `qemu-user` (Debian).
 """
 
 import os
@@ -29,7 +29,8 @@ def main(cases: Annotated[int, typer.Option(help="of every family")] = 200) -> N
         with tempfile.TemporaryDirectory() as folder:
             objects = compile_all([compiler], Path(folder))
             made = Path(folder) / "main"
-            subprocess.run([compiler, *FLAGS, *CXX_FLAGS, "-static", "-pthread", f"-I{HERE / 'native'}", "-o", str(made),
+            subprocess.run([compiler, *FLAGS, *CXX_FLAGS, "-static", "-pthread", f"-I{HERE / 'native'}", "-o",
+                            str(made),
                             str(Path(__file__).with_suffix(".cpp")), *map(str, objects)], check=True)
             done = subprocess.run([*runner, str(made), str(cases)], capture_output=True, text=True)
         print(f"{compiler}:\n{done.stdout}{done.stderr}", end="")

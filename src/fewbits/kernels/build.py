@@ -19,13 +19,12 @@ HERE = Path(__file__).parent
 COMMON = ("level.cpp", "partition.cpp", "huffman.cpp", "count.cpp", "threads.cpp", "pack.cpp", "calls.cpp")
 PORTABLE = tuple(f"portable/{name}.c" for name in (
     "requantize_float", "requantize_fixed", "requantize_row", "dot", "pair", "table", "pool", "softmax", "norm",
-        "quantize",
-    "move", "packed"))
-SIMD = ("simd/level_table.cpp", "simd/product.cpp", "simd/depthwise.cpp")
+    "quantize", "move", "packed"))
+SIMD = tuple(f"simd/{name}.cpp" for name in ("level_table", "product", "depthwise", "few_bits", "planes", "table"))
 LIBRARY = HERE / {"win32": "fewbits_kernels.dll", "darwin": "libfewbits_kernels.dylib"}.get(
     sys.platform, "libfewbits_kernels.so")
 FLAGS = ("-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall",
-         "-Wextra", "-Wno-maybe-uninitialized")  # of which GCC 12's AVX512 headers give hundreds, all false
+         "-Wextra", "-Wno-maybe-uninitialized", "-Wno-uninitialized")  # GCC 12's headers give hundreds, all false
 """No fused multiply-add but where it is written: every level, and NumPy, must round alike."""
 CXX_FLAGS = ("-std=c++17", "-fno-exceptions", "-fno-rtti")
 C_FLAGS = ("-x", "c", "-std=c99")
@@ -81,7 +80,7 @@ def compile_all(command: Sequence[str], folder: Path, flags: Sequence[str] = ())
 
     def compiled(job: tuple[str, str, tuple[str, ...]]) -> Path:
         source, level, more = job
-        made = folder / f"{Path(source).stem}_{level}.o"
+        made = folder / f"{source.replace('/', '_')}_{level}.o"
         language = C_FLAGS if source.endswith(".c") else CXX_FLAGS
         if source in WITH_EXCEPTIONS:
             language = tuple(flag for flag in language if flag != "-fno-exceptions")

@@ -26,13 +26,14 @@ class Planes:
     rescaling: Rescaling
 
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint64 [columns, w_bits, words], and the bias with what the zero points add."""
+        """uint64 [columns / 8, w_bits, words, 8], and the bias with what the zero points add."""
         columns, depth = self.w.shape
-        words = (depth + 63) // 64
-        filled = np.zeros((columns, words * 64), np.uint8)
-        filled[:, :depth] = self.w
-        planes = np.stack([np.packbits(filled >> bit & 1, axis=1, bitorder="little").view("<u8")
-                           for bit in range(self.w_bits)], 1)
+        blocks, words = (columns + 7) // 8, (depth + 63) // 64
+        filled = np.zeros((blocks * 8, words * 64), np.uint8)
+        filled[:columns, :depth] = self.w
+        planes = np.stack([np.packbits(filled >> bit & 1, axis=1, bitorder="little").view("<u8").reshape(blocks, 8,
+                                                                                                         words)
+                           for bit in range(self.w_bits)], 1).swapaxes(2, 3)
         bias = np.zeros(columns, np.int64) if self.bias is None else self.bias.astype(np.int64)
         bias = bias - self.x_zero * self.w.sum(1, dtype=np.int64) + depth * self.x_zero * self.w_zero
         return np.ascontiguousarray(planes, np.uint64), bias.astype(np.int32)
@@ -42,7 +43,7 @@ class Planes:
         return structs.Binary(op=structs.BINARY, x_bits=self.x_bits, w_bits=self.w_bits, x_zero=self.x_zero,
                               w_zero=self.w_zero, x=address(x), y=address(y), weights=address(planes),
                                   bias=address(bias),
-                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1], columns=len(planes))
+                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1], columns=len(self.w))
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         """[rows, columns]."""

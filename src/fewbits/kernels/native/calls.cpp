@@ -609,6 +609,10 @@ int64_t scratch_of(const fb_grouped& c) {  // rows filled up to whole steps
   return c.depth % 32 ? aligned(static_cast<int64_t>(c.rows) * ((c.depth + 31) / 32 * 32)) : 0;
 }
 
+int64_t scratch_of(const fb_binary& c) {  // totals and planes of the rows
+  return aligned(static_cast<int64_t>(c.rows) * 4) + aligned(static_cast<int64_t>(c.rows) * c.x_bits * ((c.depth + 63) / 64) * 8);
+}
+
 constexpr int64_t kGrain = 16384;  // codes that are worth a thread
 
 int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
@@ -712,7 +716,12 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
     }
     case FB_BINARY: {
       const auto& c = *static_cast<const fb_binary*>(call);
-      FB_PARTS(c.rows, 1, binary);
+      const int64_t words = (c.depth + 63) / 64, blocks = (c.columns + 7) / 8;
+      int32_t* totals = reinterpret_cast<int32_t*>(scratch);
+      uint64_t* planes = reinterpret_cast<uint64_t*>(scratch + aligned(static_cast<int64_t>(c.rows) * 4));
+      parallel(threads, c.rows, (kGrain + c.depth - 1) / c.depth, [&](int64_t b, int64_t e) { k.planes(&c, planes, totals, b, e); });
+      const int64_t work = c.rows * words * 8 * c.x_bits * c.w_bits;
+      parallel(threads, blocks, (kGrain + work - 1) / work, [&](int64_t b, int64_t e) { k.binary(&c, planes, totals, b, e); });
       break;
     }
     case FB_SPARSE: {
@@ -791,7 +800,7 @@ int64_t fb_scratch(const void* call) {
       return wrong ? wrong : fb::scratch_of(static_cast<const fb_dynamic*>(call)->conv);
     }
     case FB_BINARY:
-      return fb::checked<fb_binary>(call);
+      return fb::checked_scratch<fb_binary>(call);
     case FB_SPARSE:
       return fb::checked<fb_sparse>(call);
     case FB_GROUPED:

@@ -57,7 +57,8 @@ struct Kernels {
   void (*move)(const fb_move*, int64_t, int64_t);
   void (*rows)(const fb_rows*, int64_t, int64_t);
   void (*threshold)(const fb_threshold*, int64_t, int64_t);
-  void (*binary)(const fb_binary*, int64_t, int64_t);
+  void (*planes)(const fb_binary*, uint64_t*, int32_t*, int64_t, int64_t);
+  void (*binary)(const fb_binary*, const uint64_t*, const int32_t*, int64_t, int64_t);
   void (*sparse)(const fb_sparse*, int64_t, int64_t);
   void (*grouped)(const fb_grouped*, int64_t, int64_t);
   int32_t (*range)(const float*, int64_t, float*, float*);
@@ -67,6 +68,10 @@ struct Kernels {
   bool pairs;  // whether pairs of products are added in 16 bits, so that weights are split where they would saturate
   int32_t code_offset;  // taken off codes before they are multiplied
 };
+
+// Instructions that some processors of the avx512 level have beside.
+enum Feature : int32_t { kVbmi = 1, kVbmi2 = 2, kVpopcntdq = 4 };
+int32_t features();
 
 // The level in use; its kernels.
 int32_t level();

@@ -261,8 +261,8 @@ typedef struct {
 } fb_dynamic;
 
 /* A linear layer of codes with few values: bit planes, and popcounts. x: [rows, depth], codes below 2^x_bits; weights:
-   planes [out][w_bits][words] of 64 bits, bit d of plane p being bit p of the weight's code; the numbers are code - x_zero
-   and code - w_zero. */
+   planes [columns / 8][w_bits][words][8] of 64 bits, eight columns beside each other, filled up with 0; bit d of plane p is
+   bit p of the weight's code. The numbers are code - x_zero and code - w_zero. */
 typedef struct {
   int32_t op; /* FB_BINARY */
   int32_t x_bits, w_bits; /* 1 or 2 */

@@ -31,6 +31,12 @@ int32_t detect() {
   if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1)) found |= 1 << kAvxVnni;
   return found;
 }
+
+int32_t detect_features() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+  return (c >> 1 & 1 ? kVbmi : 0) | (c >> 6 & 1 ? kVbmi2 : 0) | (c >> 14 & 1 ? kVpopcntdq : 0);
+}
 #elif defined(__aarch64__) && defined(__linux__)
 int32_t detect() { return (getauxval(AT_HWCAP) >> 20 & 1) ? 1 << kNeon : 0; }  // HWCAP_ASIMDDP
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -39,7 +45,12 @@ int32_t detect() { return 1 << kNeon; }  // every processor that Apple sold with
 int32_t detect() { return 0; }
 #endif
 
+#if !(defined(__x86_64__) && defined(__GNUC__))
+int32_t detect_features() { return 0; }
+#endif
+
 const int32_t found = detect() | 1 << kPortable;
+const int32_t beside = detect_features();
 
 int32_t best() {
   for (int32_t level = kLevels - 1; level > 0; --level) {
@@ -52,6 +63,7 @@ std::atomic<int32_t> used{best()};
 
 }  // namespace
 
+int32_t features() { return beside; }
 int32_t level() { return used.load(std::memory_order_relaxed); }
 
 const Kernels& kernels() {

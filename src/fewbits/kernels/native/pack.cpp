@@ -264,6 +264,7 @@ int32_t fb_pack_grouped(const uint8_t* codes, const int8_t* values, int32_t bits
   h.bytes = needed;
   std::memcpy(h.values, values, static_cast<size_t>(most));
   for (int32_t v = most; v < 256; ++v) h.values[v] = h.values[v % most];
+  for (int32_t v = 0; bits == 8 && v < 256; ++v) h.values[v] = static_cast<int8_t>(v);  // 8 bits hold the values themselves
   std::memcpy(out, &h, sizeof h);
   for (int64_t block = 0; block < blocks; ++block) {
     for (int64_t g = 0; g < groups; ++g) {
@@ -274,7 +275,8 @@ int32_t fb_pack_grouped(const uint8_t* codes, const int8_t* values, int32_t bits
         for (int64_t k = 0; k < group; ++k) {
           sum += values[row[k]];
           const int64_t s = k / step, within = k % step, t = within % 4, field = within / 4;
-          out[h.steps + at * padded * 2 * bits + s * 64 + j * 4 + t] |= static_cast<uint8_t>(row[k] << (field * bits));
+          out[h.steps + at * padded * 2 * bits + s * 64 + j * 4 + t] |=
+              static_cast<uint8_t>(bits == 8 ? values[row[k]] : row[k] << (field * bits));
         }
         std::memcpy(out + h.weight_sums + at * 64 + j * 4, &sum, 4);
       }

@@ -48,7 +48,9 @@ void FB_FN(dequantize)(const fb_dequantize* c, int64_t begin, int64_t end); /* r
 void FB_FN(move)(const fb_move* c, int64_t begin, int64_t end);             /* entries of the first axis */
 void FB_FN(rows)(const fb_rows* c, int64_t begin, int64_t end);             /* outer, times count */
 void FB_FN(threshold)(const fb_threshold* c, int64_t begin, int64_t end);   /* outer, times rows */
-void FB_FN(binary)(const fb_binary* c, int64_t begin, int64_t end);         /* rows */
+/* Planes of the codes of rows, [rows][x_bits][words], and the sum of each row's codes; then blocks of 8 columns of all. */
+void FB_FN(planes)(const fb_binary* c, uint64_t* planes, int32_t* totals, int64_t begin, int64_t end);
+void FB_FN(binary)(const fb_binary* c, const uint64_t* planes, const int32_t* totals, int64_t begin, int64_t end);
 void FB_FN(sparse)(const fb_sparse* c, int64_t begin, int64_t end);         /* columns */
 void FB_FN(grouped)(const fb_grouped* c, int64_t begin, int64_t end);       /* blocks of 16 columns */
 /* The least and the largest of the numbers and 0; 1 where one is no finite number. quantize.c */

@@ -10,34 +10,41 @@ static inline int32_t bits_of(uint64_t v) {
   return (int32_t)((v * 0x0101010101010101u) >> 56);
 }
 
-/* One word of one plane of up to 64 codes. */
-static inline uint64_t plane(const uint8_t* x, int32_t count, int32_t bit) {
-  uint64_t word = 0;
-  for (int32_t i = 0; i < count; ++i) word |= (uint64_t)((x[i] >> bit) & 1) << i;
-  return word;
-}
-
-void FB_FN(binary)(const fb_binary* c, int64_t begin, int64_t end) {
+void FB_FN(planes)(const fb_binary* c, uint64_t* planes, int32_t* totals, int64_t begin, int64_t end) {
   const int32_t words = (c->depth + 63) / 64;
   for (int64_t row = begin; row < end; ++row) {
     const uint8_t* x = c->x + row * c->depth;
-    int32_t codes = 0;
-    for (int32_t k = 0; k < c->depth; ++k) codes += x[k];
-    for (int32_t first = 0; first < c->columns; first += CHUNK) {
-      const int32_t count = c->columns - first < CHUNK ? c->columns - first : CHUNK;
-      int32_t sums[CHUNK];
-      for (int32_t i = 0; i < count; ++i) sums[i] = c->bias[first + i] - c->w_zero * codes;
+    int32_t total = 0;
+    for (int32_t k = 0; k < c->depth; ++k) total += x[k];
+    totals[row] = total;
+    for (int32_t p = 0; p < c->x_bits; ++p) {
       for (int32_t word = 0; word < words; ++word) {
         const int32_t left = c->depth - 64 * word < 64 ? c->depth - 64 * word : 64;
-        for (int32_t p = 0; p < c->x_bits; ++p) {
-          const uint64_t there = plane(x + 64 * word, left, p);
-          for (int32_t i = 0; i < count; ++i) {
-            const uint64_t* w = c->weights + (int64_t)(first + i) * c->w_bits * words + word;
-            for (int32_t q = 0; q < c->w_bits; ++q) sums[i] += bits_of(there & w[(int64_t)q * words]) << (p + q);
+        uint64_t bits = 0;
+        for (int32_t i = 0; i < left; ++i) bits |= (uint64_t)((x[64 * word + i] >> p) & 1) << i;
+        planes[(row * c->x_bits + p) * words + word] = bits;
+      }
+    }
+  }
+}
+
+void FB_FN(binary)(const fb_binary* c, const uint64_t* planes, const int32_t* totals, int64_t begin, int64_t end) {
+  const int32_t words = (c->depth + 63) / 64;
+  for (int64_t block = begin; block < end; ++block) {
+    const int64_t left = c->columns - 8 * block, count = left < 8 ? left : 8;
+    for (int64_t row = 0; row < c->rows; ++row) {
+      int32_t sums[8];
+      for (int64_t j = 0; j < 8; ++j) sums[j] = j < count ? c->bias[8 * block + j] - c->w_zero * totals[row] : 0;
+      for (int32_t p = 0; p < c->x_bits; ++p) {
+        const uint64_t* x = planes + (row * c->x_bits + p) * words;
+        for (int32_t q = 0; q < c->w_bits; ++q) {
+          const uint64_t* w = c->weights + (block * c->w_bits + q) * words * 8;
+          for (int32_t word = 0; word < words; ++word) {
+            for (int32_t j = 0; j < 8; ++j) sums[j] += bits_of(x[word] & w[8 * word + j]) << (p + q);
           }
         }
       }
-      FB_FN(rescale_row)(&c->rescale, sums, first, count, c->y, row * c->columns + first);
+      FB_FN(rescale_row)(&c->rescale, sums, 8 * block, count, c->y, row * c->columns + 8 * block);
     }
   }
 }

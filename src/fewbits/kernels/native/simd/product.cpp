@@ -153,6 +153,7 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
   __m256i c[PIXELS][2];
   const uint8_t* w = p.steps + static_cast<int64_t>(block) * p.runs_y * p.runs_x * p.steps_of_run * 64;
   const __m256i ones = _mm256_set1_epi16(1);
+  (void)ones;
 #pragma GCC unroll 8
   for (int i = 0; i < PIXELS; ++i) {
     c[i][0] = load(p.sums + 16 * block);
