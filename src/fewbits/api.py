@@ -26,6 +26,7 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
+from fewbits.run.exactness import Target
 from fewbits.run.executable import Engine, Executable
 from fewbits.workflow.quantize import planned
 
@@ -85,9 +86,11 @@ def load(path: str | Path, engine: Engine = "torch") -> QuantizedModel:
 
 @options_checked
 def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch], *, form: Form = "integer",
-                batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
-    """Writes ONNX after checking it on `verify` (export/verified.py); returns the codes compared."""
-    return export_program(model.program, path, verify, form=form, batch_to_inputs=batch_to_inputs)
+                processor: Target = "any", batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
+    """Writes ONNX after checking it on `verify` (export/verified.py); returns the codes compared. processor: where the
+    file must be exact: `any` x86-64, those with `vnni` (faster there), or `this` one."""
+    return export_program(model.program, path, verify, form=form, processor=processor,
+                          batch_to_inputs=batch_to_inputs)
 
 
 def report(model: QuantizedModel, *, sim: Simulation, batches: Iterable[Batch], test: Iterable[Any] | None = None,

@@ -1,12 +1,17 @@
 """Every error a user can cause. One sentence each: it names the thing and the mend.
 
-The command line prints the sentence and exits with code 2; anything that is not a
-`FewbitsError` is a defect of ours and shows its traceback.
+The command line prints the sentence and exits with the error's code, 2 where nothing else is said; anything that is
+not a `FewbitsError` is a defect of ours and shows its traceback.
 """
 
 
 class FewbitsError(Exception):
-    """Base of all errors that are about the user's input rather than about our code."""
+    """Base of all errors that are about the user's input rather than about our code.
+
+    exit_code: of the command that ends with it.
+    """
+
+    exit_code = 2
 
 
 class OptionError(FewbitsError):
@@ -55,6 +60,12 @@ class KernelError(FewbitsError):
 
 class VerificationError(FewbitsError):
     """Two executions of one program gave different codes; nothing was written."""
+
+
+class ExportError(VerificationError):
+    """An ONNX file that was refused: an engine here does not compute its program. What was saved before stays."""
+
+    exit_code = 3
 
 
 class FileError(FewbitsError):

@@ -31,7 +31,7 @@ def test_one_code_is_counted_per_element(residual: Case) -> None:
 def test_a_changed_bias_in_the_export_is_found(residual: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = shifted(residual.program, "conv2", 1)
     monkeypatch.setattr(engines, "onnx_bytes",
-                        lambda program, form, every_code: onnx_bytes(wrong, form, every_code))
+                        lambda program, *rest, **named: onnx_bytes(wrong, *rest, **named))
     torch_row, *rows = agreement(residual.program, residual.batches, every_value=True)
     assert torch_row.differing == 0
     assert all(row.differing > 0 for row in rows)

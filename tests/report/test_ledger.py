@@ -127,9 +127,7 @@ def test_a_program_of_another_model_is_an_error(residual: Case, everything: Case
 
 
 def test_equality_relies_on_what_the_program_uses(residual: Case) -> None:
-    fma, vnni = reliances(residual.program)
-    assert "FMA" in fma.on
-    assert len(fma.nodes) == 1
+    vnni, = reliances(residual.program)  # no two codes of its sum come out otherwise without FMA
     assert "VNNI" in vnni.on
     assert len(vnni.nodes) == 3
 
@@ -139,8 +137,7 @@ def test_equality_relies_on_nothing_where_the_profile_avoids_it() -> None:
 
 
 def test_small_weights_need_no_vnni_and_broadcast_sums_no_fma() -> None:
-    case = lowered(*made(Everything, 4, 4, 8, 8), recipe="w7a8")
-    assert [len(reliance.nodes) for reliance in reliances(case.program)] == [1]  # x + shift broadcasts
+    assert reliances(lowered(*made(Everything, 4, 4, 8, 8), recipe="w7a8").program) == ()
 
 
 def test_a_reliance_on_an_unknown_feature_is_kept(residual: Case) -> None:

@@ -23,8 +23,10 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.engines import agreement
+from fewbits.run.exactness import portable_nodes
 from fewbits.run.executable import Executable
 from fewbits.run.onnx_session import OnnxSession
+from fewbits.run.processor import this_processor
 from fewbits.testing import random_network
 
 
@@ -270,7 +272,7 @@ def test_batch_and_threads_change_no_code(seed):
     net, example = random_network(seed)
     program = lowered(net, example)
     name, expected = program.inputs[0], reference.run(program, {program.inputs[0]: example.numpy()})
-    model = onnx_bytes(program)
+    model = onnx_bytes(program, portable=portable_nodes(program, "this", this_processor()))
     for threads in (1, 2):
         session = OnnxSession(model, threads=threads)
         for size in (1, len(example)):

@@ -18,7 +18,9 @@ from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.islands import float_half, shares
 from fewbits.program.program import Program
+from fewbits.run.exactness import portable_nodes
 from fewbits.run.onnx_session import OnnxSession
+from fewbits.run.processor import this_processor
 from fewbits.run.torch.executor import TorchExecutor
 
 Engine = Literal["reference", "torch", "onnxruntime"]
@@ -51,7 +53,7 @@ class Replay:
 @options_checked
 def verify(source: str | Path | Artifact, engines: Sequence[Engine] = ENGINES) -> tuple[Replay, ...]:
     """Runs the file's test vectors on each engine; one Replay per engine, in that order. ONNX Runtime is left out
-    where the program's profile is not one that it computes.
+    where the program's profile is not one that it computes; it runs the program as this processor computes it right.
 
     Raises FileError for a file that cannot be read, and VerificationError when an engine cannot run its
     program at all. A difference is not raised: it stands in the Replay.
@@ -113,7 +115,7 @@ class _Islands:
             case "torch":
                 values = TorchExecutor(self.program).run(self.given, list(self.samples))
             case "onnxruntime":
-                values = OnnxSession(onnx_bytes(self.program, every_code=True), threads=1).run(self.given)
+                values = _onnx(self.program, every_code=True).run(self.given)
         compared, differing, first = 0, 0, None
         known = self.given | self.definition
         for name, stored in self.samples.items():
@@ -141,10 +143,16 @@ def _attempt(artifact: Artifact, engine: Engine, run: Callable[[], Result]) -> R
 
 def _run_onnx(program: Program, given: Codes) -> tuple[Codes, Codes]:
     """Codes by node, from a debug copy that returns them all, and float outputs, from the model users run."""
-    outputs = OnnxSession(onnx_bytes(program, form="integer", every_code=True), threads=1).run(given)
+    outputs = _onnx(program, every_code=True).run(given)
     codes = {node.name: outputs[node.name] for node in program.nodes if node.name in outputs}
-    plain = OnnxSession(onnx_bytes(program, form="integer"), threads=1).run(given)
+    plain = _onnx(program).run(given)
     return codes, {name: plain[output_name(name)] for name in program.outputs}
+
+
+def _onnx(program: Program, every_code: bool = False) -> OnnxSession:
+    """The program with integer operators, as this processor computes them right."""
+    portable = portable_nodes(program, "this", this_processor())
+    return OnnxSession(onnx_bytes(program, "integer", every_code, portable=portable), threads=1)
 
 
 def _compare(engine: Engine, program: Program, hashes: Mapping[str, bytes], known: Codes, codes: Codes,

@@ -28,7 +28,8 @@ for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calib
 
 
 def run() -> None:
-    """Entry point: bad input is one sentence on standard error and exit code 2, an interrupt exit code 130."""
+    """Entry point: bad input is one sentence on standard error and exit code 2, a refused export exit code 3, an
+    interrupt exit code 130."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", FewbitsWarning)
@@ -36,7 +37,7 @@ def run() -> None:
             app()
     except FewbitsError as error:
         Console(stderr=True).print(f"fewbits: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -19,13 +19,13 @@ from fewbits.cli.data import (
     StdOption,
     open_data,
 )
+from fewbits.cli.processor import ProcessorOption
 from fewbits.data.normalize import DIGITS
 from fewbits.data.preparation import Preparation
 from fewbits.data.sets import load
 from fewbits.program.profile import PROFILES
 from fewbits.quant.recipe import presets
 from fewbits.report.report import Report
-from fewbits.run.cpu import this_processor
 from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.registry import TASKS, resolve
 from fewbits.tasks.stand_in import stand_in
@@ -54,6 +54,7 @@ def quantize(
     plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
     cache: Annotated[Path | None, typer.Option(help="Keeps the ranges; read when it exists, instead of data")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add what each tensor costs to the report")] = False,
+    processor: ProcessorOption = "any",
 ) -> None:
     """Quantize a trained network, verify it, and write it with a report."""
     console = Console()
@@ -67,7 +68,7 @@ def quantize(
     split, preparation = (stand_in(task), task.preparation) if data is None else open_data(
         data, given, task.preparation, task.example_shape)
     job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache, explain,
-              made_up=data is None)
+              made_up=data is None, processor=processor)
     show(run(job, console), out, console)
 
 
@@ -80,11 +81,8 @@ def demo(
     console.print(f"training a small residual network on {len(data.train)} handwritten digits")
     net: nn.Module = initialised(digits_net, _DEMO_SEED)
     train(net, data.train, epochs=_DEMO_EPOCHS, normalize=DIGITS, seed=_DEMO_SEED)
-    recipe, profile = "w8a8", "onnxruntime"
-    if not this_processor().adds_products_in_32_bits:
-        recipe, profile = "w7a8", "onnxruntime-portable"
-        console.print("this CPU adds 8-bit products in 16 bits (no VNNI): 7-bit weights keep the codes exact")
-    show(run(Job("digits_net", net, data, Preparation(DIGITS), recipe, profile, out), console), out, console)
+    job = Job("digits_net", net, data, Preparation(DIGITS), "w8a8", "onnxruntime", out)
+    show(run(job, console), out, console)
 
 
 def show(report: Report, out: Path, console: Console) -> None:

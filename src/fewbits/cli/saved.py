@@ -25,11 +25,17 @@ from fewbits.cli.data import (
     StdOption,
     open_data,
 )
+from fewbits.cli.processor import ProcessorOption
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
 from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program
 from fewbits.report.accuracy import evaluate as measure
+from fewbits.run.exactness import Target, exactness
+from fewbits.run.onnx_session import onnxruntime_version
+from fewbits.run.processor import this_processor
+
+_TARGETS: tuple[Target, ...] = ("any", "vnni")
 
 FileArgument = Annotated[Path, typer.Argument(help="A .fewbits file")]
 
@@ -62,6 +68,8 @@ def inspect(file: FileArgument) -> None:
     program = artifact.program
     console.print(str(program), highlight=False, markup=False)
     console.print(f"data: {artifact.preparation}", highlight=False, markup=False)
+    for line in _processors(program):
+        console.print(line, highlight=False, markup=False)
     sums = Table("layer", "sums lie in", "bits needed", title="accumulators, proved from weights and code ranges")
     for node in program.dot_products:
         bound = accumulator_bound(program, node)
@@ -76,16 +84,28 @@ def inspect(file: FileArgument) -> None:
     console.print(table)
 
 
+def _processors(program: Program) -> list[str]:
+    """On which processors ONNX Runtime computes the program, as it is exported for each."""
+    if program.profile.engine != "onnxruntime":
+        return [f"onnxruntime: does not compute profile {program.profile.name}"]
+    found = {target: exactness(program, target, this_processor()) for target in _TARGETS}
+    if found["any"].where == found["vnni"].where:
+        return [f"onnxruntime: exported, {found['any']}"]
+    return [f"onnxruntime: exported with --processor {target}, {told}" for target, told in found.items()]
+
+
 def verify(file: FileArgument) -> None:
     """Replay the test vectors a saved model carries, on every engine here; exit code 2 when one differs."""
     console = Console()
     replays = replay(file)
     for item in replays:
         console.print(str(item), highlight=False, markup=False)
+    console.print(f"on {this_processor()}", highlight=False, markup=False)
     wrong = [item for item in replays if item.differing]
     if wrong:
-        raise VerificationError(f"{file}: {', '.join(item.engine for item in wrong)} does not compute this program "
-                                "here; `fewbits inspect` names the CPU features its profile relies on")
+        raise VerificationError(f"{file}: {', '.join(item.engine for item in wrong)} does not compute this program on "
+                                f"{this_processor()}, though it should: report it to the makers of fewbits, with the "
+                                f"version of onnxruntime ({onnxruntime_version()})")
 
 
 def export(
@@ -99,6 +119,7 @@ def export(
     divide: DivideOption = None,
     bgr: BgrOption = None,
     batch_size: BatchOption = 64,
+    processor: ProcessorOption = "any",
 ) -> None:
     """Write a saved model as ONNX, after checking that ONNX Runtime gives its codes."""
     saved = read(file)
@@ -111,8 +132,9 @@ def export(
         split, preparation = open_data(data, Given(mean, std, divide, bgr), saved.preparation, _example_shape(program))
         batches = split.calibration.inputs(batch_size, preparation.normalize)
         what = f"{len(split.calibration)} images"
-    compared = export_onnx(program, out, batches, form=form)
+    compared = export_onnx(program, out, batches, form=form, processor=processor)
     Console().print(f"{out}: {compared} outputs compared on {what}, 0 differ", highlight=False)
+    Console().print(str(exactness(program, processor, this_processor())), highlight=False, markup=False)
 
 
 def _example_shape(program: Program) -> tuple[int | None, ...]:

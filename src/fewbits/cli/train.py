@@ -20,6 +20,7 @@ from fewbits.cli.data import (
     StdOption,
     open_data,
 )
+from fewbits.cli.processor import ProcessorOption
 from fewbits.cli.quantize import show
 from fewbits.errors import DataError
 from fewbits.lower.lower import lower
@@ -55,6 +56,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one")] = "cpu",
     checkpoint: Annotated[Path | None, typer.Option(help="Written after each epoch; goes on from it")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what becomes of every tensor first")] = False,
+    processor: ProcessorOption = "any",
 ) -> None:
     """Train a network in few bits, lower it to integers, verify it, and write it with a report."""
     console = Console()
@@ -71,7 +73,8 @@ def train(
         train_in_float(net, split.train, epochs=float_epochs, normalize=normalize, batch_size=batch_size, seed=seed)
     elif network in TASKS:
         console.print(f"no --weights and no --float-epochs: {network} learns in few bits from the start")
-    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, show_plan=plan)
+    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, show_plan=plan,
+              processor=processor)
     learning = trainable(calibrated(job, console, norms="keep"))
     lower(learning, profile)  # what has no program is refused before anything is learned
     learning.to(where)

@@ -5,7 +5,7 @@ optimisation level, QDQ where its quantizers are fused (the default level). Why 
 form it takes is in docs/numerics.md, "What engines compute".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from fewbits.options import options_checked
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program.ops import Margins, Node
+from fewbits.program.ops.pairs import add_codes
 from fewbits.program.program import Program
 
 Form = Literal["integer", "qdq"]
@@ -31,18 +32,21 @@ _ELEMENT = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProt
 
 
 @options_checked
-def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = False) -> bytes:
+def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = False, *,
+               portable: Collection[str] = (), metadata: Mapping[str, str] | None = None) -> bytes:
     """The program as a serialized ONNX model.
 
     Inputs bear the program's input names and are float32; outputs are the model's, float32, named after
     the program's output values. every_code: a debug copy that also returns every value that is no accumulator, codes
-    or floats, under its own name; but for constants that stand in their DequantizeLinear. Raises VerificationError for
+    or floats, under its own name; but for constants that stand in their DequantizeLinear. portable: names of nodes that
+    are written so that every x86-64 computes them alike (run/exactness.py): weights as uint8 with zero point 128, sums
+    of two tensors as a table. metadata: what the file says of itself. Raises VerificationError for
     a profile whose arithmetic ONNX does not have, or a float call that it does not.
     """
     if program.profile.engine != "onnxruntime":
         raise VerificationError(f"profile {program.profile.name} rounds in integers as no ONNX operator does: lower "
                                 "with profile onnxruntime, onnxruntime-portable or tensorrt to export")
-    builder = OnnxBuilder(program)
+    builder = OnnxBuilder(program, portable)
     # A value that is an output gives its own name to the dequantized tensor; codes keep `<name>` inside.
     emitters = _INTEGER if form == "integer" else _QDQ
     hidden = {node.name for node in program.nodes if isinstance(node, op.Constant) and only_inside(program, node.name)}
@@ -65,7 +69,7 @@ def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = Fals
                 outputs[node.name] = TensorProto.FLOAT
             elif not program.is_accumulator(node.name):
                 outputs[node.name] = _ELEMENT[program.encoding(node.name).format.dtype]
-    return builder.model(outputs, shapes)
+    return builder.model(outputs, shapes, metadata)
 
 
 def output_name(value: str) -> str:
@@ -215,7 +219,7 @@ def _raw_sums(b: OnnxBuilder, node: op.Conv | op.Linear) -> None:
         _conv_sums(b, node.name, node.input, node.weight, products, **_conv_attributes(node))
     else:
         zero, weight_zero = b.grid(node.input, b.program.encoding(node.input))[1], b.weight(node.name, node.weight)[2]
-        columns = b.constant(f"{node.name}.columns", np.ascontiguousarray(node.weight.codes.T))
+        columns = b.constant(f"{node.name}.columns", b.weight_codes(node.name, node.weight.codes.T))
         b.node("MatMulInteger", [node.input, columns, zero, weight_zero], products)
     if node.bias is not None:
         rank = len(b.program.values[node.name].shape)
@@ -453,7 +457,30 @@ def _as_matrix(b: OnnxBuilder, node: op.Linear, source: str, gemm: Callable[[str
         b.clip(product, name, node.low, node.high)
 
 
+def _tabulated_add(b: OnnxBuilder, node: op.Add) -> None:
+    """The sum of every code of the first with every code of the second, looked up."""
+    first, second = (b.program.encoding(name).format for name in (node.first, node.second))
+    count = second.high - second.low + 1
+    codes = np.broadcast_arrays(*(np.arange(format.low, format.high + 1).astype(format.dtype).reshape(shape)
+                                  for format, shape in ((first, (-1, 1)), (second, (1, -1)))))
+    table = b.constant(f"{node.name}.sums", add_codes(b.program, node, *codes).reshape(-1))
+    row, column = (b.node("Cast", [name], b.name(node.name, part), to=TensorProto.INT32)
+                   for name, part in ((node.first, "row"), (node.second, "column")))
+    each = b.constant(f"{node.name}.count", np.array(count, np.int32))
+    start = b.node("Mul", [row, each], b.name(node.name, "start"))
+    place = b.node("Add", [start, column], b.name(node.name, "place"))
+    lowest = first.low * count + second.low
+    if lowest:
+        place = b.node("Sub", [place, b.constant(f"{node.name}.lowest", np.array(lowest, np.int32))],
+                       b.name(node.name, "entry"))
+    flat = _reshape_to(b, place, (-1,), b.name(node.name, "flat"))
+    found = b.node("GatherElements", [table, flat], b.name(node.name, "found"), axis=0)
+    _reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[node.name].shape), node.name)
+
+
 def _integer_add(b: OnnxBuilder, node: op.Add) -> None:
+    if node.name in b.portable:
+        return _tabulated_add(b, node)
     if node.subtract:
         return _float_pair(b, node, "Sub")
     if b.program.profile.addition == "float" or not _adds_equal_shapes(b, node):
@@ -552,6 +579,8 @@ def _qdq_linear(b: OnnxBuilder, node: op.Linear) -> None:
 
 
 def _qdq_add(b: OnnxBuilder, node: op.Add) -> None:
+    if node.name in b.portable:
+        return _tabulated_add(b, node)
     fused = b.program.profile.addition == "fma" and _adds_equal_shapes(b, node)
     _float_pair(b, node, "Sub" if node.subtract else "Add" if fused else "Sum")
 

@@ -1,6 +1,6 @@
 """A thin layer over ONNX protobufs: nodes, constants, and the names they get."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 class OnnxBuilder:
     """Collects nodes and constants of one graph. Tensors bear the names of the program's values; what is
-    made on the way gets the value's name and a suffix."""
+    made on the way gets the value's name and a suffix. portable: names of nodes to be written so that every x86-64
+    computes them alike."""
 
-    def __init__(self, program: Program):
-        self.program = program
+    def __init__(self, program: Program, portable: Collection[str] = ()):
+        self.program, self.portable = program, portable
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._made: dict[str, int] = {}
@@ -95,9 +96,14 @@ class OnnxBuilder:
         encoding = data.encoding
         flat = (-1,) if encoding.scale.ndim else ()
         zero = encoding.zero_point.astype(encoding.format.dtype)
-        return [self.constant(f"{name}.weight", data.codes),
+        return [self.constant(f"{name}.weight", self.weight_codes(name, data.codes)),
                 self.constant(f"{name}.weight.scale", encoding.scale.reshape(flat)),
-                self.constant(f"{name}.weight.zero_point", zero.reshape(flat))]
+                self.constant(f"{name}.weight.zero_point", self.weight_codes(name, zero).reshape(flat))]
+
+    def weight_codes(self, name: str, codes: np.ndarray) -> np.ndarray:
+        """Codes, or zero points, of a node's weight as they are; those of a portable node, which are int8, as uint8,
+        all of them 128 higher: ONNX Runtime never adds products of uint8 with uint8 in 16 bits."""
+        return (codes.astype(np.int16) + 128).astype(np.uint8) if name in self.portable else codes
 
     def quantize(self, source: str, name: str) -> str:
         """QuantizeLinear of float `source` onto the grid of the value `name`."""
@@ -119,9 +125,10 @@ class OnnxBuilder:
         limits = np.iinfo(self.program.encoding(name).format.dtype)
         return low > limits.min or high < limits.max
 
-    def model(self, outputs: dict[str, int], float_outputs: dict[str, str]) -> bytes:
+    def model(self, outputs: dict[str, int], float_outputs: dict[str, str],
+              metadata: Mapping[str, str] | None = None) -> bytes:
         """Serialized model. outputs: ONNX element type by tensor name; float_outputs: value name by tensor
-        name, for the shapes."""
+        name, for the shapes; metadata: what the file says of itself."""
         def shape(name: str) -> list[int | str]:
             return ["N" if s is None else s for s in self.program.values[name].shape]
 
@@ -137,4 +144,5 @@ class OnnxBuilder:
         opset = OPSET_OF_FEW_BITS if few else OPSET
         model = helper.make_model(graph, producer_name="fewbits", ir_version=IR_VERSION, opset_imports=[
             helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
+        helper.set_model_props(model, dict(metadata or {}))
         return model.SerializeToString()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fewbits.errors import VerificationError
+from fewbits.errors import ExportError, VerificationError
 from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.files import write_whole
 from fewbits.options import options_checked
@@ -18,7 +18,9 @@ from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
 from fewbits.progress import track
-from fewbits.run.onnx_session import Level, OnnxSession
+from fewbits.run.exactness import Exactness, Target, exactness, listed
+from fewbits.run.onnx_session import Level, OnnxSession, onnxruntime_version
+from fewbits.run.processor import this_processor
 from fewbits.run.torch.executor import TorchExecutor
 
 _LEVELS: dict[Form, tuple[Level, ...]] = {"integer": ("off", "all"), "qdq": ("all",)}
@@ -32,18 +34,27 @@ Arrays = Mapping[str, np.ndarray]
 
 @options_checked
 def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, form: Form = "integer",
-                batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
+                processor: Target = "any", batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
     """Writes the program as ONNX, after ONNX Runtime gave the program's outputs, bit for bit, on every batch
     of `verify`: the integer form with optimisation off and on, QDQ as it runs by default.
+
+    processor: where the file must be exact, which is decided from the program (run/exactness.py) and not from the
+    batches. `any`: in every session on x86-64; layers whose sums could saturate get uint8 weights, which cost time
+    where VNNI would have helped. `vnni`: int8 weights, for processors with VNNI. `this`: what is fastest on this one.
+    The file says in its metadata where it is exact.
 
     A program with float islands is checked by halves (program/islands.py): integers bit for bit, islands within their
     tolerance and one step at their quantizers. The whole must then give the program's outputs, unless an island did
     move a code, or numbers that become codes as they come.
-    Returns the number of output codes compared. Raises VerificationError, and writes nothing, when one
-    differs or there was no batch; FileError when the file cannot be written.
+    Returns the number of output codes compared. Raises ExportError, and writes nothing, when one differs, or when this
+    processor would compute the file wrong; VerificationError when there was no batch, or ONNX has no form of the
+    program; FileError when the file cannot be written.
     """
-    model = onnx_bytes(program, form)
-    check = _Islands(program, form, path, model) if program.has_islands else _Whole(program, form, path, model)
+    written = exactness(program, processor, this_processor())
+    _refuse_wrong(path, written)
+    writing = _Writing(path, form, frozenset(written.unsigned + written.tabulated))
+    model = onnx_bytes(program, form, portable=writing.portable, metadata=described(program, form, written))
+    check = _Islands(program, writing, model) if program.has_islands else _Whole(program, writing, model)
     compared = 0
     for number, batch in enumerate(track(verify, "verifying")):
         inputs = {name: x.detach().cpu().numpy() for name, x in bind(program.inputs, batch, batch_to_inputs).items()}
@@ -52,6 +63,40 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
         raise VerificationError(f"{path} was not written: there was no batch to verify it on")
     write_whole(path, model)
     return compared
+
+
+def described(program: Program, form: Form, written: Exactness) -> dict[str, str]:
+    """What an exported file says of itself: the profile, and where its codes are the program's."""
+    at = "every optimisation level" if form == "integer" else "the default optimisation level"
+    told = {"fewbits.profile": program.profile.name, "fewbits.exact_on": written.where,
+            "fewbits.exact_at": f"{at} of onnxruntime"}
+    if program.has_islands:
+        told["fewbits.float"] = "what the recipe left in float32 may differ in its last bits between engines"
+    return told
+
+
+def _refuse_wrong(path: str | Path, written: Exactness) -> None:
+    """Raises ExportError where this processor would not compute the file's codes."""
+    here = this_processor()
+    wrong = written.left.wrong_on(here)
+    if wrong:
+        why = ("adds products of 8-bit codes in pairs, in 16 bits that saturate (it has no VNNI)"
+               if wrong[0] in written.left.pairs else "has no fused multiply-add")
+        raise ExportError(f"{path} was not written: {here.name} {why}, and so computes {listed(wrong)} wrong in a file "
+                          f"for processor {written.target!r}: export it for `any`, or on a machine that is one")
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """Which file is being made."""
+
+    path: str | Path
+    form: Form
+    portable: frozenset[str]
+
+    def bytes(self, part: Program) -> bytes:
+        """The model of a part of the program."""
+        return onnx_bytes(part, self.form, portable=self.portable)
 
 
 @dataclass
@@ -73,9 +118,9 @@ class _Sessions:
 class _Whole:
     """All outputs, bit for bit."""
 
-    def __init__(self, program: Program, form: Form, path: str | Path, model: bytes):
-        self.program, self.path = program, path
-        self._executor, self._sessions = TorchExecutor(program), _Sessions(model, form)
+    def __init__(self, program: Program, writing: _Writing, model: bytes):
+        self.program, self.path = program, writing.path
+        self._executor, self._sessions = TorchExecutor(program), _Sessions(model, writing.form)
 
     def compare(self, inputs: Arrays, number: int) -> int:
         """Values compared. Raises VerificationError."""
@@ -96,13 +141,13 @@ class _Islands:
     """Integers bit for bit and islands within what they may differ by, each fed what the reference gives at the cut;
     then the whole, which must be equal where no island moved a code."""
 
-    def __init__(self, program: Program, form: Form, path: str | Path, model: bytes):
-        self.program, self.path = program, path
+    def __init__(self, program: Program, writing: _Writing, model: bytes):
+        self.program, self.path, form = program, writing.path, writing.form
         self.integers, self.floats = integer_half(program), float_half(program)
         self._exact = None
         if self.integers.nodes:
-            self._exact = _Whole(self.integers, form, path, onnx_bytes(self.integers, form))
-        self._near, self._model = _Sessions(onnx_bytes(self.floats, form), form), _Sessions(model, form)
+            self._exact = _Whole(self.integers, writing, writing.bytes(self.integers))
+        self._near, self._model = _Sessions(writing.bytes(self.floats), form), _Sessions(model, form)
         self._becoming_codes = {name for name in self.floats.outputs if not self.floats.is_float(name)}
         self._becoming_codes |= {node.input for node in program.nodes if isinstance(node, Dynamic)}
         self._keep = tuple(dict.fromkeys(name for half in (self.integers, self.floats) for name in
@@ -149,7 +194,8 @@ def _unlike(wanted: np.ndarray, actual: np.ndarray) -> bool:
 def _refuse(path: str | Path, program: Program, level: Level, name: str, number: int, differs: np.ndarray) -> None:
     differing = int(np.count_nonzero(differs))
     if differing:
-        raise VerificationError(
+        raise ExportError(
             f"{path} was not written: onnxruntime (optimisation {level}) differs from the program in "
-            f"{differing} of {differs.size} values of {name!r} on batch {number}; "
-            f"the program relies on {' and on '.join(program.profile.relies_on) or 'nothing special'}")
+            f"{differing} of {differs.size} values of {name!r} on batch {number}, though this processor "
+            f"({this_processor()}) should compute them: report it to the makers of fewbits, with onnxruntime's version "
+            f"({onnxruntime_version()})")

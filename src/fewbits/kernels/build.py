@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-COMMON = ("level.cpp", "partition.cpp", "huffman.cpp", "count.cpp", "threads.cpp", "pack.cpp", "calls.cpp")
+COMMON = ("level.cpp", "partition.cpp", "huffman.cpp", "count.cpp", "threads.cpp", "pack.cpp", "calls.cpp",
+          "cpuid.cpp")
 PORTABLE = tuple(f"portable/{name}.c" for name in (
     "requantize_float", "requantize_fixed", "requantize_row", "dot", "pair", "table", "pool", "softmax", "norm",
     "quantize", "move", "packed"))

@@ -70,6 +70,11 @@ def _start() -> None:
     _choose(LEVELS[LEVELS.index(named)])
 
 
+def loaded() -> ctypes.CDLL | None:
+    """The library, where there is one, whatever level is in use."""
+    return _library
+
+
 def native() -> ctypes.CDLL | None:
     """The library to call; None when NumPy is to do the work."""
     _start()

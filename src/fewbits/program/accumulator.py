@@ -47,10 +47,3 @@ def interval(encoding: Encoding) -> tuple[int, int]:
     """Lowest and highest code less the zero point: at most 0, at least 0."""
     return encoding.format.low - int(encoding.zero_point), encoding.format.high - int(encoding.zero_point)
 
-
-def saturates_in_pairs(weight: Quantized) -> bool:
-    """Whether equality needs a CPU that adds products of 8-bit codes in 32 bits (VNNI).
-
-    Without it x86 kernels add pairs of uint8 · int8 products in 16 bits, which holds for weights within ±64.
-    """
-    return bool(np.abs(weight.codes.astype(np.int64)).max(initial=0) > 64)

@@ -66,8 +66,8 @@ _NO_ENGINE = ("no engine on this machine: the reference and the torch executor w
 ONNXRUNTIME = Profile(
     name="onnxruntime", activation_bits=8, weight_low=-128, weight_high=127, addition="fma",
     weight_zero_points="any",
-    relies_on=("x86-64 with AVX2 and FMA, for residual additions",
-               "VNNI, where a weight code lies beyond ±64 (pairs of products saturate at 16 bits without it)"),
+    relies_on=("x86-64 with AVX2 and FMA, for sums of two tensors that are not written as tables",
+               "VNNI, where pairs of products leave 16 bits and weights are written as int8"),
 )
 PORTABLE = Profile(
     name="onnxruntime-portable", activation_bits=8, weight_low=-64, weight_high=64, addition="float",
@@ -75,8 +75,7 @@ PORTABLE = Profile(
 )
 TENSORRT = Profile(
     name="tensorrt", activation_bits=8, signed=True, symmetric=True, weight_low=-128, weight_high=127,
-    addition="float", recipe="w8a8-symmetric",
-    relies_on=("VNNI, where a weight code lies beyond ±64 (pairs of products saturate at 16 bits without it)",),
+    addition="float", recipe="w8a8-symmetric", relies_on=(),
 )
 GEMMLOWP = Profile(
     name="gemmlowp", activation_bits=8, signed=True, weight_low=-127, weight_high=127, addition="integer",

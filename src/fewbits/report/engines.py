@@ -14,7 +14,9 @@ from fewbits.program.inputs import Batch
 from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.program import Program
 from fewbits.report.batches import BatchToInputs, arrays, bound
+from fewbits.run.exactness import Target, portable_nodes
 from fewbits.run.onnx_session import Level, OnnxSession
+from fewbits.run.processor import this_processor
 from fewbits.run.torch.executor import TorchExecutor
 
 Arrays = Mapping[str, np.ndarray]
@@ -62,17 +64,17 @@ class EngineAgreement:
 
 def agreement(program: Program, batches: Iterable[Batch], every_value: bool = False,
               reference_batches: int | None = None, threads: int = 1,
-              batch_to_inputs: BatchToInputs = None) -> tuple[EngineAgreement, ...]:
+              batch_to_inputs: BatchToInputs = None, processor: Target = "this") -> tuple[EngineAgreement, ...]:
     """Codes compared engine by engine, in one pass over the batches; torch alone under a profile that no engine
     here computes.
 
     A float32 output of ONNX Runtime is compared bit for bit with what its code stands for: one compared
     code per element. every_value: adds rows for every value but accumulators, through a debug copy.
     reference_batches: how many batches the (slow) reference runs, None for all; behind them the torch
-    executor, compared with it until then, stands in for it. Raises VerificationError when an engine
-    returns another shape, DataError as `bound` does.
+    executor, compared with it until then, stands in for it. processor: for which one ONNX Runtime's model is
+    written, as for an export. Raises VerificationError when an engine returns another shape, DataError as `bound` does.
     """
-    checks = _checks(program, every_value, threads)
+    checks = _checks(program, every_value, threads, portable_nodes(program, processor, this_processor()))
     wanted = dict.fromkeys(name for check in checks for name in check.wanted)
     keep = tuple(name for name in wanted if name not in program.inputs)
     executor = TorchExecutor(program)
@@ -89,18 +91,18 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
     return tuple(tally.agreement() for check in checks for tally in check.tallies)
 
 
-def _checks(program: Program, every_value: bool, threads: int) -> "list[_Check]":
+def _checks(program: Program, every_value: bool, threads: int, portable: frozenset[str]) -> "list[_Check]":
     if not program.has_islands:
-        return [_Check(program, "integers", every_value, threads)]
+        return [_Check(program, "integers", every_value, threads, portable)]
     halves: tuple[tuple[Program, Kind], ...] = ((integer_half(program), "integers"), (float_half(program), "islands"),
                                                 (program, "whole"))
-    return [_Check(half, kind, every_value, threads) for half, kind in halves if half.nodes]
+    return [_Check(half, kind, every_value, threads, portable) for half, kind in halves if half.nodes]
 
 
 class _Check:
     """One program, or half of one, on every engine. wanted: the values of the reference that it needs."""
 
-    def __init__(self, program: Program, kind: Kind, every_value: bool, threads: int):
+    def __init__(self, program: Program, kind: Kind, every_value: bool, threads: int, portable: frozenset[str]):
         self.program = program
         everything = tuple(node.name for node in program.nodes)
         extents: tuple[Extent, ...] = {"integers": ("outputs", "every value") if every_value else ("outputs",),
@@ -111,7 +113,7 @@ class _Check:
         self._torch = _Tally(program, "torch", "", "", extents[-1], kind != "whole", kind)
         sessions = _SESSIONS if program.profile.engine == "onnxruntime" else ()
         debug = ("every value", "float islands")
-        self._sessions = [(OnnxSession(onnx_bytes(program, form, every_code=extent in debug), level, threads),
+        self._sessions = [(OnnxSession(onnx_bytes(program, form, extent in debug, portable=portable), level, threads),
                            _Tally(program, "onnxruntime", form, level, extent,
                                   kind == "islands" or (kind == "integers" and (form, level) != ("qdq", "off")), kind))
                           for form, level in sessions for extent in extents]

@@ -14,6 +14,7 @@ from fewbits.report.machine import Machine
 from fewbits.report.simulation_gap import SimulationGap
 from fewbits.report.sites import SiteError
 from fewbits.report.sizes import SizeItem
+from fewbits.run.exactness import Exactness
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Findings:
 
     images: how many sites, gap and engines were measured on; comparison: None where no labelled images
     were given; float_bytes: of the float model as safetensors; sizes: the parts of what `stored` names, a
-    file that was written or the tensors that any file must hold; explanation: where one was asked for.
+    file that was written or the tensors that any file must hold; explanation: where one was asked for;
+    exactness: on which processors ONNX Runtime computes the exported file, None where it does not compute the profile.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Findings:
     stored: str
     machine: Machine
     explanation: Explanation | None = None
+    exactness: Exactness | None = None
 
     @property
     def bytes(self) -> int:

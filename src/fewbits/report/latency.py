@@ -10,7 +10,9 @@ import numpy as np
 from fewbits.export.onnx import onnx_bytes
 from fewbits.export.onnx_float import float_onnx_bytes
 from fewbits.program.program import Program
+from fewbits.run.exactness import Target, portable_nodes
 from fewbits.run.onnx_session import OnnxSession
+from fewbits.run.processor import this_processor
 
 _WARM_UP = 3
 _FEWEST = 5
@@ -37,13 +39,14 @@ class Latency:
 
 
 def latency(program: Program, inputs: Mapping[str, np.ndarray], threads: int = 1, rounds: int = 200,
-            seconds: float = 5.0) -> Latency:
+            seconds: float = 5.0, processor: Target = "any") -> Latency:
     """Both models timed on one batch, turn by turn, so that a change of clock meets both.
 
     inputs: float32 arrays by input name; threads: of the engine; rounds: timed runs of each at most, fewer
-    (but 5) once `seconds` have passed.
+    (but 5) once `seconds` have passed; processor: for which one the integer model is written, as for an export.
     """
-    models = float_onnx_bytes(program), onnx_bytes(program)
+    portable = portable_nodes(program, processor, this_processor())
+    models = float_onnx_bytes(program), onnx_bytes(program, portable=portable)
     sessions = [OnnxSession(model, "all", threads) for model in models]
     for session in sessions:
         for _ in range(_WARM_UP):

@@ -1,7 +1,7 @@
 """The ledger: what became of every operation and every tensor, all of it explained, or it is not made."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fewbits.errors import ProgramError
@@ -10,10 +10,10 @@ from fewbits.lower.inputs import input_codes
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import ops as op
-from fewbits.program.accumulator import saturates_in_pairs
 from fewbits.program.float_calls import call_name
 from fewbits.program.program import Program
 from fewbits.quant.plan import Plan, Step
+from fewbits.run.exactness import reliance
 
 _ENTERS = "enters as codes"
 _ENTERS_FLOAT = "enters as floats"
@@ -131,30 +131,14 @@ def ledger(program: Program, plan: Plan, graph: Graph) -> Ledger:
 
 def reliances(program: Program) -> tuple[Reliance, ...]:
     """The profile's reliances that this program needs; one on a feature not known here is kept."""
+    rests = reliance(program)
+    known = {"FMA": rests.fused, "VNNI": rests.pairs}
     found = []
     for text in program.profile.relies_on:
-        needs = next((needing for feature, needing in _FEATURES.items() if feature in text), None)
-        nodes = needs(program) if needs is not None else ()
-        if nodes or needs is None:
-            found.append(Reliance(text, nodes))
+        nodes = next((nodes for feature, nodes in known.items() if feature in text), None)
+        if nodes is None or nodes:
+            found.append(Reliance(text, nodes or ()))
     return tuple(found)
-
-
-def _fused_additions(program: Program) -> tuple[str, ...]:
-    """Additions of equal shapes keep their products exact; those that broadcast round every step."""
-    return tuple(node.name for node in program.nodes
-                 if isinstance(node, op.Add) and not node.subtract and program.profile.addition == "fma"
-                 and program.values[node.first].shape == program.values[node.second].shape)
-
-
-def _saturating(program: Program) -> tuple[str, ...]:
-    held = [(node.name, node.weight) for node in program.dot_products]
-    held += [(node.name, program.constant(node.weight)) for node in program.nodes if isinstance(node, op.Dynamic)]
-    return tuple(name for name, weight in held if saturates_in_pairs(weight))
-
-
-_FEATURES: Mapping[str, Callable[[Program], tuple[str, ...]]] = {"FMA": _fused_additions, "VNNI": _saturating}
-"""Which nodes need a feature that a profile's `relies_on` names."""
 
 
 class _Accountant:

@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata
 
-from fewbits.run.cpu import this_processor
+from fewbits.run.processor import this_processor
 
 _PACKAGES = ("fewbits", "torch", "numpy", "onnx", "onnxruntime")
 
@@ -30,7 +30,7 @@ def this_machine() -> Machine:
     versions = [("python", platform.python_version())]
     versions += [(name, _version(name)) for name in _PACKAGES]
     return Machine(f"{platform.system()} {platform.machine()}", processor.name, processor.cores,
-                   processor.features, tuple(versions))
+                   processor.features or (), tuple(versions))
 
 
 def _version(package: str) -> str:

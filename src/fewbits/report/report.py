@@ -24,7 +24,9 @@ from fewbits.report.simulation_gap import simulation_gap
 from fewbits.report.sites import site_errors
 from fewbits.report.sizes import float_file_bytes, size_items, stored_items
 from fewbits.report.terminal import render
+from fewbits.run.exactness import Target, exactness
 from fewbits.run.executable import Executable
+from fewbits.run.processor import this_processor
 
 
 class Report(Findings):
@@ -52,7 +54,8 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
           test: Iterable[Any] | None = None, model: str = "model", recipe: str = "",
           float_model: Classifier | None = None, sizes: Iterable[tuple[str, str, int]] = (),
           every_value: bool = True, reference_batches: int | None = None, latency_batch: int = 1,
-          threads: int = 1, explanation: Explanation | None = None, batch_to_inputs: BatchToInputs = None) -> Report:
+          threads: int = 1, explanation: Explanation | None = None, batch_to_inputs: BatchToInputs = None,
+          processor: Target = "any") -> Report:
     """Measures everything about one program.
 
     batches: re-iterable, as for calibration; sites, gap and engines are measured on all of them, and
@@ -60,7 +63,8 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
     accuracy, where there are labels. model, recipe: names for the reader. float_model: the original, where
     it is not the simulation's own float model. sizes: (layer, part, bytes) of the file that was written.
     explanation: of `fb.explain`, to be shown beside; every_value, reference_batches: as for `agreement`;
-    batch_to_inputs: for the inputs of both.
+    batch_to_inputs: for the inputs of both; processor: for which one the exported file is written, whose exactness and
+    time are told.
     Raises DataError for data that does not fit, ProgramError when the program is not the simulation's.
     """
     entries = ledger(program, simulation.plan, simulation.model.graph)
@@ -70,15 +74,16 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
     comparison = None
     if test is not None:
         comparison = compare(float_model or simulation.model, Executable(program), test, batch_to_inputs)
-    engines = agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs)
+    engines = agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs, processor)
     return Report(
         model=model, recipe=recipe, images=engines[-1].images, comparison=comparison, ledger=entries,
         sites=site_errors(program, simulation, batches, batch_to_inputs),
         gap=simulation_gap(program, simulation, batches, batch_to_inputs),
         engines=engines,
-        latency=latency(program, timed, threads) if program.profile.engine else None,
+        latency=latency(program, timed, threads, processor=processor) if program.profile.engine else None,
         energy=energy_estimates(program),
         float_bytes=float_file_bytes(simulation.model),
         sizes=items or stored_items(entries),
         stored="file" if items else "stored tensors", machine=this_machine(),
-        explanation=explanation)
+        explanation=explanation,
+        exactness=exactness(program, processor, this_processor()) if program.profile.engine else None)

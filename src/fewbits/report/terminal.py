@@ -89,11 +89,9 @@ def _words(findings: Findings) -> str:
     gap = findings.gap
     lines = [f"Ledger: {findings.ledger}.",
              f"Float simulation, fed the Program's own codes node by node: {gap}."]
-    relied = findings.ledger.reliances
-    lines += [f"Equality relies on {reliance.on}: {', '.join(reliance.nodes[:_WORST]) or 'everywhere'}"
-              f"{', …' if len(reliance.nodes) > _WORST else ''}." for reliance in relied]
-    if not relied:
-        lines.append("Equality relies on no CPU feature: any x86-64 gives these codes.")
+    if findings.exactness is not None:
+        lines.append(f"In ONNX Runtime, written for processor {findings.exactness.target!r}: {findings.exactness}.")
+    lines += [f"Equality relies on {reliance.on}." for reliance in findings.ledger.reliances if not reliance.nodes]
     lines.append("Energy is an estimate: " + "; ".join((*findings.energy[0].counted,
                  *findings.energy[0].integers.assumptions[::2])) + ".")
     return "\n".join(lines)

@@ -34,3 +34,8 @@ class OnnxSession:
         """Every output by name."""
         results = self._session.run(None, dict(inputs))
         return {name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)}
+
+
+def onnxruntime_version() -> str:
+    """Such as 1.31.1."""
+    return ort.__version__

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fewbits.artifact.file import save, sizes
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
-from fewbits.errors import DataError, FileError
+from fewbits.errors import DataError, ExportError, FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole
 from fewbits.graph.capture import Example, capture
@@ -21,6 +21,7 @@ from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.options import options_checked
+from fewbits.program.program import Program
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan, plan
@@ -28,6 +29,7 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import explain
 from fewbits.report.report import Report, build
+from fewbits.run.exactness import Target
 
 # The report runs every engine at every value on so many images; outputs are verified on all of calibration.
 _REPORTED_IMAGES = 256
@@ -37,7 +39,7 @@ _REPORTED_IMAGES = 256
 class Job:
     """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
     keeps the ranges, read where it exists; explain: whether the report says what each tensor costs; made_up: whether
-    nobody gave data, and `data` only has the right shape."""
+    nobody gave data, and `data` only has the right shape; processor: where the ONNX file must be exact."""
 
     name: str
     net: nn.Module
@@ -52,13 +54,14 @@ class Job:
     cache: Path | None = None
     explain: bool = False
     made_up: bool = False
+    processor: Target = "any"
 
 
 def run(job: Job, console: Console) -> Report:
-    """Writes model.fewbits, model.onnx, report.html and summary.json into `job.out`; returns the report.
+    """Writes model.fewbits, report.html, summary.json and model.onnx into `job.out`; returns the report.
 
-    Nothing is written before ONNX Runtime gave the program's outputs on every calibration image. A profile that no
-    engine here computes gives no model.onnx.
+    model.onnx comes last, once ONNX Runtime gave the program's outputs on every calibration image. Raises ExportError
+    when it did not; the rest is then written all the same. A profile that no engine here computes gives no model.onnx.
     """
     return finish(job, calibrated(job, console), console)
 
@@ -100,28 +103,34 @@ def calibration(job: Job) -> Inputs:
 
 
 def finish(job: Job, simulation: Simulation, console: Console) -> Report:
-    """Lowers, verifies, writes and reports a simulation of the job's network."""
+    """Lowers, writes, reports and exports a simulation of the job's network."""
     program, batches = lower(simulation, job.profile), calibration(job)
     _make_folder(job.out)
-    if program.profile.engine:
-        what = "made-up inputs" if job.made_up else "calibration images"
-        compared = export_onnx(program, job.out / "model.onnx", batches)
-        console.print(f"verified: {compared} outputs on {len(job.data.calibration)} {what}, 0 differ",
-                      highlight=False)
-    else:
-        console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
-                      "reference and the torch executor", highlight=False)
-        (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     save(program, job.out / "model.fewbits", job.preparation)
+    (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
     reported = list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size)))
     explanation = explain(simulation, reported[:max(1, len(reported) // 2)]) if job.explain else None
-    report = build(program, simulation, reported, explanation=explanation, test=test,
+    report = build(program, simulation, reported, explanation=explanation, test=test, processor=job.processor,
                    model=job.name, recipe=job.recipe, float_model=job.net.eval(),
                    sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])
     report.save(job.out / "report.html")
     write_whole(job.out / "summary.json", (json.dumps(report.summary(), indent=2) + "\n").encode())
+    _export(job, program, batches, console)
     return report
+
+
+def _export(job: Job, program: Program, batches: Inputs, console: Console) -> None:
+    if not program.profile.engine:
+        console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
+                      "reference and the torch executor", highlight=False)
+        return
+    try:
+        compared = export_onnx(program, job.out / "model.onnx", batches, processor=job.processor)
+    except ExportError as refused:
+        raise ExportError(f"{refused}; model.fewbits, report.html and summary.json are in {job.out}") from None
+    what = "made-up inputs" if job.made_up else "calibration images"
+    console.print(f"verified: {compared} outputs on {len(job.data.calibration)} {what}, 0 differ", highlight=False)
 
 
 def _make_folder(path: Path) -> None:

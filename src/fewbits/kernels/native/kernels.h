@@ -55,3 +55,8 @@ FB_API void fb_histogram(const uint8_t* symbols, int64_t n, int64_t* counts);
 
 // kernels/histogram.py, count_into: floor(value / 2^exponent) within int32 and within [start, start + size of counts).
 FB_API void fb_count(const float* values, int64_t n, int32_t exponent, int64_t start, int64_t* counts);
+
+// kernels/cpuid.py. registers: eax, ebx, ecx, edx. 0 where the processor has no such leaf, or no CPUID.
+FB_API int32_t fb_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t* registers);
+// Which registers the operating system saves; only where CPUID says OSXSAVE.
+FB_API uint64_t fb_xgetbv();

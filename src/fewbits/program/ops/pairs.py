@@ -110,6 +110,16 @@ def add_codes(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
     return saturate(v, 0, node.low, node.high, y)  # the zero point is inside `fixed`, before rounding
 
 
+def add_codes_unfused(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
+    """What a processor without fused multiply-adds makes of a sum that eq. 7 takes with them: every product rounded."""
+    first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
+    ratio_a, ratio_b = first.scale / y.scale, second.scale / y.scale
+    zero_a, zero_b, zero_y = (e.zero_point.astype(f32) for e in (first, second, y))
+    fixed = zero_y - (ratio_a * zero_a + ratio_b * zero_b)
+    v = (a.astype(f32) * ratio_a + fixed) + b.astype(f32) * ratio_b
+    return saturate(v, 0, node.low, node.high, y)
+
+
 def _add_integers(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
     """Eq. 21: both codes raised, brought to the grid of twice the larger scale, added, and brought to the output's."""
     y, rounding = program.encoding(node.name), rescale.rounding(program.profile, "other")
