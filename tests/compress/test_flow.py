@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fewbits.compress.flow import Progress, Settings, prune_and_retrain, share_and_retrain, tune_codebooks
+from fewbits.errors import TrainingError
 from fewbits.train.fit import Adam, Nesterov
 
 BATCHES = 12
@@ -64,3 +65,10 @@ def test_the_same_flow_gives_the_same_bytes() -> None:
     (_, _, one, loss), (_, _, other, again) = flow(settings), flow(settings)
     assert loss == again
     assert all(np.array_equal(one[name].dense(), other[name].dense()) for name in one)
+
+
+def test_a_loss_that_is_not_finite_ends_the_flow() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 3)), torch.full((2, 4), torch.nan)
+    settings = Settings({"0.weight": 0.5}, {"0.weight": 2}, prune_epochs=1)
+    with pytest.raises(TrainingError, match="the loss is nan at step 1 of epoch 1: the inputs hold NaN or Inf"):
+        prune_and_retrain(net, lambda _: [(x, torch.tensor([0, 1]))], settings, Progress())

@@ -19,11 +19,11 @@ from fewbits.compress.share import Shared, constrained, reassigned, share
 from fewbits.compress.tune import Codebooks
 from fewbits.errors import RecipeError
 from fewbits.train.fit import Adam, Nesterov
+from fewbits.train.step import InPrecision, Loss, Steps
 
 Epochs = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 """The (inputs, targets) of an epoch, by its number: the same each time, so that a flow can be taken up again."""
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 _ADAM = Adam(2e-3)
 _HALVINGS = 6  # in the last sharing epochs about one weight in a hundred is free
 
@@ -100,7 +100,7 @@ def prune_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, prog
             masks.change({name: prune.by_density(weight, prune.gradual(epoch + 1, 0, falling, settings.density[name]))
                           for name, weight in weights.items()})
         _train(model, epochs(epoch), loss, optimizer, _cosine(settings.optimizer.rate, epoch, settings.prune_epochs),
-               settings.precision)
+               settings.precision, epoch)
         progress.done, progress.state, progress.masks = epoch + 1, _copy(model), dict(masks.masks)
         progress.optimizer = optimizer.state_dict()
         keep(progress)
@@ -142,7 +142,8 @@ def share_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, mask
         free = {name: _farthest(parameters[name], values[name], masks[name], 1 - part) for name in shared}
         holder.change(free, values)
         _train(model, epochs(settings.prune_epochs + epoch), loss, optimizer,
-               _cosine(settings.share_rate * settings.optimizer.rate, epoch, settings.share_epochs), settings.precision)
+               _cosine(settings.share_rate * settings.optimizer.rate, epoch, settings.share_epochs),
+               settings.precision, epoch)
         shared = {name: reassigned(one, parameters[name].detach().cpu().numpy(), prices[name])
                   for name, one in shared.items()}
     model.eval()
@@ -156,25 +157,21 @@ def tune_codebooks(model: nn.Module, shared: Mapping[str, Shared], epochs: Epoch
     optimizer = torch.optim.Adam([parameter for parameter in books.parameters() if parameter.requires_grad])
     for epoch in range(settings.tune_epochs):
         _train(books, epochs(settings.prune_epochs + settings.share_epochs + epoch), loss, optimizer,
-               _cosine(settings.tune_rate, epoch, settings.tune_epochs), settings.precision)
+               _cosine(settings.tune_rate, epoch, settings.tune_epochs), settings.precision, epoch)
     books.eval()
     books.write()
     return books.shared()
 
 
 def _train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, optimizer: Optimizer, rate: float,
-           precision: torch.dtype) -> None:
+           precision: torch.dtype, epoch: int) -> None:
     """One pass at one learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     model.train()
-    for x, y in batches:
-        with torch.autocast(x.device.type, precision, enabled=precision != torch.float32):
-            outputs = model(x)
-        value = loss(outputs.float(), y)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
+    step = Steps(InPrecision(model, precision), optimizer, loss)
+    for number, (x, y) in enumerate(batches):
+        step.take(x, y, f"step {number + 1} of epoch {epoch + 1}")
 
 
 def _farthest(weight: Tensor, value: Tensor, mask: Tensor, part: float) -> Tensor:

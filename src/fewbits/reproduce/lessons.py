@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from fewbits.data.shifted import drawn_shift, moved
 from fewbits.data.split import Split
+from fewbits.train.distillation import distilled
+from fewbits.train.step import InPrecision
 
-_TEMPERATURE = 4.0
+_TEMPERATURE, _SHARE = 4.0, 0.5
 
 
 class Lessons:
@@ -24,8 +26,8 @@ class Lessons:
         at most. precision: of the teacher's products."""
         assert learning.y is not None
         self._numbered = Split(learning.x, torch.arange(len(learning)))
-        self._labels, self._teacher = learning.y, teacher
-        self._shift, self._batch_size, self._precision = shift, batch_size, precision
+        self._labels, self._teacher = learning.y, InPrecision(teacher, precision)
+        self._shift, self._batch_size = shift, batch_size
         self._answers: dict[tuple[int, int], Tensor] = {}  # by shift: logits [N, C], NaN where not asked yet
 
     def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -44,8 +46,8 @@ class Lessons:
         else:
             unknown = torch.ones(len(numbers), dtype=torch.bool)
         if unknown.any():
-            with torch.no_grad(), torch.autocast(x.device.type, self._precision):
-                logits = self._teacher(x[unknown]).float()
+            with torch.no_grad():
+                logits = self._teacher(x[unknown])
             known = self._answers.setdefault(place, logits.new_full((len(self._numbered), logits.shape[1]), torch.nan))
             known[numbers[unknown]] = logits
         return self._answers[place][numbers]
@@ -55,9 +57,6 @@ def distillation(logits: Tensor, targets: Tensor) -> Tensor:
     """Half cross-entropy with the labels, half with the float network's softened answer.
 
     logits: [B, C]; targets: [B, 2C], the float network's logits, then the labels as 0 and 1.
-    Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, §2.
     """
-    teacher, labels = targets.chunk(2, dim=1)
-    answer, wanted = F.log_softmax(logits / _TEMPERATURE, 1), F.softmax(teacher / _TEMPERATURE, 1)
-    soft = F.kl_div(answer, wanted, reduction="batchmean")
-    return 0.5 * F.cross_entropy(logits, labels) + 0.5 * _TEMPERATURE**2 * soft
+    answers, labels = targets.chunk(2, dim=1)
+    return distilled(logits, answers, F.cross_entropy(logits, labels), _TEMPERATURE, _SHARE)

@@ -9,6 +9,7 @@ from fewbits.data.normalize import Normalize
 from fewbits.data.shifted import Shifted
 from fewbits.data.split import Split
 from fewbits.train.fit import Nesterov, fit
+from fewbits.train.step import InPrecision
 
 
 def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -47,19 +48,6 @@ def train(
 
     batches = Shifted(split.batches(batch_size, normalize, torch.Generator().manual_seed(seed)), shift,
                       torch.Generator().manual_seed(seed))
-    learner = model if precision == torch.float32 else _InPrecision(model, precision)
+    learner = model if precision == torch.float32 else InPrecision(model, precision)
     return fit(learner, batches, epochs=epochs, optimizer=Nesterov(rate, weight_decay=weight_decay), schedule=one_cycle,
                seed=seed, quiet=quiet)
-
-
-class _InPrecision(nn.Module):
-    """A network whose products are taken in another float type, its outputs float32."""
-
-    def __init__(self, net: nn.Module, precision: torch.dtype):
-        super().__init__()
-        self.net, self.precision = net, precision
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(x.device.type, self.precision):
-            outputs = self.net(x)
-        return outputs.float()

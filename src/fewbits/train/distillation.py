@@ -12,6 +12,17 @@ from torch import nn
 from fewbits.errors import DataError
 
 
+def distilled(outputs: torch.Tensor, answers: torch.Tensor, of_labels: torch.Tensor, temperature: float,
+              share: float) -> torch.Tensor:
+    """share · T² · KL(softmax(answers/T) ‖ softmax(outputs/T)) + (1 − share) · of_labels.
+
+    outputs, answers: logits [B, C] of the student and of its teacher; of_labels: the student's loss on the labels.
+    """
+    wanted = F.softmax(answers / temperature, 1)
+    followed = F.kl_div(F.log_softmax(outputs / temperature, 1), wanted, reduction="batchmean") * temperature**2
+    return share * followed + (1 - share) * of_labels
+
+
 @dataclass(frozen=True, eq=False)
 class Distillation:
     """teacher: gives the logits to follow, in evaluation mode; temperature: by which both are divided; share: of the
@@ -27,9 +38,7 @@ class Distillation:
                             f"{self.temperature:g} and {self.share:g}")
 
     def loss(self, inputs: torch.Tensor, outputs: torch.Tensor, of_labels: torch.Tensor) -> torch.Tensor:
-        """share · T² · KL(teacher ‖ student) + (1 − share) · of_labels; inputs: what the student was given."""
+        """`distilled`, the teacher being asked; inputs: what the student was given."""
         with torch.no_grad():
-            wanted = F.log_softmax(self.teacher(inputs) / self.temperature, 1)
-        given = F.log_softmax(outputs / self.temperature, 1)
-        followed = F.kl_div(given, wanted, reduction="batchmean", log_target=True) * self.temperature**2
-        return self.share * followed + (1 - self.share) * of_labels
+            answers = self.teacher(inputs)
+        return distilled(outputs, answers, of_labels, self.temperature, self.share)

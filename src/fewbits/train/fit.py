@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from fewbits.errors import CollapseWarning, DataError, TrainingError
-from fewbits.quant.simulation import Simulation, SimulationVisitor
+from fewbits.errors import CollapseWarning, DataError
+from fewbits.quant.simulation import Simulation
 from fewbits.train.distillation import Distillation
 from fewbits.train.kept import Kept, Run, called, job_of
+from fewbits.train.step import Loss, Steps
 
 
 class Batches(Iterable[tuple[Tensor, Tensor]], Sized, Protocol):
     """Inputs and labels, as often as asked; each pass may come in another order."""
 
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
 
@@ -84,7 +84,7 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     device, optimize = parameters[0].device, optimizer(parameters)
     steps = epochs * len(batches)
     simulations = [module for module in net.modules() if isinstance(module, Simulation)]
-    run = Run(net, optimize, schedule(optimize, steps))
+    step, run = Steps(net, optimize, loss, distillation), Run(net, optimize, schedule(optimize, steps))
     kept = None
     if checkpoint is not None:
         job = job_of(net, optimize, distillation, {
@@ -101,25 +101,13 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
             for number, (x, y) in enumerate(batches):
                 if kept is not None and kept.skips(x, y):
                     continue  # done before a resumption: drawn again, so that the order goes on where it was
-                x, y = x.to(device), y.to(device)
                 for simulation in simulations:
                     simulation.progress(run.step / steps)
-                outputs = net(x)
-                _check_labels(outputs, y)
-                value = loss(outputs, y)
-                if distillation is not None:
-                    value = distillation.loss(x, outputs, value)
-                if not torch.isfinite(value):
-                    raise TrainingError(_diagnosis(net, x, value.item(), number + 1, epoch + 1))
-                optimize.zero_grad()
-                value.backward()
-                optimize.step()
-                for simulation in simulations:
-                    simulation.after_step()
+                value = step.take(x, y, f"step {number + 1} of epoch {epoch + 1}")
                 run.schedule.step()
                 last = number == len(batches) - 1
-                run.count(value.item() * len(y), len(y), last)
-                progress.update(bar, advance=1, loss=value.item())
+                run.count(value * len(y), len(y), last)
+                progress.update(bar, advance=1, loss=value)
                 if last:
                     _warn_of_collapse(simulations, epoch + 1)
                 due = last or (save_every is not None and run.step % save_every == 0)
@@ -139,43 +127,6 @@ def _warn_of_collapse(simulations: list[Simulation], epoch: int) -> None:
         more = f" and {len(sites) - 1} more" if len(sites) > 1 else ""
         warnings.warn(f"after epoch {epoch} the learned range of {sites[0]!r}{more} is 0, and the network may not "
                       "learn: take a lower learning rate", CollapseWarning, stacklevel=3)
-
-
-def _check_labels(outputs: Any, labels: Tensor) -> None:
-    if not isinstance(outputs, Tensor):
-        raise DataError(f"The network returns a {type(outputs).__name__}; train with a loop of your own, or a network "
-                        "that returns one tensor.")
-    if not labels.is_floating_point() and (outputs.ndim < 2 or int(labels.max()) >= outputs.shape[1]):
-        raise DataError(f"A label is {int(labels.max())} and the network gives {list(outputs.shape)} "
-                        f"for a batch of {len(labels)}; use a network with one output per class.")
-
-
-def _diagnosis(net: nn.Module, x: Tensor, loss: float, step: int, epoch: int) -> str:
-    """What is known of a loss that is not finite: when, and where the first such number is."""
-    layers = net.model if isinstance(net, Simulation) else net
-    where = None if torch.isfinite(x).all() else "the inputs hold NaN or Inf"
-    where = where or next((f"parameter {name!r} holds NaN or Inf" for name, tensor in layers.named_parameters()
-                           if not torch.isfinite(tensor).all()), None)
-    if where is None and isinstance(net, Simulation):
-        seeking = _Seeking(net)
-        with torch.no_grad():
-            net.run(net.model.named_inputs((x,), {}), seeking)
-        where = seeking.found and f"the result of {seeking.found!r} is the first that is not finite"
-    found = f": {where}" if where else ""
-    return (f"the loss is {loss} at step {step} of epoch {epoch}{found}; look at the data for NaN, or lower the "
-            "learning rate")
-
-
-class _Seeking(SimulationVisitor):
-    """Notes the first value that is not finite."""
-
-    found: str | None = None
-
-    def value(self, name: str, value: Any) -> Any:
-        result = super().value(name, value)
-        if self.found is None and isinstance(result, Tensor) and not torch.isfinite(result).all():
-            self.found = name
-        return result
 
 
 def _progress(quiet: bool) -> Progress:
