@@ -19,6 +19,7 @@ from fewbits.errors import EncodingError, FileError
 from fewbits.files import write_whole
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Int
+from fewbits.options import options_checked
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation
 
@@ -51,6 +52,7 @@ class AimetEncoding:
     of_type: bool = False
 
 
+@options_checked
 def save_encodings(simulation: Simulation, path: str | Path, version: Version = "1.0.0", *,
                    layout: Layout = "tensors", names: Mapping[str, str] | None = None) -> None:
     """Writes the encodings of a calibrated simulation's inputs, activations and weights.
