@@ -1,6 +1,8 @@
 """Kept ranges: the same simulation again, and nothing for another model or plan; TensorRT's table."""
 
 import json
+import os
+import random
 import struct
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 from fewbits.errors import CalibrationError, FileError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
+from fewbits.quant import cache
 from fewbits.quant.cache import calibrate_cached, load_ranges, save_ranges
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
@@ -44,18 +47,61 @@ def test_refused_for_another_model_or_plan_and_when_damaged(tmp_path, batches):
     with pytest.raises(FileError, match="another plan"):
         load_ranges(net, plan(net, "w8a8"), path)
     content = json.loads(path.read_text())
-    for spoiled in ({**content, "version": 2}, {**content, "sites": {}}, {"version": 1}, [1]):
+    for spoiled, words in (({**content, "version": 1}, "has version '1'"),
+                           ({**content, "sites": {}}, "changed by hand"), ({"version": 2}, "changed by hand"), ([1], "no calibration cache"),
+                           (signed({**content, "sites": {}}), "damaged at site"), (signed({"version": 2}), "no calib"),
+                           (signed({**content, "sites": []}), "no calibration cache")):
         path.write_text(json.dumps(spoiled))
-        with pytest.raises(FileError):
+        with pytest.raises(FileError, match=words):
             load_ranges(net, plan(net, "w4a8"), path)
-    for value in (-1, "a", None, [1, 2]):
+    for value in (-1, "a", None, [1, 2], [1.0, 2.0], ["1"], [1e308], [float(2**70)] * 4):
         content["sites"]["input"]["scale"] = value
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(signed(content)))
         with pytest.raises(FileError, match="damaged at site 'input'"):
             load_ranges(net, plan(net, "w4a8"), path)
-    path.write_bytes(b"\xff\x00junk")
-    with pytest.raises(FileError, match="no calibration cache"):
+    for junk in (b"\xff\x00junk", b"[" * 100000, b'{"version": ' + b"9" * 5000 + b"}", b'{"version":2,"version":2}',
+                 b""):
+        path.write_bytes(junk)
+        with pytest.raises(FileError, match="no calibration cache"):
+            load_ranges(net, plan(net, "w4a8"), path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileError, match="no regular file"):
+        calibrate_cached(net, plan(net, "w4a8"), batches, path)
+
+
+def signed(content):
+    """With a digest that is right again."""
+    content = {key: value for key, value in content.items() if key != "digest"}
+    return {**content, "digest": cache._digest(content)}
+
+
+def test_no_flipped_bit_and_no_changed_scale_gives_other_grids(tmp_path, batches):
+    path, net = tmp_path / "ranges.json", model()
+    right = [q.encoding for q in calibrate_cached(net, plan(net, "w4a8"), batches, path).quantizers()]
+    good, chance = path.read_bytes(), random.Random(0)
+    for _ in range(150):
+        damaged = bytearray(good)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(7)
+        path.write_bytes(damaged)
+        try:
+            found = load_ranges(net, plan(net, "w4a8"), path)
+        except FileError:
+            continue
+        assert [q.encoding for q in found.quantizers()] == right  # a blank became another
+    content = json.loads(good)
+    content["sites"]["input"]["scale"][0] *= 1000
+    path.write_text(json.dumps(content))
+    with pytest.raises(FileError, match="changed by hand"):
         load_ranges(net, plan(net, "w4a8"), path)
+
+
+def test_a_cache_of_other_data_is_refused_where_the_data_are_told(tmp_path, batches):
+    path, net = tmp_path / "ranges.json", model()
+    calibrate_cached(net, plan(net, "w4a8"), batches, path, data="one")
+    calibrate_cached(net, plan(net, "w4a8"), batches, path)
+    with pytest.raises(FileError, match="another data set"):
+        calibrate_cached(net, plan(net, "w4a8"), batches, path, data="two")
 
 
 def test_tensorrt_table(tmp_path, batches):

@@ -34,10 +34,11 @@ def calibrate(
     scales = None if from_tensorrt is None else read_table(from_tensorrt)
     job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     known = cache.exists()
-    simulation = calibrate_cached(job.model, job.plan, job.calibration, cache)
+    data_digest = job.calibration.digest()
+    simulation = calibrate_cached(job.model, job.plan, job.calibration, cache, data=data_digest)
     if scales is not None:
         simulation, known = apply_table(simulation, scales), False
-        save_ranges(simulation, cache)
+        save_ranges(simulation, cache, data=data_digest)
     table = Table("site", "encoding", "rule")
     for quantizer in simulation.quantizers():
         table.add_row(quantizer.site, str(quantizer.encoding), quantizer.spec.range)

@@ -123,6 +123,10 @@ class Inputs:
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
 
+    def digest(self) -> str:
+        """SHA-256 of the examples and how they are normalised; their batches are not counted."""
+        return hashlib.sha256(f"{self.split.digest()} {self.normalize}".encode()).hexdigest()
+
     def __iter__(self) -> Iterator[Tensor]:
         for start in range(0, len(self.split), self.batch_size):
             yield _floats(self.split.x[start : start + self.batch_size], self.normalize)

@@ -80,7 +80,7 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     if job.cache is None:
         return calibrate(model, resolved, batches)
     console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
-    return calibrate_cached(model, resolved, batches, job.cache)
+    return calibrate_cached(model, resolved, batches, job.cache, data=batches.digest())
 
 
 @options_checked
