@@ -48,7 +48,8 @@ def test_refused_for_another_model_or_plan_and_when_damaged(tmp_path, batches):
         load_ranges(net, plan(net, "w8a8"), path)
     content = json.loads(path.read_text())
     for spoiled, words in (({**content, "version": 1}, "has version '1'"),
-                           ({**content, "sites": {}}, "changed by hand"), ({"version": 2}, "changed by hand"), ([1], "no calibration cache"),
+                           ({**content, "sites": {}}, "changed by hand"), ({"version": 2}, "changed by hand"),
+                           ([1], "no calibration cache"),
                            (signed({**content, "sites": {}}), "damaged at site"), (signed({"version": 2}), "no calib"),
                            (signed({**content, "sites": []}), "no calibration cache")):
         path.write_text(json.dumps(spoiled))

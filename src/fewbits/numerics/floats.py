@@ -233,9 +233,9 @@ def sign_magnitude(bits: int) -> Float:
     return Float(0, bits - 1, bias=2 - bits, specials="finite")
 
 
-_FLOAT_TEXT = re.compile(r"(u?)e(\d+)m(\d+)(?:-(ieee|fn|fnuz|finite))?(?:-b(-?\d+))?"
+_FLOAT_TEXT = re.compile(r"(u?)e([0-9]{1,3})m([0-9]{1,3})(?:-(ieee|fn|fnuz|finite))?(?:-b(-?[0-9]{1,6}))?"
                          r"(?:-(flush|zero|none))?(?:-(sat|nosat))?")
-_SIGN_MAGNITUDE = re.compile(r"sm(\d+)")
+_SIGN_MAGNITUDE = re.compile(r"sm([0-9]{1,3})")
 
 
 def _usual_specials(exponent_bits: int, mantissa_bits: int) -> Specials:

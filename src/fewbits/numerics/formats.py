@@ -19,8 +19,8 @@ Format = Int | Float | Table
 ACCUMULATOR = Int(32)
 """The format of accumulators and of the biases added to them."""
 
-_INT_TEXT = re.compile(r"(u?)int(\d+)(-narrow)?")
-_FIXED_TEXT = re.compile(r"(u?)q(-?\d+)\.(-?\d+)")
+_INT_TEXT = re.compile(r"(u?)int([0-9]{1,9})(-narrow)?")
+_FIXED_TEXT = re.compile(r"(u?)q(-?[0-9]{1,9})\.(-?[0-9]{1,9})")
 
 
 def parse(text: str) -> Format:
@@ -40,6 +40,6 @@ def parse(text: str) -> Format:
         return Int(int(whole) + int(fraction), signed=not unsigned, fraction=int(fraction))
     format = parse_float(text) or named_table(text) or parse_table(text)
     if format is None:
-        raise EncodingError(f"no format is called {text!r}: write one such as int8, uint4, q4.4, e4m3, bf16, "
+        raise EncodingError(f"no format is called {text[:60]!r}: write one such as int8, uint4, q4.4, e4m3, bf16, "
                             "nf4 or ternary; `fewbits formats` lists them")
     return format

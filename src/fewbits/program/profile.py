@@ -98,7 +98,7 @@ CMSIS_NN = replace(
 PROFILES = {profile.name: profile for profile in (ONNXRUNTIME, PORTABLE, TENSORRT, GEMMLOWP, LITERT,
                                                   LITERT_SINGLE, LITERT_INT16, CMSIS_NN)}
 
-_NARROW = re.compile(r"(.+)/sums(\d+)(-split)?")
+_NARROW = re.compile(r"(.+)/sums([0-9]{1,6})(-split)?")
 
 
 def profile(name: str) -> Profile:

@@ -1,23 +1,29 @@
 """Recipes: what is wanted of any model, as a file a person writes."""
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fewbits.errors import EncodingError, RecipeError
+from fewbits.files import read_whole
+from fewbits.limits import RECIPE_BYTES
 from fewbits.numerics.block import parse_block
 from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.rounding import RULES
 from fewbits.options import options_checked
+from fewbits.quant.document import DocumentError, read_document
 from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.scale import Convention
 
 PLAIN_WEIGHTS = Spec(parse("int8"), symmetric=True, block=parse_block("channel"))
 PLAIN_ACTIVATIONS = Spec(parse("uint8"), symmetric=False, block=parse_block("tensor"))
+
+
+_SHOWN, _LONGEST = 60, 400  # letters of a value, and of a mistake, in a message
 
 
 class _Strict(BaseModel):
@@ -162,17 +168,16 @@ def recipe(source: "str | Path | Recipe") -> Recipe:
     """
     if isinstance(source, Recipe):
         return source
-    path = Path(source)
     if str(source) in presets():
-        text = resources.files("fewbits.quant.presets").joinpath(f"{source}.yaml").read_text()
-    elif path.is_file():
-        text = path.read_text()
+        data = resources.files("fewbits.quant.presets").joinpath(f"{source}.yaml").read_bytes()
+    elif "\0" not in str(source) and os.path.lexists(source):
+        data = read_whole(source, RECIPE_BYTES, "a recipe")
     else:
         raise RecipeError(f"no recipe is called {str(source)!r}: give a YAML file or one of {', '.join(presets())}")
     try:
-        return Recipe.model_validate(yaml.safe_load(text) or {})
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {source} is no YAML: {' '.join(str(error).split())}") from error
+        return Recipe.model_validate(read_document(data) or {})
+    except DocumentError as error:
+        raise RecipeError(f"recipe {source} {error}") from None
     except ValidationError as error:
         raise RecipeError(f"recipe {source}: {_first_mistake(error)}") from error
 
@@ -184,12 +189,17 @@ def _sentence(check: Any, value: Any) -> None:
         raise ValueError(str(error)) from error
 
 
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+
+
 def _first_mistake(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != SpecText.__name__)
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}: see the recipe language in the README"
     if first["type"] == "model_type":
-        return f"{where}: {first['input']!r} is neither `float` nor keys such as {{format: int8}}"
-    message = first["msg"].removeprefix("Value error, ")
+        return f"{where}: {_short(first['input'])} is neither `float` nor keys such as {{format: int8}}"
+    message = first["msg"].removeprefix("Value error, ")[:_LONGEST]
     return f"{where}: {message}" if where else message
