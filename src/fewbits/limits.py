@@ -28,6 +28,9 @@ IMAGE_PIXELS = 2**26
 IMAGE_PROPORTION = 32
 """The longer side of an image over its shorter one: resizing makes the shorter one fit."""
 
+LABELS = 2**31
+"""Labels lie below."""
+
 REPEATED_ELEMENTS = 2**24
 """Of a tensor that states more numbers than its file stores (a stride of 0)."""
 REPEATED_BYTES = 16 * MEBIBYTE

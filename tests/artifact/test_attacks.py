@@ -117,7 +117,7 @@ def test_paths_that_hold_no_file(tmp_path: Path) -> None:
         (tmp_path / "absent", "does not exist: check the path"),
         (tmp_path, "is a folder: name"),
         (tmp_path / "pipe", "is no regular file"),
-        (f"{tmp_path}/\0", "cannot be read"),
+        (f"{tmp_path}/\0", "does not exist"),
         ("/dev/zero", "is no regular file"),
     ):
         with pytest.raises(FileError, match=told):

@@ -173,7 +173,7 @@ def test_a_damaged_image_is_named_when_its_batch_is_read(tmp_path: Path, keep: i
     file = tmp_path / "4.png"
     file.write_bytes(file.read_bytes()[:keep])
     data = load(f"images:{tmp_path}", SHAPE)
-    with pytest.raises(DataError, match=r"4.png is damaged or no image \(.*\); fetch it again or take it out"):
+    with pytest.raises(DataError, match=r"4.png is damaged or no PNG or JPEG image \(.*\); fetch it again or"):
         list(data.test.inputs(2, PLAIN))
 
 

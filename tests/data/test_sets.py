@@ -138,7 +138,7 @@ def test_npz_of_x_and_y_serves_all_purposes(tmp_path: Path) -> None:
         ("mnist", r"'mnist' does not say where the data is; write mnist:DIR"),
         ("npz:", r"'npz:' does not say where the data is; write npz:FILE"),
         ("mnist:/no/such", r"/no/such does not exist; give the directory"),
-        ("npz:/no/such.npz", r"There is no file /no/such.npz; give the path of an .npz file"),
+        ("npz:/no/such.npz", r"/no/such.npz cannot be read .No such file or directory.: give an .npz file"),
     ],
 )
 def test_refuses_what_it_cannot_find(text: str, sentence: str) -> None:
@@ -177,7 +177,7 @@ def test_a_flipped_byte_in_an_npz_is_refused(tmp_path: Path) -> None:
 def test_pickled_objects_and_single_arrays_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "objects.npz"
     np.savez(file, x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match=r"objects.npz is damaged or no .npz of plain arrays"):
+    with pytest.raises(DataError, match=r"objects.npz holds Python objects"):
         load(f"npz:{file}")
     np.save(tmp_path / "single.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"single.npy is damaged or no .npz"):
@@ -211,9 +211,9 @@ def test_labels_beyond_ten_classes_are_refused(tmp_path: Path) -> None:
 def test_damaged_idx_files_are_refused_by_name(tmp_path: Path) -> None:
     good = idx(np.zeros((2, 3)))
     for name, data, sentence in (
-        ("short", good[:-1], r"short has 17 bytes, its header asks for 18"),
-        ("long", good + b"0", r"long has 19 bytes, its header asks for 18"),
-        ("headless", good[:6], r"headless has 6 bytes"),
+        ("short", good[:-1], r"short has 5 bytes behind its header, which asks for 6"),
+        ("long", good + b"0", r"long has more bytes behind its header, which asks for 6"),
+        ("headless", good[:6], r"headless has a header of 2 axes"),
         ("empty", b"", r"empty is not an idx file of bytes"),
         ("floats", b"\x00\x00\x0d" + good[3:], r"floats is not an idx file of bytes"),
         ("cut.gz", gzip.compress(good)[:-9], r"cut.gz cannot be read"),

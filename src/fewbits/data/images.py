@@ -1,6 +1,10 @@
 """Photographs in a folder: PNG and JPEG files, decoded only when a batch is read."""
 
 import csv
+import io
+import re
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewbits.errors import DataError
+from fewbits.errors import DataError, FileError
+from fewbits.files import opened, read_whole
+from fewbits.limits import IMAGE_PIXELS, IMAGE_PROPORTION, TEXT_BYTES
 
 _KINDS = (".png", ".jpg", ".jpeg")
+_FORMATS = ("PNG", "JPEG")
 _ORDER_SEED = 0
+_LABEL = re.compile("[0-9]{1,9}")  # int64 holds it, and no list of classes is longer
+_NUMBER = re.compile("[0-9]{1,18}")
+# What decoders raise over a damaged file.
+_DAMAGED = (OSError, ValueError, SyntaxError, TypeError, LookupError, OverflowError, MemoryError, RuntimeError,
+            NotImplementedError, struct.error, zlib.error)
+_SHOWN, _LONGEST = 60, 120  # letters of a cell, and of a decoder's words, in a message
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ def find_images(place: Path) -> tuple[list[Path], np.ndarray | None]:
 def class_folders(place: Path) -> list[str]:
     """Names of the folders that hold images, by number where all are numbers, else by name."""
     names = sorted(path.name for path in place.iterdir() if path.is_dir() and _images_in(path))
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+    return sorted(names, key=int) if all(_NUMBER.fullmatch(name) for name in names) else names
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -117,19 +130,23 @@ def _table(place: Path) -> Path | None:
 
 def _by_table(place: Path, table: Path) -> tuple[list[Path], np.ndarray]:
     try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_whole(table, TEXT_BYTES, "a table of labels").decode("utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except FileError as error:
+        raise DataError(str(error)) from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({error}); save it as plain .csv.") from error
     if len(rows) < 2:
         raise DataError(f"{table} names no images; write a row of names, then a file and its class on each row.")
     here = {name: file for file in _images_in(place) for name in (file.name, file.stem)}
     files, labels = [], []
     for number, row in enumerate(rows[1:], 2):
-        if len(row) < 2 or not row[1].strip().isdecimal():
-            raise DataError(f"Row {number} of {table} is {','.join(row)!r}; write a file and its class from 0.")
+        if len(row) < 2 or not _LABEL.fullmatch(row[1].strip()):
+            told = ",".join(row)[:_SHOWN]
+            raise DataError(f"Row {number} of {table} is {told!r}; write a file and its class from 0.")
         if row[0] not in here:
-            raise DataError(f"Row {number} of {table} names {row[0]!r}, and {place} has no such image; put it there.")
+            raise DataError(f"Row {number} of {table} names {row[0][:_SHOWN]!r}, and {place} has no such image; put it "
+                            "there.")
         files.append(here[row[0]])
         labels.append(int(row[1]))
     return files, np.array(labels, np.int64)
@@ -137,16 +154,31 @@ def _by_table(place: Path, table: Path) -> tuple[list[Path], np.ndarray]:
 
 def _decode(file: Path, crop: Crop) -> Tensor:
     try:
-        from PIL import Image  # an optional extra
+        from PIL import Image, UnidentifiedImageError  # an optional extra
     except ImportError:
         raise DataError("Reading images needs Pillow, absent here; pip install pillow.") from None
     try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} is damaged or no image ({error}); fetch it again or take it out.") from error
+        with opened(file, "an image") as stream, Image.open(stream, formats=_FORMATS) as image:
+            _check_size(file, image.size)
+            image = image.convert("RGB")
+    except FileError as error:
+        raise DataError(str(error)) from None
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
+        told = "its first bytes are of neither" if isinstance(error, UnidentifiedImageError) else str(error)[:_LONGEST]
+        raise DataError(f"{file} is damaged or no PNG or JPEG image ({told}); fetch it again or take it out.") \
+            from error
     scale = crop.short / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
     left, top = (image.width - crop.size) // 2, (image.height - crop.size) // 2
     image = image.crop((left, top, left + crop.size, top + crop.size))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _check_size(file: Path, size: tuple[int, int]) -> None:
+    """Raises DataError, before anything is decoded, for an image of more pixels than any needs, or so thin that
+    resizing makes it one."""
+    if size[0] * size[1] > IMAGE_PIXELS:
+        raise DataError(f"{file} has {size[0]} × {size[1]} pixels, and {IMAGE_PIXELS} is the most; make it smaller.")
+    if max(size) > IMAGE_PROPORTION * min(size):
+        raise DataError(f"{file} is {size[0]} × {size[1]} pixels, and one side may be {IMAGE_PROPORTION} times the "
+                        "other at most; cut it.")

@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewbits.errors import DataError
+from fewbits.errors import DataError, FileError
+from fewbits.files import read_whole
+from fewbits.limits import CHECKPOINT_BYTES
 
-_HEADER = 7
+_HEADER = 7  # numbers
+_VOCABULARY = 5  # the place of the only one that may be negative
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -21,7 +24,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     numbers = _read(path)
     header = numbers[:_HEADER].view(np.int32).tolist()
-    if len(header) < _HEADER or min(abs(number) for number in header) < 1 or header[0] % header[3]:
+    sizes = [abs(number) if at == _VOCABULARY else number for at, number in enumerate(header)]
+    if len(header) < _HEADER or min(sizes) < 1 or header[0] % header[3]:
         raise DataError(f"{path} is no llama2.c model of version 0: its header is {header}; fetch it again.")
     width, inner, blocks, head_count, shared_count, vocabulary, context = header
     shared_width = width // head_count * shared_count
@@ -37,14 +41,16 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ("feed_forward.w2", (width, inner)),
         ("feed_forward.w3", (inner, width)),
     )
+    each = sum(math.prod(shape) for _, shape in per_block)
+    ends = abs(vocabulary) * width * (2 if vocabulary < 0 else 1) + width + unused
+    expected = _HEADER + blocks * each + ends
+    if numbers.size != expected:  # before a shape is listed for each of the blocks
+        raise DataError(f"{path} has {4 * numbers.size} bytes, its header asks for {4 * expected}; fetch it again.")
     shapes = [("tok_embeddings.weight", (abs(vocabulary), width))]
     shapes += [(f"layers.{i}.{name}.weight", shape) for name, shape in per_block for i in range(blocks)]
     shapes += [("norm.weight", (width,)), ("", (unused,))]
     if vocabulary < 0:
         shapes.append(("output.weight", (-vocabulary, width)))
-    expected = _HEADER + sum(math.prod(shape) for _, shape in shapes)
-    if numbers.size != expected:
-        raise DataError(f"{path} has {4 * numbers.size} bytes, its header asks for {4 * expected}; fetch it again.")
     state: dict[str, Tensor] = {}
     at = _HEADER
     for name, shape in shapes:
@@ -57,6 +63,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        return np.fromfile(path, np.float32)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch it again.") from error
+        data = read_whole(path, CHECKPOINT_BYTES, "a llama2.c model")
+    except FileError as error:
+        raise DataError(str(error)) from None
+    return np.frombuffer(data, np.float32, len(data) // 4)

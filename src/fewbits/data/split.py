@@ -11,6 +11,7 @@ from torch import Tensor
 from fewbits.data.images import Images
 from fewbits.data.normalize import Normalize
 from fewbits.errors import DataError
+from fewbits.limits import LABELS
 from fewbits.storage.digests import add_tensor
 
 
@@ -209,6 +210,8 @@ def _check_labels(y: np.ndarray, count: int, source: str) -> None:
         )
     if y.min() < 0:
         raise DataError(f"{source}: labels go down to {y.min()}; number the classes from 0.")
+    if y.max() >= LABELS:
+        raise DataError(f"{source}: labels go up to {y.max()}, {LABELS - 1} at most; number the classes from 0.")
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Weights from a file into a network."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from fewbits.data.llama2c import read_checkpoint
 from fewbits.data.readers import read_npz
 from fewbits.errors import DataError
+from fewbits.limits import REPEATED_ELEMENTS, UNPACKED_BYTES
 
 _SHOWN = 3
 
@@ -32,7 +34,10 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             found = load_file(path)
         else:
+            _check_archive(path)
             found = torch.load(path, weights_only=True, map_location="cpu")
+    except DataError:
+        raise
     except Exception as error:  # a damaged file breaks the parsers in more ways than they name
         raise DataError(
             f"{path} is damaged or holds more than weights; "
@@ -45,8 +50,23 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
                 or value.is_quantized), None)
     if odd is not None:
         raise DataError(f"{odd!r} of {path} is no plain tensor (sparse, quantized, or without data); save it dense.")
+    for key, value in state.items():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes() and (
+                value.numel() > REPEATED_ELEMENTS):
+            raise DataError(f"{key!r} of {path} repeats few numbers over shape {list(value.shape)} (a stride of 0); "
+                            "save a copy of it, .contiguous().")
     prefix = "module." if all(str(key).startswith("module.") for key in state) else ""
     return {str(key).removeprefix(prefix): value for key, value in state.items()}
+
+
+def _check_archive(path: Path) -> None:
+    """Raises DataError for a file of torch.save whose members unpack to more than they may: torch itself packs none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            packed = sum(info.file_size for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED)
+        if packed > UNPACKED_BYTES:
+            raise DataError(f"{path} unpacks to {packed} bytes, and {UNPACKED_BYTES} is the most for a compressed "
+                            "file; save it with torch.save.")
 
 
 def _from_npz(path: Path) -> dict[str, Tensor]:
