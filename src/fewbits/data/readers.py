@@ -101,7 +101,7 @@ def _idx(stream: io.BufferedIOBase, path: Path, limit: int) -> np.ndarray:
     shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
     asked = math.prod(shape)
     if len(shape) > RANK or len(sizes) != 4 * head[3]:
-        raise DataError(f"{path} has a header of {head[3]} axes, {RANK} at most, in {len(sizes)} bytes; fetch it again.")
+        raise DataError(f"{path} has a header of {head[3]} axes, {RANK} at most, in {len(sizes)} bytes; fetch it.")
     if max(asked, *shape, 0) > limit:
         raise DataError(f"{path} has a header that asks for shape {list(shape)}, and may hold {limit} bytes; fetch it "
                         "again.")

@@ -154,7 +154,7 @@ _COUNTED: Mapping[str, Callable[[int], Table]] = MappingProxyType(
     {"pow2": ristretto_powers, "log2": log_levels, "ulog2": unsigned_log_levels, "logsqrt2": log_sqrt2_levels,
      "inq": inq_levels, "linear": linear_levels,
      "apot": additive_powers, "uapot": unsigned_additive_powers})
-_COUNTED_TEXT = re.compile(rf"({'|'.join(_COUNTED)})-([0-9]{1,3})")
+_COUNTED_TEXT = re.compile(rf"({'|'.join(_COUNTED)})-([0-9]{{1,3}})")
 
 
 def named_table(text: str) -> Table | None:
