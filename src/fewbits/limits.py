@@ -31,6 +31,13 @@ IMAGE_PROPORTION = 32
 LABELS = 2**31
 """Labels lie below."""
 
+SEQUENCE_ITEMS = 2**18
+"""Of one list in a saved program, such as the places that a node picks."""
+
+DECODED_FREELY = 1024 * MEBIBYTE
+DECODED_TIMES = 4096
+"""Bytes that weights may take when decoded: so many, and so many times those of their file."""
+
 REPEATED_ELEMENTS = 2**24
 """Of a tensor that states more numbers than its file stores (a stride of 0)."""
 REPEATED_BYTES = 16 * MEBIBYTE

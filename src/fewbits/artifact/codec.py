@@ -24,6 +24,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from fewbits.errors import FewbitsError
+from fewbits.limits import SEQUENCE_ITEMS
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, parse
 from fewbits.numerics.packing import pack, packed_bytes, unpack
@@ -108,6 +109,9 @@ def encode(value: Any, kind: Any, writer: Writer, place: Place = ()) -> Any:
         if origin is Literal and value in arguments:
             return value
         if origin is tuple and isinstance(value, tuple):
+            if len(value) > SEQUENCE_ITEMS:
+                raise Refusal(f"cannot hold {_spell(place)}, a list of more than {SEQUENCE_ITEMS} items",
+                              "save parts of the model as programs of their own")
             kinds = _item_kinds(arguments, len(value))
             if kinds is not None:
                 return [encode(item, kind, writer, (*place, str(i)))
@@ -238,6 +242,10 @@ def decode(data: Any, kind: Any, reader: Reader, place: Place = ()) -> Any:
         if origin is Literal and any(type(data) is type(choice) and data == choice for choice in arguments):
             return data
         if origin is tuple and isinstance(data, list):
+            if len(data) > SEQUENCE_ITEMS:
+                raise Refusal(f"lists {len(data)} items at {_spell(place)}, and {SEQUENCE_ITEMS} is the most")
+            if arguments == (int, ...) and all(type(item) is int and abs(item) < 2**63 for item in data):
+                return tuple(data)
             kinds = _item_kinds(arguments, len(data))
             if kinds is not None:
                 return tuple(decode(item, kind, reader, (*place, str(i)))

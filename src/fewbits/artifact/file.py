@@ -81,8 +81,8 @@ def read(path: str | Path) -> Artifact:
         raise FileError(f"{name} {refusal}") from None
     except FileNotFoundError:
         raise FileError(f"{name} does not exist: check the path") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except OSError as error:
+        told = error.strerror or str(error)
         raise FileError(f"{name} cannot be read ({told}): check its permissions and the disk") from None
 
 
@@ -177,6 +177,8 @@ def _reserved(held: Container, name: str) -> np.ndarray:
 
 def _bytes(path: Path) -> bytes:
     """A file's bytes, read only when its size is what its header says."""
+    if "\0" in str(path):
+        raise FileNotFoundError
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise Refusal("is a folder", "name the .fewbits file in it")

@@ -159,7 +159,8 @@ def _stored(facts: Any, data: memoryview, limit: int) -> Stored:
     kind, shape = facts["type"], facts["shape"]
     if not isinstance(kind, str) or kind not in WIDTHS:
         raise _FactsError(f"that it is of type {quoted(kind)}, which is none")
-    if not (isinstance(shape, list) and len(shape) <= RANK_LIMIT and all(_is_count(size) for size in shape)):
+    if not (isinstance(shape, list) and len(shape) <= RANK_LIMIT and all(_is_count(size) for size in shape)
+            and prod(max(size, 1) for size in shape) < _COUNT_LIMIT):
         raise _FactsError(f"that it has shape {quoted(shape)}, which cannot be")
     size = prod(shape) * WIDTHS[kind]
     if not kinds:

@@ -30,6 +30,7 @@ from fewbits.compress.share import Shared
 from fewbits.errors import FileError
 from fewbits.files import write_whole
 from fewbits.kernels.huffman import StreamError
+from fewbits.limits import DECODED_FREELY, DECODED_TIMES
 from fewbits.storage import container
 from fewbits.storage.refusal import Refusal, quoted
 from fewbits.storage.writer import this_writer
@@ -98,6 +99,7 @@ class WeightsFile:
         """One tensor, decoded; shared weights as the numbers they stand for."""
         with _told(self.path):
             stored = self._stored(name)
+            self._check_growth(name, stored.bytes_decoded)
             content = stored.content
             if isinstance(content, CodedShared):
                 return torch.from_numpy(_decoded(name, content).dense()).to(_TYPES[stored.type])
@@ -110,6 +112,13 @@ class WeightsFile:
                 return torch.empty(stored.shape, dtype=_TYPES[stored.type])
             return torch.from_numpy(np.array(content)).view(_TYPES[stored.type]).reshape(stored.shape)
 
+    def _check_growth(self, what: str, decoded: int) -> None:
+        """Raises FileError where a file would decode to far more than weights ever do."""
+        most = DECODED_FREELY + DECODED_TIMES * self.size
+        if self._limit <= DECODED_LIMIT and decoded > most:
+            raise FileError(f"{self.path} has {self.size} bytes, and {what} would take {decoded} when decoded, more "
+                            f"than {most}: this is no file of weights that `fewbits compress` wrote")
+
     def shared(self, name: str) -> Shared | None:
         """Codes and centroids of one tensor; None when its weights are not shared."""
         with _told(self.path):
@@ -118,6 +127,7 @@ class WeightsFile:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors, decoded."""
+        self._check_growth("all", self.decoded_bytes())
         return {name: self.tensor(name) for name in self.names}
 
     def items(self) -> tuple[Item, ...]:
@@ -258,6 +268,9 @@ class _told:  # noqa: N801  # reads as a word of the sentence it makes
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Refusal):
             raise FileError(f"{self._path} {error}") from None
+        if isinstance(error, StreamError):
+            raise FileError(f"{self._path} cannot be decoded ({error}): copy it again, or compress the weights "
+                            "again") from None
         if isinstance(error, FileNotFoundError):
             raise FileError(f"{self._path} does not exist: check the path") from None
         if isinstance(error, OSError):
