@@ -63,6 +63,8 @@ def opened(path: str | Path, what: str) -> BinaryIO:
     waited for, a pipe without a writer neither."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist: give {what}") from None
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
         raise FileError(f"{path} cannot be read ({told}): give {what}") from None
