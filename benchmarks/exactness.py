@@ -14,6 +14,8 @@ import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
+from fewbits.engines.exactness import reliance
+from fewbits.engines.processor import this_processor
 from fewbits.errors import LoweringError, UnsupportedError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -21,8 +23,6 @@ from fewbits.lower.lower import lower
 from fewbits.progress import track
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
-from fewbits.run.exactness import reliance
-from fewbits.run.processor import this_processor
 from fewbits.testing import random_network
 from fewbits.testing.exactness import ExactnessCheck, check_exactness
 

@@ -21,18 +21,18 @@ import torch
 from fewbits.api import quantize
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
+from fewbits.engines.openvino_session import OpenVinoSession, Setting
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import DataError, UnsupportedError
-from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.program import reference
 from fewbits.program.ops import reads
 from fewbits.program.program import Program
 from fewbits.progress import track
 from fewbits.report.machine import this_machine
-from fewbits.run.openvino_session import OpenVinoSession, Setting
-from fewbits.run.torch.executor import TorchExecutor
 from fewbits.tasks.registry import TASKS
 from fewbits.tasks.training import initialised, train
 from fewbits.testing import random_program
+from fewbits.writers.onnx.program import Form, onnx_bytes, output_name
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETTINGS: tuple[Setting, ...] = get_args(Setting)

@@ -13,6 +13,8 @@ import torch
 from fewbits.artifact.file import from_bytes, to_bytes
 from fewbits.artifact.vectors import Vectors
 from fewbits.artifact.verify import verify
+from fewbits.engines.onnx_session import OnnxSession
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
 from fewbits.numerics.block import CHANNEL, Block
@@ -26,8 +28,6 @@ from fewbits.program.program import Program
 from fewbits.program.requantize import accumulator_scale
 from fewbits.program.value import Value
 from fewbits.report.engines import agreement
-from fewbits.run.onnx_session import OnnxSession
-from fewbits.run.torch.executor import TorchExecutor
 
 X, Y = Encoding(parse("uint8"), 0.02, 128), Encoding(parse("uint8"), 0.5, 100)
 NARROW = Encoding(parse("uint8"), 1 / 128, 128)

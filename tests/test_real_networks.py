@@ -10,6 +10,7 @@ from fewbits.artifact.file import save, sizes
 from fewbits.data import normalize
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
+from fewbits.engines.executable import Executable
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -18,7 +19,6 @@ from fewbits.quant.plan import plan
 from fewbits.report.accuracy import compare
 from fewbits.report.engines import agreement
 from fewbits.report.simulation_gap import simulation_gap
-from fewbits.run.executable import Executable
 from fewbits.tasks.lenet import lenet5
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.resnet_cifar import resnet20

@@ -9,7 +9,8 @@ from torch import nn
 from fewbits.artifact.file import UNKNOWN, read
 from fewbits.artifact.file import save as save_program
 from fewbits.data.preparation import Preparation
-from fewbits.export.onnx import Form
+from fewbits.engines.exactness import Target
+from fewbits.engines.executable import Engine, Executable
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example
 from fewbits.graph.capture import capture as capture_whole
@@ -26,9 +27,8 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
-from fewbits.run.exactness import Target
-from fewbits.run.executable import Engine, Executable
 from fewbits.workflow.quantize import planned
+from fewbits.writers.onnx.program import Form
 
 
 class QuantizedModel(Executable):

@@ -20,7 +20,6 @@ from torch import nn
 from fewbits.artifact import vectors
 from fewbits.artifact.file import from_bytes, to_bytes
 from fewbits.errors import LoweringError, VerificationError
-from fewbits.export.onnx import onnx_bytes
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -31,6 +30,7 @@ from fewbits.quant.plan import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.testing.random_networks import random_network
 from fewbits.testing.random_programs import random_program
+from fewbits.writers.onnx.program import onnx_bytes
 
 FOLDER = Path(__file__).parent
 PROGRAMS, ONNX, CODES = FOLDER / "programs", FOLDER / "onnx.json", FOLDER / "codes.json"

@@ -9,8 +9,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fewbits.engines.torch.fixed_point import rescaler
 from fewbits.program.fixed_point import ROUNDINGS, Fixed, double_rounding, fixed
-from fewbits.run.torch.fixed_point import rescaler
 
 
 def towards_zero(numerator: int, denominator: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Int
@@ -18,7 +19,6 @@ from fewbits.program.profile import LITERT, LITERT_INT16, Profile
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.program.windows import positions
-from fewbits.run.torch.executor import TorchExecutor
 
 VECTORS = np.load(Path(__file__).with_name("litert.npz"))
 PROFILES = {"int8": LITERT, "int16": LITERT_INT16}

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import LoweringError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import ACCUMULATOR, Int
@@ -14,7 +15,6 @@ from fewbits.program.profile import PROFILES, Profile, profile
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.program.widths import check_sums
-from fewbits.run.torch.executor import TorchExecutor
 
 CODES = np.arange(-128, 128, dtype=np.int8)
 ONE = Encoding(Int(8), 1.0)

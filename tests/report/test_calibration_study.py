@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.engines.executable import Executable
 from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -14,7 +15,6 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.calibration_study import calibration_study
-from fewbits.run.executable import Executable
 
 
 def case(classes):

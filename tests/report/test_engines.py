@@ -3,9 +3,9 @@
 import pytest
 from report_cases import Case, shifted
 
-from fewbits.export.onnx import onnx_bytes
 from fewbits.report import engines
 from fewbits.report.engines import agreement
+from fewbits.writers.onnx.program import onnx_bytes
 
 
 def test_all_engines_agree_at_every_value(residual: Case, everything: Case) -> None:

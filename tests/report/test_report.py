@@ -11,10 +11,10 @@ import torch
 from report_cases import Case
 from rich.console import Console
 
+from fewbits.engines.executable import Executable
 from fewbits.errors import FileError
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.report import Report, build
-from fewbits.run.executable import Executable
 
 Labelled = list[tuple[torch.Tensor, torch.Tensor]]
 VOID = {"meta", "link", "br", "hr", "img", "input", "rect"}

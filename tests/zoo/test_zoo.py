@@ -19,13 +19,13 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from zoo_layers import Example, Made
 
+from fewbits.engines.executable import Executable
 from fewbits.errors import UnsupportedError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import plan
-from fewbits.run.executable import Executable
 from fewbits.testing import differences
 
 FAMILIES: dict[str, tuple[Callable[[], Made], ...]] = {

@@ -11,17 +11,17 @@ import numpy as np
 from fewbits.artifact import vectors
 from fewbits.artifact.file import Artifact, read
 from fewbits.artifact.vectors import hash_codes
+from fewbits.engines.exactness import portable_nodes
+from fewbits.engines.onnx_session import OnnxSession
+from fewbits.engines.processor import this_processor
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import FewbitsError, VerificationError
-from fewbits.export.onnx import onnx_bytes, output_name
 from fewbits.options import options_checked
 from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.islands import float_half, shares
 from fewbits.program.program import Program
-from fewbits.run.exactness import portable_nodes
-from fewbits.run.onnx_session import OnnxSession
-from fewbits.run.processor import this_processor
-from fewbits.run.torch.executor import TorchExecutor
+from fewbits.writers.onnx.program import onnx_bytes, output_name
 
 Engine = Literal["reference", "torch", "onnxruntime"]
 ENGINES: tuple[Engine, ...] = ("reference", "torch", "onnxruntime")

@@ -26,14 +26,14 @@ from fewbits.cli.data import (
     open_data,
 )
 from fewbits.cli.processor import ProcessorOption
+from fewbits.engines.exactness import Target, exactness
+from fewbits.engines.onnx_session import onnxruntime_version
+from fewbits.engines.processor import this_processor
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
 from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program
 from fewbits.report.accuracy import evaluate as measure
-from fewbits.run.exactness import Target, exactness
-from fewbits.run.onnx_session import onnxruntime_version
-from fewbits.run.processor import this_processor
 
 _TARGETS: tuple[Target, ...] = ("any", "vnni")
 

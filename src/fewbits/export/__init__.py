@@ -1,1 +1,1 @@
-"""How others read a Program. Each form writes bytes; nothing here runs or verifies them."""
+"""Files for others, written after an engine gave the program's codes on them."""

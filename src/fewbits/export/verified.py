@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from fewbits.engines.exactness import Exactness, Target, exactness, listed
+from fewbits.engines.onnx_session import Level, OnnxSession, onnxruntime_version
+from fewbits.engines.processor import this_processor
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import ExportError, VerificationError
-from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.files import write_whole
 from fewbits.options import options_checked
 from fewbits.program import reference
@@ -18,10 +21,7 @@ from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
 from fewbits.progress import track
-from fewbits.run.exactness import Exactness, Target, exactness, listed
-from fewbits.run.onnx_session import Level, OnnxSession, onnxruntime_version
-from fewbits.run.processor import this_processor
-from fewbits.run.torch.executor import TorchExecutor
+from fewbits.writers.onnx.program import Form, onnx_bytes, output_name
 
 _LEVELS: dict[Form, tuple[Level, ...]] = {"integer": ("off", "all"), "qdq": ("all",)}
 """Optimisation levels at which each form must equal the program."""
@@ -38,7 +38,7 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
     """Writes the program as ONNX, after ONNX Runtime gave the program's outputs, bit for bit, on every batch
     of `verify`: the integer form with optimisation off and on, QDQ as it runs by default.
 
-    processor: where the file must be exact, which is decided from the program (run/exactness.py) and not from the
+    processor: where the file must be exact, which is decided from the program (engines/exactness.py) and not from the
     batches. `any`: in every session on x86-64; layers whose sums could saturate get uint8 weights, which cost time
     where VNNI would have helped. `vnni`: int8 weights, for processors with VNNI. `this`: what is fastest on this one.
     The file says in its metadata where it is exact.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from fewbits.engines.executable import Executable
 from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
@@ -18,7 +19,6 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan
 from fewbits.report.accuracy import Accuracy, Classifier, Comparison, compare, evaluate
 from fewbits.report.text import percent, points
-from fewbits.run.executable import Executable
 
 COUNTS = (5, 10, 50)
 

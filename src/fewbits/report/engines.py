@@ -6,18 +6,18 @@ from typing import Literal
 
 import numpy as np
 
+from fewbits.engines.exactness import Target, portable_nodes
+from fewbits.engines.onnx_session import Level, OnnxSession
+from fewbits.engines.processor import this_processor
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import VerificationError
-from fewbits.export.onnx import Form, onnx_bytes, output_name
 from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.inputs import Batch
 from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.program import Program
 from fewbits.report.batches import BatchToInputs, arrays, bound
-from fewbits.run.exactness import Target, portable_nodes
-from fewbits.run.onnx_session import Level, OnnxSession
-from fewbits.run.processor import this_processor
-from fewbits.run.torch.executor import TorchExecutor
+from fewbits.writers.onnx.program import Form, onnx_bytes, output_name
 
 Arrays = Mapping[str, np.ndarray]
 Extent = Literal["outputs", "every value", "float islands", "end to end"]

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fewbits.engines.exactness import Exactness
 from fewbits.report.accuracy import Comparison
 from fewbits.report.energy import EnergyEstimate
 from fewbits.report.engines import EngineAgreement
@@ -14,7 +15,6 @@ from fewbits.report.machine import Machine
 from fewbits.report.simulation_gap import SimulationGap
 from fewbits.report.sites import SiteError
 from fewbits.report.sizes import SizeItem
-from fewbits.run.exactness import Exactness
 
 
 @dataclass(frozen=True)

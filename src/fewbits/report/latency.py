@@ -7,12 +7,12 @@ from time import perf_counter
 
 import numpy as np
 
-from fewbits.export.onnx import onnx_bytes
-from fewbits.export.onnx_float import float_onnx_bytes
+from fewbits.engines.exactness import Target, portable_nodes
+from fewbits.engines.onnx_session import OnnxSession
+from fewbits.engines.processor import this_processor
 from fewbits.program.program import Program
-from fewbits.run.exactness import Target, portable_nodes
-from fewbits.run.onnx_session import OnnxSession
-from fewbits.run.processor import this_processor
+from fewbits.writers.onnx.program import onnx_bytes
+from fewbits.writers.onnx.twin import float_onnx_bytes
 
 _WARM_UP = 3
 _FEWEST = 5

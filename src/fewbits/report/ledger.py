@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fewbits.engines.exactness import reliance
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
 from fewbits.lower.inputs import input_codes
@@ -13,7 +14,6 @@ from fewbits.program import ops as op
 from fewbits.program.float_calls import call_name
 from fewbits.program.program import Program
 from fewbits.quant.plan import Plan, Step
-from fewbits.run.exactness import reliance
 
 _ENTERS = "enters as codes"
 _ENTERS_FLOAT = "enters as floats"

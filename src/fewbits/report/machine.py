@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata
 
-from fewbits.run.processor import this_processor
+from fewbits.engines.processor import this_processor
 
 _PACKAGES = ("fewbits", "torch", "numpy", "onnx", "onnxruntime")
 

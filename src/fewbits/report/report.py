@@ -6,6 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
+from fewbits.engines.exactness import Target, exactness
+from fewbits.engines.executable import Executable
+from fewbits.engines.processor import this_processor
 from fewbits.files import write_whole
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
@@ -24,9 +27,6 @@ from fewbits.report.simulation_gap import simulation_gap
 from fewbits.report.sites import site_errors
 from fewbits.report.sizes import float_file_bytes, size_items, stored_items
 from fewbits.report.terminal import render
-from fewbits.run.exactness import Target, exactness
-from fewbits.run.executable import Executable
-from fewbits.run.processor import this_processor
 
 
 class Report(Findings):

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import CalibrationError
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.report.sites import float_outputs, value_names
-from fewbits.run.torch.executor import TorchExecutor
 
 Arrays = Mapping[str, np.ndarray]
 

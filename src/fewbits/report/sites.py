@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.graph.graph import Graph
 from fewbits.graph.model import Visitor
 from fewbits.lower.inputs import input_codes
@@ -16,7 +17,6 @@ from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 from fewbits.report.batches import BatchToInputs, arrays, bound
 from fewbits.report.sqnr import decibels
-from fewbits.run.torch.executor import TorchExecutor
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import nn
 from fewbits.data.normalize import IMAGENET, MNIST, Normalize
 from fewbits.data.split import DataSet
 from fewbits.data.weights import apply_weights, load_weights
+from fewbits.engines.executable import Executable
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -28,7 +29,6 @@ from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import evaluate
 from fewbits.report.engines import agreement
 from fewbits.reproduce.row import Given, Log, Row
-from fewbits.run.executable import Executable
 from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_tanh, mlp_norm, mlp_tanh
 from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.resnet_cifar import resnet20

@@ -1,4 +1,4 @@
-"""What run/exactness.py says of a program, held against ONNX Runtime on this processor."""
+"""What engines/exactness.py says of a program, held against ONNX Runtime on this processor."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fewbits.export.onnx import Form, onnx_bytes, output_name
+from fewbits.engines.exactness import Target, portable_nodes, reliance
+from fewbits.engines.onnx_session import Level, OnnxSession
+from fewbits.engines.processor import this_processor
 from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.ops.pairs import add_codes, add_codes_unfused
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.report.engines import agreement
-from fewbits.run.exactness import Target, portable_nodes, reliance
-from fewbits.run.onnx_session import Level, OnnxSession
-from fewbits.run.processor import this_processor
 from fewbits.testing.saturation import probe
+from fewbits.writers.onnx.program import Form, onnx_bytes, output_name
 
 _SESSIONS: tuple[tuple[Form, Level], ...] = (("integer", "off"), ("integer", "all"), ("qdq", "all"))
 """The sessions that promise equality."""

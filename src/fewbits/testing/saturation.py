@@ -1,7 +1,7 @@
 """ONNX Runtime's kernels that add pairs of products in saturating 16 bits, in NumPy; and layers made to feel it.
 
-The oracle of run/exactness.py: `pair_sums` computes what AVX2 and AVX-512 without VNNI compute, and `probe` makes of a
-layer a program of that layer alone, with the input on which its pairs come nearest to 16 bits, or leave them.
+The oracle of engines/exactness.py: `pair_sums` computes what AVX2 and AVX-512 without VNNI compute; `probe` makes of
+a layer a program of that layer alone, with the input on which its pairs come nearest to 16 bits, or leave them.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewbits.engines.exactness import adds_pairs, summed_weights
 from fewbits.numerics.block import TENSOR, Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import ACCUMULATOR, Int
@@ -16,7 +17,6 @@ from fewbits.program import ops as op
 from fewbits.program.code_ranges import code_ranges
 from fewbits.program.program import Program
 from fewbits.program.value import Value
-from fewbits.run.exactness import adds_pairs, summed_weights
 
 _WHOLE = (-(2**31), 2**31 - 1)
 

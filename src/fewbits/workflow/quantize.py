@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fewbits.artifact.file import save, sizes
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
+from fewbits.engines.exactness import Target
 from fewbits.errors import DataError, ExportError, FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole
@@ -29,7 +30,6 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import explain
 from fewbits.report.report import Report, build
-from fewbits.run.exactness import Target
 
 # The report runs every engine at every value on so many images; outputs are verified on all of calibration.
 _REPORTED_IMAGES = 256

@@ -1,0 +1,39 @@
+"""Operators that move numbers, in torch."""
+
+import torch
+import torch.nn.functional as F
+
+from fewbits.engines.torch.steps import Kernels, Step, flat_margins
+from fewbits.program import ops as op
+from fewbits.program.program import Program
+
+
+def _pick(program: Program, node: op.Pick) -> Step:
+    indices = torch.tensor(node.indices)
+    return lambda x: x.index_select(node.axis, indices)
+
+
+def _reshape(program: Program, node: op.Reshape) -> Step:
+    return lambda x: x.reshape(node.shape)
+
+
+def _transpose(program: Program, node: op.Transpose) -> Step:
+    return lambda x: x.permute(node.permutation)
+
+
+def _slice(program: Program, node: op.Slice) -> Step:
+    return lambda x: x[(slice(None),) * node.axis + (slice(node.start, node.stop, node.step),)]
+
+
+def _pad(program: Program, node: op.Pad) -> Step:
+    zero = 0 if program.is_float(node.input) else int(program.encoding(node.input).zero_point)
+    return lambda x: F.pad(x, flat_margins(node.margins), value=zero)
+
+
+KERNELS: Kernels = {
+    op.Pick: _pick,
+    op.Reshape: _reshape,
+    op.Transpose: _transpose,
+    op.Slice: _slice,
+    op.Pad: _pad,
+}

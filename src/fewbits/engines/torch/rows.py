@@ -1,0 +1,71 @@
+"""Operators on whole rows, in torch."""
+
+import numpy as np
+import torch
+
+from fewbits.engines.torch.steps import Kernels, Step, saturating, tensor
+from fewbits.program import ops as op
+from fewbits.program import requantize as constants
+from fewbits.program.ops.rows import lookup
+from fewbits.program.program import Program
+
+
+def _softmax(program: Program, node: op.Softmax) -> Step:
+    y = program.encoding(node.name)
+    table = tensor(constants.exponentials(program.encoding(node.input), node.factor), torch.int64)
+    scale, saturate = tensor(y.scale), saturating(program, node)
+    mask = None if node.mask is None else torch.from_numpy(np.array(node.mask)) != 0
+    lowest = program.encoding(node.input).format.low
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        q = x.long() - lowest
+        seen = q if mask is None else torch.where(mask, q, -1)
+        steps = seen.amax(-1, keepdim=True) - q
+        powers = table[steps if mask is None else torch.where(mask, steps, 256)]
+        return saturate(powers.float() / powers.sum(-1, keepdim=True).float() / scale)
+
+    return step
+
+
+def _log_softmax(program: Program, node: op.LogSoftmax) -> Step:
+    x, y, unit = program.encoding(node.input), program.encoding(node.name), 2**constants.SOFTMAX_BITS
+    powers, below = tensor(constants.exponentials(x, 1.0), torch.int64), tensor(constants.steps_below(x), torch.int64)
+    whole, part = (tensor(table, torch.int64) for table in constants.logarithms())
+    fine, scale, saturate = 2.0**-constants.LOG_BITS, tensor(y.scale), saturating(program, node)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        q = x.long()
+        steps = q.amax(-1, keepdim=True) - q
+        total = powers[steps].sum(-1, keepdim=True)
+        high = total // unit
+        logarithm = whole[high] + part[(total // high - unit) // 2**10]
+        return saturate(-(below[steps] + logarithm).float() * fine / scale)
+
+    return step
+
+
+def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
+    axes = tuple(range(-node.axes, 0))
+    y, length = program.encoding(node.name), program.count(node.input, axes)
+    epsilon = float(constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
+    gain, shift, scale, saturate = tensor(node.gain), tensor(node.shift), tensor(y.scale), saturating(program, node)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        q = x.long()
+        total, squares = q.sum(axes, keepdim=True), (q * q).sum(axes, keepdim=True)
+        deviation = ((length * squares - total * total).float() + epsilon).sqrt_()
+        return saturate(((length * q - total).float() / deviation * gain + shift) / scale)
+
+    return step
+
+
+def _embedding(program: Program, node: op.Embedding) -> Step:
+    return lambda numbers: torch.from_numpy(lookup(program, node, numbers.numpy()))
+
+
+KERNELS: Kernels = {
+    op.LogSoftmax: _log_softmax,
+    op.Softmax: _softmax,
+    op.LayerNorm: _layer_norm,
+    op.Embedding: _embedding,
+}

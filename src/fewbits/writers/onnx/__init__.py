@@ -1,0 +1,1 @@
+"""A Program as ONNX. Nothing here runs or checks what it writes."""

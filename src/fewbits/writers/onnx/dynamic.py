@@ -1,0 +1,47 @@
+"""Dot products with ranges of their own in each run, as ONNX: DynamicQuantizeLinear and integer sums."""
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from fewbits.program import ops as op
+from fewbits.writers.onnx.builder import OnnxBuilder
+
+
+def emit_dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
+    before, after = zip(*node.padding, strict=True)
+    weight = _weight(b, node, "codes8", b.program.constant(node.weight).codes.astype(np.int8))
+    _emit(b, node, "ConvInteger", weight, (1, -1, *[1] * len(node.stride)), strides=list(node.stride),
+          pads=[*before, *after], dilations=list(node.dilation), group=node.groups)
+
+
+def emit_dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
+    columns = _weight(b, node, "columns", b.program.constant(node.weight).codes.T.astype(np.int8))
+    _emit(b, node, "MatMulInteger", columns, (-1,))
+
+
+def _weight(b: OnnxBuilder, node: op.DynamicConv | op.DynamicLinear, part: str, codes: np.ndarray) -> list[str]:
+    """Codes, and their zero point where it is not 0. Several nodes may share a weight, written in one way or both."""
+    if node.name not in b.portable:
+        return [b.constant(f"{node.weight}.{part}", b.weight_codes(node.name, codes))]
+    zero = b.weight_codes(node.name, np.array(0, np.int8))
+    return [b.constant(f"{node.weight}.{part}.unsigned", b.weight_codes(node.name, codes)),
+            b.constant(f"{node.weight}.unsigned.zero_point", zero)]
+
+
+def _emit(b: OnnxBuilder, node: op.DynamicConv | op.DynamicLinear, operator: str, weight: list[str],
+          shape: tuple[int, ...], **attributes: Any) -> None:
+    """Codes, sums, and their product with both scales; the bias by a Sum, which ONNX Runtime leaves as it is."""
+    codes, scale, zero = (b.name(node.name, part) for part in ("taken", "taken_scale", "taken_zero"))
+    b.several("DynamicQuantizeLinear", [node.input], [codes, scale, zero])
+    sums = b.node(operator, [codes, weight[0], zero, *weight[1:]], b.name(node.name, "products"), **attributes)
+    reals = b.node("Cast", [sums], b.name(node.name, "reals"), to=TensorProto.FLOAT)
+    scales = b.program.constant(node.weight).encoding.scale
+    other = b.constant(f"{node.name}.weight_scale", scales.reshape(shape) if scales.ndim else scales)
+    both = b.node("Mul", [scale, other], b.name(node.name, "multiplier"))
+    product = b.node("Mul", [reals, both], node.name if node.bias is None else b.name(node.name, "scaled"))
+    if node.bias is not None:
+        target = b.constant(f"{node.name}.bias_shape", np.array(shape, np.int64))
+        bias = b.node("Reshape", [node.bias, target], b.name(node.name, "shaped_bias"))
+        b.node("Sum", [product, bias], node.name)

@@ -1,0 +1,356 @@
+"""Float islands as ONNX: each call as the float operators it is. A call without an ONNX form is refused by name."""
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fewbits.errors import VerificationError
+from fewbits.program import ops as op
+from fewbits.program.ops import Argument, FloatCall, Read
+from fewbits.program.requantize import NO_DIVISOR
+from fewbits.program.windows import margins_of
+from fewbits.writers.onnx.builder import OnnxBuilder
+
+Emit = Callable[[OnnxBuilder, FloatCall], None]
+
+
+def emit_float_call(b: OnnxBuilder, node: FloatCall) -> None:
+    """Raises VerificationError where ONNX has no such call."""
+    emit = _CALLS.get(_words(node))
+    if emit is None:
+        raise _refused(node)
+    emit(b, node)
+
+
+def _refused(node: FloatCall, how: str = "") -> VerificationError:
+    what = f"{_words(node)} {how}".strip()
+    return VerificationError(f"{node.name!r} is {what} in float, which has no ONNX form here: give it a format, so "
+                             "that it becomes integers")
+
+
+def emit_float_constant(b: OnnxBuilder, node: op.FloatConstant) -> None:
+    b.node("Identity", [b.constant(f"{node.name}.data", node.data)], node.name)
+
+
+def _words(node: FloatCall) -> str:
+    """`conv2d` of `aten.conv2d.default`."""
+    return node.call.removeprefix("aten.").split(".")[0]
+
+
+def _value(argument: Argument) -> str:
+    """Name of the value an argument reads; '' for none, as ONNX has it."""
+    assert argument is None or isinstance(argument, Read), "the operator table takes a tensor here"
+    return "" if argument is None else argument.value
+
+
+def _number(b: OnnxBuilder, node: FloatCall, argument: str) -> str:
+    """A value, or a number as a constant."""
+    given = node[argument]
+    if isinstance(given, Read):
+        return given.value
+    assert isinstance(given, int | float), "operands are values or numbers"
+    return b.constant(f"{node.name}.{argument}", np.array(given, np.float32))
+
+
+def _ints(argument: Argument, count: int) -> list[int]:
+    """ATen's list of sizes, one for every axis or one for all."""
+    values = list(argument) if isinstance(argument, tuple) else [argument]
+    sizes = [value for value in values if isinstance(value, int)]
+    return sizes * count if len(sizes) == 1 else sizes
+
+
+def _rank(b: OnnxBuilder, argument: Argument) -> int:
+    return len(b.program.values[_value(argument)].shape)
+
+
+def _conv(b: OnnxBuilder, node: FloatCall) -> None:
+    kernel = [size or 0 for size in b.program.values[_value(node["weight"])].shape[2:]]
+    dilation, stride = (_ints(node[name], len(kernel)) for name in ("dilation", "stride"))
+    pads = [size for sides in zip(*margins_of(node["padding"], kernel, dilation), strict=True) for size in sides]
+    b.node("Conv", _without_trailing([_value(node[name]) for name in ("input", "weight", "bias")]), node.name,
+           strides=stride, pads=pads, dilations=dilation, group=node["groups"])
+
+
+def _without_trailing(names: list[str]) -> list[str]:
+    while not names[-1]:
+        names.pop()
+    return names
+
+
+def _linear(b: OnnxBuilder, node: FloatCall) -> None:
+    """Gemm over rows, for any rank: of a MatMul with decoded weights ONNX Runtime would make one that quantizes its
+    activations to 8 bits."""
+    source, weight, bias = (_value(node[name]) for name in ("input", "weight", "bias"))
+    shape = b.program.values[node.name].shape
+    if len(shape) != 2:
+        width = b.program.values[weight].shape[1] or 0
+        rows = b.constant(f"{node.name}.rows.shape", np.array([-1, width], np.int64))
+        source = b.node("Reshape", [source, rows], b.name(node.name, "rows"))
+    out = node.name if len(shape) == 2 else b.name(node.name, "product")
+    b.node("Gemm", _without_trailing([source, weight, bias]), out, transB=1)
+    if len(shape) != 2:
+        target = b.constant(f"{node.name}.shape", np.array([-1 if size is None else size for size in shape], np.int64))
+        b.node("Reshape", [out, target], node.name)
+
+
+def _pair(operator: str) -> Emit:
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        if node.arguments.get("alpha", 1) != 1:
+            raise _refused(node, f"with alpha = {node['alpha']}")
+        second = next(name for name in ("other", "mat2") if name in node.arguments)
+        b.node(operator, [_number(b, node, "self"), _number(b, node, second)], node.name)
+
+    return emit
+
+
+def _quotient(b: OnnxBuilder, node: FloatCall) -> None:
+    first, second = _value(node["first"]), _value(node["second"])
+    zero, instead = (b.constant(f"{node.name}.{name}", np.array(value, np.float32))
+                     for name, value in (("zero", 0.0), ("instead", NO_DIVISOR)))
+    none = b.node("Equal", [second, zero], b.name(node.name, "none"))
+    divisor = b.node("Where", [none, instead, second], b.name(node.name, "divisor"))
+    b.node("Div", [first, divisor], node.name)
+
+
+def _reversed_difference(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Sub", [_number(b, node, "other"), _value(node["self"])], node.name)
+
+
+_RELATIONS = {"gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal", "ne": "Equal"}
+
+
+def _two_pieces(b: OnnxBuilder, node: FloatCall) -> None:
+    source = _value(node["x"])
+
+    def constant(argument: str) -> str:
+        return b.constant(f"{node.name}.{argument}", np.array(node[argument], np.float32))
+
+    def line(slope: str, offset: str) -> str:
+        product = b.node("Mul", [source, constant(slope)], b.name(node.name, f"{slope}.product"))
+        return b.node("Add", [product, constant(offset)], b.name(node.name, f"{slope}.line"))
+
+    lines = [line(*names) if node[names[0]] else constant(names[1])
+             for names in (("slope", "offset"), ("other_slope", "other_offset"))]
+    holds = b.node(_RELATIONS[str(node["relation"])], [source, constant("bound")], b.name(node.name, "holds"))
+    b.node("Where", [holds, *(lines[::-1] if node["relation"] == "ne" else lines)], node.name)
+
+
+def _function(operator: str, **attributes: str | float) -> Emit:
+    """attributes: an argument's name, or a number."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        given: dict[str, Any] = {name: node[value] if isinstance(value, str) else value
+                                 for name, value in attributes.items()}
+        b.node(operator, [_value(node["self"])], node.name, **given)
+
+    return emit
+
+
+def _gated(operator: str) -> Emit:
+    """x times a function of x."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        gate = b.node(operator, [_value(node["self"])], b.name(node.name, "gate"))
+        b.node("Mul", [_value(node["self"]), gate], node.name)
+
+    return emit
+
+
+def _gelu(b: OnnxBuilder, node: FloatCall) -> None:
+    """x/2 · (1 + erf(x/√2)), or with tanh(√(2/π) · (x + 0.044715 x³)) in erf's place."""
+    def step(operator: str, first: str, second: str | float, suffix: str) -> str:
+        other = second if isinstance(second, str) else b.constant(f"{node.name}.{suffix}.number",
+                                                                  np.array(second, np.float32))
+        return b.node(operator, [first, other], b.name(node.name, suffix))
+
+    x = _value(node["self"])
+    if node["approximate"] == "tanh":
+        cube = step("Mul", step("Mul", step("Mul", x, x, "square"), x, "cube"), 0.044715, "part")
+        inner = b.node("Tanh", [step("Mul", step("Add", x, cube, "sum"), float(np.sqrt(2 / np.pi)), "inner")],
+                       b.name(node.name, "gate"))
+    else:
+        inner = b.node("Erf", [step("Mul", x, float(np.sqrt(0.5)), "inner")], b.name(node.name, "gate"))
+    b.node("Mul", [step("Mul", x, 0.5, "half"), step("Add", inner, 1.0, "raised")], node.name)
+
+
+def _filled(value: str | float) -> Emit:
+    """One number everywhere: an argument's name, or the number."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        number = node[value] if isinstance(value, str) else value
+        shape = b.node("Shape", [_value(node["self"])], b.name(node.name, "shape"))
+        one = b.constant(f"{node.name}.number", np.array(number, np.float32))
+        b.node("Expand", [one, shape], node.name)
+
+    return emit
+
+
+def _reciprocal_root(b: OnnxBuilder, node: FloatCall) -> None:
+    root = b.node("Sqrt", [_value(node["self"])], b.name(node.name, "root"))
+    b.node("Reciprocal", [root], node.name)
+
+
+def _square(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Mul", [_value(node["self"])] * 2, node.name)
+
+
+def _power(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Pow", [_value(node["self"]), _number(b, node, "exponent")], node.name)
+
+
+def _log_sigmoid(b: OnnxBuilder, node: FloatCall) -> None:
+    negative = b.node("Neg", [_value(node["self"])], b.name(node.name, "negative"))
+    b.node("Neg", [b.node("Softplus", [negative], b.name(node.name, "softplus"))], node.name)
+
+
+def _softplus(b: OnnxBuilder, node: FloatCall) -> None:
+    if node["beta"] != 1:
+        raise _refused(node, f"with beta = {node['beta']}")
+    b.node("Softplus", [_value(node["self"])], node.name)
+
+
+def _prelu(b: OnnxBuilder, node: FloatCall) -> None:
+    shape = b.constant(f"{node.name}.shape", np.array([-1, *[1] * (_rank(b, node["self"]) - 2)], np.int64))
+    slopes = b.node("Reshape", [_value(node["weight"]), shape], b.name(node.name, "slopes"))
+    b.node("PRelu", [_value(node["self"]), slopes], node.name)
+
+
+def _masked_softmax(b: OnnxBuilder, node: FloatCall) -> None:
+    x = b.node("Mul", [_value(node["x"]), _number(b, node, "factor")], b.name(node.name, "scaled"))
+    if node["mask"] is not None:
+        seen = b.node("Cast", [_value(node["mask"])], b.name(node.name, "seen"), to=9)  # TensorProto.BOOL
+        lowest = b.constant(f"{node.name}.lowest", np.array(-np.inf, np.float32))
+        x = b.node("Where", [seen, x, lowest], b.name(node.name, "masked"))
+    b.node("Softmax", [x], node.name, axis=-1)
+
+
+def _layer_norm(b: OnnxBuilder, node: FloatCall) -> None:
+    sizes = _ints(node["normalized_shape"], 1)
+    gain = _value(node["weight"]) or b.constant(f"{node.name}.gain", np.ones(sizes, np.float32))
+    inputs = _without_trailing([_value(node["input"]), gain, _value(node["bias"])])
+    b.node("LayerNormalization", inputs, node.name, axis=-len(sizes), epsilon=node["eps"])
+
+
+def _group_norm(b: OnnxBuilder, node: FloatCall) -> None:
+    """Instance normalisation of the groups as rows, then the channels' gains and shifts."""
+    source, groups = _value(node["input"]), node["num_groups"]
+    shape = b.program.values[source].shape
+    assert isinstance(groups, int), "the operator table takes a number here"
+    rows, back = (b.constant(f"{node.name}.{name}", np.array([0, *(size or -1 for size in sizes)], np.int64))
+                  for name, sizes in (("rows", (groups, None)), ("shape", shape[1:])))
+    one, zero = (b.constant(f"{node.name}.{name}", np.full(groups, value, np.float32))
+                 for name, value in (("one", 1.0), ("zero", 0.0)))
+    x = b.node("Reshape", [source, rows], b.name(node.name, "grouped"))
+    x = b.node("InstanceNormalization", [x, one, zero], b.name(node.name, "normal"), epsilon=node["eps"])
+    given = (("Mul", node["weight"]), ("Add", node["bias"]))
+    parts = [(operator, argument) for operator, argument in given if argument is not None]
+    x = b.node("Reshape", [x, back], b.name(node.name, "restored") if parts else node.name)
+    for number, (operator, argument) in enumerate(parts, 1):
+        column = b.constant(f"{node.name}.{operator}.shape", np.array([-1, *[1] * (len(shape) - 2)], np.int64))
+        each = b.node("Reshape", [_value(argument), column], b.name(node.name, f"{operator}.each"))
+        x = b.node(operator, [x, each], node.name if number == len(parts) else b.name(node.name, operator))
+
+
+def _batch_norm(b: OnnxBuilder, node: FloatCall) -> None:
+    channels = b.program.values[_value(node["running_mean"])].shape[0] or 0
+    gain = _value(node["weight"]) or b.constant(f"{node.name}.gain", np.ones(channels, np.float32))
+    shift = _value(node["bias"]) or b.constant(f"{node.name}.shift", np.zeros(channels, np.float32))
+    b.node("BatchNormalization", [_value(node["input"]), gain, shift, _value(node["running_mean"]),
+                                  _value(node["running_var"])], node.name, epsilon=node["eps"])
+
+
+def _embedding(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Gather", [_value(node["weight"]), _value(node["indices"])], node.name, axis=0)
+
+
+def _concat(b: OnnxBuilder, node: FloatCall) -> None:
+    tensors = node["tensors"]
+    assert isinstance(tensors, tuple), "a concatenation has a list of tensors"
+    names = [_value(item) for item in tensors]
+    if _words(node) == "join":
+        names = b.for_every_image(node.name, names)
+    b.node("Concat", names, node.name, axis=node["dim"])
+
+
+def _average_pool(b: OnnxBuilder, node: FloatCall) -> None:
+    axes = 3 if _words(node) == "avg_pool3d" else 2
+    kernel = _ints(node["kernel_size"], axes)
+    divisor = node["divisor_override"]
+    if divisor is not None and node["ceil_mode"]:
+        raise _refused(node, "with a divisor of its own and ceil_mode")
+    pooled = node.name if divisor is None else b.name(node.name, "pooled")
+    b.node("AveragePool", [_value(node["self"])], pooled, kernel_shape=kernel,
+           strides=_ints(node["stride"], axes) or kernel, pads=2 * _ints(node["padding"], axes),
+           ceil_mode=int(bool(node["ceil_mode"])),
+           count_include_pad=int(bool(node["count_include_pad"]) or divisor is not None))
+    if isinstance(divisor, int):
+        factor = b.constant(f"{node.name}.factor", np.array(prod(kernel) / divisor, np.float32))
+        b.node("Mul", [pooled, factor], node.name)
+
+
+def _adaptive_pool(b: OnnxBuilder, node: FloatCall) -> None:
+    """To one number per channel a pool over all; else a product with the shares that each position has in each mean."""
+    x, axes = _value(node["self"]), 3 if _words(node) == "adaptive_avg_pool3d" else 2
+    shape, target = b.program.values[x].shape, _ints(node["output_size"], axes)
+    if set(target) == {1}:
+        b.node("GlobalAveragePool", [x], node.name)
+        return
+    sizes = [size or 0 for size in shape[-axes:]]
+    shares = np.ones((1, 1))
+    for size, wanted in zip(sizes, target, strict=True):
+        shares = np.kron(shares, _shares(size, wanted))
+    flat, back = (b.constant(f"{node.name}.{name}", np.array([0, 0, *rest], np.int64))
+                  for name, rest in (("flat", [prod(sizes)]), ("shape", target)))
+    rows = b.node("Reshape", [x, flat], b.name(node.name, "rows"))
+    table = b.constant(f"{node.name}.shares", shares.astype(np.float32))
+    b.node("Reshape", [b.node("MatMul", [rows, table], b.name(node.name, "means")), back], node.name)
+
+
+def _shares(size: int, wanted: int) -> np.ndarray:
+    """[size, wanted]: of the positions from ⌊i · size / wanted⌋ to ⌈(i + 1) · size / wanted⌉ in mean i."""
+    shares = np.zeros((size, wanted))
+    for i in range(wanted):
+        first, last = i * size // wanted, -(-(i + 1) * size // wanted)
+        shares[first:last, i] = 1 / (last - first)
+    return shares
+
+
+def _mean(b: OnnxBuilder, node: FloatCall) -> None:
+    if not node["dim"]:
+        raise _refused(node, "over all axes")
+    axes = b.constant(f"{node.name}.axes", np.array(_ints(node["dim"], 1), np.int64))
+    b.node("ReduceMean", [_value(node["self"]), axes], node.name, keepdims=int(bool(node["keepdim"])))
+
+
+def _clip(low: str | float | None, high: str | float | None) -> Emit:
+    """Bounds: an argument's name, a number, or None for none."""
+    def emit(b: OnnxBuilder, node: FloatCall) -> None:
+        names = []
+        for side, bound in (("low", low), ("high", high)):
+            value = node[bound] if isinstance(bound, str) else bound
+            names.append("" if value is None else b.constant(f"{node.name}.{side}", np.array(value, np.float32)))
+        b.node("Clip", _without_trailing([_value(node["self"]), *names]), node.name)
+
+    return emit
+
+
+_CALLS: Mapping[str, Emit] = {
+    "conv1d": _conv, "conv2d": _conv, "conv3d": _conv, "linear": _linear, "matmul": _pair("MatMul"),
+    "bmm": _pair("MatMul"), "add": _pair("Add"), "sub": _pair("Sub"), "mul": _pair("Mul"), "div": _pair("Div"),
+    "quotient": _quotient, "maximum": _pair("Max"), "minimum": _pair("Min"), "rsub": _reversed_difference,
+    "sigmoid": _function("Sigmoid"), "tanh": _function("Tanh"), "hardswish": _function("HardSwish"),
+    "hardsigmoid": _function("HardSigmoid", alpha=1 / 6, beta=0.5), "silu": _gated("Sigmoid"), "gelu": _gelu,
+    "elu": _function("Elu", alpha="alpha"), "leaky_relu": _function("LeakyRelu", alpha="negative_slope"),
+    "exp": _function("Exp"), "neg": _function("Neg"), "softplus": _softplus, "mish": _function("Mish"),
+    "sqrt": _function("Sqrt"), "rsqrt": _reciprocal_root, "abs": _function("Abs"), "pow": _power,
+    "erf": _function("Erf"), "reciprocal": _function("Reciprocal"), "square": _square, "log_sigmoid": _log_sigmoid,
+    "sign": _function("Sign"), "selu": _function("Selu"), "celu": _function("Celu", alpha="alpha"), "prelu": _prelu,
+    "softmax": _function("Softmax", axis="dim"), "zeros_like": _filled(0.0), "ones_like": _filled(1.0),
+    "full_like": _filled("fill_value"), "two_pieces": _two_pieces,
+    "masked_softmax": _masked_softmax, "log_softmax": _function("LogSoftmax", axis="dim"), "layer_norm": _layer_norm,
+    "group_norm": _group_norm, "batch_norm": _batch_norm, "embedding": _embedding, "cat": _concat, "concat": _concat,
+    "join": _concat, "avg_pool2d": _average_pool, "avg_pool3d": _average_pool, "adaptive_avg_pool2d": _adaptive_pool,
+    "adaptive_avg_pool3d": _adaptive_pool, "mean": _mean, "relu": _function("Relu"), "relu6": _clip(0.0, 6.0),
+    "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"), "clamp_min": _clip("min", None),
+    "clamp_max": _clip(None, "max"),
+}
+"""By the call's name without its overload."""
