@@ -146,3 +146,8 @@ class OnnxBuilder:
             helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
         helper.set_model_props(model, dict(metadata or {}))
         return model.SerializeToString()
+
+
+def output_name(value: str) -> str:
+    """Name of the float32 output that holds a program's value."""
+    return f"{value}.float"

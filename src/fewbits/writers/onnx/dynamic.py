@@ -7,16 +7,17 @@ from onnx import TensorProto
 
 from fewbits.program import ops as op
 from fewbits.writers.onnx.builder import OnnxBuilder
+from fewbits.writers.onnx.steps import Forms, FormTable, onnx_pads
 
 
-def emit_dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
+def _dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
     before, after = zip(*node.padding, strict=True)
     weight = _weight(b, node, "codes8", b.program.constant(node.weight).codes.astype(np.int8))
     _emit(b, node, "ConvInteger", weight, (1, -1, *[1] * len(node.stride)), strides=list(node.stride),
           pads=[*before, *after], dilations=list(node.dilation), group=node.groups)
 
 
-def emit_dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
+def _dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
     columns = _weight(b, node, "columns", b.program.constant(node.weight).codes.T.astype(np.int8))
     _emit(b, node, "MatMulInteger", columns, (-1,))
 
@@ -45,3 +46,22 @@ def _emit(b: OnnxBuilder, node: op.DynamicConv | op.DynamicLinear, operator: str
         target = b.constant(f"{node.name}.bias_shape", np.array(shape, np.int64))
         bias = b.node("Reshape", [node.bias, target], b.name(node.name, "shaped_bias"))
         b.node("Sum", [product, bias], node.name)
+
+
+def _twin_dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
+    b.node("Conv", list(op.reads(node)), node.name, strides=list(node.stride), pads=onnx_pads(node.padding),
+           dilations=list(node.dilation), group=node.groups)
+
+
+def _twin_dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
+    columns = b.constant(f"{node.weight}.columns", np.ascontiguousarray(b.program.constant(node.weight).dequantize().T))
+    product = node.name if node.bias is None else b.name(node.name, "product")
+    b.node("MatMul", [node.input, columns], product)
+    if node.bias is not None:
+        b.node("Add", [product, node.bias], node.name)
+
+
+FORMS: FormTable = {
+    op.DynamicConv: Forms(_dynamic_conv, _dynamic_conv, _twin_dynamic_conv),
+    op.DynamicLinear: Forms(_dynamic_linear, _dynamic_linear, _twin_dynamic_linear),
+}

@@ -12,11 +12,12 @@ from fewbits.program.ops import Argument, FloatCall, Read
 from fewbits.program.requantize import NO_DIVISOR
 from fewbits.program.windows import margins_of
 from fewbits.writers.onnx.builder import OnnxBuilder
+from fewbits.writers.onnx.steps import Forms, FormTable
 
 Emit = Callable[[OnnxBuilder, FloatCall], None]
 
 
-def emit_float_call(b: OnnxBuilder, node: FloatCall) -> None:
+def _float_call(b: OnnxBuilder, node: FloatCall) -> None:
     """Raises VerificationError where ONNX has no such call."""
     emit = _CALLS.get(_words(node))
     if emit is None:
@@ -30,7 +31,7 @@ def _refused(node: FloatCall, how: str = "") -> VerificationError:
                              "that it becomes integers")
 
 
-def emit_float_constant(b: OnnxBuilder, node: op.FloatConstant) -> None:
+def _float_constant(b: OnnxBuilder, node: op.FloatConstant) -> None:
     b.node("Identity", [b.constant(f"{node.name}.data", node.data)], node.name)
 
 
@@ -354,3 +355,8 @@ _CALLS: Mapping[str, Emit] = {
     "clamp_max": _clip(None, "max"),
 }
 """By the call's name without its overload."""
+
+FORMS: FormTable = {
+    op.FloatConstant: Forms(_float_constant, _float_constant, _float_constant),
+    op.FloatCall: Forms(_float_call, _float_call, _float_call),
+}

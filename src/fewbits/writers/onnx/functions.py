@@ -1,0 +1,72 @@
+"""Tables over all codes, and comparisons with thresholds, as ONNX."""
+
+import numpy as np
+from onnx import TensorProto
+
+from fewbits.program import ops as op
+from fewbits.writers.onnx.builder import OnnxBuilder
+from fewbits.writers.onnx.steps import Forms, FormTable, reshape_to
+
+
+def _table(b: OnnxBuilder, node: op.Table) -> None:
+    """Cast, flatten, GatherElements, reshape: four times as fast as Gather in ONNX Runtime."""
+    index = b.node("Cast", [node.input], b.name(node.name, "index"), to=TensorProto.INT32)
+    rows, lowest = len(node.table), b.program.encoding(node.input).format.low
+    if rows > 1 or lowest:
+        rank = len(b.program.values[node.input].shape)
+        starts = node.table.shape[1] * np.arange(rows, dtype=np.int32) - np.int32(lowest)
+        offsets = starts.reshape(-1, *[1] * (rank - 2)) if rows > 1 else starts
+        index = b.node("Add", [index, b.constant(f"{node.name}.rows", offsets)], b.name(node.name, "entry"))
+    index = reshape_to(b, index, (-1,), b.name(node.name, "flat"))
+    table = b.constant(f"{node.name}.table", node.table.reshape(-1))
+    found = b.node("GatherElements", [table, index], b.name(node.name, "found"), axis=0)
+    reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[node.name].shape), node.name)
+
+
+def _threshold(b: OnnxBuilder, node: op.Threshold) -> None:
+    """One comparison and one choice for each level after the lowest."""
+    sums = b.program.values[node.input].encoding is not None
+    dtype, shape = np.int32 if sums else np.float32, [1] * len(b.program.values[node.name].shape)
+    shape[node.axis] = len(node.direction)
+    x = node.input
+    if (node.direction < 0).any():
+        direction = b.constant(f"{node.name}.direction", node.direction.astype(dtype).reshape(shape))
+        x = b.node("Mul", [x, direction], b.name(node.name, "directed"))
+    chosen = b.constant(f"{node.name}.level0", node.levels[0])
+    for place, column in enumerate(node.thresholds.T, 1):
+        shape[node.axis] = len(column)
+        limit = b.constant(f"{node.name}.threshold{place}", column.reshape(shape))
+        reached = b.node("GreaterOrEqual", [x, limit], b.name(node.name, "reached"))
+        out = node.name if place == len(node.levels) - 1 else b.name(node.name, "chosen")
+        level = b.constant(f"{node.name}.level{place}", node.levels[place])
+        chosen = b.node("Where", [reached, level, chosen], out)
+
+
+_FUNCTIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "hardswish": "HardSwish",
+              "hardsigmoid": "HardSigmoid", "elu": "Elu", "leaky_relu": "LeakyRelu", "softplus": "Softplus",
+              "sqrt": "Sqrt", "neg": "Neg"}
+
+
+def _twin_table(b: OnnxBuilder, node: op.Table) -> None:
+    """The function itself where ONNX has it; SiLU and GELU as the products they are; else one multiplication."""
+    if node.function in _FUNCTIONS:
+        b.node(_FUNCTIONS[node.function], [node.input], node.name)
+    elif node.function in ("silu", "gelu"):
+        inner = b.node("Sigmoid" if node.function == "silu" else "Erf", [node.input], b.name(node.name, "gate"))
+        b.node("Mul", [node.input, inner], node.name)
+    else:
+        b.node("Mul", [node.input, b.constant(f"{node.name}.factor", np.array(0.5, np.float32))], node.name)
+
+
+def _twin_threshold(b: OnnxBuilder, node: op.Threshold) -> None:
+    """A clamp to the largest numbers, as a float network trained for such levels has one."""
+    encoding = b.program.encoding(node.name)
+    bounds = [b.constant(f"{node.name}.{side}", encoding.decode(level)) for side, level in
+              (("low", node.levels[0]), ("high", node.levels[-1]))]
+    b.node("Clip", [node.input, *bounds], node.name)
+
+
+FORMS: FormTable = {
+    op.Table: Forms(_table, _table, _twin_table),
+    op.Threshold: Forms(_threshold, _threshold, _twin_threshold),
+}

@@ -1,0 +1,109 @@
+"""Two values joined number by number, as ONNX."""
+
+import numpy as np
+from onnx import TensorProto
+
+from fewbits.program import ops as op
+from fewbits.program import requantize as constants
+from fewbits.program.ops.pairs import add_codes
+from fewbits.writers.onnx.builder import MICROSOFT, OnnxBuilder
+from fewbits.writers.onnx.steps import (
+    Forms,
+    FormTable,
+    both,
+    bounded,
+    float_pair,
+    quantize_onto,
+    reshape_to,
+    twin_bounded,
+)
+
+
+def _quotient(b: OnnxBuilder, node: op.Quotient) -> None:
+    first, second = (b.dequantize(name, b.name(name, "real")) for name in (node.first, node.second))
+    zero = b.constant(f"{node.name}.zero", np.array(0, np.float32))
+    missing = b.node("Equal", [second, zero], b.name(node.name, "missing"))
+    tiny = b.constant(f"{node.name}.no_divisor", np.array(constants.NO_DIVISOR, np.float32))
+    divisor = b.node("Where", [missing, tiny, second], b.name(node.name, "divisor"))
+    real = b.node("Div", [first, divisor], b.name(node.name, "real"))
+    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+
+
+def _larger(b: OnnxBuilder, node: op.Larger) -> None:
+    float_pair(b, node, "Min" if node.least else "Max")  # a quantizer keeps the order
+
+
+def _adds_equal_shapes(b: OnnxBuilder, node: op.Add) -> bool:
+    return b.program.values[node.first].shape == b.program.values[node.second].shape
+
+
+def _integer_add(b: OnnxBuilder, node: op.Add) -> None:
+    if node.name in b.portable:
+        return _tabulated_add(b, node)
+    if node.subtract:
+        return float_pair(b, node, "Sub")
+    if b.program.profile.addition == "float" or not _adds_equal_shapes(b, node):
+        return float_pair(b, node, "Sum")
+    inputs = both(b, node) + b.grid(node.name, b.program.encoding(node.name))
+    bounded(b, node, lambda out: b.node("QLinearAdd", inputs, out, domain=MICROSOFT))
+
+
+def _qdq_add(b: OnnxBuilder, node: op.Add) -> None:
+    if node.name in b.portable:
+        return _tabulated_add(b, node)
+    fused = b.program.profile.addition == "fma" and _adds_equal_shapes(b, node)
+    float_pair(b, node, "Sub" if node.subtract else "Add" if fused else "Sum")
+
+
+def _integer_mul(b: OnnxBuilder, node: op.Mul) -> None:
+    inputs = both(b, node) + b.grid(node.name, b.program.encoding(node.name))
+    bounded(b, node, lambda out: b.node("QLinearMul", inputs, out, domain=MICROSOFT))
+
+
+def _qdq_mul(b: OnnxBuilder, node: op.Mul) -> None:
+    float_pair(b, node, "Mul")
+
+
+def _tabulated_add(b: OnnxBuilder, node: op.Add) -> None:
+    """The sum of every code of the first with every code of the second, looked up."""
+    first, second = (b.program.encoding(name).format for name in (node.first, node.second))
+    count = second.high - second.low + 1
+    codes = np.broadcast_arrays(*(np.arange(format.low, format.high + 1).astype(format.dtype).reshape(shape)
+                                  for format, shape in ((first, (-1, 1)), (second, (1, -1)))))
+    table = b.constant(f"{node.name}.sums", add_codes(b.program, node, *codes).reshape(-1))
+    row, column = (b.node("Cast", [name], b.name(node.name, part), to=TensorProto.INT32)
+                   for name, part in ((node.first, "row"), (node.second, "column")))
+    each = b.constant(f"{node.name}.count", np.array(count, np.int32))
+    start = b.node("Mul", [row, each], b.name(node.name, "start"))
+    place = b.node("Add", [start, column], b.name(node.name, "place"))
+    lowest = first.low * count + second.low
+    if lowest:
+        place = b.node("Sub", [place, b.constant(f"{node.name}.lowest", np.array(lowest, np.int32))],
+                       b.name(node.name, "entry"))
+    flat = reshape_to(b, place, (-1,), b.name(node.name, "flat"))
+    found = b.node("GatherElements", [table, flat], b.name(node.name, "found"), axis=0)
+    reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[node.name].shape), node.name)
+
+
+def _twin_add(b: OnnxBuilder, node: op.Add) -> None:
+    twin_bounded(b, node, lambda out: b.node("Sub" if node.subtract else "Add", [node.first, node.second], out))
+
+
+def _twin_mul(b: OnnxBuilder, node: op.Mul) -> None:
+    twin_bounded(b, node, lambda out: b.node("Mul", [node.first, node.second], out))
+
+
+def _twin_quotient(b: OnnxBuilder, node: op.Quotient) -> None:
+    twin_bounded(b, node, lambda out: b.node("Div", [node.first, node.second], out))
+
+
+def _twin_larger(b: OnnxBuilder, node: op.Larger) -> None:
+    twin_bounded(b, node, lambda out: b.node("Min" if node.least else "Max", [node.first, node.second], out))
+
+
+FORMS: FormTable = {
+    op.Quotient: Forms(_quotient, _quotient, _twin_quotient),
+    op.Larger: Forms(_larger, _larger, _twin_larger),
+    op.Add: Forms(_integer_add, _qdq_add, _twin_add),
+    op.Mul: Forms(_integer_mul, _qdq_mul, _twin_mul),
+}

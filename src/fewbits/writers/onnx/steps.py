@@ -1,0 +1,121 @@
+"""What the ONNX forms of several families are made of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from fewbits.numerics.encoding import Quantized
+from fewbits.program import ops as op
+from fewbits.program.node import Margins, Node
+from fewbits.writers.onnx.builder import OnnxBuilder
+
+Emit = Callable[[OnnxBuilder, Any], None]
+"""Adds what a node is in ONNX."""
+
+
+@dataclass(frozen=True)
+class Forms:
+    """What an operator is in ONNX. integer: with operators on codes; qdq: a float operator between quantizers;
+    twin: in the float network that the program stands for."""
+
+    integer: Emit
+    qdq: Emit
+    twin: Emit
+
+
+FormTable = Mapping[type[Node], Forms]
+
+
+def bounded(b: OnnxBuilder, node: Any, emit: Callable[[str], str]) -> None:
+    """Emits a node that writes codes, and a Clip behind it where its bounds are tighter than its type."""
+    if b.needs_clip(node.name, node.low, node.high):
+        b.clip(emit(b.name(node.name, "unbounded")), node.name, node.low, node.high)
+    else:
+        emit(node.name)
+
+
+def onnx_pads(padding: Margins) -> list[int]:
+    return [before for before, _ in padding] + [after for _, after in padding]
+
+
+def quantize_onto(b: OnnxBuilder, real: str, name: str, out: str) -> str:
+    """QuantizeLinear onto the grid of `name`, writing to `out`."""
+    return b.node("QuantizeLinear", [real, *b.grid(name, b.program.encoding(name))], out)
+
+
+def reshape_to(b: OnnxBuilder, source: str, shape: tuple[int, ...], out: str) -> str:
+    return b.node("Reshape", [source, b.constant(f"{out}.shape", np.array(shape, np.int64))], out)
+
+
+def float_pair(b: OnnxBuilder, node: op.Add | op.Mul | op.Larger | op.MatMul, operator: str) -> None:
+    reals = [b.dequantize(name, b.name(name, "real")) for name in (node.first, node.second)]
+    real = b.node(operator, reals, b.name(node.name, "real"))
+    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+
+
+def both(b: OnnxBuilder, node: op.Add | op.Mul | op.MatMul) -> list[str]:
+    """Codes, scale and zero point of both operands."""
+    return [part for name in (node.first, node.second) for part in (name, *b.grid(name, b.program.encoding(name)))]
+
+
+def conv_sums(b: OnnxBuilder, name: str, source: str, weight: Quantized, out: str, **attributes: Any) -> str:
+    """int32 sums of products, weight zero points inside. ConvInteger takes one of these, and many are taken off by
+    Σ (x − z_x)(w − z_w) = Σ (x − z_x) w − z_w Σ (x − z_x)."""
+    zero = b.grid(source, b.program.encoding(source))[1]
+    codes, _, weight_zero = b.weight(name, weight)
+    zeros = weight.encoding.zero_point
+    if (zeros == zeros.flat[0]).all():
+        one = weight_zero if zeros.size == 1 else b.constant(
+            f"{name}.weight.zero", zeros.reshape(-1)[0].astype(weight.codes.dtype))
+        return b.node("ConvInteger", [source, codes, zero, one], out, **attributes)
+    ones = b.constant(f"{name}.ones", np.ones_like(weight.codes))
+    products = b.node("ConvInteger", [source, codes, zero], b.name(name, "products"), **attributes)
+    plain = b.node("ConvInteger", [source, ones, zero], b.name(name, "plain"), **attributes)
+    shaped = b.constant(f"{name}.zeros", zeros.astype(np.int32).reshape(1, -1, *[1] * (weight.codes.ndim - 2)))
+    return b.node("Sub", [products, b.node("Mul", [plain, shaped], b.name(name, "taken"))], out)
+
+
+def scaled_sums(b: OnnxBuilder, name: str, source: str, weight: Quantized, bias: np.ndarray | None,
+                scale: np.ndarray, out: str, **attributes: Any) -> str:
+    """Sums of products, bias, and a product with per-position or per-channel scales: float32, exact."""
+    sums = conv_sums(b, name, source, weight, b.name(name, "sums"), **attributes)
+    if bias is not None:
+        shaped = b.constant(f"{name}.bias", bias.reshape(1, -1, *[1] * (scale.ndim - 2)))
+        sums = b.node("Add", [sums, shaped], b.name(name, "biased"))
+    real = b.node("Cast", [sums], b.name(name, "cast"), to=TensorProto.FLOAT)
+    return b.node("Mul", [real, b.constant(f"{name}.multiplier", scale)], out)
+
+
+def qlinear_conv(b: OnnxBuilder, node: op.Conv | op.AveragePool, weight: Quantized,
+                 bias: np.ndarray | None, attributes: dict[str, Any]) -> None:
+    x, y = b.program.encoding(node.input), b.program.encoding(node.name)
+    inputs = [node.input, *b.grid(node.input, x), *b.weight(node.name, weight), *b.grid(node.name, y)]
+    if bias is not None:
+        inputs.append(b.constant(f"{node.name}.bias", bias))
+    bounded(b, node, lambda out: b.node("QLinearConv", inputs, out, **attributes))
+
+
+def qdq_weight(b: OnnxBuilder, name: str, data: Quantized) -> str:
+    axis: dict[str, Any] = {"axis": 0} if data.encoding.scale.ndim else {}
+    return b.node("DequantizeLinear", b.weight(name, data), b.name(name, "weight.real"), **axis)
+
+
+def twin_bounded(b: OnnxBuilder, node: Any, emit: Callable[[str], str]) -> None:
+    """A ReLU or Clip where the node's code bounds say that the float model has one."""
+    encoding = b.program.encoding(node.name)
+    if b.program.is_accumulator(node.name):
+        emit(node.name)
+        return
+    low, high = encoding.decode(np.array([node.low, node.high]))
+    cut_above = node.high < encoding.format.high
+    if low == 0 and not cut_above:
+        b.node("Relu", [emit(b.name(node.name, "sum"))], node.name)
+    elif low == 0 or cut_above or node.low > encoding.format.low:
+        bounds = [b.constant(f"{node.name}.{side}", np.array(value, np.float32))
+                  for side, value in (("low", low), ("high", high))]
+        b.node("Clip", [emit(b.name(node.name, "sum")), *bounds], node.name)
+    else:
+        emit(node.name)
