@@ -1,4 +1,4 @@
-"""The main job on real networks and real data (../shared): no code differs, and the accuracy is kept."""
+"""The main job on real networks and real data: no code differs, and the accuracy is kept."""
 
 import numpy as np
 import pytest

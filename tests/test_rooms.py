@@ -1,6 +1,8 @@
-"""The rooms of DESIGN.md: each imports only rooms below it, there are no cycles, and no import hides in a function."""
+"""The packages of docs/architecture.md: each imports only those below it, there are no cycles, and no import hides in a
+function."""
 
 import ast
+import re
 from pathlib import Path
 
 import fewbits
@@ -61,6 +63,13 @@ def imports(tree: ast.AST):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are written in full"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_architecture_page_names_every_floor_in_order():
+    page = (Path(__file__).parents[1] / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*`) \|", page[page.index("| package | subject |"):], re.MULTILINE)
+    named = [tuple(re.findall(r"`(\w+)`", row)) for row in rows]
+    assert named == [rooms for rooms in FLOORS if rooms != ("search",) or (SOURCE / "search").exists()]
 
 
 def test_every_room_has_a_floor():

@@ -88,7 +88,7 @@ def test_stories260k_reaches_its_likelihood(shared: Path) -> None:
     apply_weights(model, load_weights(folder / "stories260K.bin"), "stories260K.bin")
     with np.load(folder / "tinystories_dev_tok512.npz") as archive:
         tokens, offsets = torch.from_numpy(archive["tokens"]), archive["offsets"].tolist()
-    # All 300 stories take 11 s and give 1.50005 and 59.86 %, as data/README.md has it.
+    # All 300 stories take 11 s and give 1.50005 and 59.86 %.
     likelihood, right = negative_log_likelihood(model, stories(tokens, offsets[:21]))
     assert likelihood == pytest.approx(1.27292, abs=1e-4)
     assert right == pytest.approx(0.6415, abs=2e-4)

@@ -25,7 +25,7 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     their range. norms: `keep` leaves batch norm and dropout live, for training.
 
     Batch norm behind a convolution or linear layer that nothing else reads goes into its weights,
-    w·γ/√(σ²+ε) and (b−μ)·γ/√(σ²+ε)+β (methods.md B.2; Jacob et al. 2018, eq. 14); elsewhere it becomes
+    w·γ/√(σ²+ε) and (b−μ)·γ/√(σ²+ε)+β (Jacob et al. 2018, arXiv:1712.05877, eq. 14); elsewhere it becomes
     a depthwise 1×1 convolution. Works on the copy that `capture` made: the model passed in is spent, so that
     quantizing never holds a third copy of the weights.
     """

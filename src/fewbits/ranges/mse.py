@@ -44,7 +44,7 @@ class MseRule(HistogramRule):
     """`mse`: of 91 shares (10 % to all) of the range seen, the one with the least mean squared error.
 
     Symmetric grids shrink both ends together; asymmetric ones then each end by itself, in turns. Among
-    equals the widest is taken. Source: methods.md B.7; Choukroun et al. 2019, arXiv:1902.06822.
+    equals the widest is taken. Source: Choukroun et al. 2019, arXiv:1902.06822.
     """
 
     name = "mse"

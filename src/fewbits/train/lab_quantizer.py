@@ -1,7 +1,7 @@
 """The quantizer of the QAT lab: its range is the largest magnitude of the first batch, kept from then on.
 
 Source: the lab "Quantization-aware training" (S4), exercises 1 to 3. The document's `always_pos` sets the offset to α
-with a step of 2α / 2^b, so that [0, α] gets little more than half of the codes (methods.md D-9); the slide's own UINT8
+with a step of 2α / 2^b, so that [0, α] gets little more than half of the codes; the slide's own UINT8
 has a step of α / (2^b − 1). Both are here by name. Its CustomLinear is a layer of a Simulation: off, then on, by
 `set_mode`; α is fixed at the first batch that is simulated.
 """
