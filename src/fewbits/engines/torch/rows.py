@@ -53,7 +53,9 @@ def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
     def step(x: torch.Tensor) -> torch.Tensor:
         q = x.long()
         total, squares = q.sum(axes, keepdim=True), (q * q).sum(axes, keepdim=True)
-        deviation = ((length * squares - total * total).float() + epsilon).sqrt_()
+        # In float64: with MKL torch's float32 root is one unit in the last place off for one number in six. No float32
+        # has a root so near to half way between two of them that float64's own error could tell (eq. 14).
+        deviation = ((length * squares - total * total).float() + epsilon).double().sqrt_().float()
         return saturate(((length * q - total).float() / deviation * gain + shift) / scale)
 
     return step
