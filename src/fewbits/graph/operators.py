@@ -6,14 +6,15 @@ uses of a known operator have no integer form.
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient, two_pieces
+from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient
 from fewbits.graph.graph import Node, Operator, Param, Ref, Shape, Shapes
 from fewbits.program.requantize import SOFTMAX_LENGTH
+from fewbits.program.unary import UNARY
 
 aten = torch.ops.aten
 
@@ -177,16 +178,6 @@ def _refuse_cast(node: Node, shapes: Shapes) -> str | None:
     return None if node["dtype"] == torch.float32 else f"it casts to {node['dtype']}"
 
 
-TABLES = (
-    aten.sigmoid.default, aten.tanh.default, aten.hardswish.default, aten.hardsigmoid.default, aten.silu.default,
-    aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.exp.default, aten.neg.default,
-    aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
-    aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
-    aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default,
-    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, two_pieces,
-)
-"""Functions of one number: each becomes a table over the codes."""
-
 _MIRRORS: dict[Any, str] = {
     aten.reflection_pad1d.default: "reflect", aten.reflection_pad2d.default: "reflect",
     aten.reflection_pad3d.default: "reflect", aten.replication_pad1d.default: "replicate",
@@ -205,7 +196,7 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("quotient", "combine", (quotient,), operands=("first", "second")),
     Operator("larger", "combine", (aten.maximum.default, aten.minimum.default), _refuse_larger,
              operands=("self", "other")),
-    Operator("function", "combine", TABLES, _refuse_table),
+    Operator("function", "combine", tuple(row.call for row in UNARY), _refuse_table),
     Operator("prelu", "combine", (aten.prelu.default,), _refuse_dot),
     Operator("softmax", "combine", (aten.softmax.int,), _refuse_softmax),
     Operator("masked_softmax", "combine", (masked_softmax,), _refuse_masked_softmax),
@@ -260,17 +251,21 @@ TRAINING_ARGUMENT = {"dropout": "train", "batch_norm": "training"}
 # A view needs a memory layout that quantizers and folding need not keep; a reshape asks for none.
 WITHOUT_LAYOUT = {aten.view.default: aten.reshape.default}
 
-# Calls that write into their first argument, with the ones that do not.
-OUT_OF_PLACE = {
-    aten.relu_.default: aten.relu.default, aten.relu6_.default: aten.relu6.default,
-    aten.hardtanh_.default: aten.hardtanh.default, aten.clamp_.default: aten.clamp.default,
-    aten.add_.Tensor: aten.add.Tensor, aten.dropout_.default: aten.dropout.default,
-    aten.clamp_min_.default: aten.clamp_min.default, aten.hardswish_.default: aten.hardswish.default,
-    aten.hardsigmoid_.default: aten.hardsigmoid.default, aten.silu_.default: aten.silu.default,
-    aten.elu_.default: aten.elu.default, aten.leaky_relu_.default: aten.leaky_relu.default,
-    aten.sigmoid_.default: aten.sigmoid.default, aten.tanh_.default: aten.tanh.default,
-    aten.mul_.Tensor: aten.mul.Tensor, aten.div_.Tensor: aten.div.Tensor, aten.sub_.Tensor: aten.sub.Tensor,
-}
+
+def _in_place(target: Any) -> Any:
+    """The ATen call of the same arguments that writes into the first of them, None where there is none."""
+    def arguments(call: Any) -> list[tuple[str, str]]:  # the first one is `self` there, whatever it is here
+        return [(argument.name * bool(i), str(argument.type)) for i, argument in enumerate(call._schema.arguments)]
+
+    packet = getattr(aten, f"{target.__name__.split('.')[0]}_", None) if hasattr(target, "_schema") else None
+    twins = [getattr(packet, name) for name in packet.overloads()] if packet is not None else []
+    return next((twin for twin in twins if arguments(twin) == arguments(target)), None)
+
+
+OUT_OF_PLACE: Mapping[Any, Any] = {
+    twin: target for row in OPERATORS if row.role in ("combine", "clamp") or row.name == "dropout"
+    for target in row.targets if (twin := _in_place(target)) is not None}
+"""Calls that write into their first argument, with the ones that do not."""
 
 
 def operator_of(target: Callable[..., Any]) -> Operator | None:

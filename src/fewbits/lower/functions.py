@@ -47,8 +47,9 @@ def clamp(context: Context, node: Node) -> None:
 
 
 def tabulate(context: Context, node: Node, source: str, results: np.ndarray) -> None:
-    """results: float64 [rows, codes], the function's values in code order."""
+    """results: float64 [rows, codes], the function's values in code order; where it has none (NaN), 0 is taken."""
     assert node.shape is not None, "a function returns one tensor"
+    results = np.where(np.isnan(results), 0.0, results)
     site, quantizer = context.simulation.plan.grid(node.name), context.uneven(node)
     if quantizer is not None:
         encoding = context.uneven_encoding(quantizer)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from fewbits.errors import ProgramError
-from fewbits.program.functions import join, masked_softmax, quotient, two_pieces
+from fewbits.program.functions import join, masked_softmax, quotient
+from fewbits.program.unary import UNARY
 
 aten = torch.ops.aten
 
@@ -40,12 +41,7 @@ _CALLS: tuple[Callable[..., Any], ...] = (
     aten.conv3d.padding, aten.linear.default, aten.matmul.default, aten.bmm.default,
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, quotient,
     aten.maximum.default, aten.minimum.default,
-    aten.sigmoid.default, aten.tanh.default, aten.hardswish.default, aten.hardsigmoid.default, aten.silu.default,
-    aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.exp.default, aten.neg.default,
-    aten.softplus.default, aten.mish.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default,
-    aten.pow.Tensor_Scalar, aten.erf.default, aten.reciprocal.default, aten.square.default, aten.log_sigmoid.default,
-    aten.rsub.Scalar, aten.sign.default, aten.selu.default, aten.celu.default, aten.prelu.default,
-    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, two_pieces,
+    *(row.call for row in UNARY), aten.prelu.default,
     aten.softmax.int, masked_softmax, aten.log_softmax.int, aten.layer_norm.default, aten.group_norm.default,
     aten.batch_norm.default, aten.embedding.default,
     aten.cat.default, aten.concat.default, join, aten.avg_pool2d.default, aten.avg_pool3d.default,

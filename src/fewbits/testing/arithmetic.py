@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewbits.program.functions import two_pieces
+from fewbits.program.unary import UNARY
 from fewbits.testing.convolutions import activation, conv_layer
 from fewbits.testing.growing import Growing
 
@@ -85,8 +87,20 @@ class Choose(nn.Module):
 
 
 def function(g: Growing) -> nn.Module:
-    return g.pick(nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.ELU(0.7),
-                  nn.LeakyReLU(0.2), nn.PReLU(), nn.PReLU(g.channels), nn.Softplus(), nn.Mish(), Scaled(g))
+    return g.pick(Function(g), Function(g), nn.PReLU(), nn.PReLU(g.channels), Scaled(g))
+
+
+class Function(nn.Module):
+    """Any row of the table of functions of one number; behind a sigmoid where it is not defined everywhere."""
+
+    def __init__(self, g: Growing):
+        super().__init__()
+        self.row = g.pick(*(row for row in UNARY if row.call is not two_pieces))  # which folding makes
+        self.given, (self.low, self.high) = g.pick(*self.row.examples), self.row.domain
+
+    def forward(self, x):
+        whole = self.low < 0 < self.high
+        return self.row.call(x if whole else x.sigmoid() * (self.high - self.low) + self.low, **self.given)
 
 
 class Scaled(nn.Module):

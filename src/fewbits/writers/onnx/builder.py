@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.ops import Constant
 from fewbits.program.program import Program
+from fewbits.program.unary import Form, Onnx, X
 
 OPSET = 19
 OPSET_OF_FEW_BITS = 21  # 4-bit integers, and a scale for each run of numbers
@@ -76,6 +77,20 @@ class OnnxBuilder:
     def several(self, operator: str, inputs: list[str], outputs: list[str]) -> None:
         """Adds a node that writes several tensors."""
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}"))
+
+    def unary(self, form: Form, source: str, output: str) -> str:
+        """Adds the operators of a function of one number (program/unary.py) that reads `source`; returns `output`."""
+        def operand(item: Form) -> str:
+            if item == X:
+                return source
+            if isinstance(item, Onnx):
+                return self.unary(item, source, self.name(output, item.operator.lower()))
+            return self.constant(self.name(output, "number"), np.array(item, np.float32))
+
+        if not isinstance(form, Onnx):
+            form = Onnx("Identity", (form,))
+        attributes: dict[str, Any] = {name: float(value) for name, value in form.attributes.items()}  # some are int
+        return self.node(form.operator, [operand(item) for item in form.operands], output, **attributes)
 
     def name(self, base: str, suffix: str) -> str:
         """A name not used before, nor by a value: base.suffix, or base.suffix_2 and so on."""

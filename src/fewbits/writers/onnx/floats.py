@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from fewbits.errors import VerificationError
 from fewbits.program import ops as op
 from fewbits.program.ops import Argument, FloatCall, Read
 from fewbits.program.requantize import NO_DIVISOR
+from fewbits.program.unary import BY_WORD, UNARY
 from fewbits.program.windows import margins_of
 from fewbits.writers.onnx.builder import OnnxBuilder
 from fewbits.writers.onnx.steps import Forms, FormTable
@@ -115,98 +115,21 @@ def _quotient(b: OnnxBuilder, node: FloatCall) -> None:
     b.node("Div", [first, divisor], node.name)
 
 
-def _reversed_difference(b: OnnxBuilder, node: FloatCall) -> None:
-    b.node("Sub", [_number(b, node, "other"), _value(node["self"])], node.name)
+def _unary(b: OnnxBuilder, node: FloatCall) -> None:
+    source, *others = node.arguments.items()
+    row = BY_WORD[_words(node)]
+    b.unary(row.form(row.arguments(dict(others))), _value(source[1]), node.name)
 
 
-_RELATIONS = {"gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal", "ne": "Equal"}
-
-
-def _two_pieces(b: OnnxBuilder, node: FloatCall) -> None:
-    source = _value(node["x"])
-
-    def constant(argument: str) -> str:
-        return b.constant(f"{node.name}.{argument}", np.array(node[argument], np.float32))
-
-    def line(slope: str, offset: str) -> str:
-        product = b.node("Mul", [source, constant(slope)], b.name(node.name, f"{slope}.product"))
-        return b.node("Add", [product, constant(offset)], b.name(node.name, f"{slope}.line"))
-
-    lines = [line(*names) if node[names[0]] else constant(names[1])
-             for names in (("slope", "offset"), ("other_slope", "other_offset"))]
-    holds = b.node(_RELATIONS[str(node["relation"])], [source, constant("bound")], b.name(node.name, "holds"))
-    b.node("Where", [holds, *(lines[::-1] if node["relation"] == "ne" else lines)], node.name)
-
-
-def _function(operator: str, **attributes: str | float) -> Emit:
-    """attributes: an argument's name, or a number."""
+def _along(operator: str) -> Emit:
     def emit(b: OnnxBuilder, node: FloatCall) -> None:
-        given: dict[str, Any] = {name: node[value] if isinstance(value, str) else value
-                                 for name, value in attributes.items()}
-        b.node(operator, [_value(node["self"])], node.name, **given)
+        b.node(operator, [_value(node["self"])], node.name, axis=node["dim"])
 
     return emit
 
 
-def _gated(operator: str) -> Emit:
-    """x times a function of x."""
-    def emit(b: OnnxBuilder, node: FloatCall) -> None:
-        gate = b.node(operator, [_value(node["self"])], b.name(node.name, "gate"))
-        b.node("Mul", [_value(node["self"]), gate], node.name)
-
-    return emit
-
-
-def _gelu(b: OnnxBuilder, node: FloatCall) -> None:
-    """x/2 · (1 + erf(x/√2)), or with tanh(√(2/π) · (x + 0.044715 x³)) in erf's place."""
-    def step(operator: str, first: str, second: str | float, suffix: str) -> str:
-        other = second if isinstance(second, str) else b.constant(f"{node.name}.{suffix}.number",
-                                                                  np.array(second, np.float32))
-        return b.node(operator, [first, other], b.name(node.name, suffix))
-
-    x = _value(node["self"])
-    if node["approximate"] == "tanh":
-        cube = step("Mul", step("Mul", step("Mul", x, x, "square"), x, "cube"), 0.044715, "part")
-        inner = b.node("Tanh", [step("Mul", step("Add", x, cube, "sum"), float(np.sqrt(2 / np.pi)), "inner")],
-                       b.name(node.name, "gate"))
-    else:
-        inner = b.node("Erf", [step("Mul", x, float(np.sqrt(0.5)), "inner")], b.name(node.name, "gate"))
-    b.node("Mul", [step("Mul", x, 0.5, "half"), step("Add", inner, 1.0, "raised")], node.name)
-
-
-def _filled(value: str | float) -> Emit:
-    """One number everywhere: an argument's name, or the number."""
-    def emit(b: OnnxBuilder, node: FloatCall) -> None:
-        number = node[value] if isinstance(value, str) else value
-        shape = b.node("Shape", [_value(node["self"])], b.name(node.name, "shape"))
-        one = b.constant(f"{node.name}.number", np.array(number, np.float32))
-        b.node("Expand", [one, shape], node.name)
-
-    return emit
-
-
-def _reciprocal_root(b: OnnxBuilder, node: FloatCall) -> None:
-    root = b.node("Sqrt", [_value(node["self"])], b.name(node.name, "root"))
-    b.node("Reciprocal", [root], node.name)
-
-
-def _square(b: OnnxBuilder, node: FloatCall) -> None:
-    b.node("Mul", [_value(node["self"])] * 2, node.name)
-
-
-def _power(b: OnnxBuilder, node: FloatCall) -> None:
-    b.node("Pow", [_value(node["self"]), _number(b, node, "exponent")], node.name)
-
-
-def _log_sigmoid(b: OnnxBuilder, node: FloatCall) -> None:
-    negative = b.node("Neg", [_value(node["self"])], b.name(node.name, "negative"))
-    b.node("Neg", [b.node("Softplus", [negative], b.name(node.name, "softplus"))], node.name)
-
-
-def _softplus(b: OnnxBuilder, node: FloatCall) -> None:
-    if node["beta"] != 1:
-        raise _refused(node, f"with beta = {node['beta']}")
-    b.node("Softplus", [_value(node["self"])], node.name)
+def _relu(b: OnnxBuilder, node: FloatCall) -> None:
+    b.node("Relu", [_value(node["self"])], node.name)
 
 
 def _prelu(b: OnnxBuilder, node: FloatCall) -> None:
@@ -334,25 +257,16 @@ def _clip(low: str | float | None, high: str | float | None) -> Emit:
     return emit
 
 
-_CALLS: Mapping[str, Emit] = {
+_CALLS: Mapping[str, Emit] = {row.word: _unary for row in UNARY} | {
     "conv1d": _conv, "conv2d": _conv, "conv3d": _conv, "linear": _linear, "matmul": _pair("MatMul"),
     "bmm": _pair("MatMul"), "add": _pair("Add"), "sub": _pair("Sub"), "mul": _pair("Mul"), "div": _pair("Div"),
-    "quotient": _quotient, "maximum": _pair("Max"), "minimum": _pair("Min"), "rsub": _reversed_difference,
-    "sigmoid": _function("Sigmoid"), "tanh": _function("Tanh"), "hardswish": _function("HardSwish"),
-    "hardsigmoid": _function("HardSigmoid", alpha=1 / 6, beta=0.5), "silu": _gated("Sigmoid"), "gelu": _gelu,
-    "elu": _function("Elu", alpha="alpha"), "leaky_relu": _function("LeakyRelu", alpha="negative_slope"),
-    "exp": _function("Exp"), "neg": _function("Neg"), "softplus": _softplus, "mish": _function("Mish"),
-    "sqrt": _function("Sqrt"), "rsqrt": _reciprocal_root, "abs": _function("Abs"), "pow": _power,
-    "erf": _function("Erf"), "reciprocal": _function("Reciprocal"), "square": _square, "log_sigmoid": _log_sigmoid,
-    "sign": _function("Sign"), "selu": _function("Selu"), "celu": _function("Celu", alpha="alpha"), "prelu": _prelu,
-    "softmax": _function("Softmax", axis="dim"), "zeros_like": _filled(0.0), "ones_like": _filled(1.0),
-    "full_like": _filled("fill_value"), "two_pieces": _two_pieces,
-    "masked_softmax": _masked_softmax, "log_softmax": _function("LogSoftmax", axis="dim"), "layer_norm": _layer_norm,
-    "group_norm": _group_norm, "batch_norm": _batch_norm, "embedding": _embedding, "cat": _concat, "concat": _concat,
-    "join": _concat, "avg_pool2d": _average_pool, "avg_pool3d": _average_pool, "adaptive_avg_pool2d": _adaptive_pool,
-    "adaptive_avg_pool3d": _adaptive_pool, "mean": _mean, "relu": _function("Relu"), "relu6": _clip(0.0, 6.0),
-    "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"), "clamp_min": _clip("min", None),
-    "clamp_max": _clip(None, "max"),
+    "quotient": _quotient, "maximum": _pair("Max"), "minimum": _pair("Min"), "prelu": _prelu,
+    "softmax": _along("Softmax"), "masked_softmax": _masked_softmax, "log_softmax": _along("LogSoftmax"),
+    "layer_norm": _layer_norm, "group_norm": _group_norm, "batch_norm": _batch_norm, "embedding": _embedding,
+    "cat": _concat, "concat": _concat, "join": _concat, "avg_pool2d": _average_pool, "avg_pool3d": _average_pool,
+    "adaptive_avg_pool2d": _adaptive_pool, "adaptive_avg_pool3d": _adaptive_pool, "mean": _mean, "relu": _relu,
+    "relu6": _clip(0.0, 6.0), "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"),
+    "clamp_min": _clip("min", None), "clamp_max": _clip(None, "max"),
 }
 """By the call's name without its overload."""
 

@@ -4,6 +4,7 @@ import numpy as np
 from onnx import TensorProto
 
 from fewbits.program import ops as op
+from fewbits.program.unary import BY_WORD
 from fewbits.writers.onnx.builder import OnnxBuilder
 from fewbits.writers.onnx.steps import Forms, FormTable, reshape_to
 
@@ -42,18 +43,12 @@ def _threshold(b: OnnxBuilder, node: op.Threshold) -> None:
         chosen = b.node("Where", [reached, level, chosen], out)
 
 
-_FUNCTIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "hardswish": "HardSwish",
-              "hardsigmoid": "HardSigmoid", "elu": "Elu", "leaky_relu": "LeakyRelu", "softplus": "Softplus",
-              "sqrt": "Sqrt", "neg": "Neg"}
-
-
 def _twin_table(b: OnnxBuilder, node: op.Table) -> None:
-    """The function itself where ONNX has it; SiLU and GELU as the products they are; else one multiplication."""
-    if node.function in _FUNCTIONS:
-        b.node(_FUNCTIONS[node.function], [node.input], node.name)
-    elif node.function in ("silu", "gelu"):
-        inner = b.node("Sigmoid" if node.function == "silu" else "Erf", [node.input], b.name(node.name, "gate"))
-        b.node("Mul", [node.input, inner], node.name)
+    """The function itself, with ATen's defaults for its parameters, which a table does not keep: they cost no time.
+    What has no defaults (a power, a number that is multiplied with) as one multiplication."""
+    row = BY_WORD.get(node.function)
+    if row is not None and {} in row.examples:
+        b.unary(row.form(row.arguments({})), node.input, node.name)
     else:
         b.node("Mul", [node.input, b.constant(f"{node.name}.factor", np.array(0.5, np.float32))], node.name)
 
