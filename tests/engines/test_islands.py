@@ -11,7 +11,6 @@ from fewbits.artifact.verify import verify
 from fewbits.engines.executable import Executable
 from fewbits.engines.onnx_session import OnnxSession
 from fewbits.errors import FileError, LoweringError, ProgramError, UnsupportedError, VerificationError
-from fewbits.export import onnx_calls
 from fewbits.export.verified import export_onnx
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -31,6 +30,7 @@ from fewbits.report.engines import agreement
 from fewbits.report.ledger import ledger
 from fewbits.report.simulation_gap import simulation_gap
 from fewbits.testing.random_networks import random_network
+from fewbits.writers.onnx import floats as float_forms
 from fewbits.writers.onnx.program import onnx_bytes, output_name
 
 PLAIN = {"version": 1, "weights": {"format": "int8"}, "activations": {"format": "uint8"}}
@@ -147,7 +147,7 @@ def test_every_call_of_the_operator_table_has_a_float_form():
     targets = {call_name(target) for row in OPERATORS if row.role in ("dot", "combine", "clamp", "norm")
                for target in row.targets}
     assert targets <= set(FLOAT_CALLS)
-    assert {name.removeprefix("aten.").split(".")[0] for name in FLOAT_CALLS} == set(onnx_calls._CALLS)
+    assert {name.removeprefix("aten.").split(".")[0] for name in FLOAT_CALLS} == set(float_forms._CALLS)
 
 
 ONE_BY_ONE = {
@@ -206,7 +206,7 @@ def test_a_wrong_island_is_noticed(net, x, tmp_path, monkeypatch):
     first, *_ = verify(path)
     assert first.differing and first.first == "relu#2.unrounded"
     monkeypatch.undo()
-    monkeypatch.setitem(onnx_calls._CALLS, "add", onnx_calls._pair("Sub"))
+    monkeypatch.setitem(float_forms._CALLS, "add", float_forms._pair("Sub"))
     with pytest.raises(VerificationError, match=r"b.onnx was not written: .* values of 'relu#2'"):
         export_onnx(program, tmp_path / "b.onnx", [x])
     assert not (tmp_path / "b.onnx").exists()

@@ -14,7 +14,6 @@ from torch import nn
 
 import fewbits as fb
 from called import Call
-from fewbits.writers.onnx.builder import OnnxBuilder
 from fewbits.graph.operators import OPERATORS, OUT_OF_PLACE
 from fewbits.program import ops as op
 from fewbits.program import reference
@@ -25,6 +24,7 @@ from fewbits.program.unary import BY_WORD, UNARY
 from fewbits.program.value import Value
 from fewbits.quant.recipe import Recipe
 from fewbits.report.engines import agreement
+from fewbits.writers.onnx.builder import OnnxBuilder
 
 SOURCE = Path(fb.__file__).parent
 CASES = [pytest.param(row, given, id=" ".join([row.word, *(str(value) for value in given.values())]))
