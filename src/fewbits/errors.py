@@ -58,6 +58,10 @@ class KernelError(FewbitsError):
     """A level of instructions that is not there, or a call that the native kernels refuse; names it and says why."""
 
 
+class SearchError(FewbitsError):
+    """A search without candidates or data, or whose limits contradict each other."""
+
+
 class VerificationError(FewbitsError):
     """Two executions of one program gave different codes; nothing was written."""
 
@@ -86,6 +90,10 @@ class CollapseWarning(FewbitsWarning):
 
 class NormalisationWarning(FewbitsWarning):
     """Calibration data that does not look like what the network was trained on."""
+
+
+class UndecidedWarning(FewbitsWarning):
+    """Too few samples to tell apart what was asked to be told apart; says how many it takes."""
 
 
 class ClippingWarning(FewbitsWarning):

@@ -85,15 +85,19 @@ class Simulation(nn.Module):
                 self.quantizer(site.name)(tensor)
 
     def fit(self) -> None:
-        """Finds the encodings for what was observed, weight scales raised where a bias would not fit 32 bits.
-
-        That concerns channels whose weights are next to nothing beside their bias, as folded batch norms leave them;
-        their weights round to 0, which changes the sums by less than a step of the output. Warns where a range cuts
-        off more than it gains (ClippingWarning). Raises CalibrationError, naming the site.
-        """
+        """Finds the encodings for what was observed, such that biases fit (`make_biases_fit`). Warns where a range cuts
+        off more than it gains (ClippingWarning). Raises CalibrationError, naming the site."""
         for quantizer in self.quantizers():
             quantizer.fit()
         warn_of_clipping(self.quantizers())
+        self.make_biases_fit()
+
+    def make_biases_fit(self) -> None:
+        """Raises weight scales whose products are so fine that the bias would not fit 32 bits.
+
+        It concerns channels whose weights are next to nothing beside their bias, as folded batch norms leave them;
+        their weights round to 0, which changes the sums by less than a step of the output.
+        """
         for node in self.model.graph.nodes:
             if node.role != "dot" or node["bias"] is None or not self.sums_integers(node):
                 continue

@@ -1,0 +1,1 @@
+"""Which bits where: plans searched under limits on accuracy and on what they cost."""

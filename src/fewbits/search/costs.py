@@ -1,0 +1,148 @@
+"""What a plan costs, as sums over its tensors and over pairs of them: what a solver can reckon with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from fewbits.graph.graph import Node
+from fewbits.numerics.energy import costs_45nm
+from fewbits.numerics.formats import Int
+from fewbits.numerics.packing import packed_bytes
+from fewbits.search.space import Assignment, Space
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """constant + Σ linear[g][candidate] + Σ pairs[g, h][candidate of g, of h]; or, for memory that is used again, the
+    largest of several such sums (`peaks`)."""
+
+    constant: float = 0.0
+    linear: Mapping[int, np.ndarray] = field(default_factory=dict)
+    pairs: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    peaks: "tuple[Cost, ...]" = ()
+
+    def of(self, assignment: Assignment) -> float:
+        """The cost of an assignment."""
+        if self.peaks:
+            return max(peak.of(assignment) for peak in self.peaks)
+        return (self.constant + sum(float(each[assignment[group]]) for group, each in self.linear.items())
+                + sum(float(each[assignment[g], assignment[h]]) for (g, h), each in self.pairs.items()))
+
+
+class _Sizes:
+    """Numbers and bits of the groups of a space, for one input."""
+
+    def __init__(self, space: Space):
+        self.space = space
+        self.index = {group.site: number for number, group in enumerate(space.groups)}
+        shapes = space.model.shapes()
+        self.plan = space.plan(space.finest)
+        self.shapes = {group.site: (tuple(space.model.tensor(group.site).shape) if group.kind == "weight"
+                                    else tuple(1 if size is None else size for size in shapes[group.site] or ()))
+                       for group in space.groups}
+        self.bits = {group.site: np.array([spec.format.bits for spec in group.specs], float) for group in space.groups}
+
+    def count(self, site: str) -> int:
+        return prod(self.shapes[site])
+
+    def stored(self, site: str) -> np.ndarray:
+        """Bytes of the packed codes of each candidate; floats and tables are stored as the int8 they become."""
+        group = self.space.groups[self.index[site]]
+        return np.array([packed_bytes(self.count(site), spec.format if isinstance(spec.format, Int) else Int(8))
+                         for spec in group.specs], float)
+
+    def scales(self, site: str) -> np.ndarray:
+        """Bytes of the scales of each candidate."""
+        group = self.space.groups[self.index[site]]
+        return np.array([4 * prod(spec.block.scale_shape(self.shapes[site])) for spec in group.specs], float)
+
+    def dots(self) -> "list[tuple[Node, str, str, int]]":
+        """(node, weight, what it reads, products) of each dot product whose operands are both searched."""
+        found = []
+        for node in self.space.model.graph.nodes:
+            if node.role != "dot":
+                continue
+            weight, source = node["weight"].name, self.plan.grid(node["input"].name)
+            if weight in self.index and source in self.index:
+                outputs = prod(1 if size is None else size for size in node.shape or ())
+                per_output = self.count(weight) // self.shapes[weight][0]
+                found.append((node, weight, source, outputs * per_output))
+        return found
+
+
+def file_bytes(space: Space) -> Cost:
+    """Bytes of packed weights, their scales, and biases in 32 bits."""
+    sizes = _Sizes(space)
+    biases = sum(4 * space.model.tensor(node["bias"].name).numel() for node in space.model.graph.nodes
+                 if node.role == "dot" and node["bias"] is not None)
+    return Cost(biases, {sizes.index[group.site]: sizes.stored(group.site) + sizes.scales(group.site)
+                         for group in space.groups if group.kind == "weight"})
+
+
+def weight_memory(space: Space) -> Cost:
+    """Bytes of packed weights."""
+    sizes = _Sizes(space)
+    return Cost(0.0, {sizes.index[group.site]: sizes.stored(group.site) for group in space.groups
+                      if group.kind == "weight"})
+
+
+def tensor_bits(space: Space) -> Cost:
+    """Bits of all weights, and of every activation of one input, each once."""
+    sizes = _Sizes(space)
+    return Cost(0.0, {number: sizes.count(group.site) * sizes.bits[group.site]
+                      for number, group in enumerate(space.groups)})
+
+
+def bit_operations(space: Space) -> Cost:
+    """Products times the bits of both operands (BOPs), of one input. Source: Baskin et al. 2018, arXiv:1804.10969."""
+    sizes = _Sizes(space)
+    pairs: dict[tuple[int, int], np.ndarray] = {}
+    for _, weight, source, products in sizes.dots():
+        key = sizes.index[weight], sizes.index[source]
+        pairs[key] = pairs.get(key, 0.0) + products * np.outer(sizes.bits[weight], sizes.bits[source])
+    return Cost(0.0, {}, pairs)
+
+
+def energy(space: Space) -> Cost:
+    """Picojoules of one input by the 45 nm table: products of codes in int8, every byte from a 32 KB memory, weights
+    read once, activations written once and read by each layer that takes them."""
+    sizes, table = _Sizes(space), costs_45nm()
+    per_byte = table.access["32 KB cache"].pJ[0] / 8
+    product = table.operations["multiply int8"].pJ[0] + table.operations["add int32"].pJ[0]
+    constant = sum(products for *_, products in sizes.dots()) * product
+    linear = {}
+    for number, group in enumerate(space.groups):
+        times = 1 if group.kind == "weight" else 1 + len(space.model.graph.consumers[group.site])
+        linear[number] = times * per_byte * sizes.count(group.site) * sizes.bits[group.site] / 8
+    return Cost(constant, linear)
+
+
+def activation_memory(space: Space) -> Cost:
+    """The most bytes of activations that are alive at once, one input, none shared: at each node what it reads and
+    writes, and what later ones still read."""
+    sizes, graph = _Sizes(space), space.model.graph
+    last = {}
+    for place, node in enumerate(graph.nodes):
+        for name in node.refs:
+            last[sizes.plan.grid(name)] = place
+    made = {sizes.plan.grid(node.name): place for place, node in reversed(list(enumerate(graph.nodes)))}
+    alive = [(sizes.index[group.site], made.get(group.site, 0), last.get(group.site, len(graph.nodes) - 1))
+             for group in space.groups if group.kind != "weight"]
+    byte_counts = {number: np.ceil(sizes.count(space.groups[number].site)
+                                   * sizes.bits[space.groups[number].site] / 8) for number, _, _ in alive}
+    peaks, seen = [], set()
+    for place in range(len(graph.nodes)):
+        here = frozenset(number for number, first, end in alive if first <= place <= end)
+        if here and here not in seen:
+            seen.add(here)
+            peaks.append(Cost(0.0, {number: byte_counts[number] for number in sorted(here)}))
+    return Cost(peaks=tuple(peaks))
+
+
+COSTS: Mapping[str, Callable[[Space], Cost]] = {
+    "bytes": file_bytes, "bits": tensor_bits, "bops": bit_operations, "energy": energy,
+    "weight-memory": weight_memory, "activation-memory": activation_memory,
+}
+"""By the names that users write."""

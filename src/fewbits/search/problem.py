@@ -1,0 +1,157 @@
+"""One search: a space, the data that decides, and what an assignment does to the network's outputs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewbits.errors import SearchError
+from fewbits.lower.lower import lower
+from fewbits.numerics.encoding import Encoding
+from fewbits.program.inputs import Batch
+from fewbits.quant.calibrate import calibrate, model_inputs
+from fewbits.quant.simulation import Simulation
+from fewbits.run.executable import Executable
+from fewbits.search.space import Assignment, Space
+from fewbits.storage.digests import digest_of_state
+
+Partial = tuple[int | None, ...]
+"""One candidate per group, or None where the tensor stays float."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an assignment does on the samples that decide.
+
+    noise: energy of the outputs' error over that of the float outputs; sqnr: mean over samples of that ratio in dB, at
+    most 144.5; flips: samples whose largest output is another; right: of labelled samples, those classified rightly.
+    """
+
+    noise: float
+    sqnr: float
+    flips: int
+    right: int | None
+    samples: int
+
+    @property
+    def flip_rate(self) -> float:
+        """Share of the samples that flip."""
+        return self.flips / self.samples
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """space; inputs: by name, the samples that decide; outputs: of the float network, float32 [N, classes]; labels:
+    int64 [N] or None; encodings: per group and candidate; fixed: of what is not searched, by site; profile: of
+    programs."""
+
+    space: Space
+    inputs: Mapping[str, torch.Tensor]
+    outputs: torch.Tensor
+    labels: torch.Tensor | None
+    encodings: tuple[tuple[Encoding, ...], ...]
+    fixed: Mapping[str, Encoding]
+    profile: str = "onnxruntime"
+
+    @classmethod
+    def of(cls, space: Space, calibration: Iterable[Batch], samples: Iterable[Any],
+           profile: str = "onnxruntime") -> "Problem":
+        """calibration: batches that ranges come from, re-iterable; samples: batches of inputs, or of (inputs, labels),
+        that decide. Every candidate's encoding is found once, on the float network. Raises SearchError for no samples
+        and for outputs that are not one row a sample, CalibrationError as `calibrate` does."""
+        model, found, fixed = space.model, [[] for _ in space.groups], {}
+        for number in range(max(len(group.specs) for group in space.groups)):
+            assignment = tuple(min(number, len(group.specs) - 1) for group in space.groups)
+            simulation = calibrate(model, space.plan(assignment), calibration)
+            for at, group in enumerate(space.groups):
+                if number < len(group.specs):
+                    found[at].append(simulation.quantizer(group.site).encoding)
+            if not number:
+                searched = {group.site for group in space.groups}
+                fixed = {quantizer.site: quantizer.encoding for quantizer in simulation.quantizers()
+                         if quantizer.site not in searched}
+        inputs, labels = _joined(model, samples)
+        with torch.no_grad():
+            outputs = model(*inputs.values())
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+            raise SearchError("a search needs a network that returns one row of numbers per sample")
+        return cls(space, inputs, outputs, labels, tuple(map(tuple, found)), fixed, profile)
+
+    @property
+    def samples(self) -> int:
+        """How many samples decide."""
+        return len(self.outputs)
+
+    def simulation(self, assignment: Partial) -> Simulation:
+        """The simulation of an assignment, simulating; tensors whose candidate is None stay float."""
+        full = tuple(number or 0 for number in assignment)
+        simulation = Simulation(self.space.model, self.space.plan(full))
+        simulation.set_mode("simulate")
+        for site, encoding in self.fixed.items():
+            simulation.quantizer(site).encoding = encoding
+        for group, number, encodings in zip(self.space.groups, assignment, self.encodings, strict=True):
+            quantizer = simulation.quantizer(group.site)
+            quantizer.encoding = encodings[number or 0]
+            if number is None:
+                quantizer.mode = "off"
+        if None in assignment:
+            for site in self.fixed:
+                simulation.quantizer(site).mode = "off"
+        else:
+            simulation.make_biases_fit()
+        return simulation
+
+    def simulated(self, assignment: Partial) -> Measured:
+        """What the simulation of an assignment does."""
+        simulation = self.simulation(assignment)
+        with torch.no_grad():
+            return self._measured(simulation(*self.inputs.values()))
+
+    def measured(self, assignment: Assignment) -> Measured:
+        """What the integer program of an assignment does: what is promised is measured of this."""
+        program = lower(self.simulation(assignment), self.profile)
+        return self._measured(Executable(program)(*self.inputs.values()))
+
+    def _measured(self, outputs: torch.Tensor) -> Measured:
+        error = (outputs.double() - self.outputs.double()).square().sum(1)
+        signal = self.outputs.double().square().sum(1)
+        ratios = (10 * torch.log10(signal / error)).clamp(max=144.5).nan_to_num(144.5)
+        top = outputs.argmax(1)
+        right = None if self.labels is None else int((top == self.labels).sum())
+        return Measured(float(error.sum() / signal.sum()), float(ratios.mean()),
+                        int((top != self.outputs.argmax(1)).sum()), right, self.samples)
+
+    @cached_property
+    def float_right(self) -> int | None:
+        """Labelled samples that the float network classifies rightly."""
+        return None if self.labels is None else int((self.outputs.argmax(1) == self.labels).sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, ranges, profile."""
+        tensors = {**self.space.model.state_dict(), "outputs of the float network": self.outputs,
+                   **{f"input {name}": tensor for name, tensor in self.inputs.items()},
+                   **({} if self.labels is None else {"labels": self.labels})}
+        for at, encodings in enumerate(self.encodings):
+            for number, encoding in enumerate(encodings):
+                tensors[f"scale {at} {number} {encoding.format}"] = torch.from_numpy(np.array(encoding.scale))
+                tensors[f"zero point {at} {number}"] = torch.from_numpy(np.array(encoding.zero_point))
+        return digest_of_state(tensors) + f" {self.profile}"
+
+
+def _joined(model: Any, samples: Iterable[Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    """All samples as one batch of inputs by name, and their labels where the batches have any."""
+    parts, labels = [], []
+    for batch in samples:
+        labelled = (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], torch.Tensor)
+                    and batch[1].dtype == torch.int64 and batch[1].ndim == 1 and len(model.graph.inputs) == 1)
+        parts.append(model_inputs(model, batch[0] if labelled else batch))
+        if labelled:
+            labels.append(batch[1])
+    if not parts:
+        raise SearchError("there are no samples to decide by: give at least one batch")
+    inputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return inputs, torch.cat(labels) if len(labels) == len(parts) else None

@@ -1,0 +1,249 @@
+"""The search against exhaustive search, its cost models against the programs they speak of, and its log."""
+
+import itertools
+from concurrent.futures import ProcessPoolExecutor
+from math import prod
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fewbits.errors import FileError, SearchError, UndecidedWarning
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.numerics.packing import packed_bytes
+from fewbits.program import ops as op
+from fewbits.search.costs import COSTS
+from fewbits.search.evaluations import Evaluations
+from fewbits.search.limit import Limit
+from fewbits.search.noise import NoiseModel
+from fewbits.search.problem import Problem
+from fewbits.search.ristretto import WIDTHS, ristretto, ristretto_menu
+from fewbits.search.search import drawn, front, search, search_greedily, sensitivities
+from fewbits.search.solver import solve
+from fewbits.search.space import MENUS, Menu, Space, menu
+
+
+def network(seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+                            nn.Flatten(), nn.Linear(64, 5)).eval()
+        x = torch.randn(64, 2, 4, 4)
+    return fold(capture(net, x)), x
+
+
+def few(widths=(8, 6, 4, 3)):
+    whole = MENUS["int"]
+    chosen = [8 - bits for bits in widths]
+    return Menu(tuple(whole.weights[i] for i in chosen), tuple(whole.activations[i] for i in chosen))
+
+
+def problem(candidates=None, labels=False, seed=0):
+    model, x = network(seed)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    samples = [(x, y)] if labels else [x]
+    return Problem.of(Space.of(model, "w8a8", candidates or few()), [x], samples)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return problem()
+
+
+def test_an_assignment_is_a_recipe_that_can_be_read(small, tmp_path):
+    space = small.space
+    assignment = tuple(number % 4 for number in range(len(space.groups)))
+    plan = space.plan(assignment)
+    for group, number in zip(space.groups, assignment, strict=True):
+        assert plan.sites[group.site].spec == group.specs[number]
+    assert {group.kind for group in space.groups} == {"weight", "activation", "input"}
+
+
+def test_costs_are_those_of_the_programs(small):
+    """Bytes of the weights, bits, and products times widths, counted anew from the lowered program."""
+    space = small.space
+    costs = {name: make(space) for name, make in COSTS.items()}
+    for assignment in drawn(Evaluations(small), 5, seed=3):
+        program = lower(small.simulation(assignment))
+        weights = {node.name: node.weight for node in program.nodes if isinstance(node, op.Conv | op.Linear)}
+        packed = sum(packed_bytes(data.codes.size, data.encoding.format) for data in weights.values())
+        assert costs["weight-memory"].of(assignment) == packed
+        scales = sum(4 * data.encoding.scale.size for data in weights.values())
+        biases = sum(4 * node.bias.size for node in program.nodes if isinstance(node, op.Conv | op.Linear))
+        assert costs["bytes"].of(assignment) == packed + scales + biases
+        values = {name: value for name, value in program.values.items()
+                  if value.encoding is not None and not program.is_accumulator(name)
+                  and not isinstance(next(node for node in program.nodes if node.name == name), op.Reshape)}
+        bits = sum(data.codes.size * data.encoding.format.bits for data in weights.values())
+        bits += sum(prod(size or 1 for size in value.shape) * value.encoding.format.bits for value in values.values())
+        assert costs["bits"].of(assignment) == bits
+        bops = 0
+        for node in program.nodes:
+            if isinstance(node, op.Conv | op.Linear):
+                outputs = prod(size or 1 for size in program.values[node.name].shape)
+                products = outputs * prod(node.weight.codes.shape[1:])
+                bops += products * node.weight.encoding.format.bits * program.encoding(node.input).format.bits
+        assert costs["bops"].of(assignment) == bops
+
+
+def test_the_peak_of_activations(small):
+    """By hand: the two 4-channel maps of 4×4 are alive together: 128 numbers at 8 bits."""
+    cost = COSTS["activation-memory"](small.space)
+    assert cost.of(small.space.finest) == 128
+
+
+def random_noise(rng, groups, candidates):
+    return tuple(np.sort(rng.lognormal(-6, 2, candidates)) for _ in range(groups))
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_solver_finds_what_exhaustive_search_finds(small, name, seed):
+    """7 tensors of 4 candidates: all 16 384 plans."""
+    rng = np.random.default_rng(seed)
+    noise, cost = random_noise(rng, len(small.space.groups), 4), COSTS[name](small.space)
+    plans = list(itertools.product(range(4), repeat=len(noise)))
+    noises = np.array([sum(each[number] for each, number in zip(noise, plan, strict=True)) for plan in plans])
+    budget = float(np.quantile(noises, 0.3)) * (1 + 1e-9)
+    values = np.array([cost.of(plan) for plan in plans])
+    found = solve(noise, cost, budget)
+    assert found is not None
+    assert cost.of(found.assignment) == pytest.approx(values[noises <= budget].min(), rel=1e-6)
+    assert found.bound == pytest.approx(found.value, rel=1e-5)
+    most = float(np.quantile(values, 0.2))
+    least = solve(noise, None, None, [(cost, most)])
+    reached = sum(each[number] for each, number in zip(noise, least.assignment, strict=True))
+    assert cost.of(least.assignment) <= most * (1 + 1e-9)
+    assert reached == pytest.approx(noises[values <= most].min(), rel=1e-4)
+
+
+def test_what_cannot_be_is_none(small):
+    noise = random_noise(np.random.default_rng(0), len(small.space.groups), 4)
+    assert solve(noise, COSTS["bits"](small.space), 1e-12) is None
+
+
+def test_whole_plans_correct_the_model():
+    """Plans whose noise is the sum times known factors: the factors come back."""
+    rng = np.random.default_rng(0)
+    noise, factors = random_noise(rng, 5, 4), np.array([0.5, 2.0, 1.0, 3.0, 0.2])
+    truth = NoiseModel(noise, factors)
+    plans = [tuple(rng.integers(4, size=5).tolist()) for _ in range(400)]
+    found = NoiseModel(noise, np.ones(5)).corrected(plans, [truth.predict(plan) for plan in plans])
+    rank = np.corrcoef(np.log([truth.predict(p) for p in plans]), np.log([found.predict(p) for p in plans]))[0, 1]
+    assert rank > 0.995
+
+
+def test_the_measured_best_is_that_of_all_plans():
+    """5 tensors of 3 candidates, all 243 programs measured: the search's plan is within 2 % of the least bits."""
+    model, x = network()
+    net = nn.Sequential(nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 4)).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        x = torch.randn(64, 12)
+    model = fold(capture(net, x))
+    small = Problem.of(Space.of(model, "w8a8", few((8, 5, 3))), [x], [x])
+    assert len(small.space.groups) <= 8
+    evaluations, cost = Evaluations(small), COSTS["bits"](small.space)
+    plans = list(itertools.product(range(3), repeat=len(small.space.groups)))
+    measured = evaluations.measured(plans)
+    limit = Limit(sqnr=24.0)
+    kept = [cost.of(plan) for plan, each in zip(plans, measured, strict=True) if each.sqnr >= 24.0]
+    assert 0 < len(kept) < len(plans)
+    found = search(Evaluations(small), "bits", limit)
+    assert found.best is not None
+    assert found.best.measured.sqnr >= 24.0
+    assert found.best.costs["bits"] <= 1.02 * min(kept)
+
+
+def test_greedy_keeps_the_limit_and_costs_no_less():
+    small = problem()
+    limit = Limit(sqnr=25.0)
+    ours, peers = search(Evaluations(small), "bits", limit), search_greedily(Evaluations(small), "bits", limit)
+    assert peers.measured.sqnr >= 25.0
+    assert ours.best is not None
+    assert ours.best.costs["bits"] <= peers.costs["bits"]
+    assert front(ours.points, "bits")[-1].measured.noise == min(point.measured.noise for point in ours.points)
+
+
+def test_other_costs_stay_within_their_limits(small):
+    cost = COSTS["bops"](small.space)
+    most = 0.5 * cost.of(small.space.finest)
+    found = search(Evaluations(small), "bits", Limit(sqnr=18.0), {"bops": most})
+    assert found.best is not None
+    assert found.best.costs["bops"] <= most
+
+
+def test_an_unreachable_limit_names_the_closest_plan(small):
+    found = search(Evaluations(small), "bits", Limit(sqnr=90.0))
+    assert found.best is None
+    assert found.excess == pytest.approx(90.0 - found.closest.measured.sqnr)
+    assert found.worst in {group.site for group in small.space.groups}
+
+
+def test_the_log_is_gone_on_from(tmp_path):
+    small, limit = problem(few((8, 4))), Limit(sqnr=25.0)
+    whole = search(Evaluations(small, tmp_path / "whole"), "bits", limit)
+    log = (tmp_path / "whole").read_bytes()
+    lines = log.splitlines(keepends=True)
+    for kept in (1, 2, len(lines) // 2, len(lines) - 1):
+        cut = b"".join(lines[:kept]) + lines[kept][:7]
+        (tmp_path / "cut").write_bytes(cut)
+        again = search(Evaluations(small, tmp_path / "cut"), "bits", limit)
+        assert (tmp_path / "cut").read_bytes() == log
+        assert again.best == whole.best
+    Evaluations(small, tmp_path / "whole")
+    with pytest.raises(FileError, match="another search"):
+        Evaluations(problem(few((8, 3))), tmp_path / "whole")
+    (tmp_path / "whole").write_bytes(lines[0] + b"{}\n")
+    with pytest.raises(FileError, match="damaged"):
+        Evaluations(small, tmp_path / "whole")
+
+
+def test_workers_change_nothing(tmp_path):
+    small, limit = problem(few((8, 4))), Limit(sqnr=25.0)
+    alone = search(Evaluations(small, tmp_path / "one"), "bits", limit)
+    with ProcessPoolExecutor(2) as pool:
+        together = search(Evaluations(small, tmp_path / "two", pool, 2), "bits", limit)
+    assert together.best == alone.best
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_ristrettos_three_sweeps():
+    """Each width is scored with all else in float, the last good one before the first bad one is kept."""
+    small = problem(ristretto_menu(), labels=True)
+    limit = Limit(drop=10.0)
+    with pytest.warns(UndecidedWarning):
+        Limit(drop=0.5).warn_if_undecided(small)
+    found = ristretto(Evaluations(small), limit)
+    assert [sweep.kind for sweep in found.sweeps] == ["convolutions", "fully connected", "activations"]
+    for sweep in found.sweeps:
+        widths = [width for width, _ in sweep.scores]
+        assert widths == list(WIDTHS[:len(widths)])
+        good = [width for width, score in sweep.scores if limit.excess(small, score) <= 0]
+        assert sweep.chosen == (good[-1] if good else 32)
+        assert all(limit.excess(small, score) <= 0 for _, score in sweep.scores[:-1])
+    assert "fine-tune" in found.suggestion
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda p: menu("int,imaginary"), "no menu is called 'imaginary'"),
+    (lambda p: menu(" , "), "menu is empty"),
+    (lambda p: menu("pow2"), "no candidates for activations"),
+    (lambda p: Limit(), "needs a limit"),
+    (lambda p: search(Evaluations(p), "weight", Limit(sqnr=20)), "no cost is called 'weight'"),
+    (lambda p: search(Evaluations(p), "bits", Limit(sqnr=20), {"bytes": 3.0}), "bytes at most 3, and the least is"),
+    (lambda p: search(Evaluations(p), "bits", Limit(drop=1.0)), "needs labels"),
+    (lambda p: Problem.of(p.space, [torch.randn(4, 2, 4, 4)], []), "no samples"),
+])
+def test_careless_searches_are_one_sentence(small, call, words):
+    with pytest.raises(SearchError, match=words):
+        call(small)
+
+
+def test_sensitivities_grow_with_coarser_candidates(small):
+    alone = sensitivities(Evaluations(small))
+    assert all((np.diff(each) > 0).mean() >= 2 / 3 for each in alone)
