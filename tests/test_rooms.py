@@ -43,7 +43,8 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # An optional dependency is imported where it is used, so that its absence is an error only there.
-INSIDE_FUNCTIONS = {("data/sets.py", "sklearn"), ("data/images.py", "PIL")}
+INSIDE_FUNCTIONS = {("data/sets.py", "sklearn"), ("data/images.py", "PIL"), ("search/solver.py", "highspy"),
+                    ("cli/search.py", "dask")}
 
 
 def modules():

@@ -6,7 +6,7 @@
 >>> prog = fb.lower(sim)
 """
 
-from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report
+from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report, search
 from fewbits.artifact.into_network import read_weights
 from fewbits.data.normalize import Normalize
 from fewbits.data.preparation import Preparation
@@ -57,4 +57,4 @@ __all__ = ["Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nestero
            "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse",
            "plan", "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
            "reestimate_batch_norm", "report", "round_pass", "rounding_study", "save_encodings", "scale_and_zero_point",
-           "sequential_mse", "smooth", "trainable"]
+           "search", "sequential_mse", "smooth", "trainable"]

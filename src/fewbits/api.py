@@ -1,6 +1,7 @@
 """The verbs in Python, and the object that lowering gives: a program one can call."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,7 +28,9 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
+from fewbits.search.limit import Limit
 from fewbits.workflow.quantize import planned
+from fewbits.workflow.search import Found, Method, run_search
 from fewbits.writers.onnx.program import Form
 
 
@@ -78,6 +81,25 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
 
 
 @options_checked
+def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *, max_drop: float | None = None,
+           min_sqnr: float | None = None, max_flips: float | None = None, minimize: str = "bytes",
+           limits: Mapping[str, float] | None = None, menu: str | Sequence[str] = "int",
+           recipe: str | Recipe = "w8a8", method: Method = "solver", profile: str = "onnxruntime",
+           log: str | Path | None = None, executor: Executor | None = None, workers: int = 1, seed: int = 0) -> Found:
+    """The plan that costs least and keeps a limit (search/search.py): `.recipe` is what `plan` takes, `.front` plans
+    that none beats.
+
+    model: folded; calibration: batches that ranges come from, re-iterable; samples: batches of inputs, or of (inputs,
+    labels), that decide, which are not those to report on. max_drop: points of accuracy that may be lost; min_sqnr: dB
+    kept; max_flips: percent of the samples whose class may change. minimize, limits: of search/costs.py by name;
+    menu: candidates; recipe: what is not searched; log: a file of all evaluations, gone on from where it exists;
+    executor: anything with the interface of `concurrent.futures.Executor`, with so many `workers`.
+    """
+    return run_search(model, calibration, list(samples), Limit(max_drop, min_sqnr, max_flips), base=recipe,
+                      candidates=menu, minimize=minimize, limits=limits, method=method, profile=profile,
+                      log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed)
+
+
 def load(path: str | Path, engine: Engine = "torch") -> QuantizedModel:
     """The model in a `.fewbits` file, its hashes checked. Raises FileError when it is damaged or foreign."""
     saved = read(path)

@@ -1,14 +1,15 @@
 """The search against exhaustive search, its cost models against the programs they speak of, and its log."""
 
 import itertools
-from concurrent.futures import ProcessPoolExecutor
 from math import prod
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from fewbits.cli.main import app
 from fewbits.errors import FileError, SearchError, UndecidedWarning
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -203,15 +204,6 @@ def test_the_log_is_gone_on_from(tmp_path):
         Evaluations(small, tmp_path / "whole")
 
 
-def test_workers_change_nothing(tmp_path):
-    small, limit = problem(few((8, 4))), Limit(sqnr=25.0)
-    alone = search(Evaluations(small, tmp_path / "one"), "bits", limit)
-    with ProcessPoolExecutor(2) as pool:
-        together = search(Evaluations(small, tmp_path / "two", pool, 2), "bits", limit)
-    assert together.best == alone.best
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
 def test_ristrettos_three_sweeps():
     """Each width is scored with all else in float, the last good one before the first bad one is kept."""
     small = problem(ristretto_menu(), labels=True)
@@ -247,3 +239,37 @@ def test_careless_searches_are_one_sentence(small, call, words):
 def test_sensitivities_grow_with_coarser_candidates(small):
     alone = sensitivities(Evaluations(small))
     assert all((np.diff(each) > 0).mean() >= 2 / 3 for each in alone)
+
+
+def test_the_verb_writes_plans_that_can_be_rerun(tmp_path):
+    x = np.random.default_rng(0).normal(size=(96, 12)).astype(np.float32)
+    y = np.arange(96) % 4
+    np.savez(tmp_path / "data.npz", train_x=x, train_y=y, test_x=x[:32], test_y=y[:32])
+    (tmp_path / "searched_net.py").write_text(
+        "import torch\nfrom torch import nn\ndef net():\n    return nn.Sequential(nn.Linear(12, 10), nn.ReLU(), "
+        "nn.Linear(10, 4))\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        out = tmp_path / "out"
+        given = ["searched_net:net", "--data", f"npz:{tmp_path / 'data.npz'}", "--out", str(out), "--samples", "40"]
+        done = CliRunner().invoke(app, ["search", *given, "--min-sqnr", "20", "--minimize", "bits"])
+        assert done.exit_code == 0, done.output
+        assert "training images decide" in " ".join(done.output.split())
+        first = (out / "plan.yaml").read_bytes()
+        again = CliRunner().invoke(app, ["search", *given, "--min-sqnr", "20", "--minimize", "bits"])
+        assert again.exit_code == 0
+        assert (out / "plan.yaml").read_bytes() == first
+        assert (out / "front.svg").read_text().startswith("<svg")
+        run = CliRunner().invoke(app, ["quantize", *given[:3], "--recipe", str(out / "plan.yaml"),
+                                       "--out", str(tmp_path / "q")])
+        assert run.exit_code in (0, 3), run.output
+        assert (tmp_path / "q" / "model.fewbits").exists()
+        with pytest.raises(SearchError, match="misses it by"):
+            CliRunner().invoke(app, ["search", *given[:3], "--out", str(tmp_path / "o2"), "--min-sqnr", "99"],
+                               catch_exceptions=False)
+        assert (tmp_path / "o2" / "plan.yaml").exists()
+        for options, words in (([], "needs a limit"), (["--min-sqnr", "20", "--weight-memory", "x"], "no number of"),
+                               (["--min-sqnr", "20", "--method", "magic"], "no method")):
+            with pytest.raises(SearchError, match=words):
+                CliRunner().invoke(app, ["search", *given[:3], "--out", str(tmp_path / "o3"), *options],
+                                   catch_exceptions=False)

@@ -15,6 +15,7 @@ from fewbits.cli.quantize import demo, quantize
 from fewbits.cli.reproduce import reproduce
 from fewbits.cli.rounding_study import rounding_study
 from fewbits.cli.saved import evaluate, export, inspect, verify
+from fewbits.cli.search import search
 from fewbits.cli.sensitivity import sensitivity
 from fewbits.cli.train import train
 from fewbits.errors import FewbitsError, FewbitsWarning
@@ -22,7 +23,7 @@ from fewbits.errors import FewbitsError, FewbitsWarning
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, sensitivity,
+for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, search, sensitivity,
              rounding_study, calibration_study, formats, compress, decompress, reproduce):
     app.command()(verb)
 

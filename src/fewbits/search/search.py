@@ -13,7 +13,7 @@ from fewbits.search.limit import Limit
 from fewbits.search.noise import NoiseModel
 from fewbits.search.problem import Measured
 from fewbits.search.solver import solve, within
-from fewbits.search.space import Assignment
+from fewbits.search.space import Assignment, Space
 
 _STARTS = 24  # plans measured whole before the first is solved for, drawn uniformly
 _ROUNDS = 16  # plans solved for and measured
@@ -69,7 +69,7 @@ def search(evaluations: Evaluations, minimize: str, limit: Limit, limits: Mappin
     minimize, limits: names of COSTS. Noise is measured of each candidate alone, the model is corrected by plans drawn
     at random, and then solved for under a budget of noise; each solution is measured as a program, corrects the model,
     and moves the budget, until it lies between a plan that keeps the limit and one that does not. Last come the plans
-    one step from the best. Raises SearchError for names that are none, and where no plan has the costs that are allowed.
+    one step from the best. Raises SearchError for names that are none, and where no plan has costs that are allowed.
     """
     problem, bounds = evaluations.problem, dict(limits or {})
     costs = _costs(problem.space, minimize, bounds)
@@ -139,11 +139,16 @@ def front(points: Sequence[Point], cost: str) -> list[Point]:
     return best
 
 
-def _costs(space, minimize: str, limits: Mapping[str, float]) -> dict[str, Cost]:
+def costs_of(space: Space) -> dict[str, Cost]:
+    """Every cost of a space, by name."""
+    return {name: make(space) for name, make in COSTS.items()}
+
+
+def _costs(space: Space, minimize: str, limits: Mapping[str, float]) -> dict[str, Cost]:
     for name in (minimize, *limits):
         if name not in COSTS:
             raise SearchError(f"no cost is called {name!r}: choose one of {', '.join(COSTS)}")
-    return {name: make(space) for name, make in COSTS.items()}
+    return costs_of(space)
 
 
 def _first_budget(limit: Limit, finest: float) -> float:

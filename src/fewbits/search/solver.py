@@ -33,7 +33,7 @@ def solve(noise: Sequence[np.ndarray], minimize: Cost | None, most_noise: float 
     except ImportError:
         raise SearchError("the exact search needs the package highspy: pip install 'fewbits[search]'") from None
     solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
+    solver.silent()
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("random_seed", 0)
     solver.setOptionValue("time_limit", seconds)
@@ -77,7 +77,7 @@ def solve(noise: Sequence[np.ndarray], minimize: Cost | None, most_noise: float 
         return None
     if solver.getInfo().primal_solution_status != 2:
         return None
-    values = [[solver.variableValue(variable) for variable in variables] for variables in chosen]
+    values: list[list[Any]] = [[solver.variableValue(variable) for variable in variables] for variables in chosen]
     assignment = tuple(int(np.argmax(each)) for each in values)
     factor = scale if aim.peaks else unit if minimize is None else 1.0
     return Solution(assignment, factor * float(solver.getInfo().objective_function_value),
