@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewbits.engines.executable import Executable
 from fewbits.errors import SearchError
 from fewbits.lower.lower import lower
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.inputs import Batch
 from fewbits.quant.calibrate import calibrate, model_inputs
 from fewbits.quant.simulation import Simulation
-from fewbits.run.executable import Executable
 from fewbits.search.space import Assignment, Space
 from fewbits.storage.digests import digest_of_state
 
