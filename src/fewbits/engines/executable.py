@@ -49,5 +49,13 @@ class Executable:
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
         return self._torch.run(arrays) if self._torch else reference.run(self.program, arrays)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copies: without the prepared steps, which are made again."""
+        return {name: value for name, value in vars(self).items() if name != "_torch"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._torch = TorchExecutor(self.program) if self.engine == "torch" else None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.program.nodes)} nodes, {self.program.profile.name}, {self.engine})"

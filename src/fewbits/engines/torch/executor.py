@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fewbits.engines.torch import KERNELS
+from fewbits.engines.torch.nnpack import without_nnpack
 from fewbits.program import reference
 from fewbits.program.ops import reads
 from fewbits.program.program import Program
@@ -32,7 +33,7 @@ class TorchExecutor:
         checked = reference.check_inputs(self.program, inputs)
         values = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in checked.items()}
         wanted = dict.fromkeys([*self.program.outputs, *keep])
-        with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):
+        with torch.no_grad(), without_nnpack():
             for i, (node, step) in enumerate(self._steps):
                 values[node.name] = step(*(values[name] for name in reads(node)))
                 for name in reads(node):
