@@ -13,6 +13,7 @@ SOURCE = Path(fewbits.__file__).parent
 FLOORS = (
     ("errors",),
     ("limits",),
+    ("rich_once",),
     ("files", "options", "progress"),
     ("storage",),
     ("data",),

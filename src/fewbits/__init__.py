@@ -6,6 +6,8 @@
 >>> prog = fb.lower(sim)
 """
 
+import fewbits.rich_once  # noqa: F401, I001  # before all others
+
 from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report, search
 from fewbits.artifact.into_network import read_weights
 from fewbits.data.normalize import Normalize

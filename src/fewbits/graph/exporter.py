@@ -18,6 +18,7 @@ from fewbits.errors import CaptureError
 from fewbits.graph.calls import calls, check_batch
 from fewbits.graph.graph import Shape
 from fewbits.graph.traced import Traced, user_line
+from fewbits.graph.undisturbed import undisturbed
 
 _SHOWN = 8  # names of submodules in an error
 
@@ -68,7 +69,7 @@ def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 
     given = inspect.signature(net.forward).bind(*args, **kwargs).arguments  # *args as a tuple, **kwargs as a dict
     shapes = pytree.tree_map(moving, dict(given))
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), undisturbed(), _quiet():
         return export(net, args, dict(kwargs), dynamic_shapes=shapes)
 
 

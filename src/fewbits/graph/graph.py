@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
+
 from fewbits.program.program import leaves
 
 Style = Literal["tensor", "tuple", "dict"]
@@ -36,6 +38,11 @@ class Param:
     name: str
 
 
+def _never(node: "Node", shapes: Shapes) -> str | None:
+    """Of operators that have an integer form in every use."""
+    return None
+
+
 @dataclass(frozen=True)
 class Operator:
     """A row of the operator table (graph/operators.py). name: what recipes call it; operands: arguments of a combining
@@ -45,8 +52,13 @@ class Operator:
     name: str
     role: Role
     targets: tuple[Callable[..., Any], ...]
-    refuse: "Callable[[Node, Shapes], str | None]" = lambda node, shapes: None
+    refuse: "Callable[[Node, Shapes], str | None]" = _never
     operands: tuple[str, ...] = ()
+
+    def __reduce__(self) -> Any:
+        """For pickle: ATen operators go by their names."""
+        return _operator, (self.name, self.role, [_spelled(target) for target in self.targets], self.refuse,
+                           self.operands)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +83,11 @@ class Node:
 
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
+
+    def __reduce__(self) -> Any:
+        """For pickle and copies: an ATen operator goes by its name."""
+        return _node, (self.name, _spelled(self.target), self.operator, dict(self.arguments), self.positional,
+                       self.module, self.source, self.shape)
 
     @property
     def op(self) -> str:
@@ -100,6 +117,27 @@ class Node:
         """What its call gives for `arguments`, which are named and ordered as its own are."""
         given = list(arguments.items())
         return self.target(*(value for _, value in given[:self.positional]), **dict(given[self.positional:]))
+
+
+def _spelled(target: Callable[..., Any]) -> Any:
+    """What pickle can hold of a call: the name of an ATen operator, or a function, which pickle knows by its own."""
+    return str(target) if isinstance(target, torch._ops.OpOverload) else target
+
+
+def _call(spelled: Any) -> Callable[..., Any]:
+    """Inverse of `_spelled`."""
+    if not isinstance(spelled, str):
+        return spelled
+    space, packet, overload = spelled.split(".")
+    return getattr(getattr(getattr(torch.ops, space), packet), overload)
+
+
+def _operator(name: str, role: Role, targets: list[Any], *rest: Any) -> Operator:
+    return Operator(name, role, tuple(map(_call, targets)), *rest)
+
+
+def _node(name: str, target: Any, *rest: Any) -> Node:
+    return Node(name, _call(target), *rest)
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ def write_table(simulation: Simulation, path: str | Path, header: str = HEADER) 
 def read_table(path: str | Path) -> dict[str, float]:
     """Scale by tensor name. Raises FileError, naming the line, for what is no such table."""
     try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} cannot be read as text ({type(error).__name__})") from None
+        lines = read_whole(path, TEXT_BYTES, "a calibration table").decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} cannot be read as text ({type(error).__name__}): give TensorRT's calibration table") \
+            from None
     if not lines or not lines[0].startswith("TRT-"):
         raise FileError(f"{path} is no TensorRT calibration table: its first line must begin with TRT-")
     scales = {}
