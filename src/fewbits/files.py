@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,6 +72,17 @@ def opened(path: str | Path, what: str) -> BinaryIO:
         os.close(handle)
         raise FileError(f"{path} is no regular file: give {what}")
     return os.fdopen(handle, "rb")
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """Waits until no other process is within `alone_in` of this folder: for what reads a file and then writes it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _check_target(path: str | Path, target: Path) -> None:

@@ -1,13 +1,12 @@
 """`fewbits formats`: every number format, or the data sheet of one."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fewbits.errors import FileError
+from fewbits.files import write_whole
 from fewbits.numerics.catalogue import entry
 from fewbits.numerics.datasheet import data_sheet, listing
 from fewbits.numerics.number_line import number_line
@@ -27,18 +26,7 @@ def formats(
     picture = None if plot is None else number_line(found)
     typer.echo(data_sheet(found))
     if plot is not None and picture is not None:
-        _write(plot, picture)
+        if plot.suffix.lower() != ".svg":
+            raise FileError(f"{plot} must end in .svg: the number line is an SVG picture")
+        write_whole(plot, picture.encode())
         typer.echo(f"\nwrote {plot}")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside, then rename: what was there stays whole until the new file is."""
-    if path.suffix.lower() != ".svg":
-        raise FileError(f"{path} must end in .svg: the number line is an SVG picture")
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".svg")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(beside, path)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from None

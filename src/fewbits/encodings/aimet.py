@@ -16,12 +16,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from fewbits.errors import EncodingError, FileError
-from fewbits.files import write_whole
+from fewbits.files import read_whole, write_whole
+from fewbits.limits import TEXT_BYTES
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Int
 from fewbits.options import options_checked
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation
+from fewbits.storage.container import from_json
+from fewbits.storage.refusal import Refusal
 
 Version = Literal["0.6.1", "1.0.0", "2.0.0"]
 Layout = Literal["tensors", "modules"]
@@ -36,9 +39,8 @@ _ENTRY = {
     "1.0.0": {"name", "enc_type", "dtype", "bw", "is_sym", "scale", "offset"},
     "2.0.0": {"name", "output_dtype", "y_scale", "y_zero_point", "axis"},
 }
-_TYPE = re.compile(r"(u?)int(\d+)")
+_TYPE = re.compile(r"(u?)int([0-9]{1,3})")
 _ONNX_NAME = re.compile(r"/(?P<module>.+)/[^/]+_output_\d+")
-_MOST_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -217,13 +219,9 @@ def _by_module(simulation: Simulation, activations: Iterable[FakeQuantize]) -> d
 
 def _json(path: str | Path) -> dict[str, Any]:
     try:
-        if Path(path).stat().st_size > _MOST_BYTES:
-            raise FileError(f"{path} has more than {_MOST_BYTES} bytes: it is no encodings file")
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is no JSON ({type(error).__name__}): give an encodings file") from None
+        content = from_json(read_whole(path, TEXT_BYTES, "an encodings file"), "text", "utf-8")
+    except Refusal as refusal:
+        raise FileError(f"{path} {refusal.reason}: give an encodings file, which is JSON") from None
     if not isinstance(content, dict):
         raise FileError(f"{path} is no encodings file: it holds no JSON object")
     return content

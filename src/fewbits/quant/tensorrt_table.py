@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from fewbits.errors import CalibrationError, FileError
-from fewbits.files import write_whole
+from fewbits.files import read_whole, write_whole
+from fewbits.limits import TEXT_BYTES
 from fewbits.numerics.block import TENSOR
 from fewbits.quant.simulation import Simulation
 from fewbits.ranges.scale import encoding_for

@@ -1,6 +1,7 @@
 """What a reproduction is, and what is recorded of it."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 
 from fewbits.data.split import DataSet
 from fewbits.errors import DataError
-from fewbits.files import write_whole
+from fewbits.files import alone_in, read_whole, write_whole
+from fewbits.limits import TEXT_BYTES
 
 Log = Callable[[str], None]
 
@@ -55,20 +57,21 @@ class Result:
 def results(folder: Path, name: str) -> list[Result]:
     """What is recorded of a row, by seed. Raises DataError for a record that does not read."""
     path = folder / f"{name}.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
     try:
-        return [Result(**entry) for entry in json.loads(path.read_text())]
-    except (ValueError, TypeError):
+        return [Result(**entry) for entry in json.loads(read_whole(path, TEXT_BYTES, "a record of results"))]
+    except (ValueError, TypeError, RecursionError):
         raise DataError(f"{path} is no record of results: delete it, and run the row again") from None
 
 
 def record(folder: Path, name: str, result: Result) -> None:
     """Adds a result to a row's record, in place of an earlier one of the same seed."""
-    kept = [one for one in results(folder, name) if one.seed != result.seed]
-    entries = [asdict(one) for one in sorted([*kept, result], key=lambda one: one.seed)]
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{name}.json", (json.dumps(entries, indent=1) + "\n").encode())
+    with alone_in(folder):  # two runs may end at once, and each adds to what is there
+        kept = [one for one in results(folder, name) if one.seed != result.seed]
+        entries = [asdict(one) for one in sorted([*kept, result], key=lambda one: one.seed)]
+        write_whole(folder / f"{name}.json", (json.dumps(entries, indent=1) + "\n").encode())
 
 
 def figures(row: Row, found: Iterable[Result]) -> list[str]:

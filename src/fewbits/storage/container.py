@@ -234,8 +234,9 @@ def check_size(size: int, expected: int) -> None:
         raise Refusal(f"has {size - expected} bytes behind its end")
 
 
-def from_json(text: bytes, what: str) -> Any:
-    """Inverse of `to_json`; Refusal for what is no JSON, nests too deeply, or says a key twice."""
+def from_json(text: bytes, what: str, encoding: str = "ascii") -> Any:
+    """Inverse of `to_json`; Refusal for what is no JSON, nests too deeply, or says a key twice. encoding: of texts that
+    others wrote, `utf-8`."""
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table: dict[str, Any] = {}
         for name, value in pairs:
@@ -248,7 +249,7 @@ def from_json(text: bytes, what: str) -> Any:
         raise ValueError(constant)
 
     try:
-        return json.loads(text.decode("ascii"), object_pairs_hook=once, parse_constant=never)
+        return json.loads(text.decode(encoding), object_pairs_hook=once, parse_constant=never)
     except (ValueError, RecursionError):
         raise Refusal(f"has a damaged {what}") from None
 
