@@ -13,8 +13,7 @@ SOURCE = Path(fewbits.__file__).parent
 FLOORS = (
     ("errors",),
     ("limits",),
-    ("rich_once",),
-    ("files", "options", "progress"),
+    ("files", "options", "progress", "rich_once"),
     ("storage",),
     ("data",),
     ("numerics",),
