@@ -79,7 +79,9 @@ def data() -> list[torch.Tensor]:
 def ours(iterations: int) -> Model:
     model = fold(capture(network(), data()[0][:2]))
     simulation = calibrate(model, plan(model, RECIPE), data())
-    return adaround(simulation, data(), schedule=Schedule(iterations=iterations)) if iterations else simulation
+    if not iterations:
+        return simulation
+    return adaround(simulation, data(), schedule=Schedule(iterations=iterations), even_if_worse=True)
 
 
 def theirs(iterations: int) -> Model:

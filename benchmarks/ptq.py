@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -224,10 +224,10 @@ class Bench:
 
 
 _STEPS: dict[str, Callable[[Simulation, list[torch.Tensor]], Simulation]] = {
-    "equalize": equalize,
-    "correct": correct_biases,
-    "adaround": lambda simulation, batches: adaround(simulation, batches, schedule=SCHEDULE),
-    "blocks": lambda simulation, batches: reconstruct_blocks(simulation, batches, schedule=SCHEDULE),
+    "equalize": partial(equalize, even_if_worse=True),
+    "correct": partial(correct_biases, even_if_worse=True),
+    "adaround": partial(adaround, schedule=SCHEDULE, even_if_worse=True),
+    "blocks": partial(reconstruct_blocks, schedule=SCHEDULE, even_if_worse=True),
 }
 
 

@@ -25,6 +25,7 @@ from fewbits.optimize.bias_correction import correct_biases, correct_biases_with
 from fewbits.optimize.brecq import reconstruct_blocks
 from fewbits.optimize.equalize import equalize
 from fewbits.optimize.gptq import gptq
+from fewbits.optimize.repairs import repair
 from fewbits.optimize.rounding_study import rounding_study
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
@@ -58,5 +59,5 @@ __all__ = ["Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nestero
            "export_onnx", "fit", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold",
            "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse",
            "plan", "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
-           "reestimate_batch_norm", "report", "round_pass", "rounding_study", "save_encodings", "scale_and_zero_point",
-           "search", "sequential_mse", "smooth", "trainable"]
+           "reestimate_batch_norm", "repair", "report", "round_pass", "rounding_study", "save_encodings",
+           "scale_and_zero_point", "search", "sequential_mse", "smooth", "trainable"]

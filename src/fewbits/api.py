@@ -19,12 +19,12 @@ from fewbits.graph.model import Model
 from fewbits.graph.pt2 import read_pt2
 from fewbits.graph.whole import Whole, capture_parts
 from fewbits.lower.lower import lower as lower_simulation
+from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.options import options_checked
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
 from fewbits.program.program import Program
-from fewbits.quant.calibrate import calibrate
-from fewbits.quant.recipe import Recipe
+from fewbits.quant.recipe import DEFAULT_RECIPE, Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
@@ -69,15 +69,16 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Qua
 
 
 def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
-             recipe: str | Path | Recipe = "w8a8", profile: str | Profile = "onnxruntime", *,
+             recipe: str | Path | Recipe = DEFAULT_RECIPE, profile: str | Profile = "onnxruntime", *,
              batch_to_inputs: Callable[[Any], Any] | None = None) -> QuantizedModel:
-    """All of it at once: capture, fold, plan, calibrate, lower.
+    """All of it at once: capture, fold, plan, calibrate, repair, lower.
 
-    net: left as it is; example, batches: as `capture` and `calibrate` take them; recipes that take no ranges from data,
-    such as `w8`, need no batches.
+    net: left as it is; example, batches: as `capture` and `calibrate` take them; recipes that take no ranges from data
+    and name no repairs, such as `w8`, need no batches. Repairs look at the first inputs of the batches
+    (optimize/repairs.py).
     """
     model, resolved = planned(net, example, recipe)
-    return lower(calibrate(model, resolved, batches, batch_to_inputs=batch_to_inputs), profile)
+    return lower(calibrate_and_repair(model, resolved, batches, batch_to_inputs=batch_to_inputs), profile)
 
 
 @options_checked

@@ -98,3 +98,7 @@ class UndecidedWarning(FewbitsWarning):
 
 class ClippingWarning(FewbitsWarning):
     """A range rule that cuts off more than it gains."""
+
+
+class RepairWarning(FewbitsWarning):
+    """A repair that would have made the outputs worse."""

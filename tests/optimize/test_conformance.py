@@ -1,12 +1,17 @@
 """Every repair keeps what repairs promise (fewbits.testing.check_algorithm)."""
 
+import warnings
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
-from optimize_cases import batches, network, simulation
+from optimize_cases import batches, network, outputs, simulation
+from torch import nn
 
-from fewbits.errors import FileError
+from fewbits.errors import FileError, RepairError, RepairWarning
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
 from fewbits.optimize import checkpoint
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround
@@ -17,9 +22,12 @@ from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.equalize import equalize
 from fewbits.optimize.gptq import gptq
 from fewbits.optimize.layer import layers
+from fewbits.optimize.outcome import sqnr_of_outputs
 from fewbits.optimize.rounding_study import rounded
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.plan import plan
 from fewbits.storage.checkpoint import write_checkpoint
 from fewbits.testing import check_algorithm, objectives
 from fewbits.testing.compared import bytes_of
@@ -29,19 +37,24 @@ CHAINED = {"recipe": "w8a8-per-tensor", "network": lambda seed: (network(seed), 
 QUICK = Schedule(iterations=30, rows=128)  # its evidence is all sums of these small networks
 
 
+def freely(repair, **settings):
+    """Whatever becomes of the outputs: of networks with random weights, they tell little."""
+    return partial(repair, even_if_worse=True, **settings)
+
+
 @pytest.mark.parametrize(("algorithm", "objective", "settings"), [
-    (partial(adaround, schedule=QUICK), objectives.layer_error, {}),
-    (partial(reconstruct_blocks, schedule=QUICK), objectives.block_error, {}),
-    (gptq, objectives.sum_error, {}),
-    (sequential_mse, objectives.channel_error, {}),
-    (sequential_mse, objectives.channel_error, {"recipe": "w8a8-per-tensor"}),
+    (freely(adaround, schedule=QUICK), objectives.layer_error, {}),
+    (freely(reconstruct_blocks, schedule=QUICK), objectives.block_error, {}),
+    (freely(gptq), objectives.sum_error, {}),
+    (freely(sequential_mse), objectives.channel_error, {}),
+    (freely(sequential_mse), objectives.channel_error, {"recipe": "w8a8-per-tensor"}),
     (correct_biases, None, {"resumable": False}),
     (lambda sim, batches: correct_biases_without_data(sim), None, {"resumable": False}),
     (reestimate_batch_norm, None, {"norms": "keep", "recipe": "qat-w8a8"}),
-    (equalize, objectives.imbalance, CHAINED),
-    (smooth, objectives.difficulty, CHAINED),
-    (partial(smooth, alpha=0.8), partial(objectives.difficulty, alpha=0.8), CHAINED),
-    (absorb_high_biases, objectives.high_bias, CHAINED | {"keeps_float": False}),
+    (freely(equalize), objectives.imbalance, CHAINED),
+    (freely(smooth), objectives.difficulty, CHAINED),
+    (freely(smooth, alpha=0.8), partial(objectives.difficulty, alpha=0.8), CHAINED),
+    (freely(absorb_high_biases), objectives.high_bias, CHAINED | {"keeps_float": False}),
 ], ids=["adaround", "brecq", "gptq", "sequential_mse", "sequential_mse_per_tensor", "correct_biases", "data_free",
         "batch_norm", "equalize", "smooth", "smooth_0.8", "absorb"])
 def test_repairs(algorithm, objective, settings):
@@ -56,12 +69,73 @@ def test_repairs(algorithm, objective, settings):
     assert better or objective is None, "it did nothing on any network"
 
 
+REPAIRS = [partial(adaround, schedule=QUICK), partial(reconstruct_blocks, schedule=QUICK), gptq, sequential_mse,
+           correct_biases, equalize, smooth, absorb_high_biases]
+
+
+@pytest.mark.parametrize("recipe", ["w4a8", "w8a8-per-tensor"])
+@pytest.mark.parametrize("repair", REPAIRS)
+def test_no_repair_makes_the_outputs_worse_unless_told(repair, recipe):
+    sim = simulation(recipe)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RepairWarning)
+        kept = repair(sim, batches())
+    was, now = (sqnr(one, sim.reference) for one in (sim, kept))
+    told = sqnr(repair(sim, batches(), even_if_worse=True), sim.reference)
+    assert now == pytest.approx(max(told, was) if abs(told - was) > 0.1 else told, abs=1e-6)
+    said = [str(one.message) for one in caught if one.category is RepairWarning]
+    assert len(said) == (told < was - 0.1)
+    if said:
+        assert f"{told:.1f} dB in place of {was:.1f}" in said[0]
+        assert bytes_of(kept) == bytes_of(sim)
+        assert kept is not sim
+
+
+def sqnr(sim, reference):
+    """dB of the outputs on the calibration data, straight from the definition."""
+    truth = outputs(reference).double()
+    return float(10 * torch.log10(truth.square().sum() / (outputs(sim).double() - truth).square().sum()))
+
+
+@pytest.mark.parametrize("repair", REPAIRS)
+def test_batches_that_can_be_read_once_only_are_refused(repair):
+    with pytest.raises(RepairError, match="one-shot"):
+        repair(simulation(), iter(batches()))
+
+
+def test_outputs_of_unlike_sizes_weigh_the_same():
+    """An output a thousand times smaller, twice as wrong: it is seen."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.large, self.small = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return {"large": 1000 * self.large(x), "small": self.small(x)}
+
+    torch.manual_seed(0)
+    x = torch.randn(32, 4)
+    model = fold(capture(Two().eval(), x[:2]))
+    good = calibrate(model, plan(model, "w8a8"), [x])
+    bad = good.copy()
+    bad._reference = (good.reference,)
+    with torch.no_grad():
+        bad.model.tensor("small.bias").add_(1.0)
+    was, now = sqnr_of_outputs((good, bad), [x])
+    with torch.no_grad():
+        wanted, got = model(x), bad(x)
+        shares = [float((got[k] - wanted[k]).square().sum() / wanted[k].square().sum()) for k in wanted]
+    assert now == pytest.approx(-10 * np.log10(np.mean(shares)), abs=1e-3)
+    assert was - now > 20
+
+
 @pytest.mark.parametrize("repair", [
     partial(adaround, schedule=Schedule(iterations=3)), partial(reconstruct_blocks, schedule=Schedule(iterations=3)),
     gptq, sequential_mse, correct_biases, equalize, smooth, absorb_high_biases,
 ], ids=["adaround", "brecq", "gptq", "sequential_mse", "correct_biases", "equalize", "smooth", "absorb"])
 def test_a_labelled_loader_does_as_well(repair):
-    sim, plain = simulation(), batches(2)
+    sim, plain, repair = simulation(), batches(2), freely(repair)
     labelled = [{"picture": x, "label": torch.zeros(len(x))} for x in plain]
     assert bytes_of(repair(sim, labelled, batch_to_inputs=lambda batch: batch["picture"])) == bytes_of(
         repair(sim, plain))
@@ -70,8 +144,8 @@ def test_a_labelled_loader_does_as_well(repair):
 def test_blocks_begun_at_another_rounding_never_leave_it_for_a_worse_one():
     """Each block for itself: what that does to the outputs, blocks behind it decide."""
     schedule = Schedule(iterations=100, rate=0.05)
-    first = adaround(simulation(), batches(), schedule=schedule)
-    done = reconstruct_blocks(first, batches(), schedule=schedule)
+    first = adaround(simulation(), batches(), schedule=schedule, even_if_worse=True)
+    done = reconstruct_blocks(first, batches(), schedule=schedule, even_if_worse=True)
     parts = list(objectives.block_error(first, done, batches()))
     assert [part for part in parts if not part.is_kept] == []
     assert any(part.after < 0.95 * part.before for part in parts)

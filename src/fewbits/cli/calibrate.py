@@ -10,6 +10,7 @@ from rich.table import Table
 from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
 from fewbits.quant.cache import calibrate_cached, save_ranges
+from fewbits.quant.recipe import DEFAULT_RECIPE
 from fewbits.quant.tensorrt_table import apply_table, read_table, write_table
 
 
@@ -18,7 +19,7 @@ def calibrate(
     data: DataOption,
     cache: Annotated[Path, typer.Option(help="The file that keeps the ranges; read when it exists")],
     weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
-    recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
+    recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = DEFAULT_RECIPE,
     tensorrt: Annotated[Path | None, typer.Option(help="Also write TensorRT's calibration table here")] = None,
     from_tensorrt: Annotated[Path | None, typer.Option(
         help="Take the ranges of inputs and activations from this TensorRT calibration table")] = None,
@@ -44,6 +45,8 @@ def calibrate(
         table.add_row(quantizer.site, str(quantizer.encoding), quantizer.spec.range)
     console.print(table)
     console.print(f"read from {cache}" if known else f"written: {cache}", highlight=False)
+    if job.plan.repairs:
+        console.print(f"{', '.join(job.plan.repairs)}: made by `fewbits quantize`, which may read these ranges")
     if tensorrt is not None:
         write_table(simulation, tensorrt)
         console.print(f"written: {tensorrt}", highlight=False)

@@ -24,7 +24,7 @@ from fewbits.data.normalize import DIGITS
 from fewbits.data.preparation import Preparation
 from fewbits.data.sets import load
 from fewbits.program.profile import PROFILES
-from fewbits.quant.recipe import presets
+from fewbits.quant.recipe import DEFAULT_RECIPE, presets
 from fewbits.report.report import Report
 from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.registry import TASKS, resolve
@@ -40,7 +40,7 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")],
     data: DataOrNone = None,
     weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
-    recipe: Annotated[str, typer.Option(help=f"{', '.join(presets())}, or a YAML file")] = "w8a8",
+    recipe: Annotated[str, typer.Option(help=f"{', '.join(presets())}, or a YAML file")] = DEFAULT_RECIPE,
     profile: Annotated[str, typer.Option(
         help=f"{', '.join(PROFILES)}; with /sums16 or /sums24 behind it, narrower sums; -split adds them in parts",
     )] = "onnxruntime",
@@ -81,7 +81,7 @@ def demo(
     console.print(f"training a small residual network on {len(data.train)} handwritten digits")
     net: nn.Module = initialised(digits_net, _DEMO_SEED)
     train(net, data.train, epochs=_DEMO_EPOCHS, normalize=DIGITS, seed=_DEMO_SEED)
-    job = Job("digits_net", net, data, Preparation(DIGITS), "w8a8", "onnxruntime", out)
+    job = Job("digits_net", net, data, Preparation(DIGITS), DEFAULT_RECIPE, "onnxruntime", out)
     show(run(job, console), out, console)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
-from fewbits.errors import DataError
+from fewbits.errors import DataError, RecipeError
 from fewbits.optimize.adaround import Schedule
 from fewbits.optimize.rounding_study import rounding_study as study
 from fewbits.quant.calibrate import calibrate
@@ -38,6 +38,9 @@ def rounding_study(
     job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
     if job.data.test.y is None:
         raise DataError(f"{data} has no labelled test images")
+    if job.plan.repairs:
+        raise RecipeError(f"recipe {recipe} wants {', '.join(job.plan.repairs)}, and what is studied here is rounding "
+                          "alone: give a recipe without repairs, such as w8a8")
     simulation = calibrate(job.model, job.plan, job.calibration)
     test = job.data.test.batches(batch_size, job.preparation.normalize)
     batches = list(job.calibration)[:max(1, images // batch_size)]

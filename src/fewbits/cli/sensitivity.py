@@ -10,7 +10,8 @@ from rich.console import Console
 from fewbits.cli.data import BatchOption, BgrOption, DataOption, DivideOption, Given, MeanOption, StdOption
 from fewbits.cli.opened import opened
 from fewbits.files import write_whole
-from fewbits.quant.calibrate import calibrate
+from fewbits.optimize.repairs import calibrate_and_repair
+from fewbits.quant.recipe import DEFAULT_RECIPE
 from fewbits.report.explain import explain
 from fewbits.report.page import explanation_page
 
@@ -19,7 +20,7 @@ def sensitivity(
     network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
     data: DataOption,
     weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
-    recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = "w8a8",
+    recipe: Annotated[str, typer.Option(help="A preset or a YAML file")] = DEFAULT_RECIPE,
     html: Annotated[Path | None, typer.Option(help="Write a page with the plots here")] = None,
     json: Annotated[Path | None, typer.Option(help="Write everything here, histograms included")] = None,
     images: Annotated[int, typer.Option(min=1, help="Calibration images to measure on")] = 128,
@@ -33,7 +34,7 @@ def sensitivity(
     """Measure what quantizing each tensor does to the outputs, by cause, and try a remedy on the worst."""
     console = Console()
     job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr), batch_size, seed)
-    simulation = calibrate(job.model, job.plan, job.calibration)
+    simulation = calibrate_and_repair(job.model, job.plan, job.calibration)
     explanation = explain(simulation, list(islice(job.calibration, max(1, images // batch_size))))
     explanation.render(console)
     if html is not None:

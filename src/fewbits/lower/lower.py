@@ -20,9 +20,12 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     """The integer program that the simulation stands for, with what the recipe leaves in float as float islands.
 
     profile: whose integers to compute, by name or as a value. Raises LoweringError, naming the layer, for
-    codes the profile does not take, a bias that does not fit, or sums that need more bits than the
-    accumulator has.
+    codes the profile does not take, a bias that does not fit, sums that need more bits than the
+    accumulator has, or repairs that the recipe wants and that were not made.
     """
+    if simulation.plan.repairs:
+        raise LoweringError(f"the recipe wants {', '.join(simulation.plan.repairs)}, which was not made: call "
+                            "fb.repair(sim, batches) first, or plan by a recipe without repairs")
     if unfit := unfit_weight(simulation.model):
         raise LoweringError(unfit)
     chosen = profile_of(profile) if isinstance(profile, str) else profile

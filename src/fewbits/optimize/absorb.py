@@ -18,6 +18,7 @@ from fewbits.graph.model import Model, Normal
 from fewbits.optimize.bias import give_biases
 from fewbits.optimize.chains import Chain, chains, columns
 from fewbits.optimize.checkpoint import Checkpoint
+from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
 from fewbits.program.windows import margins_of, sizes_of
@@ -29,13 +30,15 @@ def absorbed(normal: Normal) -> torch.Tensor:
     return (normal.mean - 3 * normal.std.abs()).clamp(min=0)
 
 
-def absorb_high_biases(simulation: Simulation, batches: Iterable[Batch], *, checkpoint: str | Path | None = None,
+def absorb_high_biases(simulation: Simulation, batches: Iterable[Batch], *, even_if_worse: bool = False,
+                       checkpoint: str | Path | None = None,
                        batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation of the model with its high biases absorbed, calibrated on `batches`.
 
-    Layers without a folded batch norm stay as they are. checkpoint: a file that keeps the grids found. Raises
-    RepairError after repairs that round weights.
+    Layers without a folded batch norm stay as they are. even_if_worse: as for `equalize`; checkpoint: a file that keeps
+    the grids found. Raises RepairError after repairs that round weights.
     """
+    check_reread(batches, "absorb_high_biases", even_if_worse)
     model = model_to_rescale(simulation, "absorb_high_biases")
     kept = Checkpoint.open(checkpoint, simulation, "absorb", batches)
     plan = give_biases(model, simulation.plan)
@@ -43,7 +46,8 @@ def absorb_high_biases(simulation: Simulation, batches: Iterable[Batch], *, chec
         normal = model.predicted.get(chain.first.name)
         if normal is not None and _exact(model, chain):
             move(model, chain, absorbed(normal))
-    return recalibrated(model, plan, kept.batches, kept, batch_to_inputs)
+    return unless_worse(simulation, recalibrated(model, plan, kept.batches, kept, batch_to_inputs), kept.batches,
+                        "absorb_high_biases", even_if_worse, batch_to_inputs)
 
 
 def move(model: Model, chain: Chain, amount: torch.Tensor) -> None:

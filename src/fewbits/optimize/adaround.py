@@ -16,6 +16,7 @@ import torch
 
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
+from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.rounding import grid, integer_encoding, nearest, numbers, write_codes
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
@@ -68,14 +69,16 @@ def soft_codes(floor: torch.Tensor, v: torch.Tensor, low: int, high: int) -> tor
 
 
 def adaround(simulation: Simulation, batches: Iterable[Batch], *, schedule: Schedule | None = None, seed: int = 0,
-             checkpoint: str | Path | None = None,
+             even_if_worse: bool = False, checkpoint: str | Path | None = None,
              batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation whose weights are rounded as the data asks, layer by layer; scales and biases stay.
 
     batches: as for `calibrate`; all are kept in memory. checkpoint: a file that keeps finished layers; a second
     run with the same arguments goes on from it to the same bytes. Where the result is not nearer to the float
-    layer's output than nearest rounding, nearest rounding stays. Raises RepairError for a weight that two nodes use.
+    layer's output than nearest rounding, nearest rounding stays. even_if_worse: as for `equalize`. Raises RepairError
+    for a weight that two nodes use.
     """
+    check_reread(batches, "adaround", even_if_worse)
     schedule = schedule or Schedule()
     repaired = simulation.to_repair()
     kept = Checkpoint.open(checkpoint, repaired, f"adaround {schedule} {seed}", batches)
@@ -88,7 +91,7 @@ def adaround(simulation: Simulation, batches: Iterable[Batch], *, schedule: Sche
         codes = round_layer(repaired, gather(repaired, stop, schedule.evidence, generator), schedule, generator)
         write_codes(repaired, layer.weight, codes)
         kept.add({layer.weight: codes})
-    return repaired
+    return unless_worse(simulation, repaired, kept.batches, "adaround", even_if_worse, batch_to_inputs)
 
 
 def round_layer(simulation: Simulation, evidence: Evidence, schedule: Schedule,

@@ -21,13 +21,15 @@ from fewbits.graph.operators import bounds
 from fewbits.optimize.bias import give_biases
 from fewbits.optimize.expectation import expectations
 from fewbits.optimize.layer import Layer, layers
+from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
+from fewbits.program.program import fill
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 
 _ROUNDS = 20  # of Newton's method: 4 to 6 are enough, but for a clamp with two bounds it may wander
 _EXACT = 1e-6  # of the largest mean: where it ends
-_PLACES = 2**16  # of a channel that are looked at, the same ones in both networks
+_PLACES = 2**13  # of a channel that are looked at, about, the same ones in both networks
 
 
 @dataclass(frozen=True)
@@ -40,29 +42,73 @@ class _Place:
     high: float
 
 
-def correct_biases(simulation: Simulation, batches: Iterable[Batch], *,
+def correct_biases(simulation: Simulation, batches: Iterable[Batch], *, even_if_worse: bool = False,
                    batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation that hands on the float network's mean activations on `batches`, channel by channel.
 
-    A channel that the float network's clamp keeps at one bound on all batches stays as it is. Rounding of weights must
-    be settled before. All batches are kept in memory.
+    A channel that the float network's clamp keeps at one bound on all batches stays as it is, and so does a layer whose
+    weight or bias another node reads too: a step of a recurrence, a branch that is taken twice. Rounding of weights
+    must be settled before. All batches are kept in memory. even_if_worse: as for `equalize`.
     """
+    check_reread(batches, "correct_biases", even_if_worse)
     repaired = simulation.to_repair()
     repaired.plan = give_biases(repaired.model, repaired.plan)
     originals = repaired.reference.graph.by_name
+    streams: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = ()
     for stop in walk(repaired, batches, "correcting biases", batch_to_inputs):
+        bias, streams = stop.layer.node["bias"].name, stop.streams
+        if _is_shared(repaired.model, stop.layer):
+            continue
         place = _place(repaired, stop.layer)
-        same = [originals[node.name] for node in place.nodes]
         channel = 1 if "stride" in stop.layer.node.arguments else -1
         count = -(-_PLACES // len(stop.streams))
         with torch.no_grad():
-            wanted = [_some(_sums(repaired.reference, same, old, Visitor()), channel, count) for old, _ in stop.streams]
-            visitor = SimulationVisitor(repaired)
-            got = [_some(_sums(repaired.model, place.nodes, new, visitor), channel, count) for _, new in stop.streams]
-            bias = repaired.model.tensor(place.nodes[0]["bias"].name)
+            both = [_Pair(repaired, place.nodes, originals, *streams) for streams in stop.streams]
+            wanted, got = ([_some(sums, channel, count) for sums in side]
+                           for side in zip(*(pair.last() for pair in both), strict=True))
+            tensor = repaired.model.tensor(bias)
             moved = matching_shift(got, wanted, place.low, place.high)
-            bias.copy_((bias.double() + moved).to(bias.dtype))
-    return repaired
+            tensor.copy_((tensor.double() + moved).to(tensor.dtype))
+            for pair in both:
+                pair.hand_on(channel)
+    structure = repaired.model.graph.structure  # the walk is over: of its values the outputs are left
+    seen = [(fill(structure, old), fill(structure, new)) for old, new in streams]
+    return unless_worse(simulation, repaired, batches, "correct_biases", even_if_worse, batch_to_inputs, seen or None)
+
+
+class _Pair:
+    """A layer's sums in both networks, for one batch, computed once."""
+
+    def __init__(self, simulation: Simulation, nodes: Sequence[Node], originals: Mapping[str, Node],
+                 old: dict[str, Any], new: dict[str, Any]):
+        self.simulation, self.nodes, self.old, self.new = simulation, nodes, old, new
+        self._same, self._visitor = [originals[node.name] for node in nodes], SimulationVisitor(simulation)
+        self._wanted = simulation.reference.call(self._same[0], old, Visitor())
+        self._got = simulation.model.call(nodes[0], new, self._visitor)
+        self._before = self._bias()
+
+    def last(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(float network's, simulation's) result of the last node, before its own quantizer."""
+        if len(self.nodes) == 1:
+            return self._wanted, self._got
+        old = self.old | {self.nodes[0].name: self._wanted}
+        new = self.new | {self.nodes[0].name: self._visitor.value(self.nodes[0].name, self._got)}
+        return (_sums(self.simulation.reference, self._same[1:], old, Visitor()),
+                _sums(self.simulation.model, self.nodes[1:], new, self._visitor))
+
+    def hand_on(self, channel: int) -> None:
+        """Puts the layer's result, its bias as it is now, among the values that go on."""
+        moved = self._bias() - self._before
+        shape = [1] * self._got.ndim
+        shape[channel] = -1
+        name = self.nodes[0].name
+        self.old[name] = self._wanted
+        self.new[name] = self._visitor.value(name, self._got.add_(moved.reshape(shape)))
+
+    def _bias(self) -> torch.Tensor:
+        """As the layer adds it: on the grid of its sums."""
+        name = self.nodes[0]["bias"].name
+        return self._visitor.parameter(self.nodes[0], "bias", name, self.simulation.model.tensor(name)).clone()
 
 
 def matching_shift(got: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], low: float,
@@ -88,6 +134,12 @@ def matching_shift(got: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], 
     return torch.where(dead, 0.0, best)
 
 
+def _is_shared(model: Model, layer: Layer) -> bool:
+    """Whether another node reads its weight or its bias too."""
+    readers = model.graph.param_consumers
+    return any(len(readers[name]) > 1 for name in layer.node.params)
+
+
 def _place(simulation: Simulation, layer: Layer) -> _Place:
     graph = simulation.model.graph
     last = graph.by_name[layer.name]
@@ -110,14 +162,17 @@ def _sums(model: Model, nodes: Sequence[Node], alive: Mapping[str, Any], visitor
 
 
 def correct_biases_without_data(simulation: Simulation) -> Simulation:
-    """A simulation corrected by what batch norm predicts; layers whose inputs it says nothing of stay as they are."""
+    """A simulation corrected by what batch norm predicts.
+
+    Layers whose inputs it says nothing of, or that share a weight or bias, stay as they are.
+    """
     repaired = simulation.to_repair()
     repaired.plan = give_biases(repaired.model, repaired.plan)
     expected = expectations(repaired.reference)
     with torch.no_grad():
         for layer in layers(repaired):
             mean = expected.get(layer.node["input"].name)
-            if mean is None:
+            if mean is None or _is_shared(repaired.model, layer):
                 continue
             weight = repaired.model.tensor(layer.weight)
             quantized = repaired.quantizer(layer.weight)(weight) if repaired.mode == "simulate" else weight
@@ -136,11 +191,13 @@ def shift(layer: Layer, error: torch.Tensor, mean: torch.Tensor) -> torch.Tensor
 
 
 def _some(sums: torch.Tensor, channel: int, count: int) -> torch.Tensor:
-    """[C, n]: each channel at all places of a batch, or at about `count` that depend on the shape alone."""
-    rows = sums.movedim(channel, 0).flatten(1)
-    if rows.shape[1] <= count:
-        return rows
-    return rows[:, torch.randint(rows.shape[1], (count,), generator=torch.Generator().manual_seed(0))]
+    """[C, n]: each channel at all places of a batch, or at about `count` that depend on the shape alone, as many of
+    each input."""
+    rows = sums.movedim(channel, 1).flatten(2) if sums.ndim > 2 else sums[:, :, None]  # [N, C, places of an input]
+    each = -(-count // len(rows))
+    if rows.shape[2] > each:
+        rows = rows[:, :, torch.randint(rows.shape[2], (each,), generator=torch.Generator().manual_seed(0))]
+    return rows.transpose(0, 1).flatten(1)
 
 
 def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -19,6 +19,7 @@ from fewbits.graph.model import Model, Visitor
 from fewbits.optimize.adaround import Schedule, beta_at, initial, rectified_sigmoid, undecided
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.layer import layers
+from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.rounding import grid, integer_encoding, nearest, write_codes
 from fewbits.program.inputs import Batch
 from fewbits.program.program import leaves
@@ -83,14 +84,17 @@ def blocks(simulation: Simulation) -> Iterator[Block]:
 
 
 def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, schedule: Schedule | None = None,
-                       drop: float = 0.0, seed: int = 0, checkpoint: str | Path | None = None,
+                       drop: float = 0.0, seed: int = 0, even_if_worse: bool = False,
+                       checkpoint: str | Path | None = None,
                        batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation whose weights are rounded block by block; scales and biases stay.
 
     schedule: its iterations are a block's, each on 32 images; drop: share of a block's input numbers left
     unquantized while learning. After AdaRound it begins from that rounding. A block keeps the rounding it had where the
-    learned one is not nearer to the float block. checkpoint, batches: as for `adaround`.
+    learned one is not nearer to the float block. checkpoint, batches: as for `adaround`; even_if_worse: as for
+    `equalize`.
     """
+    check_reread(batches, "reconstruct_blocks", even_if_worse)
     schedule = schedule or Schedule()
     repaired = simulation.to_repair()
     repaired.set_mode("simulate")
@@ -121,7 +125,7 @@ def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, sche
         with torch.no_grad():
             result = run_block(repaired.model, block, new, WithinBlock(repaired, block))
             old, new = target, visitor.value(block.nodes[-1].name, result)
-    return repaired
+    return unless_worse(simulation, repaired, kept.batches, "reconstruct_blocks", even_if_worse, batch_to_inputs)
 
 
 def _learn(simulation: Simulation, block: Block, names: Sequence[str], data: tuple[torch.Tensor, ...],

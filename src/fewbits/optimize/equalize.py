@@ -19,6 +19,7 @@ from fewbits.graph.model import Model
 from fewbits.graph.operators import aten, bounds
 from fewbits.optimize.chains import Chain, chains, columns, rescale
 from fewbits.optimize.checkpoint import Checkpoint
+from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
@@ -42,15 +43,17 @@ def ranges(model: Model, chain: Chain) -> tuple[torch.Tensor, torch.Tensor]:
     return first.reshape(first.shape[0], -1).abs().amax(1), second.abs().amax((1, 3)).reshape(-1)
 
 
-def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool = False,
+def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool = False, even_if_worse: bool = False,
              checkpoint: str | Path | None = None,
              batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation of the equalized model, calibrated on `batches`.
 
     unbound: first replace every ReLU6-like clamp that stands in a chain by a ReLU. That lets its channels be rescaled
     but is another function wherever the bound was reached (as in the paper). checkpoint: a file that keeps the grids
-    found. Raises RepairError after repairs that round weights: equalize before them.
+    found. even_if_worse: also where the outputs on the batches become worse by it (optimize/outcome.py). Raises
+    RepairError after repairs that round weights: equalize before them.
     """
+    check_reread(batches, "equalize", even_if_worse)
     model = model_to_rescale(simulation, "equalize")
     kept = Checkpoint.open(checkpoint, simulation, f"equalize {unbound}", batches)
     if unbound:
@@ -66,7 +69,8 @@ def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool 
             rescale(model, chain, scale)
         if moved < _CONVERGED:
             break
-    return recalibrated(model, simulation.plan, kept.batches, kept, batch_to_inputs)
+    return unless_worse(simulation, recalibrated(model, simulation.plan, kept.batches, kept, batch_to_inputs),
+                        kept.batches, "equalize", even_if_worse, batch_to_inputs)
 
 
 def _replace_bounded(model: Model) -> None:

@@ -14,6 +14,7 @@ import torch
 from fewbits.numerics import affine
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
+from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.rounding import grid, integer_encoding, nearest, numbers, write_codes
 from fewbits.optimize.rows import products
 from fewbits.optimize.walk import walk
@@ -24,14 +25,15 @@ _ROWS = 16384
 
 
 def gptq(simulation: Simulation, batches: Iterable[Batch], *, damping: float = 0.01, by_size: bool = True,
-         seed: int = 0, checkpoint: str | Path | None = None,
+         seed: int = 0, even_if_worse: bool = False, checkpoint: str | Path | None = None,
          batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation with its weights rounded by GPTQ, layer by layer on the simulated input.
 
     damping: share of the mean of H's diagonal added to it; by_size: inputs in order of falling H_jj. A layer keeps
     nearest rounding where the result is not nearer to its unrounded sums on the same input. checkpoint: as for
-    adaround.
+    adaround; even_if_worse: as for `equalize`.
     """
+    check_reread(batches, "gptq", even_if_worse)
     repaired = simulation.to_repair()
     kept = Checkpoint.open(checkpoint, repaired, f"gptq {damping} {by_size} {seed}", batches)
     for number, stop in enumerate(walk(repaired, kept.batches, "rounding by GPTQ", batch_to_inputs)):
@@ -43,7 +45,7 @@ def gptq(simulation: Simulation, batches: Iterable[Batch], *, damping: float = 0
             write_codes(repaired, name, codes)
         else:
             write_codes(repaired, name, kept.codes(repaired, name))
-    return repaired
+    return unless_worse(simulation, repaired, kept.batches, "gptq", even_if_worse, batch_to_inputs)
 
 
 def round_layer(simulation: Simulation, evidence: Evidence, damping: float, by_size: bool) -> torch.Tensor:

@@ -17,6 +17,7 @@ from fewbits.errors import RepairError
 from fewbits.numerics.encoding import Encoding
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
+from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.rounding import nearest, numbers
 from fewbits.optimize.rows import products
 from fewbits.optimize.walk import walk
@@ -28,13 +29,14 @@ _ROWS = 8192
 
 
 def sequential_mse(simulation: Simulation, batches: Iterable[Batch], *, seed: int = 0,
-                   checkpoint: str | Path | None = None,
+                   even_if_worse: bool = False, checkpoint: str | Path | None = None,
                    batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation with other weight scales, never worse for any channel on the rows looked at.
 
     Weights must be symmetric, per tensor or per output channel (RepairError otherwise). Comes before repairs that
-    round weights.
+    round weights. even_if_worse: as for `equalize`.
     """
+    check_reread(batches, "sequential_mse", even_if_worse)
     if simulation.is_repaired:
         raise RepairError("sequential_mse must come before repairs that round weights: it changes their scales")
     repaired = simulation.to_repair()
@@ -54,7 +56,7 @@ def sequential_mse(simulation: Simulation, batches: Iterable[Batch], *, seed: in
             scale = best_scales(repaired, gather(repaired, stop, _ROWS, generator), old, floor)
             kept.add({name: torch.from_numpy(scale.copy())})
         quantizer.encoding = Encoding(old.format, scale, old.zero_point, old.block)
-    return repaired
+    return unless_worse(simulation, repaired, kept.batches, "sequential_mse", even_if_worse, batch_to_inputs)
 
 
 def best_scales(simulation: Simulation, evidence: Evidence, old: Encoding, floor: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from fewbits.graph.model import Model, Visitor
 from fewbits.numerics.block import Block
 from fewbits.optimize.chains import Chain, chains, columns, rescale
 from fewbits.optimize.checkpoint import Checkpoint
+from fewbits.optimize.outcome import unless_worse
 from fewbits.optimize.recalibrated import model_to_rescale, recalibrated
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
@@ -26,11 +27,12 @@ from fewbits.ranges.observer import MinMax
 
 
 def smooth(simulation: Simulation, batches: Iterable[Batch], *, alpha: float = 0.5,
-           checkpoint: str | Path | None = None, batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
+           even_if_worse: bool = False, checkpoint: str | Path | None = None,
+           batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
     """A simulation of the rescaled model, calibrated on `batches` (read twice, so re-iterable).
 
-    alpha: how much of the difficulty moves to the weights, 0 to 1; checkpoint: a file that keeps the ranges seen and
-    the grids found. Raises RepairError after repairs that round weights.
+    alpha: how much of the difficulty moves to the weights, 0 to 1; even_if_worse: as for `equalize`; checkpoint: a file
+    that keeps the ranges seen and the grids found. Raises RepairError after repairs that round weights.
     """
     if not 0 <= alpha <= 1:
         raise RepairError(f"alpha lies between 0 and 1, not at {alpha:g}")
@@ -44,7 +46,8 @@ def smooth(simulation: Simulation, batches: Iterable[Batch], *, alpha: float = 0
     for chain, activation in zip(reversed(found), reversed(_watched(model, found, kept.batches, kept, batch_to_inputs)),
                                  strict=True):
         rescale(model, chain, smoothing(activation, largest_column(model, chain), alpha))
-    return recalibrated(model, simulation.plan, kept.batches, kept, batch_to_inputs)
+    return unless_worse(simulation, recalibrated(model, simulation.plan, kept.batches, kept, batch_to_inputs),
+                        kept.batches, "smooth", even_if_worse, batch_to_inputs)
 
 
 def largest_column(model: Model, chain: Chain) -> torch.Tensor:

@@ -25,7 +25,8 @@ Values = dict[str, Any]
 @dataclass(frozen=True)
 class Stop:
     """A layer about to run. reference, simulated: its input in each batch, float32 [B, ...]; streams: for each batch,
-    all values still alive of the float network and of the simulation, for repairs that look beyond the layer."""
+    all values still alive of the float network and of the simulation, for repairs that look beyond the layer. A repair
+    that knows the layer's result already may put it there, in both; the layer is not run again then."""
 
     layer: Layer
     reference: list[torch.Tensor]
@@ -52,8 +53,9 @@ def walk(simulation: Simulation, batches: Iterable[Batch], what: str,
             node = simulation.model.graph.by_name[node.name]  # the caller may have given it a bias
         with torch.no_grad():
             for old, new in streams:
-                old[node.name] = simulation.reference.call(originals[node.name], old, reference)
-                new[node.name] = simulated.value(node.name, simulation.model.call(node, new, simulated))
+                if node.name not in new:
+                    old[node.name] = simulation.reference.call(originals[node.name], old, reference)
+                    new[node.name] = simulated.value(node.name, simulation.model.call(node, new, simulated))
                 for name in spent[node.name]:
                     del old[name], new[name]
 

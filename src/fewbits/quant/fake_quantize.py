@@ -42,11 +42,14 @@ class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | int, low: int, high: int,
                 rounding: Rounding) -> torch.Tensor:
-        steps = rounding(x / scale)
-        steps = steps + zero_point if isinstance(zero_point, torch.Tensor) or zero_point else steps
+        steps = x / scale  # from here on in place: what takes the time is memory, three times less of it this way
+        steps = steps.round_() if rounding is half_even else rounding(steps)
+        if isinstance(zero_point, torch.Tensor) or zero_point:
+            steps = steps.add_(zero_point)
+        if not x.requires_grad:
+            return steps.clamp_(low, high).sub_(zero_point).mul_(scale)
         codes = steps.clamp(low, high)
-        if x.requires_grad:
-            ctx.save_for_backward(codes == steps)
+        ctx.save_for_backward(codes == steps)
         return codes.sub_(zero_point).mul_(scale)
 
     @staticmethod

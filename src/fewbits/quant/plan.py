@@ -15,7 +15,7 @@ from fewbits.graph.selection import way_by_parts
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.formats import parse
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
-from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
+from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, RepairName, Rule, over, recipe
 from fewbits.quant.spec import Spec
 
 DYNAMIC = Spec(parse("uint8"), symmetric=False, block=TENSOR, range="dynamic")
@@ -62,10 +62,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every site and every node of one model, decided. `print(plan)` shows all of it."""
+    """Every site and every node of one model, decided. `print(plan)` shows all of it. repairs: what the recipe wants
+    done after calibration and that was not done yet (optimize/repairs.py)."""
 
     sites: Mapping[str, Site]
     steps: Mapping[str, Step]
+    repairs: tuple[RepairName, ...] = ()
 
     def grid(self, value: str) -> str:
         """Name of the site whose encoding a value has: itself, or what its codes were passed on from."""
@@ -83,6 +85,7 @@ class Plan:
         lines += [f"  {step.node} = {step.op}: {step.treatment}"
                   + (f", grid of {step.grid}" if step.grid not in (step.node, "") else "")
                   for step in self.steps.values()]
+        lines += [f"then {', '.join(self.repairs)}"] if self.repairs else []
         return "\n".join(lines)
 
 
@@ -233,7 +236,7 @@ class _Planner:
             self._settle(node)
         self._check_dynamic()
         _check_blocks(self.sites.values())
-        return Plan(self.sites, self.steps)
+        return Plan(self.sites, self.steps, self.recipe.repairs)
 
     def _is_coded(self, node: Node, argument: str, value: Any) -> bool:
         """Whether an argument holds parameters that become codes before the node reads them. The table of an embedding

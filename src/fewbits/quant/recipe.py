@@ -3,7 +3,7 @@
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -19,6 +19,8 @@ from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.scale import Convention
 
+DEFAULT_RECIPE = "default-w8a8"
+"""The preset that `quantize` takes where none is named."""
 PLAIN_WEIGHTS = Spec(parse("int8"), symmetric=True, block=parse_block("channel"))
 PLAIN_ACTIVATIONS = Spec(parse("uint8"), symmetric=False, block=parse_block("tensor"))
 
@@ -83,6 +85,10 @@ class SpecText(_Strict):
             method=spec.method if self.method is None else None if self.method == "none" else self.method)
 
 
+RepairName = Literal["equalization", "high-bias-absorption", "smoothing", "sequential-mse", "gptq", "adaround",
+                     "block-reconstruction", "bias-correction"]
+"""Repairs by the names that recipes write, in the order in which they are made (optimize/repairs.py)."""
+
 Wish = SpecText | Literal["float"]  # what becomes of a tensor; `float` leaves it as it is
 
 
@@ -128,7 +134,8 @@ class Rule(_Strict):
 class Recipe(_Strict):
     """Rules from intent to Specs; later rules win. weights, activations: `float` leaves them as they are; inputs: of
     the model, where they are not as other activations are; outputs: `float` leaves the result of a last
-    dot product in its accumulator's precision, `quantized` brings it to activation codes."""
+    dot product in its accumulator's precision, `quantized` brings it to activation codes; repairs: made after
+    calibration, in the order of `RepairName` whatever the order here."""
 
     version: Literal[1]
     weights: Wish
@@ -136,6 +143,26 @@ class Recipe(_Strict):
     inputs: Wish | None = None
     outputs: Literal["float", "quantized"] = "float"
     rules: tuple[Rule, ...] = Field(default=())
+    repairs: tuple[RepairName, ...] = Field(default=())
+
+    @field_validator("repairs")
+    @classmethod
+    def _each_once_and_in_order(cls, value: tuple[RepairName, ...]) -> tuple[RepairName, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a repair is made once: leave out what stands there twice")
+        if {"gptq", "adaround"} <= set(value):
+            raise ValueError("gptq and adaround both choose the rounding of weights: leave one of them out")
+        return tuple(name for name in get_args(RepairName) if name in value)
+
+    @model_validator(mode="after")
+    def _repaired_or_trained(self) -> "Recipe":
+        wishes = [self.weights, self.activations, self.inputs]
+        wishes += [wish for rule in self.rules for wish in (rule.weights, rule.activations, rule.inputs)]
+        methods = [wish.method for wish in wishes if isinstance(wish, SpecText) and wish.method not in (None, "none")]
+        if self.repairs and methods:
+            raise ValueError(f"repairs are made after training, and method {methods[0]} learns in it: leave out one of "
+                             "the two")
+        return self
 
     @property
     def weight_spec(self) -> Spec | None:
@@ -196,6 +223,8 @@ def _short(value: Any) -> str:
 
 def _first_mistake(error: ValidationError) -> str:
     first = error.errors()[0]
+    if first["loc"][:1] == ("repairs",) and first["type"] == "literal_error":
+        return f"no repair is called {first['input']!r}: choose among {', '.join(get_args(RepairName))}"
     where = ".".join(str(part) for part in first["loc"] if part != SpecText.__name__)
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}: see the recipe language in the README"

@@ -27,16 +27,39 @@ def error_on_grids(counts: Counts, scale: np.ndarray, zero_point: np.ndarray, fo
     """Mean squared error of the block's values on integer grids, float64 [k]. scale, zero_point: [k].
 
     Values stand at the middle of their bins; where the step is not at least four bins wide, what is not clipped has the
-    error of values spread evenly over a step, step²/12.
+    error of values spread evenly over a step, step²/12. Of the values x that round to v, Σ(x − v)² = Σx² − 2vΣx + nv²,
+    from prefix sums: O(codes) a grid, and O(bins) where there are fewer of those.
     """
-    scale, zero_point = scale[:, None], zero_point[:, None]
-    x = counts.centres()[None]
+    x, count = counts.centres(), counts.count
+    scale, zero_point = scale[:, None], zero_point[:, None].astype(np.float64)
     lowest, highest = format.low, format.high
-    code = affine.encode(x, scale, zero_point, lowest, highest)
-    error = np.square((code - zero_point) * scale - x)
-    inside = ((lowest - zero_point - 0.5) * scale <= x) & (x <= (highest - zero_point + 0.5) * scale)
-    error = np.where(inside & (scale < _FINE * counts.width), scale**2 / 12, error)
-    return error @ counts.count / counts.total
+    coarse = (scale < _FINE * counts.width)[:, 0]
+    error = np.empty(len(scale))
+    sums = np.zeros((3, len(x) + 1))
+    np.cumsum(count * np.stack([np.ones_like(x), x, x * x]), axis=1, out=sums[:, 1:])
+    if coarse.any():
+        low, high = ((end - zero_point[coarse]) * scale[coarse] for end in (lowest, highest))
+        step = scale[coarse]
+        below, above = np.searchsorted(x, low - step / 2), np.searchsorted(x, high + step / 2, "right")
+        ends = np.zeros_like(below), np.full_like(above, len(x))
+        error[coarse] = (_around(sums, ends[0], below, low) + (sums[0, above] - sums[0, below]) * step**2 / 12
+                         + _around(sums, above, ends[1], high))[:, 0]
+    fine = ~coarse
+    if fine.any() and highest - lowest < len(x):
+        codes = np.arange(lowest, highest + 1)
+        edges = np.searchsorted(x, (codes[1:] - 0.5 - zero_point[fine]) * scale[fine])
+        edges = np.pad(edges, ((0, 0), (1, 1)), constant_values=((0, 0), (0, len(x))))
+        error[fine] = _around(sums, edges[:, :-1], edges[:, 1:], (codes - zero_point[fine]) * scale[fine]).sum(1)
+    elif fine.any():
+        code = affine.encode(x[None], scale[fine], zero_point[fine], lowest, highest)
+        error[fine] = np.square((code - zero_point[fine]) * scale[fine] - x) @ count
+    return error.clip(min=0) / counts.total
+
+
+def _around(sums: np.ndarray, start: np.ndarray, end: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Σ(x − value)² of the values from one position to another. sums: prefix sums of 1, x and x²."""
+    number, first, second = (row[end] - row[start] for row in sums)
+    return second - 2 * value * first + value**2 * number
 
 
 @dataclass(frozen=True)

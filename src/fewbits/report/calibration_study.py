@@ -13,9 +13,9 @@ from fewbits.engines.executable import Executable
 from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
+from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
-from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan
 from fewbits.report.accuracy import Accuracy, Classifier, Comparison, compare, evaluate
 from fewbits.report.text import percent, points
@@ -61,8 +61,8 @@ def calibration_study(model: Model, plan: Plan, batches: Iterable[Batch], test: 
     original = float_model or model
     rows, float_top5 = [], None
     for count in counts:
-        program = Executable(lower(calibrate(model, plan, islice(batches, count), batch_to_inputs=batch_to_inputs),
-                                   profile))
+        some = list(islice(batches, count)) if plan.repairs else islice(batches, count)
+        program = Executable(lower(calibrate_and_repair(model, plan, some, batch_to_inputs=batch_to_inputs), profile))
         top5 = None
         if _classes(program) > 5:
             float_top5 = float_top5 or evaluate(original, test, "top5", batch_to_inputs)

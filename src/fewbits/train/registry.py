@@ -54,8 +54,11 @@ def trainable(simulation: Simulation) -> Simulation:
     with the gradient of the straight-through estimator.
 
     The copy has parameters of its own. Raises RecipeError, naming the site, for a method that is none, or of the other
-    kind; EncodingError where a method does not take the site's format.
+    kind, or a recipe of repairs; EncodingError where a method does not take the site's format.
     """
+    if simulation.plan.repairs:
+        raise RecipeError(f"the recipe wants {', '.join(simulation.plan.repairs)}, and repairs are made when nothing "
+                          "is trained: take a recipe without `repairs`")
     learning = simulation.to_repair()
     for site in learning.plan.sites.values():
         if site.spec is not None and site.spec.method is not None:

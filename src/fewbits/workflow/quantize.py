@@ -21,6 +21,7 @@ from fewbits.graph.capture import Example, capture
 from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
+from fewbits.optimize.repairs import repair
 from fewbits.options import options_checked
 from fewbits.program.program import Program
 from fewbits.quant.cache import calibrate_cached
@@ -68,7 +69,8 @@ def run(job: Job, console: Console) -> Report:
 
 @options_checked
 def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fold") -> Simulation:
-    """The simulation of the network, calibrated. norms: `keep` leaves batch norm live, for training."""
+    """The simulation of the network, calibrated and repaired. norms: `keep` leaves batch norm live, for training, which
+    takes no recipe with repairs."""
     batches = calibration(job)
     model, resolved = planned(job.net.eval(), first_two(batches), job.recipe, norms)
     if job.made_up and resolved.needs_data:
@@ -77,10 +79,14 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     console.print(str(resolved) if job.show_plan else
                   f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
                   f"by recipe {job.recipe}", highlight=False, markup=False)
+    if job.made_up and resolved.repairs:
+        raise DataError(f"recipe {job.recipe} wants {', '.join(resolved.repairs)}, which needs data: give --data")
     if job.cache is None:
-        return calibrate(model, resolved, batches)
-    console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
-    return calibrate_cached(model, resolved, batches, job.cache, data=batches.digest())
+        simulation = calibrate(model, resolved, batches)
+    else:
+        console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
+        simulation = calibrate_cached(model, resolved, batches, job.cache, data=batches.digest())
+    return repair(simulation, batches) if norms == "fold" else simulation
 
 
 @options_checked
