@@ -14,7 +14,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("nncf") is not None
 
 
-def quantized_by_nncf(net: nn.Module, batches: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+def quantized_by_nncf(net: nn.Module, batches: list[torch.Tensor]) -> Callable[[torch.Tensor], Any]:
     """Its post-training quantization as it comes (with its fast bias correction), over all batches."""
     import nncf  # pyright: ignore[reportMissingImports]
 
@@ -22,7 +22,7 @@ def quantized_by_nncf(net: nn.Module, batches: list[torch.Tensor]) -> Callable[[
                                subset_size=len(batches))
     model.eval()
 
-    def run(x: torch.Tensor) -> torch.Tensor:
+    def run(x: torch.Tensor) -> Any:
         with torch.no_grad():
             return model(x)
 

@@ -30,8 +30,11 @@ def float_onnx(net: nn.Module, example: torch.Tensor, path: Path) -> None:
     """The float network as torch exports it, its batch norms folded, with a free batch axis."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(net, (example,), str(path), input_names=["x"], output_names=["y"], dynamo=False,
-                          dynamic_axes={"x": {0: "n"}, "y": {0: "n"}})
+        with torch.no_grad():
+            outputs = net(example)
+        names = ["y"] if isinstance(outputs, torch.Tensor) else [f"y{number}" for number in range(len(outputs))]
+        torch.onnx.export(net, (example,), str(path), input_names=["x"], output_names=names, dynamo=False,
+                          dynamic_axes={name: {0: "n"} for name in ("x", *names)})
 
 
 def quantize_to(folder: Path, net: nn.Module, batches: Iterable[torch.Tensor], method: CalibrationMethod) -> Path:
@@ -45,16 +48,16 @@ def quantize_to(folder: Path, net: nn.Module, batches: Iterable[torch.Tensor], m
 
 
 def quantized_by_onnxruntime(net: nn.Module, batches: Iterable[torch.Tensor],
-                             name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network as ONNX Runtime quantizes and runs it. name: of `PEERS`."""
+                             name: str) -> Callable[[torch.Tensor], Any]:
+    """The network as ONNX Runtime quantizes and runs it: one tensor, or a tuple of them. name: of `PEERS`."""
     with tempfile.TemporaryDirectory() as folder:
         path = quantize_to(Path(folder), net, batches, PEERS[name])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
-    def run(x: torch.Tensor) -> torch.Tensor:
-        found: Any = session.run(None, {"x": x.numpy()})[0]
-        return torch.from_numpy(found)
+    def run(x: torch.Tensor) -> Any:
+        found: Any = session.run(None, {"x": x.numpy()})
+        return torch.from_numpy(found[0]) if len(found) == 1 else tuple(torch.from_numpy(one) for one in found)
 
     return run
