@@ -206,12 +206,12 @@ NNCF's: `nncf.quantize`, preset mixed, all batches, defaults otherwise, run as t
 the same batches, for three draws of the calibration inputs, in the same run.
 
 SQNR: of each test input's outputs against the float network's, mean over inputs (and over outputs where there are two).
-Flips: decisions that changed: the top-1 class of a picture, the likeliest next character at each of 12 800 places, the
-class at the detector's surest place; a denoiser decides nothing. CPU seconds are of the tool's whole call, one thread,
-on a machine that others used too: compare them with one another only. The first four networks are those of docs/ptq.md;
-the transformer is trained on the works of Shakespeare (docs/real-weights.md), the other three by this benchmark, small, on
-digits and pictures. The recurrent network's gates are linear layers in a loop: ONNX Runtime and NNCF leave `nn.LSTM`
-itself in float.
+Flips: decisions that changed: the top-1 class of a picture, the likeliest next character at each of 12 800 places,
+the class at the detector's surest place; a denoiser decides nothing. CPU seconds are of the tool's whole call, one
+thread, on a machine that others used too: compare them with one another only. The first four networks are those of
+docs/ptq.md; the transformer is trained on the works of Shakespeare (docs/real-weights.md), the other three by this
+benchmark, small, on digits and pictures. The recurrent network's gates are linear layers in a loop: ONNX Runtime and
+NNCF leave `nn.LSTM` itself in float.
 
 {machine}
 """
