@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.density_sensitivity import sensitivity
 from fewbits.artifact.into_network import read_weights
 from fewbits.artifact.weights import WeightsFile, weights_bytes
 from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrain, share_layers, tune_codebooks
-from fewbits.compress.sensitivity import sensitivity
 from fewbits.compress.share import Shared
 from fewbits.data.sets import load
 from fewbits.report.accuracy import evaluate
