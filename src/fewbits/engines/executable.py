@@ -5,26 +5,27 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fewbits.engines.native.executor import NativeExecutor
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.options import options_checked
 from fewbits.program import reference
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.program.program import Program, fill
 
-Engine = Literal["torch", "reference"]
+Engine = Literal["torch", "reference", "native"]
 
 
 class Executable:
     """A Program with an engine to run it: called like the float model, it computes with integers only.
 
-    engine: `torch` (fast) or `reference` (the definition, slow); both give the same codes.
+    engine: `torch`, `reference` (the definition, slow), or `native`, through our own kernels; all give the same codes.
     """
 
     @options_checked
     def __init__(self, program: Program, engine: Engine = "torch"):
         self.program = program
         self.engine: Engine = engine
-        self._torch = TorchExecutor(program) if engine == "torch" else None
+        self._executor = self._prepared()
 
     def __call__(self, *args: Any, **kwargs: torch.Tensor) -> Any:
         """Dequantized float32 tensors in the structure of the model's own output.
@@ -47,15 +48,24 @@ class Executable:
         for name, tensor in inputs.items():
             check(tensor, name, self.program.values[name].shape, self.program.values[name].dtype)
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
-        return self._torch.run(arrays) if self._torch else reference.run(self.program, arrays)
+        return self._executor.run(arrays) if self._executor else reference.run(self.program, arrays)
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copies: without the prepared steps, which are made again."""
-        return {name: value for name, value in vars(self).items() if name != "_torch"}
+        return {name: value for name, value in vars(self).items() if name != "_executor"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._torch = TorchExecutor(self.program) if self.engine == "torch" else None
+        self._executor = self._prepared()
+
+    def _prepared(self) -> TorchExecutor | NativeExecutor | None:
+        match self.engine:
+            case "torch":
+                return TorchExecutor(self.program)
+            case "native":
+                return NativeExecutor(self.program)
+            case _:
+                return None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.program.nodes)} nodes, {self.program.profile.name}, {self.engine})"

@@ -103,9 +103,7 @@ def add_codes(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
         left, right = first.decode(a), second.decode(b)
         v = (left - right if node.subtract else left + right) / y.scale
         return saturate(v, int(y.zero_point), node.low, node.high, y)
-    ratio_a, ratio_b = first.scale / y.scale, second.scale / y.scale
-    zero_a, zero_b, zero_y = (e.zero_point.astype(f32) for e in (first, second, y))
-    fixed = zero_y - fma(ratio_a, zero_a, ratio_b * zero_b)
+    ratio_a, ratio_b, fixed = fma_constants(first, second, y)
     v = fma(a.astype(f32), ratio_a, fma(b.astype(f32), ratio_b, fixed))
     return saturate(v, 0, node.low, node.high, y)  # the zero point is inside `fixed`, before rounding
 
@@ -118,6 +116,13 @@ def add_codes_unfused(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
     fixed = zero_y - (ratio_a * zero_a + ratio_b * zero_b)
     v = (a.astype(f32) * ratio_a + fixed) + b.astype(f32) * ratio_b
     return saturate(v, 0, node.low, node.high, y)
+
+
+def fma_constants(first: Encoding, second: Encoding, y: Encoding) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """r_a, r_b and f of eq. 7: float32."""
+    ratio_a, ratio_b = first.scale / y.scale, second.scale / y.scale
+    zero_a, zero_b, zero_y = (e.zero_point.astype(f32) for e in (first, second, y))
+    return ratio_a, ratio_b, zero_y - fma(ratio_a, zero_a, ratio_b * zero_b)
 
 
 def _add_integers(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:

@@ -1,9 +1,10 @@
 /* Codes that only move: transpositions, slices, picks, and copies into a part of something larger. */
 #include "level.h"
 
-static void line(const fb_move* c, int64_t x, int64_t y) {
-  const int32_t last = c->axes - 1;
-  const int64_t n = c->sizes[last], dx = c->step_x[last], dy = c->step_y[last];
+enum { TILE = 16 };
+
+/* n items by steps. */
+static void line(const fb_move* c, int64_t x, int64_t dx, int64_t y, int64_t dy, int64_t n) {
   if (c->table) {
     const uint8_t* from = (const uint8_t*)c->x + x;
     uint8_t* to = (uint8_t*)c->y + y;
@@ -13,7 +14,11 @@ static void line(const fb_move* c, int64_t x, int64_t y) {
   } else if (c->item == 1) {
     const uint8_t* from = (const uint8_t*)c->x + x;
     uint8_t* to = (uint8_t*)c->y + y;
-    for (int64_t i = 0; i < n; ++i) to[i * dy] = from[i * dx];
+    if (dx == 0 && dy == 1) {
+      memset(to, from[0], (size_t)n);
+    } else {
+      for (int64_t i = 0; i < n; ++i) to[i * dy] = from[i * dx];
+    }
   } else if (c->item == 2) {
     const uint16_t* from = (const uint16_t*)c->x + x;
     uint16_t* to = (uint16_t*)c->y + y;
@@ -25,27 +30,58 @@ static void line(const fb_move* c, int64_t x, int64_t y) {
   }
 }
 
+/* Bytes whose rows become columns, a square at a time so that both stay in the nearest cache. */
+static void turned(const uint8_t* from, int64_t dx, uint8_t* to, int64_t dy, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; r += TILE) {
+    const int64_t high = rows - r < TILE ? rows - r : TILE;
+    for (int64_t k = 0; k < columns; k += TILE) {
+      const int64_t wide = columns - k < TILE ? columns - k : TILE;
+      for (int64_t i = 0; i < high; ++i) {
+        for (int64_t j = 0; j < wide; ++j) to[(r + i) * dy + k + j] = from[(r + i) + (k + j) * dx];
+      }
+    }
+  }
+}
+
+/* The last two axes, the longer one innermost. */
+static void plane(const fb_move* c, int64_t x, int64_t y) {
+  const int32_t last = c->axes - 1, before = last - 1;
+  const int64_t rows = c->sizes[before], columns = c->sizes[last];
+  if (!c->table && c->item == 1 && c->step_x[before] == 1 && c->step_y[last] == 1 && columns >= TILE && rows >= TILE) {
+    turned((const uint8_t*)c->x + x, c->step_x[last], (uint8_t*)c->y + y, c->step_y[before], rows, columns);
+  } else if (columns < rows && columns < TILE) {
+    for (int64_t j = 0; j < columns; ++j) {
+      line(c, x + j * c->step_x[last], c->step_x[before], y + j * c->step_y[last], c->step_y[before], rows);
+    }
+  } else {
+    for (int64_t i = 0; i < rows; ++i) {
+      line(c, x + i * c->step_x[before], c->step_x[last], y + i * c->step_y[before], c->step_y[last], columns);
+    }
+  }
+}
+
 void FB_FN(move)(const fb_move* c, int64_t begin, int64_t end) {
   const int32_t last = c->axes - 1;
-  if (last == 0) { /* one axis: a part of it */
-    fb_move part = *c;
-    part.sizes[0] = end - begin;
-    line(&part, begin * c->step_x[0], begin * c->step_y[0]);
+  const int64_t first_x = begin * c->step_x[0], first_y = begin * c->step_y[0];
+  if (last == 0) {
+    line(c, first_x, c->step_x[0], first_y, c->step_y[0], end - begin);
     return;
   }
-  int64_t place[FB_AXES] = {0}, x = begin * c->step_x[0], y = begin * c->step_y[0];
-  place[0] = begin;
-  while (place[0] < end) {
-    line(c, x, y);
-    int32_t axis = last - 1;
+  fb_move part = *c;
+  int64_t place[FB_AXES] = {0}, x = first_x, y = first_y;
+  part.sizes[0] = end - begin;
+  for (;;) {
+    int32_t axis = last - 2;
+    plane(&part, x, y);
     for (; axis >= 0; --axis) {
-      x += c->step_x[axis];
-      y += c->step_y[axis];
-      if (++place[axis] < c->sizes[axis] || axis == 0) break;
-      x -= c->sizes[axis] * c->step_x[axis];
-      y -= c->sizes[axis] * c->step_y[axis];
+      x += part.step_x[axis];
+      y += part.step_y[axis];
+      if (++place[axis] < part.sizes[axis]) break;
+      x -= part.sizes[axis] * part.step_x[axis];
+      y -= part.sizes[axis] * part.step_y[axis];
       place[axis] = 0;
     }
+    if (axis < 0) return;
   }
 }
 

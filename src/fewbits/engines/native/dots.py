@@ -1,0 +1,180 @@
+"""Convolutions, fully connected layers and matrix products as native calls."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fewbits.engines.native.context import Context, Forms, Stored, channels_last, plain
+from fewbits.kernels import structs
+from fewbits.kernels.calls import address
+from fewbits.kernels.conv import Layer, pack
+from fewbits.kernels.products import Matrices
+from fewbits.kernels.rescaling import Rescaling
+from fewbits.program import ops as op
+from fewbits.program import rescale
+from fewbits.program.accumulator import centred_weight
+from fewbits.program.fixed_point import Fixed
+
+_KINDS = {"double": structs.DOUBLE, "single": structs.SINGLE, "wide": structs.WIDE}
+_ACTIVATIONS = (np.uint8, np.int16)
+
+
+def rescaling(context: Context, node: Any, factor: rescale.Factor, role: rescale.Role) -> Rescaling | None:
+    """How the sums of a node become what it writes; None where the kernels have not got it."""
+    profile, y = context.program.profile, context.encoding(node.name)
+    if y.format.dtype not in (np.uint8, np.int8, np.int16):
+        return None
+    added = context.added(node.name)
+    type = structs.S16 if y.format.dtype == np.int16 else structs.U8
+    zero, low, high = int(y.zero_point) + added, node.low + added, node.high + added
+    least, most = (0, 255) if type == structs.U8 else (-2**15, 2**15 - 1)
+    if not least <= zero <= most:
+        return None
+    if not isinstance(factor, Fixed):
+        return Rescaling(structs.FLOAT, type, zero, low, high, np.array(factor, np.float32).reshape(-1))
+    kind = _KINDS[rescale.rounding(profile, role)]
+    mantissa, shift = (np.array(part).reshape(-1) for part in (factor.mantissa, factor.shift))
+    if shift.max() > 30 or shift.min() < (-31 if kind == structs.SINGLE else -47) or mantissa.max() >= 2**31:
+        return None
+    return Rescaling(kind, type, zero, low, high, mantissa=mantissa.astype(np.int32), shift=shift.astype(np.int32))
+
+
+def _dot_rescaling(context: Context, node: op.Conv | op.Linear, role: rescale.Role) -> Rescaling | None:
+    if context.program.is_accumulator(node.name):
+        return Rescaling(structs.SUMS, structs.S32) if context.encoding(node.name).format.dtype == np.int32 else None
+    x, y = context.encoding(node.input), context.encoding(node.name)
+    return rescaling(context, node, rescale.dot(context.program.profile, x, node.weight.encoding, y), role)
+
+
+def layer_call(context: Context, node: Any, x: Stored, y: Stored, layer: Layer,
+               sizes: tuple[int, int, int, int]) -> Stored:
+    """Appends a layer over [batch, height, width, C], whose weights are packed once."""
+    call = layer.struct(sizes, structs.S16 if x.dtype == np.int16 else structs.U8, structs.BEYOND)
+    if node.name not in context.packed:
+        context.packed[node.name] = pack(call)
+    blob = context.packed[node.name]
+    if blob is not None:
+        call.weights, call.layout = address(blob), structs.PACKED
+        layer = replace(layer, weights=layer.weights[:0])  # the packed ones are enough
+
+    def make(x: np.ndarray, y: np.ndarray) -> tuple[structs.Call, Any]:
+        call.x, call.y = x.ctypes.data, y.ctypes.data
+        return call, (layer, blob)
+
+    return context.call(node, (x,), y, make)
+
+
+def _weights(node: op.Conv | op.Linear) -> np.ndarray:
+    """Less their zero points, int8 where they fit, [O, C/groups, *kernel]."""
+    w = centred_weight(node.weight)
+    fits = w.min(initial=0) >= -128 and w.max(initial=0) <= 127
+    return w.astype(np.int8 if fits else np.int16).reshape(node.weight.codes.shape)
+
+
+def _conv(context: Context, node: op.Conv) -> Stored | None:
+    axes = len(node.stride)
+    x = context.stored[node.input]
+    if axes > 2 or x.dtype not in _ACTIVATIONS:
+        return None
+    made = _dot_rescaling(context, node, "products")
+    if made is None:
+        return None
+    line = axes == 1  # a row of pixels
+    w = _weights(node).transpose(0, *range(2, 2 + axes), 1)
+    w = np.ascontiguousarray(w[:, None] if line else w)
+    one = (1,) if line else ()
+    (top, bottom), (left, right) = ((0, 0), *node.padding) if line else node.padding
+    if node.input in context.margins:
+        (more_top, more_bottom), (more_left, more_right) = context.margins[node.input].margins[2:]
+        top, bottom, left, right = top + more_top, bottom + more_bottom, left + more_left, right + more_right
+    stride_h, stride_w = (*one, *node.stride)
+    dilation_h, dilation_w = (*one, *node.dilation)
+    layer = Layer(w, node.bias, made, context.zero(node.input), (stride_h, stride_w), (dilation_h, dilation_w),
+                  (top, bottom, left, right), node.groups)
+    order = channels_last(axes + 2)
+    batch, channels, *size = x.shape
+    height, width = (*one, *size)
+    out = layer.out_size(height, width)
+    shape = (batch, len(w), *(out[1:] if line else out))
+    x = context.ordered(x, order)
+    return layer_call(context, node, x, context.new(node.name, shape, order, made.dtype), layer,
+                      (batch, height, width, channels))
+
+
+def _linear(context: Context, node: op.Linear) -> Stored | None:
+    x = context.stored[node.input]
+    made = _dot_rescaling(context, node, "linear")
+    if made is None or x.dtype not in _ACTIVATIONS:
+        return None
+    last = len(x.shape) - 1
+    if x.order[-1] != last:
+        x = context.ordered(x, plain(len(x.shape)))
+    depth, rows = x.shape[-1], x.sizes(range(last))
+    layer = Layer(_weights(node).reshape(-1, 1, 1, depth), node.bias, made, context.zero(node.input))
+    y = context.new(node.name, (*x.shape[:-1], len(layer.weights)), x.order, made.dtype)
+    return layer_call(context, node, x, y, layer, (1, 1, rows, depth))
+
+
+def _matmul(context: Context, node: op.MatMul) -> Stored | None:
+    if not context.is_bytes(node.first, node.second, node.name):
+        return None
+    a, b = context.stored[node.first], context.stored[node.second]
+    made = rescaling(context, node, rescale.matrix_product(context.program.profile, context.encoding(node.first),
+                                                           context.encoding(node.second), context.encoding(node.name)),
+                     "products")
+    before = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    counts = [int(np.prod(value.shape[:-2])) for value in (a, b)]
+    batches = int(np.prod(before))
+    if made is None or any(count not in (1, batches) for count in counts) or min(len(a.shape), len(b.shape)) < 2:
+        return None
+    rank = len(b.shape)
+    a = context.ordered(a, plain(len(a.shape)))
+    turned = (*range(rank - 2), rank - 1, rank - 2)
+    transposed = b.order == turned
+    b = b if transposed else context.ordered(b, plain(rank))
+    matrices = Matrices(context.zero(node.first), context.zero(node.second), made, transposed)
+    y = context.new(node.name, (*before, a.shape[-2], b.shape[-1]), plain(len(before) + 2), np.uint8)
+
+    def make(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> tuple[structs.Call, Any]:
+        stacked = b.physical(right)
+        rows = left.reshape(-1, *left.shape[-2:])
+        return matrices.struct(rows, stacked.reshape(-1, *stacked.shape[-2:]), out), matrices
+
+    return context.call(node, (a, b), y, make)
+
+
+def _dynamic(context: Context, node: op.DynamicLinear) -> Stored | None:
+    x = context.stored[node.input]
+    weight = context.program.constant(node.weight)
+    bias = None if node.bias is None else context.stored[node.bias]
+    x = context.ordered(x, plain(len(x.shape)))
+    depth, rows = x.shape[-1], x.sizes(range(len(x.shape) - 1))
+    scales = weight.encoding.scale.astype(np.float32).reshape(-1)
+    factor, outs = np.zeros(scales.size, np.float32), len(weight.codes)
+    offset = None
+    if bias is not None:
+        if isinstance(bias.buffer, str):
+            return None
+        offset = np.array(bias.view(bias.buffer), np.float32)
+    made = Rescaling(structs.REAL, structs.F32, factor=factor, offset=offset)
+    layer = Layer(np.ascontiguousarray(weight.codes, np.int8).reshape(outs, 1, 1, depth), None, made, 0)
+    kept = context.packed.get(node.name)
+    if kept is None:
+        call = layer.struct((1, 1, rows, depth), beyond=structs.BEYOND)
+        call.rescale.per_channel = scales.size > 1
+        kept = context.packed[node.name] = (layer, pack(call), call, scales)
+    _, _, prepared, scales = kept
+    y = context.new(node.name, (*x.shape[:-1], outs), x.order, np.float32)
+
+    def make(x: np.ndarray, y: np.ndarray) -> tuple[structs.Call, Any]:
+        conv = structs.Conv.from_buffer_copy(prepared)
+        codes, real = np.zeros(x.size + structs.BEYOND, np.uint8), np.zeros(scales.size, np.float32)
+        conv.width, conv.x, conv.y, conv.rescale.factor = rows, address(codes), y.ctypes.data, address(real)
+        return structs.Dynamic(op=structs.DYNAMIC, weight_scales=scales.size, x=x.ctypes.data, codes=address(codes),
+                               weight_scale=address(scales), factor=address(real), conv=conv), (kept, codes, real)
+
+    return context.call(node, (x,), y, make)
+
+
+FORMS: Forms = {op.Conv: _conv, op.Linear: _linear, op.MatMul: _matmul, op.DynamicLinear: _dynamic}

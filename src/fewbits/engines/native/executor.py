@@ -1,0 +1,195 @@
+"""A Program through the native kernels: compiled once for each size of its inputs into a flat list of calls.
+
+Values lie in one arena (program/memory.py); weights are packed once for all sizes. Nodes without a form run in torch,
+on arrays of the same arena, and are counted. Which thread does what changes no code.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewbits.engines.native import FORMS
+from fewbits.engines.native.context import Context, Step, Stored, plain
+from fewbits.engines.torch import KERNELS
+from fewbits.engines.torch.executor import TorchExecutor
+from fewbits.engines.torch.nnpack import without_nnpack
+from fewbits.errors import KernelError
+from fewbits.kernels import library, structs
+from fewbits.kernels.calls import Calls, aligned
+from fewbits.program import reference
+from fewbits.program.memory import Arena, Buffer, arranged
+from fewbits.program.ops import Node, reads
+from fewbits.program.program import Program
+
+_FLOATS = {"float32": np.float32, "int64": np.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class _Compiled:
+    """parts: native calls and Python functions, in turns; inputs, outputs: arrays in the arena, and what storing
+    added."""
+
+    parts: tuple[Callable[[], None], ...]
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, tuple[np.ndarray, int, np.dtype]]
+    arena: Arena
+    memory: np.ndarray
+    fallbacks: tuple[str, ...]
+
+
+class NativeExecutor:
+    """As TorchExecutor, through the native library. Raises KernelError where there is none.
+
+    threads: at most so many; the codes do not depend on them. Several executors may run at once; runs of one wait for
+    each other.
+    """
+
+    def __init__(self, program: Program, threads: int = 1):
+        if library.native() is None:
+            raise KernelError("there is no native library: python -m fewbits.kernels.build makes it")
+        self.program, self.threads = program, threads
+        self._packed: dict[str, Any] = {}
+        self._torch: dict[str, Callable[..., torch.Tensor]] = {}
+        self._compiled: dict[tuple, _Compiled] = {}
+        self._level, self._lock = library.level(), Lock()
+
+    def run(self, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Codes of the program's outputs and of the values named in `keep`, as `reference.run` gives them."""
+        checked = reference.check_inputs(self.program, inputs)
+        with self._lock:
+            compiled = self._for(checked, keep)
+            for name, array in compiled.inputs.items():
+                array[...] = checked[name]
+            try:
+                for part in compiled.parts:
+                    part()
+            except KernelError:  # numbers of rows that are not there, NaN: the definition says it in words
+                return TorchExecutor(self.program).run(inputs, keep)
+            return {name: _as_codes(*output) for name, output in compiled.outputs.items()}
+
+    def fallbacks(self, inputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """Names of the nodes that run in torch."""
+        return self._for(reference.check_inputs(self.program, inputs), ()).fallbacks
+
+    def arena(self, inputs: Mapping[str, np.ndarray]) -> Arena:
+        """Where the values lie for inputs of these sizes."""
+        return self._for(reference.check_inputs(self.program, inputs), ()).arena
+
+    # --------------------------------------------------------------------------------- compiling
+
+    def _for(self, inputs: Mapping[str, np.ndarray], keep: Collection[str]) -> _Compiled:
+        if library.level() != self._level:
+            self._level, self._packed, self._compiled = library.level(), {}, {}
+        key = (tuple(array.shape for array in inputs.values()), tuple(keep))
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(inputs, keep)
+        return self._compiled[key]
+
+    def _compile(self, inputs: Mapping[str, np.ndarray], keep: Collection[str]) -> _Compiled:
+        program, wanted = self.program, dict.fromkeys([*self.program.outputs, *keep])
+        context = Context(program, self._packed, frozenset(wanted))
+        fallbacks = []
+        for name, array in inputs.items():
+            context.stored[name] = Stored(name, array.shape, plain(array.ndim), array.dtype)
+        for node in program.nodes:
+            form = FORMS.get(type(node))
+            made = form(context, node) if form is not None else None
+            if made is None:
+                made = self._in_torch(context, node)
+                fallbacks.append(node.name)
+            context.stored[node.name] = made
+        ends = {name: context.ordered(context.stored[name], plain(len(context.stored[name].shape))) for name in wanted}
+        return self._placed(context, ends, tuple(inputs), tuple(fallbacks))
+
+    def _placed(self, context: Context, ends: Mapping[str, Stored], inputs: tuple[str, ...],
+                fallbacks: tuple[str, ...]) -> _Compiled:
+        """Memory, and the calls in it."""
+        spans: dict[str, list[int]] = {}
+        sizes: dict[str, int] = {}
+
+        def needed(value: Stored, step: int) -> None:
+            if isinstance(value.buffer, str):
+                sizes[value.buffer] = max(value.bytes, sizes.get(value.buffer, 0))
+                spans.setdefault(value.buffer, [step, step])[1] = step
+
+        for name in inputs:
+            needed(context.stored[name], 0)
+        for number, step in enumerate(context.steps):
+            for value in (*step.reads, step.writes):
+                needed(value, number)
+        for value in ends.values():
+            needed(value, len(context.steps))
+        arena = arranged([Buffer(name, sizes[name], *spans[name]) for name in spans])
+        memory = aligned(max(arena.size, 1))
+
+        def view(value: Stored) -> np.ndarray:
+            if isinstance(value.buffer, np.ndarray):
+                return value.view(value.buffer.view(np.uint8).reshape(-1))
+            return value.view(memory[arena.offsets[value.buffer]:])
+
+        parts: list[Callable[[], None]] = []
+        calls: list[structs.Call] = []
+        kept: list[Any] = []
+
+        def close() -> None:
+            if calls:
+                batch = Calls(tuple(calls), tuple(kept))
+                parts.append(lambda: batch.run(self.threads))
+                calls.clear()
+                kept.clear()
+
+        for step in context.steps:
+            arrays = [view(value) for value in (*step.reads, step.writes)]
+            if step.make is not None:
+                call, more = step.make(*arrays)
+                calls.append(call)
+                kept.append((more, arrays))
+            else:
+                close()
+                fallback = step.fallback
+                assert fallback is not None
+                parts.append(lambda fallback=fallback, arrays=arrays: fallback(*arrays))
+        close()
+        outputs = {name: (view(value), value.added, self._dtype(name, value)) for name, value in ends.items()}
+        return _Compiled(tuple(parts), {name: view(context.stored[name]) for name in inputs}, outputs, arena, memory,
+                         fallbacks)
+
+    def _dtype(self, name: str, value: Stored) -> np.dtype:
+        encoding = self.program.values[name].encoding
+        return value.dtype if encoding is None else encoding.format.dtype
+
+    def _in_torch(self, context: Context, node: Node) -> Stored:
+        """A node that runs in torch on the arrays of the arena; its result has its axes in their order."""
+        if node.name not in self._torch:
+            self._torch[node.name] = KERNELS[type(node)](self.program, node)
+        step, names = self._torch[node.name], reads(node)
+        values = [context.ordered(context.stored[name], plain(len(context.stored[name].shape))) for name in names]
+        kinds = [(value.added, self._dtype(name, value)) for name, value in zip(names, values, strict=True)]
+
+        def computed(*arrays: np.ndarray) -> np.ndarray:
+            with torch.no_grad(), without_nnpack():
+                return step(*(torch.from_numpy(_as_codes(array, *kind)) for array, kind in zip(
+                    arrays, kinds, strict=True))).numpy()
+
+        # What it gives for zeros says how large its result is.
+        trial = computed(*(value.view(value.buffer.view(np.uint8).reshape(-1)) if isinstance(value.buffer, np.ndarray)
+                           else np.zeros(value.shape, value.dtype) for value in values))
+        added = context.added(node.name)
+        stored = np.dtype(np.uint8) if trial.dtype in (np.int8, np.uint8) else trial.dtype
+        out = Stored(node.name, trial.shape, plain(trial.ndim), stored, added)
+
+        def run(*arrays: np.ndarray) -> None:
+            found = computed(*arrays[:-1])
+            arrays[-1][...] = found.view(np.uint8) ^ np.uint8(128) if added else found
+
+        context.steps.append(Step(node.name, tuple(values), out, fallback=run))
+        return out
+
+
+def _as_codes(array: np.ndarray, added: int, dtype: np.dtype) -> np.ndarray:
+    """An array of its own, as the program has it."""
+    return (array ^ np.uint8(added)).view(dtype) if added else np.array(array, dtype, order="C")

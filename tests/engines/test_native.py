@@ -1,0 +1,150 @@
+"""The native engine gives the reference's codes: every record's examples, random networks, any threads and sizes."""
+
+import threading
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from fewbits.engines.executable import Executable
+from fewbits.engines.native import FORMS
+from fewbits.engines.native.executor import NativeExecutor
+from fewbits.engines.torch.executor import TorchExecutor
+from fewbits.errors import DataError, KernelError, ProgramError
+from fewbits.kernels import library
+from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.numerics.formats import parse
+from fewbits.program import reference
+from fewbits.program.examples import as_program
+from fewbits.program.ops import RECORDS, Conv, Embedding, FloatCall, LayerNorm, Pad, Quantize
+from fewbits.program.profile import profile
+from fewbits.program.program import Program
+from fewbits.program.value import Value
+from fewbits.testing.random_programs import random_program
+
+NATIVE = library.levels()[1:]
+pytestmark = pytest.mark.skipif(not NATIVE, reason="no native library: python -m fewbits.kernels.build")
+
+IN_TORCH = {FloatCall: "float islands are torch's", **{kind: "a form of its own is still to come" for kind in RECORDS
+                                                       if kind.__name__ == "DynamicConv"}}
+
+
+def same(program: Program, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
+    """Equal codes, shapes and types; floats of islands are torch's."""
+    assert wanted.keys() == found.keys()
+    for name, codes in wanted.items():
+        assert found[name].dtype == codes.dtype, name
+        if program.has_islands and program.is_float(name):
+            np.testing.assert_allclose(found[name], codes, rtol=1e-5, atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], codes, err_msg=name)
+
+
+def test_every_operator_has_a_form_or_a_reason() -> None:
+    assert set(FORMS) | set(IN_TORCH) == set(RECORDS)
+    assert not set(FORMS) & set(IN_TORCH)
+
+
+@pytest.mark.parametrize("level", NATIVE)
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
+def test_examples_of_records(kind: type, level: library.Level) -> None:
+    for number, example in enumerate(RECORDS[kind].examples()):
+        program, inputs = as_program(example, seed=zlib.crc32(kind.__name__.encode()) + number)
+        keep = tuple(node.name for node in program.nodes)
+        with library.use(level):
+            executor = NativeExecutor(program)
+            same(program, reference.run(program, inputs, keep), executor.run(inputs, keep))
+            same(program, reference.run(program, inputs), executor.run(inputs))
+
+
+@pytest.mark.parametrize("seed", range(0, 40))
+def test_random_networks(seed: int) -> None:
+    made = random_program(seed)
+    keep = tuple(node.name for node in made.program.nodes)
+    wanted = TorchExecutor(made.program).run(made.inputs, keep)
+    executor = NativeExecutor(made.program, threads=1 + seed % 3)
+    same(made.program, wanted, executor.run(made.inputs, keep))
+    outputs = {name: wanted[name] for name in made.program.outputs}
+    same(made.program, outputs, executor.run(made.inputs))
+    one = {name: array[:1] for name, array in made.inputs.items()}
+    if not made.program.has_islands:
+        same(made.program, TorchExecutor(made.program).run(one), executor.run(one))
+        same(made.program, outputs, executor.run(made.inputs))  # the first size is still right
+
+
+def test_threads_at_once() -> None:
+    made = random_program(3)
+    executor = NativeExecutor(made.program, threads=2)
+    wanted, found = executor.run(made.inputs), []
+
+    def run() -> None:
+        for _ in range(20):
+            found.append(executor.run(made.inputs))
+            found.append(NativeExecutor(made.program).run(made.inputs))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 120
+    for codes in found:
+        same(made.program, wanted, codes)
+
+
+def test_a_pad_is_the_margin_of_the_convolutions_that_read_it() -> None:
+    rng = np.random.default_rng(0)
+    codes, weight = Encoding(parse("int8"), 0.1, 5), Encoding(parse("int8"), 0.02)
+    w = Quantized(rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8), weight)
+    conv = Conv("y", "p", w, None, (2, 2), ((1, 0), (0, 1)), (1, 1), 1, -128, 127)
+    program = Program(profile("onnxruntime"), ("x",), (
+        Quantize("q", "x"), Pad("p", "q", ((0, 0), (0, 0), (0, 1), (2, 0))), conv),
+        {"x": Value((None, 3, 7, 8), None), "q": Value((None, 3, 7, 8), codes), "p": Value((None, 3, 8, 10), codes),
+         "y": Value((None, 4, 4, 5), codes)}, "y")
+    inputs = {"x": rng.normal(0, 5, (2, 3, 7, 8)).astype(np.float32)}
+    executor = NativeExecutor(program)
+    same(program, reference.run(program, inputs), executor.run(inputs))
+    same(program, reference.run(program, inputs, ("p",)), executor.run(inputs, ("p",)))
+    assert "p" not in executor.arena(inputs).offsets
+
+
+def test_layer_norms_are_exact_in_torch_too() -> None:
+    """Deviations of all pairs of codes: a square root that is off by its last bit moves some of them by a step."""
+    example = RECORDS[LayerNorm].examples()[0]
+    x, y = Encoding(parse("uint8"), 0.05, 0), Encoding(parse("uint8"), 0.0078431, 128)
+    node = LayerNorm("y", "q", np.array([1.1, 0.9], np.float32), np.array([0.03, -0.02], np.float32), 1e-5, 0, 255)
+    program = Program(profile(example.profile), ("x",), (Quantize("q", "x"), node),
+                      {"x": Value((None, 2), None), "q": Value((None, 2), x), "y": Value((None, 2), y)}, "y")
+    grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).reshape(-1, 2)
+    inputs = {"x": x.decode(grid.astype(np.uint8))}
+    wanted = reference.run(program, inputs)
+    same(program, wanted, TorchExecutor(program).run(inputs))
+    same(program, wanted, NativeExecutor(program).run(inputs))
+
+
+def test_what_cannot_be_run_is_said_in_words() -> None:
+    example = RECORDS[Embedding].examples()[0]
+    program, inputs = as_program(example)
+    name = program.inputs[0]
+    with pytest.raises(ProgramError, match="has rows 0 to"):
+        NativeExecutor(program).run({name: inputs[name] + 10**6})
+    with pytest.raises(ProgramError, match="is missing"):
+        NativeExecutor(program).run({})
+    made = random_program(0)
+    executable = Executable(made.program, engine="native")
+    with pytest.raises(DataError):
+        executable(torch.zeros(2, 99))
+
+
+def test_without_a_library_it_says_how_to_make_one() -> None:
+    with library.use("numpy"), pytest.raises(KernelError, match=r"fewbits\.kernels\.build"):
+        NativeExecutor(random_program(0).program)
+
+
+def test_called_like_the_model() -> None:
+    made = random_program(1)
+    x = torch.from_numpy(made.inputs[made.program.inputs[0]])
+    for one, other in zip(torch.utils._pytree.tree_leaves(Executable(made.program, engine="native")(x)),
+                          torch.utils._pytree.tree_leaves(Executable(made.program)(x)), strict=True):
+        assert torch.equal(one, other)
