@@ -18,8 +18,6 @@ import numpy as np
 import onnxruntime as ort
 import torch
 import typer
-from fewbits.export.onnx import onnx_bytes
-from fewbits.export.onnx_float import float_onnx_bytes
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -37,6 +35,8 @@ from fewbits.quant.plan import plan
 from fewbits.report.machine import this_machine
 from fewbits.tasks.registry import TASKS
 from fewbits.tasks.training import initialised
+from fewbits.writers.onnx.program import onnx_bytes
+from fewbits.writers.onnx.twin import float_onnx_bytes
 
 OURS = ("lenet5", "resnet20", "mobilenet_v2", "squeezenet")
 ZOO = ("resnet18", "mobilenetv3_small_100", "efficientnet_b0", "convnext_atto", "vit_tiny_patch16_224",
