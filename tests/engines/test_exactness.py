@@ -69,6 +69,7 @@ def test_other_architectures_are_no_x86():
     assert exactness(program, "any", arm).where == "any x86-64; other processors: not checked"
 
 
+@pytest.mark.emulated
 def test_this_processor_is_what_onnxruntime_makes_of_it():
     """The one fact that all else rests on, by a product that saturates: whether this processor adds pairs."""
     made = probe(layer(op.Linear, np.full((3, 9), 127)), "y")
@@ -130,6 +131,7 @@ def full(*shape):
     return np.full(shape, 127)
 
 
+@pytest.mark.emulated
 @pytest.mark.parametrize(("program", "saturates"), [
     (layer(op.Linear, full(3, 4)), True), (layer(op.Linear, full(3, 1)), False),
     (layer(op.Conv, full(3, 2, 3, 3)), True), (layer(op.Conv, full(3, 2, 3)), True),
@@ -161,6 +163,7 @@ def test_what_is_said_of_a_layer_is_what_onnxruntime_computes(program, saturates
             assert np.array_equal(got[output_name(output)], expected), (form, level, sorted(portable))
 
 
+@pytest.mark.emulated
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("seed", [2, 5, 8, 21])
 @pytest.mark.parametrize(("recipe", "profile"), [("w8a8", "onnxruntime"), ("w8a8-symmetric", "tensorrt"),
@@ -220,6 +223,7 @@ def differing_addition():
     return next(program for program in made if reliance(program).fused)
 
 
+@pytest.mark.emulated
 @pytest.mark.parametrize("make", [differing_addition, lambda: addition((0.25, 0.25, 0.5))])
 def test_every_two_codes_are_added_as_said(make):
     program = make()
@@ -251,6 +255,7 @@ def dim():
     return fb.quantize(net, bright, [bright]), bright, torch.rand(4, 3, 8, 8) * 0.2
 
 
+@pytest.mark.emulated
 @pytest.mark.parametrize("form", ["integer", "qdq"])
 @pytest.mark.parametrize("target", ["any", "this"])
 def test_what_was_verified_on_dim_inputs_is_right_on_bright_ones(dim, form, target, tmp_path):
@@ -312,6 +317,7 @@ def test_a_target_that_is_none_is_named(dim, tmp_path):
         export_onnx(dim[0].program, tmp_path / "a.onnx", [dim[2]], processor="arm")
 
 
+@pytest.mark.emulated
 def test_a_weight_shared_by_two_dynamic_layers_is_written_both_ways():
     """One of them may need uint8, and the other not: a convolution of int8 is added in 32 bits."""
     w = Quantized(full(4, 3), Encoding(parse("int8"), 0.01, 0))

@@ -9,6 +9,7 @@ from fewbits.kernels import cpuid as asked
 from fewbits.kernels import library
 from fewbits.kernels.cpuid import cpuid, saved_registers
 
+pytestmark = pytest.mark.emulated
 x86 = pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform == "win32", reason="no CPUID here")
 LEAVES = [(0, 0), (7, 0), (7, 1), (0x80000000, 0), (0x80000002, 0)]
 
