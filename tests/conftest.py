@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewbits.run.processor import this_processor
+from fewbits.engines.processor import this_processor
 
 sys.path.append(str(Path(__file__).parent))
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from typing import Any, overload
 from torch import nn
 
 from fewbits.artifact.file import UNKNOWN, read
-from fewbits.artifact.file import save as save_program
+from fewbits.artifact.save import save_verified
 from fewbits.data.preparation import Preparation
 from fewbits.engines.exactness import Target
 from fewbits.engines.executable import Engine, Executable
@@ -46,9 +46,10 @@ class QuantizedModel(Executable):
         self.preparation = preparation
 
     def save(self, path: str | Path, preparation: Preparation | None = None) -> None:
-        """Writes a `.fewbits` file (docs/file-format.md). preparation: in place of the model's own. Raises FileError;
-        an older file there survives."""
-        save_program(self.program, path, self.preparation if preparation is None else preparation)
+        """Writes a `.fewbits` file (docs/file-format.md). preparation: in place of the model's own. Raises
+        VerificationError when the torch executor does not compute its test vectors, and FileError; an older file there
+        survives."""
+        save_verified(self.program, path, self.preparation if preparation is None else preparation)
 
 
 @overload

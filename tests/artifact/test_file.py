@@ -14,10 +14,12 @@ from torch import nn
 
 import fewbits as fb
 from fewbits.artifact.file import from_bytes, read, save, sizes, to_bytes
+from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
 from fewbits.data.normalize import CAFFE_IMAGENET, MNIST
 from fewbits.data.preparation import Preparation
-from fewbits.errors import FileError
+from fewbits.engines.torch.executor import TorchExecutor
+from fewbits.errors import FileError, VerificationError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -272,3 +274,18 @@ def test_a_forged_preparation_is_refused(tmp_path: Path, document: str, words: s
     (tmp_path / "a.fewbits").write_bytes(container.build(tensors, held.writer))
     with pytest.raises(FileError, match=rf"a.fewbits .*{words}"):
         read(tmp_path / "a.fewbits")
+
+
+def test_what_the_torch_executor_computes_otherwise_is_not_saved(tmp_path: Path, monkeypatch) -> None:
+    file, right = tmp_path / "a.fewbits", TorchExecutor.run
+
+    def wrong(executor: TorchExecutor, inputs, keep=()):
+        results = right(executor, inputs, keep)
+        return results | {name: codes + 1 for name, codes in results.items() if name == "a.conv"}
+
+    save_verified(every_node(), file)
+    older = file.read_bytes()
+    monkeypatch.setattr(TorchExecutor, "run", wrong)
+    with pytest.raises(VerificationError, match=r"a.fewbits was not written: the torch executor does not compute 'a"):
+        fb.QuantizedModel(every_node()).save(file)
+    assert file.read_bytes() == older

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from fewbits.artifact import vectors
-from fewbits.artifact.file import from_bytes, to_bytes
+from fewbits.artifact.file import from_bytes, read, to_bytes
 from fewbits.errors import LoweringError, VerificationError
+from fewbits.export.verified import exported_bytes
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -34,14 +35,24 @@ from fewbits.writers.onnx.program import onnx_bytes
 
 FOLDER = Path(__file__).parent
 PROGRAMS, ONNX, CODES = FOLDER / "programs", FOLDER / "onnx.json", FOLDER / "codes.json"
+EXPORTED = FOLDER / "exported.json"
 FORMS = ("integer", "qdq")
 _LARGEST = 24_000  # bytes of a file
 
 
 def onnx_hash(program: Program, form: str) -> str:
-    """SHA-256 of the ONNX file of a program, or the words it is refused with."""
+    """SHA-256 of the ONNX bytes of a program, plainly written, or the words it is refused with."""
+    return _hash_of(lambda: onnx_bytes(program, form))
+
+
+def export_hash(program: Program, form: str) -> str:
+    """The same of the file that is exported for any processor."""
+    return _hash_of(lambda: exported_bytes(program, form, "any"))
+
+
+def _hash_of(write: Callable[[], bytes]) -> str:
     try:
-        return hashlib.sha256(onnx_bytes(program, form)).hexdigest()
+        return hashlib.sha256(write()).hexdigest()
     except VerificationError as refused:
         return f"refused: {refused}"
 
@@ -167,7 +178,7 @@ def _read(file: Path) -> dict:
 
 def main() -> None:
     PROGRAMS.mkdir(exist_ok=True)
-    onnx, codes = _read(ONNX), _read(CODES)
+    onnx, codes, exported = _read(ONNX), _read(CODES), _read(EXPORTED)
     for name, make in _programs():
         file = PROGRAMS / f"{name}.fewbits"
         if file.exists():
@@ -177,9 +188,13 @@ def main() -> None:
         onnx[name] = {form: onnx_hash(program, form) for form in FORMS}
         codes[name] = code_hashes(program)
         file.write_bytes(data)
-        for known, place in ((onnx, ONNX), (codes, CODES)):
-            place.write_text(json.dumps(known, indent=1) + "\n")
         print(f"{name}: {len(data)} bytes, {len(program.nodes)} nodes")
+    for name in sorted(file.stem for file in PROGRAMS.glob("*.fewbits")):
+        if name not in exported:
+            program = read(PROGRAMS / f"{name}.fewbits").program
+            exported[name] = {form: export_hash(program, form) for form in FORMS}
+    for known, place in ((onnx, ONNX), (codes, CODES), (exported, EXPORTED)):
+        place.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

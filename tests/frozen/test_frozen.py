@@ -1,12 +1,13 @@
 """Programs of earlier days: they are read, they compute the same codes, and they are written as the same ONNX bytes.
 
-A hash in onnx.json may change only in a commit that says why; those in codes.json never.
+A hash in onnx.json (plainly written) or exported.json (as exported for any processor) may change only in a commit that
+says why; those in codes.json never.
 """
 
 import json
 
 import pytest
-from freeze import CODES, FORMS, ONNX, PROGRAMS, code_hashes, onnx_hash
+from freeze import CODES, EXPORTED, FORMS, ONNX, PROGRAMS, code_hashes, export_hash, onnx_hash
 
 from fewbits.artifact.file import read
 from fewbits.artifact.verify import verify
@@ -14,7 +15,7 @@ from fewbits.program import ops as op
 from fewbits.program.profile import PROFILES
 
 NAMES = sorted(file.stem for file in PROGRAMS.glob("*.fewbits"))
-KNOWN_CODES, KNOWN_ONNX = json.loads(CODES.read_text()), json.loads(ONNX.read_text())
+KNOWN_CODES, KNOWN_ONNX, KNOWN_EXPORTS = (json.loads(file.read_text()) for file in (CODES, ONNX, EXPORTED))
 
 
 def frozen(name: str):
@@ -33,12 +34,13 @@ def test_the_same_codes(name):
 def test_the_same_onnx_bytes(name):
     program = frozen(name).program
     assert {form: onnx_hash(program, form) for form in FORMS} == KNOWN_ONNX[name]
+    assert {form: export_hash(program, form) for form in FORMS} == KNOWN_EXPORTS[name]
 
 
 def test_they_are_of_every_kind():
     programs = [frozen(name).program for name in NAMES]
     assert len(programs) >= 40
-    assert set(KNOWN_CODES) == set(KNOWN_ONNX) == set(NAMES)
+    assert set(KNOWN_CODES) == set(KNOWN_ONNX) == set(KNOWN_EXPORTS) == set(NAMES)
     assert {type(node) for program in programs for node in program.nodes} == set(op.RECORDS)
     assert {program.profile.name.split("/")[0] for program in programs} == set(PROFILES)
     assert sum(file.stat().st_size for file in PROGRAMS.iterdir()) < 2**20

@@ -71,6 +71,19 @@ def verify(source: str | Path | Artifact, engines: Sequence[Engine] = ENGINES) -
                  if engine != "onnxruntime" or program.profile.engine == engine)
 
 
+def torch_disputes(artifact: Artifact) -> str | None:
+    """The first node whose test vectors the torch executor does not compute as the file has them, None where it
+    computes all. The slow reference runs no more than the float islands."""
+    exact = vectors.exact_part(artifact.program)
+    names = [node.name for node in exact.nodes]
+    if names:
+        codes = TorchExecutor(exact).run(vectors.inputs(exact, artifact.program), names)
+        for name in names:
+            if hash_codes(codes[name]) != artifact.vectors.hashes[name]:
+                return name
+    return _Islands(artifact).replay("torch").first if artifact.program.has_islands else None
+
+
 def _both(exact: Replay, islands: Replay) -> Replay:
     return Replay(exact.engine, exact.compared + islands.compared, exact.differing + islands.differing,
                   exact.first or islands.first)

@@ -98,6 +98,11 @@ class Exactness:
     left: Reliance
 
     @property
+    def portable(self) -> frozenset[str]:
+        """All that is not written plainly."""
+        return frozenset(self.unsigned + self.tabulated)
+
+    @property
     def where(self) -> str:
         """The processors, in words for a reader of the file."""
         needs = []
@@ -113,7 +118,7 @@ class Exactness:
         costs = []
         if self.unsigned:
             costs.append(f"uint8 weights in {listed(self.unsigned)}, whose sums would saturate without VNNI, and which "
-                         "with VNNI take up to 4 times as long as int8 (--processor vnni)")
+                         "with VNNI take 1 to 4 times as long as int8 (--processor vnni)")
         if self.tabulated:
             costs.append(f"tables for the sums of {listed(self.tabulated)}, which differ without FMA")
         return "; ".join([f"exact on {self.where}", *costs])

@@ -52,8 +52,8 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
     """
     written = exactness(program, processor, this_processor())
     _refuse_wrong(path, written)
-    writing = _Writing(path, form, frozenset(written.unsigned + written.tabulated))
-    model = onnx_bytes(program, form, portable=writing.portable, metadata=described(program, form, written))
+    writing = _Writing(path, form, written.portable)
+    model = exported_bytes(program, form, processor)
     check = _Islands(program, writing, model) if program.has_islands else _Whole(program, writing, model)
     compared = 0
     for number, batch in enumerate(track(verify, "verifying")):
@@ -63,6 +63,13 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
         raise VerificationError(f"{path} was not written: there was no batch to verify it on")
     write_whole(path, model)
     return compared
+
+
+@options_checked
+def exported_bytes(program: Program, form: Form, processor: Target) -> bytes:
+    """The file that `export_onnx` writes, unchecked."""
+    written = exactness(program, processor, this_processor())
+    return onnx_bytes(program, form, portable=written.portable, metadata=described(program, form, written))
 
 
 def described(program: Program, form: Form, written: Exactness) -> dict[str, str]:

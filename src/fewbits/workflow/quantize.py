@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from fewbits.artifact.file import save, sizes
+from fewbits.artifact.file import sizes
+from fewbits.artifact.save import save_verified
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
 from fewbits.engines.exactness import Target
@@ -112,7 +113,7 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
     """Lowers, writes, reports and exports a simulation of the job's network."""
     program, batches = lower(simulation, job.profile), calibration(job)
     _make_folder(job.out)
-    save(program, job.out / "model.fewbits", job.preparation)
+    save_verified(program, job.out / "model.fewbits", job.preparation)
     (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
     reported = list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size)))
