@@ -97,6 +97,21 @@ def test_construction_truncates_every_float64_exactly(x, split):
     assert near.raw == wrapped(round(Fraction(x) * 2**f), i + f)
 
 
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_products_and_constructions_between_2_to_the_63_and_64(axes):
+    """Where an integer without axes used to become uint64, and its quotient a float of 53 bits."""
+    a, b = (Fixed(np.full(axes, raw, np.int64), 32, 32) for raw in (60843, 242486811236119))
+    assert (a * b).raw == 60843 * 242486811236119 >> 32 == 3435096018
+    assert (a * b).raw.dtype == np.int64
+    nearest = Fixed(np.full(axes, 60843, np.int64), 32, 32, NEAREST)
+    assert (nearest * Fixed(b.raw, 32, 32, NEAREST)).raw == round(Fraction(60843 * 242486811236119, 2**32))
+    large = 2.0**31 * 1.25 + 2.0**-20  # · 2^32 lies between 2^63 and 2^64
+    assert Fixed.of(np.full(axes, large), 32, 32).raw == wrapped(int(Fraction(large) * 2**32), 64)
+    assert Fixed.of(np.full(axes, large), 32, 32, NEAREST).raw == 2**63 - 1
+    quotient = Fixed(np.full(axes, 2**31 + 1, np.int64), 32, 32) / Fixed(np.full(axes, 3, np.int64), 32, 32)
+    assert quotient.raw == (2**31 + 1) * 2**32 // 3
+
+
 def test_division_by_zero_has_an_answer():
     with pytest.raises(EncodingError, match="zero"):
         Fixed.of([1.0, 2.0], 16, 16) / 0

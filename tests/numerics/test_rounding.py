@@ -99,3 +99,26 @@ def test_stochastic_is_reproducible_and_leaves_whole_numbers():
     whole = np.float32([-2, 0, 7, 1e9])
     assert np.array_equal(partial(stochastic, generator=np.random.default_rng(0))(whole), whole)
     np.testing.assert_array_equal(stochastic_from(0)(np.array([np.inf, -np.inf, np.nan])), [np.inf, -np.inf, np.nan])
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(st.data())
+def test_division_takes_integers_of_every_type(name, data):
+    """Unsigned ones, whose differences NumPy would wrap, the ends of each type, and Python's own without an axis."""
+    kind = data.draw(st.sampled_from([*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "int"]))
+    low, high = (-(2**80), 2**80) if kind == "int" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    number = st.integers(low, high) | st.sampled_from([low, low + 1, high - 1, high])
+    a, b = data.draw(number), data.draw(number.filter(bool))
+    expected = exact(Fraction(a, b), name)
+    given_a, given_b = (a, b) if kind == "int" else (np.array(a, kind), np.array(b, kind))
+    assert divide(given_a, given_b, RULES[name]).item() == expected
+    assert divide(given_a, b, RULES[name]).item() == expected
+    assert divide(np.array([a], object), given_b, RULES[name]).item() == expected
+
+
+@pytest.mark.parametrize("a", [2**63 - 1, 2**63, 2**63 + 1, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1])
+def test_division_where_numpy_changes_types(a):
+    """A Python integer from 2^63 to 2^64 becomes uint64 there, and uint64 with int64 a float."""
+    for b in (1, 2, 2**32, 2**62, 2**63, 2**64, -1, -3):
+        assert divide(a, b, RULES["floor"]).item() == a // b
+        assert divide(a, b, RULES["half_even"]).item() == round(Fraction(a, b))

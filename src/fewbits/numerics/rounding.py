@@ -99,16 +99,15 @@ RULES = MappingProxyType({rule.__name__: rule for rule in (
 """The rules that need no generator, by name."""
 
 
-def divide(numerator: np.ndarray, denominator: Any, rounding: Rounding) -> np.ndarray:
-    """numerator / denominator of integers (any width, or Python's own in object arrays), rounded exactly.
+def divide(numerator: Any, denominator: Any, rounding: Rounding) -> np.ndarray:
+    """numerator / denominator, rounded exactly: integer arrays of any type, Python's own integers, objects of these.
 
-    No float is involved but the fraction, which is only compared with ½ and 1: a rule sees the sign of the
-    quotient, whether its whole part is odd, and -1, 0 or 1 for below, at or above one half.
+    Returns int64, or an object array where either does not fit it. No float is involved but the fraction, which is
+    only compared with ½ and 1: a rule sees the sign of the quotient, whether its whole part is odd, and -1, 0 or 1 for
+    below, at or above one half.
     """
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
-    numerator = np.atleast_1d(numerator)  # NumPy turns an object array of no axes into its object
-    if isinstance(denominator, int) and denominator >= 2**62:
-        numerator = numerator.astype(object)
+    numerator, denominator = _with_room(numerator), _with_room(denominator)
     quotient = numerator // denominator
     rest = numerator - quotient * denominator  # sign of the denominator, or 0
     whole, half = (rest == 0), np.sign(abs(rest) - (abs(denominator) - abs(rest)))
@@ -117,6 +116,17 @@ def divide(numerator: np.ndarray, denominator: Any, rounding: Rounding) -> np.nd
     # -2 + parity or 0 + parity: a small stand-in with the sign, the parity and the fraction of the quotient
     stand_in = np.where(quotient < 0, -2.0, 0.0) + parity
     return (quotient + (rounding(stand_in + fraction) - stand_in).astype(np.int64)).reshape(shape)
+
+
+def _with_room(numbers: Any) -> np.ndarray:
+    """Integers as an array of one axis at least, whose sums and negatives cannot overflow: int64 within ±2^62, else
+    Python's own. NumPy by itself makes uint64 of a Python integer from 2^63 on, and the object of an object array
+    without axes."""
+    array = np.atleast_1d(np.asarray(numbers, object) if isinstance(numbers, int) else numbers)
+    small = array.dtype != object or isinstance(numbers, int)
+    if small and array.size:
+        small = int(array.min()) > -(2**62) and int(array.max()) < 2**62
+    return array.astype(np.int64 if small else object)
 
 
 def _rest(x: Array, whole: Array) -> Array:
