@@ -29,7 +29,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.machine import this_machine
 

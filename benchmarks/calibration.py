@@ -21,7 +21,7 @@ from benchmarks.ptq_peers import PEERS, quantize_to
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.machine import this_machine
 

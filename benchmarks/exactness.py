@@ -22,7 +22,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.progress import track
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.testing import random_network
 from fewbits.testing.exactness import ExactnessCheck, check_exactness
 

@@ -13,7 +13,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.progress import track
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.report.latency import latency
 from fewbits.report.machine import this_machine
 from fewbits.tasks.registry import TASKS

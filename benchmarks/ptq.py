@@ -36,7 +36,7 @@ from fewbits.optimize.brecq import reconstruct_blocks
 from fewbits.optimize.chains import chains
 from fewbits.optimize.equalize import equalize
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import Comparison, compare

@@ -12,7 +12,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.report.machine import this_machine
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.training import initialised

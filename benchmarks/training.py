@@ -18,7 +18,7 @@ from torch import nn
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.report.machine import this_machine
 from fewbits.tasks.few_bit_nets import lenet_norm, mlp_norm
 from fewbits.tasks.resnet_cifar import resnet20

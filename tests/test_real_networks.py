@@ -15,7 +15,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.report.accuracy import compare
 from fewbits.report.engines import agreement
 from fewbits.report.simulation_gap import simulation_gap

@@ -32,7 +32,7 @@ from fewbits.optimize.smoothquant import smooth
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.fake_quantize import round_pass
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.calibration_study import calibration_study

@@ -27,7 +27,7 @@ from fewbits.program import reference
 from fewbits.program.ops import RECORDS
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.storage import container
 
 

@@ -33,7 +33,7 @@ from fewbits.program.profile import ONNXRUNTIME, PORTABLE, TENSORRT
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.testing.exactness import check_exactness
 from fewbits.testing.random_networks import random_network
 from fewbits.testing.random_programs import random_program

@@ -24,7 +24,7 @@ from fewbits.program.profile import ONNXRUNTIME
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.engines import agreement
 from fewbits.report.ledger import ledger

@@ -15,7 +15,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import reference
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.testing import random_program
 from fewbits.writers.onnx.program import onnx_bytes, output_name
 

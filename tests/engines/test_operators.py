@@ -23,7 +23,7 @@ from fewbits.lower.lower import lower
 from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.engines import agreement
 from fewbits.testing import random_network

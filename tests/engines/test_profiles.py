@@ -13,7 +13,7 @@ from fewbits.program.ops import accumulator_bound
 from fewbits.program.profile import profile
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe, recipe
 from fewbits.testing import differences, random_network
 from fewbits.writers.onnx.program import onnx_bytes

@@ -27,7 +27,7 @@ from fewbits.lower.lower import lower
 from fewbits.program.profile import PROFILES, profile
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.testing.random_networks import random_network
 from fewbits.testing.random_programs import random_program

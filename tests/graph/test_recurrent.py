@@ -10,7 +10,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program.reference import run
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.testing import differences
 
 

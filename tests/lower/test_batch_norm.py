@@ -14,7 +14,7 @@ from fewbits.lower.lower import lower
 from fewbits.program import ops as op
 from fewbits.program.reference import run
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.ledger import ledger
 from fewbits.report.simulation_gap import simulation_gap

@@ -16,7 +16,7 @@ from fewbits.numerics.integer_form import in_steps, integer_form, levels
 from fewbits.program import ops as op
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.fake_quantize import on_steps
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.simulation_gap import simulation_gap
 from fewbits.testing import differences

@@ -6,7 +6,7 @@ from torch import nn
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 
 
 class Chained(nn.Module):

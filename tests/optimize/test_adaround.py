@@ -10,7 +10,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.adaround import Schedule, adaround, beta_at, initial, rectified_sigmoid, soft_codes, undecided
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 
 
 def doubles(values):

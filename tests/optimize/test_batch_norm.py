@@ -9,7 +9,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.simulation import SimulationVisitor
 from fewbits.testing.compared import bytes_of
 

@@ -27,7 +27,7 @@ from fewbits.optimize.rounding_study import rounded
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.storage.checkpoint import write_checkpoint
 from fewbits.testing import check_algorithm, objectives
 from fewbits.testing.compared import bytes_of

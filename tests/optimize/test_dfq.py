@@ -24,7 +24,7 @@ from fewbits.optimize.equalize import equalize, ranges, scales
 from fewbits.optimize.expectation import clipped_normal
 from fewbits.optimize.layer import layers
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import SimulationVisitor
 

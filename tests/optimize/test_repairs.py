@@ -18,7 +18,7 @@ from fewbits.optimize import repairs as module
 from fewbits.optimize.bias_correction import correct_biases
 from fewbits.optimize.repairs import REPAIRS, calibrate_and_repair, inputs_to_repair_on, repair
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe, RepairName, recipe
 from fewbits.testing.compared import bytes_of
 from fewbits.train.registry import trainable

@@ -9,7 +9,7 @@ from fewbits.graph.fold import fold
 from fewbits.optimize.chains import chains
 from fewbits.optimize.smoothquant import largest_activations, smooth
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 
 
 def loud(first, second):

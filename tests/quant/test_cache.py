@@ -15,7 +15,7 @@ from fewbits.graph.fold import fold
 from fewbits.quant import cache
 from fewbits.quant.cache import calibrate_cached, load_ranges, save_ranges
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.tensorrt_table import apply_table, read_table, write_table
 
 

@@ -15,7 +15,7 @@ from fewbits.lower.lower import lower
 from fewbits.program import reference
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.fake_quantize import fake_quantize
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.simulation import Simulation
 
 

@@ -12,7 +12,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.clipping import clipped
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 
 SPIKED = torch.randn(4096, 16, generator=torch.Generator().manual_seed(0)).relu()

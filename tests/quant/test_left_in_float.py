@@ -11,7 +11,7 @@ from fewbits.errors import CalibrationError, RecipeError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe, recipe
 
 TOP = """

@@ -16,7 +16,7 @@ from fewbits.graph.fold import fold
 from fewbits.graph.model import Normal
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.normalisation import deviation, predictions
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.tasks.mobilenet_v1 import mobilenet_v1_025
 from fewbits.tasks.mobilenet_v2 import mobilenet_v2
 from fewbits.tasks.resnet_cifar import resnet20

@@ -14,7 +14,7 @@ from fewbits.numerics.integer_form import integer_form
 from fewbits.numerics.rounding import RULES
 from fewbits.optimize.adaround import adaround
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.ranges.microscaling import mx, nvfp4
 from fewbits.ranges.scale import CONVENTIONS

@@ -9,7 +9,7 @@ from torch import nn
 from fewbits.errors import RecipeError, UnsupportedError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe, presets, recipe
 
 

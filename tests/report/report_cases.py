@@ -15,7 +15,7 @@ from fewbits.program import requantize
 from fewbits.program.ops import Conv
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.simulation import Simulation
 
 

@@ -15,7 +15,7 @@ from fewbits.numerics.encoding import Encoding
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.bias_correction import correct_biases
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.explain import explain
 from fewbits.report.page import explanation_page

@@ -18,8 +18,10 @@ from fewbits.program.ops import Conv, Linear, accumulator_bound
 from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import Plan, plan
-from fewbits.report.ledger import Ledger, ledger, reliances
+from fewbits.quant.plan import Plan, Treatment
+from fewbits.quant.planner import plan
+from fewbits.report.ledger import InputTreatment, Ledger, ledger, reliances
+from fewbits.report.page import _EXPLAINED
 from fewbits.testing import random_network
 
 
@@ -42,7 +44,7 @@ def test_row_numbers_and_tables_are_accounted_for() -> None:
     kinds = {entry.name: entry.kind for entry in entries.tensors}
     assert kinds["x"] == "row numbers"
     assert kinds["words.table"] == "table"
-    assert entries.operations[0].treatment == "numbers the rows of an embedding"
+    assert entries.operations[0].treatment is InputTreatment.ROWS
     assert next(entry for entry in entries.tensors if entry.name == "words.table").code_bytes == 35
 
 
@@ -57,8 +59,8 @@ def test_every_node_value_and_parameter_is_in_it_once(everything: Case) -> None:
     assert sorted(names) == sorted({*program.values, *stored, *tables})
     assert all(entry.value in program.values for entry in entries.operations if entry.value)
     assert all(entry.encoding and entry.because for entry in entries.tensors)
-    assert set(entries.counts) == {"enters as codes", "integer", "part of the node before", "passes codes on",
-                                   "gone", "sizes only"}
+    assert set(entries.counts) == {InputTreatment.QUANTIZED, Treatment.INTEGER, Treatment.FUSED, Treatment.PASSED,
+                                   Treatment.GONE, Treatment.SIZE}
 
 
 def test_source_lines_are_the_users(everything: Case) -> None:
@@ -151,3 +153,7 @@ def test_values_of_a_program_are_frozen_text(residual: Case) -> None:
     assert isinstance(entry.encoding, str)
     assert isinstance(residual.program.values["x"], Value)
     assert not any(isinstance(value, np.ndarray) for value in vars(entry).values())
+
+
+def test_the_page_explains_every_treatment():
+    assert set(_EXPLAINED) == {*Treatment, *InputTreatment}

@@ -18,7 +18,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import SimulationVisitor
 from fewbits.storage.checkpoint import write_checkpoint

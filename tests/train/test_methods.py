@@ -10,7 +10,7 @@ from quantizers import activation_quantizer, gradient, weight_quantizer
 from fewbits.errors import EncodingError, RecipeError
 from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe, presets, recipe
 from fewbits.testing import check_method
 from fewbits.train.registry import ACTIVATIONS, WEIGHTS, trainable

@@ -25,7 +25,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.testing import differences
 
 FAMILIES: dict[str, tuple[Callable[[], Made], ...]] = {

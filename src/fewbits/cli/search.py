@@ -25,7 +25,7 @@ from fewbits.cli.opened import opened
 from fewbits.errors import SearchError
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.report.accuracy import compare
 from fewbits.search.limit import Limit
 from fewbits.workflow.search import Method, check_samples, run_search, summary, table, write

@@ -1,6 +1,6 @@
 """The operator table: which ATen calls we know, what each is called, and the part it plays.
 
-One row an operator. `role` decides where quantizers stand (quant/plan.py); `refuse` says, in words, which
+One row an operator. `role` decides where quantizers stand (quant/planner.py); `refuse` says, in words, which
 uses of a known operator have no integer form.
 """
 

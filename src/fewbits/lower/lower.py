@@ -13,6 +13,7 @@ from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program, fill, leaves
 from fewbits.program.value import Value
 from fewbits.program.widths import check_sums
+from fewbits.quant.plan import Treatment
 from fewbits.quant.simulation import Simulation
 
 
@@ -38,9 +39,9 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
             read_input(context, item.name, item.shape)
     for node in graph.nodes:
         match simulation.plan.steps[node.name].treatment:
-            case "float" if node.role != "pass":
+            case Treatment.FLOAT if node.role != "pass":
                 float_call(context, node)
-            case "dynamic":
+            case Treatment.DYNAMIC:
                 dynamic_dot(context, node)
             case _:
                 RULES[node.op](context, node)

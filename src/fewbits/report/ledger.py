@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from fewbits.engines.exactness import reliance
 from fewbits.errors import ProgramError
@@ -13,28 +14,38 @@ from fewbits.numerics.packing import packed_bytes
 from fewbits.program import ops as op
 from fewbits.program.float_calls import call_name
 from fewbits.program.program import Program
-from fewbits.quant.plan import Plan, Step
+from fewbits.quant.plan import Plan, Step, Treatment
 
-_ENTERS = "enters as codes"
-_ENTERS_FLOAT = "enters as floats"
 _FLOAT = "float32"
 _IN_THRESHOLDS = "part of the thresholds behind"
 _BIAS_GRID = "int32 at the scale of its products"
 _REAL = 4  # bytes of a scale or a bias
 
 
+class InputTreatment(StrEnum):
+    """What becomes of an input."""
+
+    QUANTIZED = "quantized input"
+    """It is brought to codes."""
+    FLOAT = "float input"
+    """Float islands and layers of dynamic quantization read it as it is."""
+    ROWS = "row numbers"
+    """It numbers the rows of an embedding."""
+    UNREAD = "unread input"
+    """No node reads it."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One node of the captured graph, or one input.
 
-    treatment: as the plan says (`integer`, `dynamic`, `float`, `part of the node before`, `passes codes on`, `gone`,
-    `sizes only`), or `enters as codes` or `enters as floats` for an input; computed_as: the program's node, ''
-    where none is needed; value: the program's name of the result, '' for sizes and lists; source: `file.py:31`.
+    treatment: as the plan says; computed_as: the program's node, '' where none is needed; value: the program's name of
+    the result, '' for sizes and lists; source: `file.py:31`.
     """
 
     node: str
     op: str
-    treatment: str
+    treatment: Treatment | InputTreatment
     computed_as: str
     value: str
     source: str
@@ -90,19 +101,19 @@ class Ledger:
     reliances: tuple[Reliance, ...]
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[Treatment | InputTreatment, int]:
         """Number of operations by treatment."""
         return dict(Counter(operation.treatment for operation in self.operations))
 
     @property
     def floating(self) -> int:
         """Operations computed in float32, because the recipe left them or what they read so."""
-        return sum(operation.treatment == "float" for operation in self.operations)
+        return sum(operation.treatment is Treatment.FLOAT for operation in self.operations)
 
     @property
     def islands(self) -> tuple[str, ...]:
         """The names of these operations."""
-        return tuple(operation.node for operation in self.operations if operation.treatment == "float")
+        return tuple(operation.node for operation in self.operations if operation.treatment is Treatment.FLOAT)
 
     @property
     def macs(self) -> int:
@@ -165,7 +176,8 @@ class _Accountant:
 
     def _explain_islands(self) -> None:
         """What islands read: parameters of the model, masks, and decoded codes."""
-        read = {name for node in self.graph.nodes if self.plan.steps[node.name].treatment in ("float", "dynamic")
+        floats = (Treatment.FLOAT, Treatment.DYNAMIC)
+        read = {name for node in self.graph.nodes if self.plan.steps[node.name].treatment in floats
                 for name in node.params}
         for node in self.program.nodes:
             if isinstance(node, op.FloatConstant) and node.name.removesuffix(".plain") in read:
@@ -192,13 +204,13 @@ class _Accountant:
                                    "were they made from one model?")
             rows = next((n for n in self.nodes.values() if isinstance(n, op.Embedding) and n.input == name), None)
             if rows is not None or self.program.values[name].dtype == "int64":
-                return Operation(name, "input", "numbers the rows of an embedding", "", "", "")
+                return Operation(name, "input", InputTreatment.ROWS, "", "", "")
             if any(name in op.reads(n) for n in self.nodes.values()):
                 self.values[name] = name
-                return Operation(name, "input", _ENTERS_FLOAT, "", name, "")
-            return Operation(name, "input", "gone", "", "", "")
+                return Operation(name, "input", InputTreatment.FLOAT, "", name, "")
+            return Operation(name, "input", InputTreatment.UNREAD, "", "", "")
         self.explained[codes] = "input"
-        return Operation(name, "input", _ENTERS, type(self.nodes[codes]).__name__, codes, "")
+        return Operation(name, "input", InputTreatment.QUANTIZED, type(self.nodes[codes]).__name__, codes, "")
 
     def _operation(self, node: Node, step: Step) -> Operation:
         made, value = self._made(node, step)
@@ -208,17 +220,17 @@ class _Accountant:
     def _made(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
         """The program's node for a node of the graph, if it needs one, and the name of its result."""
         match step.treatment:
-            case "sizes only":
+            case Treatment.SIZE:
                 return None, ""
-            case "gone":
+            case Treatment.GONE:
                 return None, self._passed(node)
-            case "passes codes on":
+            case Treatment.PASSED:
                 return self._moved(node)
-            case "float":
+            case Treatment.FLOAT:
                 return self._left_in_float(node, step)
-            case "dynamic":
+            case Treatment.DYNAMIC:
                 return self._summed_as_it_comes(node, step)
-            case "part of the node before":
+            case Treatment.FUSED:
                 self.values[node.name] = step.grid
                 return None, step.grid
         # Group norm is computed on its groups; the node of its own name brings them back into shape.

@@ -1,22 +1,30 @@
 """The findings as one HTML page that needs nothing else: no script, no network, light or dark."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fewbits.quant.plan import Treatment
 from fewbits.report import text
 from fewbits.report.explain import Explanation
 from fewbits.report.findings import Findings
+from fewbits.report.ledger import InputTreatment
 from fewbits.report.plots import linear_panel, log2_panel
 
 _LOWEST_SCALE = 60.0  # dB; the bars end at the best site, or here
-_EXPLAINED = {
-    "enters as codes": "a float input, rounded to codes once",
-    "integer": "computes on codes",
-    "part of the node before": "a ReLU or clamp, done by the bounds of the codes before it",
-    "passes codes on": "moves codes or picks among them; nothing is computed",
-    "gone": "does nothing when the model runs",
-    "sizes only": "works on shapes, which the program knows",
+_EXPLAINED: Mapping[Treatment | InputTreatment, str] = {
+    InputTreatment.QUANTIZED: "rounded to codes once",
+    InputTreatment.FLOAT: "read as it is by what computes in float",
+    InputTreatment.ROWS: "numbers the rows of an embedding",
+    InputTreatment.UNREAD: "read by nothing",
+    Treatment.INTEGER: "computes on codes",
+    Treatment.DYNAMIC: "sums integers, its inputs brought to codes by the range they have in each run",
+    Treatment.FLOAT: "computes in float32, because the recipe leaves it or what it reads so",
+    Treatment.FUSED: "a ReLU, a clamp or a batch norm, done by the node before it",
+    Treatment.PASSED: "moves codes or picks among them; nothing is computed",
+    Treatment.GONE: "does nothing when the model runs",
+    Treatment.SIZE: "works on shapes, which the program knows",
 }
 
 

@@ -24,7 +24,7 @@ from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import evaluate
 from fewbits.report.engines import agreement

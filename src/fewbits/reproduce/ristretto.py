@@ -18,7 +18,7 @@ from fewbits.data.normalize import Normalize
 from fewbits.data.split import DataSet, Split
 from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.lenet import lenet_caffe

@@ -6,7 +6,8 @@ from typing import Any
 
 from fewbits.errors import SearchError
 from fewbits.graph.model import Model
-from fewbits.quant.plan import Plan, plan
+from fewbits.quant.plan import Plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe, Rule, SpecText, recipe
 from fewbits.quant.spec import Spec
 

@@ -17,7 +17,7 @@ from fewbits.lower.lower import lower
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.options import options_checked
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.simulation import Simulation
 from fewbits.testing.compared import bytes_of, distance
 from fewbits.testing.engines import differences

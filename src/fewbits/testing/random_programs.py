@@ -13,7 +13,7 @@ from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.testing.random_networks import random_language_network, random_layers_network, random_network
 

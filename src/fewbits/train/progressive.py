@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewbits.program.inputs import Batch
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.train.registry import trainable

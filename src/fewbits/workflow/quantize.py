@@ -27,7 +27,8 @@ from fewbits.options import options_checked
 from fewbits.program.program import Program
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import Plan, plan
+from fewbits.quant.plan import Plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import explain
