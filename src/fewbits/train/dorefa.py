@@ -3,8 +3,6 @@
 Source: Zhou et al. 2016, arXiv:1606.06160, with q_k(x) = rint((2^k − 1) x) / (2^k − 1) (eq. 5). One scale per layer.
 """
 
-from typing import Any
-
 import torch
 
 from fewbits.errors import EncodingError
@@ -12,6 +10,7 @@ from fewbits.quant.fake_quantize import FakeQuantize, fake_quantize, round_pass
 from fewbits.quant.plan import Site
 from fewbits.train.binary_connect import sign
 from fewbits.train.from_weights import FromWeights
+from fewbits.train.gradients import with_gradient
 
 _MOST_BITS = 7  # of weights: 2^k − 1 odd integers on each side fit int8
 
@@ -69,9 +68,12 @@ class DoReFaActivations(FakeQuantize):
             return super().forward(x)
         y = fake_quantize(x, self.scale, 0, 0, 2**self.spec.format.bits - 1)
         if self.training and self.gradient_bits < 32:
-            quantized: Any = _QuantizedGradient.apply(y, self.gradient_bits)
-            return quantized
+            return with_gradient(y, self._back)
         return y
+
+    def _back(self, gradient: torch.Tensor) -> torch.Tensor:
+        noise = (torch.rand_like(gradient) - 0.5) / (2**self.gradient_bits - 1)
+        return quantized_gradient(gradient, self.gradient_bits, noise)
 
 
 def quantized_gradient(gradient: torch.Tensor, bits: int, noise: torch.Tensor) -> torch.Tensor:
@@ -83,17 +85,3 @@ def quantized_gradient(gradient: torch.Tensor, bits: int, noise: torch.Tensor) -
     largest = gradient.abs().flatten(1).max(1).values.reshape(-1, *[1] * (gradient.ndim - 1))
     unit = gradient / (2 * largest.clamp(min=torch.finfo(gradient.dtype).tiny)) + 0.5 + noise
     return 2 * largest * (torch.round(steps * unit.clamp(0, 1)) / steps - 0.5)
-
-
-class _QuantizedGradient(torch.autograd.Function):
-    """The identity, whose gradient comes back in a few bits."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, bits: int) -> torch.Tensor:
-        ctx.bits = bits
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        noise = (torch.rand_like(gradients[0]) - 0.5) / (2**ctx.bits - 1)
-        return quantized_gradient(gradients[0], ctx.bits, noise), None

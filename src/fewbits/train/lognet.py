@@ -4,13 +4,13 @@ Source: Miyashita et al. 2016, arXiv:1603.01025 (LogNet), §3 (LogQuant) and §5
 Its weights are those of method `current` with a format such as `log2-5` and `scale: power-of-two`.
 """
 
-from typing import Any
 
 import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.levels import log_levels
 from fewbits.quant.plan import Site
+from fewbits.train.gradients import with_gradient
 from fewbits.train.ranges import MovingRange
 
 _FLOAT = 32
@@ -29,19 +29,6 @@ def log_quantized(gradient: torch.Tensor, bits: int) -> torch.Tensor:
     return (log_levels(bits).nearest(gradient.double() / full_scale) * full_scale).to(gradient.dtype)
 
 
-class _LogGradient(torch.autograd.Function):
-    """The identity, whose gradient comes back as powers of two."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, bits: int) -> torch.Tensor:
-        ctx.bits = bits
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return log_quantized(gradients[0], ctx.bits), None
-
-
 class LogActivations(MovingRange):
     """A moving range for activations in powers of two. gradient_bits: of what flows back through the site, 3 to 6 with
     the sign (`log(5)`); 32, the default, leaves it in float."""
@@ -57,5 +44,4 @@ class LogActivations(MovingRange):
         y = super().forward(x)
         if self.mode != "simulate" or not self.training or self.gradient_bits == _FLOAT:
             return y
-        quantized: Any = _LogGradient.apply(y, self.gradient_bits)
-        return quantized
+        return with_gradient(y, lambda gradient: log_quantized(gradient, self.gradient_bits))
