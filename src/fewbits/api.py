@@ -119,7 +119,7 @@ def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch]
 
 def report(model: QuantizedModel, *, sim: Simulation, batches: Iterable[Batch], test: Iterable[Any] | None = None,
            explanation: Explanation | None = None, batch_to_inputs: Callable[[Any], Any] | None = None) -> Report:
-    """What happened: ledger, errors by site, engines compared, bytes, latency; accuracy where `test` gives labels.
+    """What happened: ledger, errors by tensor, engines compared, bytes, latency; accuracy where `test` gives labels.
 
     sim: the simulation the model was lowered from; batches: re-iterable; test: (inputs, labels) batches;
     explanation: of `fb.explain`, its plots shown in the page.

@@ -35,7 +35,7 @@ class RecipeError(FewbitsError):
 
 
 class CalibrationError(FewbitsError):
-    """Calibration data that would give wrong ranges; names the site and the batch."""
+    """Calibration data that would give wrong ranges; names the tensor and the batch."""
 
 
 class RepairError(FewbitsError):

@@ -285,7 +285,7 @@ def test_sensitivity(small, fewbits, tmp_path, monkeypatch):
     result = fewbits("sensitivity", "mynets:small", "--data", "npz:data.npz", "--mean", "0.5", "--std", "0.25",
                      "--recipe", "w4a8", "--json", path, "--html", html)
     assert result.code == 0, result.err
-    assert "what each site does" in result.out
+    assert "what each tensor does" in result.out
     assert f"written: {tmp_path}/sites.html" in result.out.replace("\n", "") and "0.weight" in html.read_text()
     found = json.loads(path.read_text())
     assert {site["site"] for site in found["sites"]} >= {"input", "0.weight", "4.weight"}

@@ -50,7 +50,7 @@ def test_refused_for_another_model_or_plan_and_when_damaged(tmp_path, batches):
     for spoiled, words in (({**content, "version": 1}, "has version '1'"),
                            ({**content, "sites": {}}, "changed by hand"), ({"version": 2}, "changed by hand"),
                            ([1], "no calibration cache"),
-                           (signed({**content, "sites": {}}), "damaged at site"), (signed({"version": 2}), "no calib"),
+                           (signed({**content, "sites": {}}), "damaged at tensor"), (signed({"version": 2}), "no cal"),
                            (signed({**content, "sites": []}), "no calibration cache")):
         path.write_text(json.dumps(spoiled))
         with pytest.raises(FileError, match=words):
@@ -58,7 +58,7 @@ def test_refused_for_another_model_or_plan_and_when_damaged(tmp_path, batches):
     for value in (-1, "a", None, [1, 2], [1.0, 2.0], ["1"], [1e308], [float(2**70)] * 4):
         content["sites"]["input"]["scale"] = value
         path.write_text(json.dumps(signed(content)))
-        with pytest.raises(FileError, match="damaged at site 'input'"):
+        with pytest.raises(FileError, match="damaged at tensor 'input'"):
             load_ranges(net, plan(net, "w4a8"), path)
     for junk in (b"\xff\x00junk", b"[" * 100000, b'{"version": ' + b"9" * 5000 + b"}", b'{"version":2,"version":2}',
                  b""):
@@ -120,7 +120,7 @@ def test_tensorrt_table(tmp_path, batches):
     assert changed.quantizer(relu.site).encoding.scale == pytest.approx(relu.encoding.scale)
     assert 127 * scales["input"] >= max(-batches[0].min(), batches[0].max()) - 0.02
     del scales["input"]
-    with pytest.raises(CalibrationError, match="no scale for site 'input'"):
+    with pytest.raises(CalibrationError, match="no scale for tensor 'input'"):
         apply_table(simulation, scales)
 
 

@@ -115,7 +115,7 @@ def test_a_site_that_overflows_is_named(model, batches):
     model.tensor("0.weight").data[0] = 3e38
     message = refused(model, [batch.abs() * 10 for batch in batches])
     assert "batch 0" in message
-    assert "site '2'" in message
+    assert "tensor '2'" in message
 
 
 def test_no_batches(model):

@@ -40,7 +40,7 @@ def calibrate(
     if scales is not None:
         simulation, known = apply_table(simulation, scales), False
         save_ranges(simulation, cache, data=data_digest)
-    table = Table("site", "encoding", "rule")
+    table = Table("tensor", "encoding", "rule")
     for quantizer in simulation.quantizers():
         table.add_row(quantizer.site, str(quantizer.encoding), quantizer.spec.range)
     console.print(table)

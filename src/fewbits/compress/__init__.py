@@ -1,1 +1,1 @@
-"""Fewer bytes: prune, share weights, code what is left, and decode it again."""
+"""Model compression: pruning, weight sharing, entropy coding, and decoding."""

@@ -1,4 +1,4 @@
-"""Shared weights as symbol streams: codes, and where they stand."""
+"""Shared weights as symbol streams: codes and positions."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -21,9 +21,9 @@ _ESCAPE_LIMITS = tuple(2**bits - 1 for bits in range(2, 9))
 
 @dataclass(frozen=True, eq=False)
 class CodedShared:
-    """What is stored of a `Shared`.
+    """The streams that store a `Shared`.
 
-    order: how positions are told. `all`: every weight has a code. `zeros`: too, and code 0 is the number 0, the
+    order: how positions are stored. `all`: every weight has a code. `zeros`: also, and code 0 is the number 0, the
     centroids following. `mask`: a bit for each weight. `fillers`, `escapes`: gaps (`compress/positions.py`), whose
     longest is `limit`; a filler's code is 0, the centroids following. stored: weights that have a code of
     their own; places: the mask or the gaps, None for `all` and `zeros`.
@@ -46,18 +46,18 @@ class CodedShared:
 
 @options_checked
 def code_alphabet(order: Order, centroids: int) -> int:
-    """How many codes there may be: one more where 0 is a number of its own."""
+    """Number of different codes: one more where 0 has a code of its own."""
     return centroids + (order in ("zeros", "fillers"))
 
 
 @options_checked
 def place_alphabet(order: Order, limit: int) -> int:
-    """How many symbols tell a position."""
+    """Number of different symbols of the position stream."""
     return {"mask": 2, "fillers": limit, "escapes": limit + 1}[order]
 
 
 def encode_shared(shared: Shared) -> CodedShared:
-    """The smallest of all orders, as the bits of Huffman codes tell; then the smallest coding of each stream."""
+    """The order with the fewest Huffman bits, then the smallest coding of each stream."""
     if shared.positions is None:
         return _encode(shared, "all", 0)
     choices: list[tuple[Order, int]] = [("mask", 0), *(("escapes", limit) for limit in _ESCAPE_LIMITS)]
@@ -68,7 +68,7 @@ def encode_shared(shared: Shared) -> CodedShared:
 
 @options_checked
 def with_order(shared: Shared, order: Order, limit: int = 0) -> CodedShared:
-    """In an order of the caller's choice, for comparison."""
+    """Encodes in a given order, for comparison."""
     return _encode(shared, order, limit)
 
 
@@ -96,13 +96,13 @@ def decode_shared(coded: CodedShared) -> Shared:
 
 
 def bound(coded: CodedShared) -> float:
-    """Bytes that no code for these symbols, one by one, can go below: their entropy, codes and positions."""
+    """Entropy of codes and positions in bytes: the lower bound of any symbol-by-symbol code."""
     streams = [coded.codes] if coded.places is None else [coded.codes, coded.places]
     return sum(entropy(np.bincount(decode(stream), minlength=1)) for stream in streams) / 8
 
 
 def filler_bytes(coded: CodedShared) -> int:
-    """The fillers' part of the bytes of the codes, by the lengths of their codes."""
+    """How many of the code bytes the fillers take, by their code lengths."""
     if not coded.fillers:
         return 0
     size = sum(map(len, coded.codes.streams))

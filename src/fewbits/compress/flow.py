@@ -1,4 +1,4 @@
-"""Prune, retrain, share, tune: the flow of Deep Compression over a model and its data, step by step, resumable.
+"""Deep Compression of a model on its data: prune, retrain, share weights, tune the codebooks; resumable.
 
 Source: Han, Mao and Dally 2016, arXiv:1510.00149.
 """
@@ -22,7 +22,7 @@ from fewbits.train.fit import Adam, Nesterov
 from fewbits.train.step import InPrecision, Loss, Steps
 
 Epochs = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
-"""The (inputs, targets) of an epoch, by its number: the same each time, so that a flow can be taken up again."""
+"""The (inputs, targets) of an epoch, by its number: the same each time, so that a run can be resumed."""
 
 _ADAM = Adam(2e-3)
 _HALVINGS = 6  # in the last sharing epochs about one weight in a hundred is free
@@ -30,14 +30,14 @@ _HALVINGS = 6  # in the last sharing epochs about one weight in a hundred is fre
 
 @dataclass(frozen=True)
 class Settings:
-    """What to aim at, layer by layer.
+    """Targets and training settings, layer by layer.
 
-    density: share of weights kept, by parameter name; centroids: k of each layer; price: what a bit of a code costs,
-    in mean squared deviations of the layer's kept weights (0: plain k-means); prune_epochs: of the gradual
-    pruning and retraining together; share_epochs: in which ever more weights take their shared value while the rest
-    makes up for it (0: all at once); tune_epochs: of the codebooks; optimizer: of the weights, its rate the highest;
-    share_rate: of the sharing epochs, as a part of that; tune_rate: of the codebooks, Adam's; precision: of products in
-    training (bfloat16 takes half the time where the CPU has it).
+    density: share of weights kept, by parameter name; centroids: k of each layer; price: cost of one bit of a code, in
+    units of the variance of the layer's kept weights (0: plain k-means); prune_epochs: of gradual pruning and
+    retraining together; share_epochs: of incremental sharing, while the remaining weights are trained to compensate
+    (0: all at once); tune_epochs: of the codebooks; optimizer: of the weights, with the highest learning rate;
+    share_rate: learning rate of the sharing epochs, as a fraction of that; tune_rate: Adam's for the codebooks;
+    precision: of products in training (bfloat16 takes half the time where the CPU has it).
     """
 
     density: Mapping[str, float]
@@ -60,7 +60,7 @@ class Settings:
 
 @dataclass
 class Progress:
-    """Where a flow stands; all of it is kept, so that it can be taken up again.
+    """The state of a run, from which it can be resumed.
 
     done: epochs of pruning and of tuning that are over; state: the model's tensors; masks: of the compressed layers.
     """
@@ -73,7 +73,7 @@ class Progress:
 
 
 def prunable(model: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters with two or more axes: what Deep Compression compresses. Biases and norms stay."""
+    """Names of the parameters to compress: those with two or more axes. Biases and norms stay."""
     return tuple(name for name, parameter in model.named_parameters() if parameter.ndim > 1)
 
 
@@ -109,7 +109,7 @@ def prune_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, prog
 
 
 def share_layers(model: nn.Module, settings: Settings, masks: Mapping[str, Tensor]) -> dict[str, Shared]:
-    """Centroids of each layer's remaining weights, optimal for the squared error, or for that and bits."""
+    """Clusters each layer's remaining weights, optimally for squared error, or for squared error and bits."""
     parameters = dict(model.named_parameters())
     shared = {}
     for name, k in settings.centroids.items():
@@ -121,10 +121,10 @@ def share_layers(model: nn.Module, settings: Settings, masks: Mapping[str, Tenso
 
 def share_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, masks: Mapping[str, Tensor],
                       loss: Loss = F.cross_entropy) -> dict[str, Shared]:
-    """As `share_layers`, but the weights take their shared values by and by, those nearest to them first, and the free
-    ones learn to make up for it: half of them at once, half of the rest in each further part of the epochs.
+    """As `share_layers`, but incrementally: the weights nearest to their centroid take its value first, and the free
+    ones are trained to compensate; half of them at first, then half of the rest, and so on.
 
-    Centroids are those of the beginning. Source: Zhou et al. 2017, arXiv:1702.03044 (INQ), with codebooks for its
+    Centroids stay those of the start. Source: Zhou et al. 2017, arXiv:1702.03044 (INQ), with codebooks for its
     powers of two.
     """
     shared = share_layers(model, settings, masks)
@@ -152,7 +152,7 @@ def share_and_retrain(model: nn.Module, epochs: Epochs, settings: Settings, mask
 
 def tune_codebooks(model: nn.Module, shared: Mapping[str, Shared], epochs: Epochs,
                    settings: Settings, loss: Loss = F.cross_entropy) -> dict[str, Shared]:
-    """Trains centroids (and biases) with Adam; leaves the shared weights in the model too."""
+    """Trains centroids (and biases) with Adam; also writes the shared weights into the model."""
     books = Codebooks(model, shared)
     optimizer = torch.optim.Adam([parameter for parameter in books.parameters() if parameter.requires_grad])
     for epoch in range(settings.tune_epochs):
@@ -165,7 +165,7 @@ def tune_codebooks(model: nn.Module, shared: Mapping[str, Shared], epochs: Epoch
 
 def _train(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, optimizer: Optimizer, rate: float,
            precision: torch.dtype, epoch: int) -> None:
-    """One pass at one learning rate."""
+    """One epoch at one learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     model.train()

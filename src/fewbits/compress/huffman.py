@@ -1,4 +1,4 @@
-"""Canonical Huffman codes of bounded length: made from counts, and known from their lengths alone."""
+"""Canonical, length-limited Huffman codes: built from counts, defined by their lengths alone."""
 
 import numpy as np
 
@@ -62,6 +62,6 @@ def decoding_table(lengths: np.ndarray) -> np.ndarray:
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Bits that no code for symbols of these counts, one by one, can go below: −Σ count · log2(count / n)."""
+    """Entropy in bits of symbols with these counts: −Σ count · log2(count / n)."""
     used = counts[counts > 0].astype(np.float64)
     return float((used * (np.log2(used.sum()) - np.log2(used))).sum()) if used.size else 0.0

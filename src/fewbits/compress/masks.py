@@ -1,4 +1,4 @@
-"""Masks that no optimizer step can undo."""
+"""Pruning masks that survive every optimizer step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,14 +39,14 @@ class Masks:
                     parameter.masked_fill_(self._held[name], 0)
 
     def change(self, masks: Mapping[str, Tensor], values: Mapping[str, Tensor] | None = None) -> None:
-        """Takes other masks, and values, for some names; a weight that is no longer held goes on from where it is."""
+        """Replaces masks and values of some parameters; a weight that is no longer held continues from its value."""
         self.masks.update(masks)
         self._held.update({name: ~mask for name, mask in masks.items()})
         self._values.update(values or {})
         self.apply()
 
     def hold(self, optimizer: torch.optim.Optimizer) -> None:
-        """Makes every step of that optimizer keep the masks, for as long as it lives."""
+        """Applies the masks after every step of that optimizer, for its lifetime."""
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
 

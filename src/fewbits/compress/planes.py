@@ -1,4 +1,4 @@
-"""Any array as its bytes, those of equal place in their elements together; without loss."""
+"""Byte-plane shuffle: groups the first bytes of all elements, then the second ones, and so on (lossless)."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from fewbits.kernels.huffman import StreamError
 
 
 def encode_planes(data: np.ndarray, width: int) -> tuple[Coded, ...]:
-    """One stream for each byte of the elements, the least significant first.
+    """One stream per byte plane, the least significant first.
 
-    data: uint8 [n · width]; width: bytes of an element. In floats the byte of sign and exponent has few values.
+    data: uint8 [n · width]; width: bytes of an element. The plane of signs and exponents has few different values.
     """
     return tuple(encode(np.ascontiguousarray(plane), 256) for plane in data.reshape(-1, width).T)
 

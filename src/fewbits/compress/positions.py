@@ -1,6 +1,7 @@
-"""Where the numbers other than zero stand, as small symbols.
+"""Positions of non-zero weights as small symbols (relative indices).
 
-A gap is the distance from one position to the next, the first from −1. With `limit` the longest gap a symbol says:
+A gap is the distance from one position to the next, the first counted from −1. With `limit` the longest gap that one
+symbol can express:
 
     fillers   symbol gap − 1 below `limit`; a longer gap is a filler, a zero that is stored like a number, at every
               `limit`th place (Han, Mao and Dally 2016, arXiv:1510.00149, §2, Fig. 2)

@@ -1,7 +1,7 @@
-"""Which weights to drop: masks, True where a weight stays.
+"""Magnitude pruning: masks, True where a weight stays.
 
-Every function takes weights as tensors of any float type and shape, first axis the output channels, and gives
-bool masks of their shapes. Ties are broken by position, so that the number kept is exact.
+Weights are float tensors of any shape, masks bool of the same shape. Ties are broken by position, so that the number
+kept is exact.
 """
 
 import math

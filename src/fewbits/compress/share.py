@@ -1,4 +1,4 @@
-"""Weight sharing: few centroids for many weights, zeros of a pruned layer apart."""
+"""Weight sharing by k-means: few centroids for many weights; pruned zeros are stored apart."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,7 +20,7 @@ _ROUNDS = 100  # of the entropy-constrained iteration; it has usually settled af
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Weights that share values: weight i (row-major) is `centroids[i // group, code]`, or 0 where none stands.
+    """Weights that share values: weight i (row-major) is `centroids[i // group, code]`, or 0 where none is stored.
 
     shape: of the weights; group: how many neighbours share a codebook (all of them: per layer; those of one output
     channel: per channel); positions: int64 [m], ascending, of the weights that are stored, or None for all;
@@ -48,7 +48,7 @@ class Shared:
         return weights.reshape(self.shape)
 
     def table_index(self) -> np.ndarray:
-        """int64, of `shape`: where each weight stands in the table [0, centroids row by row]."""
+        """int64, of `shape`: the index of each weight in the table [0, centroids row by row]."""
         index = np.zeros(self.size, np.int64)
         at = np.arange(self.size) if self.positions is None else self.positions
         index[at] = 1 + self._rows(at) * self.centroids.shape[1] + self.codes
@@ -101,10 +101,10 @@ def share(weight: np.ndarray, k: int, *, mask: np.ndarray | None = None, group: 
 
 
 def constrained(weight: np.ndarray, k: int, price: float, *, mask: np.ndarray | None = None) -> Shared:
-    """Sharing per layer that counts bits: least Σ (w − centroid)² + price · bits of its code.
+    """Entropy-constrained k-means of a layer: minimizes Σ (w − centroid)² + price · bits of its code.
 
     price: squared error that one bit is worth, in units of the weights squared; 0 is plain k-means. Bits are
-    −log2 of the code's share while iterating, from the optimal centroids on; codes that nobody takes are dropped.
+    −log2 of the code's share while iterating, from the optimal centroids on; unused codes are dropped.
     Raises EncodingError as `share` does. Source: Chou, Lookabaugh and Gray 1989, "Entropy-constrained vector
     quantization"; for weights Choi, El-Khamy and Lee 2017, arXiv:1612.01543.
     """
@@ -140,10 +140,10 @@ def constrained(weight: np.ndarray, k: int, price: float, *, mask: np.ndarray | 
 
 
 def reassigned(shared: Shared, weight: np.ndarray, price: float) -> Shared:
-    """The same centroids, of one group, and for each stored weight the cheapest: least (w − centroid)² + price · bits,
-    in whole bits of the code that the codes of now would get.
+    """The same centroids, of one group, with each stored weight assigned to the cheapest: least (w − centroid)² +
+    price · bits, in whole bits of the Huffman code that the present codes would get.
 
-    weight: float32 of the same shape; price: as for `constrained`. A code that nobody has is taken to occur once.
+    weight: float32 of the same shape; price: as for `constrained`. An unused code counts as occurring once.
     """
     flat = np.asarray(weight, np.float64).reshape(-1)
     values = flat if shared.positions is None else flat[shared.positions]
@@ -153,7 +153,7 @@ def reassigned(shared: Shared, weight: np.ndarray, price: float) -> Shared:
 
 
 def refresh(shared: Shared, weight: np.ndarray) -> Shared:
-    """Each centroid becomes the mean of its members' new weights; codes stay, and an unused centroid too.
+    """Each centroid becomes the mean of its members' new weights; codes stay, and so do unused centroids.
 
     weight: float32 of the same shape, after a step of training in full precision. Source: the On-Device AI
     lab's k-means quantization-aware training.
@@ -177,12 +177,12 @@ def _cluster(values: np.ndarray, k: int, method: Method, seed: int) -> Clusters:
 
 
 def _stored(centroids: np.ndarray) -> np.ndarray:
-    """As they are written: float32, ascending, none twice."""
+    """Centroids as they are written: float32, ascending, each once."""
     return np.unique(centroids.astype(np.float32))
 
 
 def _even(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows of one length: the last centroid of a short row is repeated, and no code means the repetition."""
+    """Pads rows to one length by repeating the last centroid; no code refers to the repetitions."""
     width = max((len(row) for row in rows), default=1)
     table = np.zeros((len(rows), width), np.float32)
     for number, row in enumerate(rows):

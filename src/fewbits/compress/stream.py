@@ -1,4 +1,4 @@
-"""Small symbols in as few bytes as the best of four codings gives; and back, within bounds."""
+"""Streams of small symbols, encoded by the smallest of four codings; decoding is bounded in memory."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -60,7 +60,7 @@ def encode(symbols: np.ndarray, alphabet: int) -> Coded:
 
 
 def pers(alphabet: int) -> tuple[int, ...]:
-    """How many symbols may go into one byte: one, and as many as fit."""
+    """Candidate numbers of symbols per byte: one, and as many as fit."""
     most = next(per for per in (8, 4, 2, 1) if alphabet <= 2 ** (8 // per))
     return (1,) if most == 1 else (1, most)
 
@@ -78,7 +78,7 @@ def group(symbols: np.ndarray, per: int) -> np.ndarray:
 
 
 def packed(symbols: np.ndarray, alphabet: int) -> Coded:
-    """All symbols in equally many bits."""
+    """Fixed-width codes."""
     return Coded("packed", alphabet, symbols.size, 1, b"", (pack(symbols, _width(alphabet)).tobytes(),))
 
 
@@ -188,7 +188,7 @@ def _width(alphabet: int) -> Int:
 
 
 def _cuts(size: int) -> list[int]:
-    """Where the second stream begins, and so on."""
+    """Where the second and further streams begin."""
     if size < _MANY_FROM:
         return []
     return [-(-size * i // _MANY_STREAMS) for i in range(1, _MANY_STREAMS)]

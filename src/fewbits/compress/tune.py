@@ -1,4 +1,4 @@
-"""Training the centroids while every weight keeps its code."""
+"""Codebook fine-tuning: trains the centroids while every weight keeps its code."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,14 +42,14 @@ class Codebooks(nn.Module):
                 self.centroids[number].register_hook(_divide_by(members))
 
     def weights(self) -> dict[str, Tensor]:
-        """The shared weights as they stand now, by name."""
+        """The current shared weights, by name."""
         return {name: self._weight(number) for number, name in enumerate(self._names)}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(self.model, self.weights(), args, kwargs)
 
     def shared(self) -> dict[str, Shared]:
-        """The codes with the centroids of now."""
+        """The codes with the current centroids."""
         return {name: self._shared[name].with_centroids(values.detach().cpu().numpy())
                 for name, values in zip(self._names, self.centroids, strict=True)}
 

@@ -82,7 +82,7 @@ class Context:
 
     def result(self, node: Node) -> "Result":
         """Name, encoding and code bounds of what a number-making node writes: those of its closing clamp where it
-        has one, of its own site otherwise. Raises LoweringError for activations the profile does not take."""
+        has one, of its own tensor otherwise. Raises LoweringError for activations the profile does not take."""
         site = self.simulation.plan.grid(node.name)
         shape = node.shape
         assert shape is not None, "operators that make numbers return one tensor"
@@ -106,7 +106,7 @@ class Context:
                         encoding.block)
 
     def check_codes(self, site: str, encoding: Encoding, kind: str = "") -> None:
-        """Raises LoweringError, naming the site, unless its codes are such as the profile takes for activations."""
+        """Raises LoweringError, naming the tensor, unless its codes are such as the profile takes for activations."""
         profile = self.profile
         if (encoding.format.signed != profile.signed or encoding.format.bits > profile.activation_bits
                 or (profile.symmetric and encoding.zero_point.any())):
@@ -121,7 +121,7 @@ class Context:
                                 "rounds activations half_even: take the `rounding` out of its spec")
 
     def clamped(self, site: str) -> tuple[float, float]:
-        """Bounds of the numbers at a site: those of a ReLU or clamp that is part of the node before, else none."""
+        """Bounds of a tensor's numbers: those of a ReLU or clamp that is part of the node before, else none."""
         node = self._nodes.get(site)
         return (-np.inf, np.inf) if node is None else bounds(node)
 
@@ -248,7 +248,7 @@ class Context:
 
 
 def integers(quantizer: FakeQuantize) -> IntegerForm:
-    """How a site's numbers are integers. Raises LoweringError, naming the site, when they are none."""
+    """How a tensor's numbers are integers. Raises LoweringError, naming the tensor, when they are none."""
     form = quantizer.integer_form
     if form is None:
         raise LoweringError(f"{quantizer.site!r} has {quantizer.spec.format}, whose numbers are no multiples of one "

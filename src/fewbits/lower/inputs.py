@@ -20,8 +20,8 @@ def read_input(context: Context, name: str, shape: Shape) -> None:
 
 
 def quantized(context: Context, site: str, source: str, codes: str, shape: Shape) -> str:
-    """Brings the float value `source` to the grid of a site, as `codes`: by a scale, or by comparison where its format
-    is a table or float."""
+    """Quantizes the float value `source` by a tensor's encoding, as `codes`: by a scale, or by comparison where the
+    format is a table or float."""
     quantizer = context.simulation.quantizer(site)
     if isinstance(quantizer.spec.format, Int):
         context.check_rounding(quantizer)

@@ -1,1 +1,1 @@
-"""What a number can be: formats, rounding, blocks, encodings, packing. Over NumPy and torch arrays."""
+"""Number formats, rounding, granularity, encodings, packing and cost tables, over NumPy and torch arrays."""

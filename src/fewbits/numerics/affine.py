@@ -1,4 +1,4 @@
-"""The two equations that every integer tensor obeys, for NumPy arrays and torch tensors alike.
+"""Quantize and dequantize by scale and zero point, for NumPy arrays and torch tensors alike.
 
     code = clip(half_even(real / scale) + zero_point, low, high)        docs/numerics.md, eq. 1
     real = scale · (code − zero_point)                                  docs/numerics.md, eq. 2
@@ -28,7 +28,7 @@ def encode(real: Array, scale, zero_point, low, high, rounding: Rounding = half_
 
 
 def decode(code: Array, scale, zero_point) -> Array:
-    """Numbers that codes stand for (eq. 2).
+    """Real numbers of codes (eq. 2).
 
     code: float32 holding the codes (an int32 code is rounded to the nearest float32 first, as engines do);
     scale, zero_point: broadcastable. Returns float32.
@@ -38,7 +38,7 @@ def decode(code: Array, scale, zero_point) -> Array:
 
 def encode_into(codes: np.ndarray, real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray,
                 low: int, high: int, scratch: np.ndarray) -> None:
-    """Eq. 1 for a piece that fits the cache: the same codes without temporaries, and several times faster.
+    """Eq. 1 in place, for a chunk that fits the cache: the same codes without temporaries, several times faster.
 
     codes: integers of at most 16 bits, shape of real; scale, zero_point: broadcastable, zero_point int32.
     Clipping may then come before the shift, as every number left is exact. scratch: of real's size at

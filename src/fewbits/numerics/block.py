@@ -1,4 +1,4 @@
-"""Blocks: which elements of a tensor share one scale."""
+"""Granularity: which elements of a tensor share one scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fewbits.numerics.rounding import Array
 
 @dataclass(frozen=True)
 class Block:
-    """Per axis the number of neighbours that share a scale; -1 is the whole axis.
+    """Quantization granularity: per axis, the number of neighbouring elements that share a scale; -1 is the whole axis.
 
     Axes behind the last one given are whole, so one block serves tensors of any rank, and trailing
     -1 are dropped: `()` is the whole tensor, `(1,)` one scale per channel (first axis), `(-1, 1)`

@@ -11,7 +11,7 @@ from fewbits.numerics.formats import Format, parse
 
 @dataclass(frozen=True)
 class Entry:
-    """A format by the name that `parse` knows, and what it is in a few words."""
+    """A format by the name that `parse` takes, with a short description."""
 
     name: str
     family: str

@@ -1,4 +1,4 @@
-"""What there is to know about a format, as text: the list of all, and the data sheet of one."""
+"""Formats as text: the list of all, and the data sheet of one."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def listing() -> str:
 
 
 def data_sheet(entry: Entry) -> str:
-    """Everything about one format: range, ends, answers to what it cannot hold, and its codes."""
+    """Everything about one format: range, largest and smallest numbers, overflow and NaN handling, and its codes."""
     format = entry.format
     rows = [("bits", str(format.bits)), ("codes", f"{format.low} to {format.high}, stored as {format.dtype}"),
             *_numbers(format), *_kind(format)]
@@ -32,7 +32,7 @@ def data_sheet(entry: Entry) -> str:
 
 
 def exact(number: float) -> str:
-    """A number in the fewest digits that say which float32 it is; whole ones up to 2^53 in full."""
+    """The shortest decimal text that reads back as the same float32; integers up to 2^53 in full."""
     if number == int(number) and abs(number) < 2.0**53 if np.isfinite(number) else False:
         return "-0" if number == 0 and np.signbit(number) else str(int(number))
     return str(np.float32(number))
@@ -97,5 +97,5 @@ def _told(number: float) -> str:
 
 
 def _unit(format: Format) -> float:
-    """What a code's number is multiplied with where the format itself says so."""
+    """The scale that the format itself fixes (fixed point), else 1."""
     return 2.0**-format.fraction if isinstance(format, Int) and format.fraction is not None else 1.0

@@ -1,4 +1,4 @@
-"""Encodings: a format fitted to data; and data in its codes."""
+"""Encodings (format, scale, zero point, granularity), and tensors quantized by them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,10 +34,10 @@ def _summary(array: np.ndarray) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """Where a grid lies: real = scale · (value(code) − zero_point).
+    """A format with scale and zero point: real = scale · (value(code) − zero_point).
 
     format: the codes and their numbers; scale: float32, `block.scale_shape(data.shape)`, in units of the
-    data; zero_point: int32, same shape, a code of the format, 0 but for integers; block: who shares a scale.
+    data; zero_point: int32, same shape, a code of the format, 0 except for integers; block: granularity.
     A scale given as Quantized is stored in its own codes (MX, NVFP4): `nested` keeps it, `scale` its numbers.
     Raises EncodingError for a scale that is not finite and positive, or a zero point that is no code.
     """
@@ -72,8 +72,8 @@ class Encoding:
         """Nearest codes, ties to even (a Table's own), saturating; or by another rule of rounding.py.
 
         real: any shape and strides; arithmetic in its type, float32 or float64 (narrower ones in float32).
-        Large arrays are encoded in pieces: beside the codes no memory is needed. A rule with a generator
-        runs over the whole array at once, so that its draws do not depend on the pieces.
+        Large arrays are encoded in chunks: no memory is needed beside the codes. A rule with a generator
+        runs over the whole array at once, so that its draws do not depend on the chunks.
         """
         real = np.asarray(real)
         values, axes = self.block.split(real)
@@ -98,7 +98,7 @@ class Encoding:
         return Quantized(codes, self)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """The numbers that codes stand for, float32: scale · float32(value(code) − zero_point)."""
+        """Dequantizes codes: float32, scale · float32(value(code) − zero_point)."""
         codes = np.asarray(codes)
         values, axes = self.block.split(codes)
         scale, zero_point = self._beside(values.ndim, axes)
@@ -125,7 +125,7 @@ class Encoding:
 
     def _encode_into(self, codes: np.ndarray, real: np.ndarray, scale: np.ndarray, zero_point: np.ndarray,
                      rounding: Rounding, scratch: np.ndarray) -> None:
-        """Codes of a piece, written where they belong. scratch: as large as the piece, of the arithmetic's type."""
+        """Writes the codes of a chunk. scratch: as large as the chunk, of the arithmetic's type."""
         format = self.format
         if isinstance(format, Int) and rounding is half_even and format.bits <= 16:
             affine.encode_into(codes, real, scale, zero_point, format.low, format.high, scratch)
@@ -164,7 +164,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Error:
-    """How far numbers are from those they stand for: sum and mean of the squared differences, and the largest one."""
+    """Quantization error: sum and mean of the squared differences, and the largest difference."""
 
     sse: float
     mse: float
@@ -176,7 +176,7 @@ class Error:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """Codes and what they mean. codes: the format's integer dtype, any shape."""
+    """A quantized tensor: codes and their encoding. codes: the format's integer dtype, any shape."""
 
     codes: np.ndarray
     encoding: Encoding

@@ -1,4 +1,4 @@
-"""What arithmetic and memory cost: the documents' 45 nm figures, and an estimate made of them.
+"""Energy and area of arithmetic and memory access at 45 nm, and an energy estimate from operation counts.
 
 The figures are data (costs_45nm.json, beside this file, with their source). An estimate is of the operations
 and bytes that the caller counts: it knows no caches, no control and no leakage, and says so (`assumptions`).
@@ -38,7 +38,7 @@ class CostTable:
 
 @dataclass(frozen=True)
 class Work:
-    """What one layer does: operations by name (`multiply int8`: 1e6), bytes read and written."""
+    """Work of one layer: operations by name (`multiply int8`: 1e6), bytes read and written."""
 
     operations: Mapping[str, float]
     bytes: float
@@ -55,7 +55,7 @@ class Energy:
 
     @property
     def total(self) -> tuple[float, float]:
-        """Both together, picojoules (low, high)."""
+        """Arithmetic plus memory, picojoules (low, high)."""
         return self.arithmetic[0] + self.memory[0], self.arithmetic[1] + self.memory[1]
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Energy:
 
 @lru_cache(maxsize=1)
 def costs_45nm() -> CostTable:
-    """The documents' figures for 45 nm at 0.9 V."""
+    """The table for 45 nm at 0.9 V."""
     data = json.loads((resources.files("fewbits.numerics") / "costs_45nm.json").read_text(encoding="utf-8"))
     operations = [Cost(row["name"], (row["pJ"], row["pJ"]), row["um2"], row["origin"]) for row in data["operations"]]
     access = [Cost(row["name"], tuple(row["pJ"]), None, row["origin"]) for row in data["access_64_bit"]]
@@ -88,7 +88,7 @@ def macs(count: float, format: str) -> dict[str, float]:
 def energy(work: Sequence[Work], memory: str = "DRAM", table: CostTable | None = None) -> Energy:
     """Energy of a list of layers: arithmetic and memory apart, in picojoules (low, high).
 
-    memory: where every byte comes from, a row of the table. An access moves 64 bits; parts count as parts.
+    memory: where every byte comes from, a row of the table. An access moves 64 bits; a fraction of one counts as that.
     Raises EncodingError for an operation or a memory that the table has not, and for negative counts.
     """
     table = table or costs_45nm()

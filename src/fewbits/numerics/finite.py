@@ -1,4 +1,4 @@
-"""Whether data holds only numbers."""
+"""Finds NaN and infinities in data."""
 
 import torch
 

@@ -92,7 +92,7 @@ class Fixed:
         return np.ldexp(self.raw.astype(np.float64), -self.fraction_bits)
 
     def to_int(self) -> np.ndarray:
-        """The integer part as the C++ type gives it: an arithmetic shift, so -10.5 becomes -11. int64."""
+        """Integer part as the C++ type converts: an arithmetic shift, so -10.5 becomes -11. int64."""
         return self.raw.astype(np.int64) >> self.fraction_bits
 
     def widen(self, integer_bits: int, fraction_bits: int) -> "Fixed":
@@ -195,7 +195,7 @@ class Fixed:
         return other
 
     def _wide(self, spare: int = 0) -> np.ndarray:
-        """The raw integers where a product (2·bits) or `spare` more bits fit: int64, or Python's own."""
+        """Raw integers in a type that holds a product (2·bits) and `spare` more bits: int64, or Python's own."""
         return self.raw.astype(np.int64 if self.bits <= 16 or (self.bits == 32 and spare < 31) else object)
 
     def _scaled(self, real: npt.ArrayLike) -> np.ndarray:
@@ -214,7 +214,7 @@ class Fixed:
         return divide(up, _power(np.maximum(-shift, 0)), self.arithmetic.construct)
 
     def _stored(self, raw: np.ndarray) -> "Fixed":
-        """Raw integers brought into the word, as the arithmetic overflows."""
+        """Raw integers wrapped or saturated to the word."""
         low, high = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
         shape = np.shape(raw)
         # NumPy turns an object array of no axes into its object, an int
@@ -227,7 +227,7 @@ class Fixed:
 
 
 def _word(integer_bits: int, fraction_bits: int) -> int:
-    """Bits of a storage type that exists, for the check on creation to speak about the split."""
+    """The narrowest storage width for so many bits, so that the check on creation can name the split."""
     bits = integer_bits + fraction_bits
     return bits if bits in (8, 16, 32, 64) else 64
 

@@ -1,4 +1,4 @@
-"""Floating point in few bits: any split of exponent and mantissa, in the flavours that hardware has.
+"""Minifloats: any split of exponent and mantissa, with the special values that hardware has.
 
 A code is the bit pattern sign | exponent field | mantissa field, an unsigned integer.
 
@@ -291,7 +291,7 @@ def encode_by_formula(format: Float, numbers: np.ndarray, rounding: Rounding) ->
 
 
 def _magnitudes(format: Float, magnitude: np.ndarray) -> np.ndarray:
-    """Numbers of codes without their sign and taking no code for special: float64; magnitude: int64."""
+    """Magnitudes of codes, none taken as special: float64; magnitude: int64, the code without its sign bit."""
     m = format.mantissa_bits
     field, mantissa = magnitude >> m, (magnitude & (2**m - 1)).astype(np.float64)
     numbers = np.ldexp(1 + mantissa / 2**m, field - format._bias)
@@ -342,14 +342,14 @@ def _bits(x: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def _numbers(format: Float) -> np.ndarray:
-    """What each code stands for, float32 [2^bits]: a memory of pure results, not state."""
+    """The number of each code, float32 [2^bits]; cached."""
     numbers = decode_by_formula(format, np.arange(2**format.bits, dtype=np.int64)).astype(np.float32)
     numbers.flags.writeable = False
     return numbers
 
 
 def _shape_of(format: Float) -> tuple:
-    """All that decides the codes of numbers in range."""
+    """The parameters that determine the codes of numbers in range."""
     return (format.exponent_bits, format.mantissa_bits, format.bias, format.signed, format.specials,
             format.underflow)
 

@@ -1,4 +1,4 @@
-"""Floats and tables as integers with a float scale: how they get into sums of products."""
+"""Float and Table formats as integers with a float scale, so that integer dot products can use them."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +17,7 @@ UNSIGNED = Int(8, signed=False)
 
 @dataclass(frozen=True)
 class IntegerForm:
-    """numbers ≈ step · integers. exact: whether it is an equality."""
+    """numbers ≈ step · integers. exact: whether they are equal."""
 
     integers: Int
     step: float
@@ -25,7 +25,7 @@ class IntegerForm:
 
 
 def integer_form(format: Format, wanted: Int | None) -> IntegerForm | None:
-    """How the numbers of a format are taken as integers, or None when they have no such form.
+    """How the numbers of a format are represented by integers; None when they are not.
 
     An Int is its own form. A Float or Table whose numbers are all multiples of one step, none above 127 of them
     (ternary, binary, short powers of two), has it exactly in int8; any other one only where `wanted` says which
@@ -43,7 +43,7 @@ def integer_form(format: Format, wanted: Int | None) -> IntegerForm | None:
 
 def in_steps(format: Float | Table, form: IntegerForm, numbers: np.ndarray,
              rounding: Rounding = half_even) -> np.ndarray:
-    """Where `numbers`, in units of the format's scale, end up as steps of its integers: whole float64, any shape.
+    """`numbers`, in units of the format's scale, as multiples of the integer step: whole float64, any shape.
     rounding: to the format; from there to the integers it is half_even, in float64: a number of the format may lie
     half way between two integers, and must go the same way wherever it is rounded."""
     return half_even(format.nearest(numbers, rounding).astype(np.float64) / form.step)

@@ -1,4 +1,4 @@
-"""The tables that have a name: powers of two, NF4, ternary, binary, and their kin. One function each.
+"""Named tables: powers of two, NF4, ternary, binary and others, one function each.
 
 A table is one line here, one in `_NAMED` or `_COUNTED`, and one in the catalogue (catalogue.py).
 """

@@ -1,4 +1,4 @@
-"""Multiply in few bits, accumulate in float32: what matrix units do with bf16, TF32 and FP8, in simulation.
+"""Low-precision multiply, float32 accumulate: simulates what matrix units do with bf16, TF32 and FP8.
 
 Both operands are rounded to a format; every product of two such numbers is exact in float32 for mantissas
 of at most 11 bits with the hidden one (bf16, TF32, fp16, FP8 and smaller), and the sum is float32's. The order

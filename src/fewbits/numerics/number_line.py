@@ -1,4 +1,4 @@
-"""A picture of a format: its numbers as strokes on a line, and those above 0 on a logarithmic one. SVG."""
+"""Number-line plot of a format as SVG: its numbers on a linear axis, and the positive ones on a logarithmic axis."""
 
 from html import escape
 
@@ -15,7 +15,7 @@ _TEXT = '<text x="{x:.2f}" y="{y}" text-anchor="{anchor}">{text}</text>'
 
 
 def number_line(entry: Entry) -> str:
-    """SVG of 1000 by 150 or 260 units; no number is left out that has a place of its own in the picture.
+    """SVG of 1000 by 150 or 260 units; numbers that fall on one hundredth of a unit share a stroke.
 
     Raises EncodingError for formats of more than 20 bits.
     """
@@ -42,7 +42,7 @@ def number_line(entry: Entry) -> str:
 
 
 def _line(places: np.ndarray, top: int, marks: list[float], labels: list[str]) -> list[str]:
-    """An axis at top + 30 with a stroke at each place and labels under some; one stroke for a hundredth."""
+    """An axis at top + 30 with a stroke at each number and labels under some."""
     low, high = float(places[0]), float(places[-1])
     scale = (_WIDTH - 2 * _MARGIN) / (high - low)
 

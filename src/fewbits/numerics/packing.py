@@ -1,4 +1,4 @@
-"""Codes of few bits in as few bytes (docs/file-format.md, "Packed codes")."""
+"""Bit packing of low-bit codes (docs/file-format.md, "Packed codes")."""
 
 from collections.abc import Sequence
 from math import prod

@@ -1,4 +1,4 @@
-"""Large arrays in pieces that fit the cache: long chains of operations then need no memory of their own."""
+"""Work on large arrays in chunks that fit the cache, so that chains of operations need no large temporaries."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +7,14 @@ from types import EllipsisType
 import torch
 
 PIECE = 1 << 17
-"""Elements of a piece: half a megabyte of float32."""
+"""Elements of a chunk: half a megabyte of float32."""
 
 Index = tuple[slice | EllipsisType, ...]
 """Ends in an ellipsis, so that indexing gives an array also where no axis is left."""
 
 
 def pieces(shape: Sequence[int], most: int = PIECE) -> Iterator[Index]:
-    """Indices that cut an array of `shape` into parts of at most `most` elements, in order."""
+    """Indices that cut an array of `shape` into chunks of at most `most` elements, in order."""
     if not shape:
         yield (...,)
         return
@@ -32,13 +32,13 @@ def pieces(shape: Sequence[int], most: int = PIECE) -> Iterator[Index]:
 
 
 def matching(index: Index, shape: Sequence[int]) -> Index:
-    """The index of the same part of an array that is broadcast from `shape`: its axes of length 1 stay whole."""
+    """The index of the same chunk in an array that broadcasts to `shape`: its axes of length 1 stay whole."""
     own = (slice(None) if length == 1 else part for part, length in zip(index[:-1], shape, strict=False))
     return (*own, ...)
 
 
 def each_piece(shape: Sequence[int], work: Callable[[Sequence[Index]], None]) -> None:
-    """Do `work` on all pieces, in as many lists of them as torch uses threads; no piece depends on another."""
+    """Run `work` on all chunks, on as many threads as torch uses; chunks must be independent."""
     parts = list(pieces(shape))
     threads = max(1, min(torch.get_num_threads(), len(parts)))
     if threads == 1:

@@ -1,4 +1,4 @@
-"""Rounding to integers. Every rule has a name, and all of them live in this file.
+"""Rounding to integers: every rule of the package, by name.
 
 | rule          | a tie goes            | −2.5 | −1.5 | 0.5 | 1.5 | 2.5 | used by                                     |
 |---------------|-----------------------|------|------|-----|-----|-----|---------------------------------------------|

@@ -1,4 +1,4 @@
-"""Tables: numbers listed one by one, for everything that is neither evenly spaced nor a float."""
+"""Table formats: numbers listed one by one, for every codebook that is neither an integer nor a float format."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +17,7 @@ Ties = Literal["even", "up", "down", "toward-zero", "away"]
 @options_checked
 @dataclass(frozen=True)
 class Table:
-    """Ascending numbers; the code of each is its place, 0 the lowest. Unused codes read as the highest.
+    """A codebook of ascending numbers; a code is an index into it. Unused codes decode to the highest number.
 
     numbers: 2 to 65536, each finite and in the range of float32.
     thresholds: where encoding goes from one number to the next, ascending, one fewer than numbers; None:
@@ -152,7 +152,7 @@ def parse_table(text: str) -> Table | None:
 
 @lru_cache(maxsize=64)
 def _numbers(table: Table) -> np.ndarray:
-    """float32 [high + 1]: a memory of pure results, not state."""
+    """The numbers as float32 [high + 1]; cached."""
     return np.array(table.numbers, np.float32)
 
 

@@ -11,7 +11,7 @@ from fewbits.quant.plan import Plan, Site
 
 
 def give_biases(model: Model, plan: Plan) -> Plan:
-    """Gives every layer of the model a bias (of zeros, where it had none); returns the plan with their sites."""
+    """Gives every layer of the model a bias (of zeros, where it had none); returns the plan with their tensors."""
     nodes, sites = [], dict(plan.sites)
     for node in model.graph.nodes:
         if node.role == "dot" and node["bias"] is None:

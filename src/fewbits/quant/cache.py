@@ -1,6 +1,6 @@
 """Calibrated grids on disk: found once, used again, and refused for any other model or plan.
 
-A JSON file a person can read: version, digests of the model, the plan and the data, for each site its scales and zero
+A JSON file a person can read: version, digests of the model, the plan and the data, for each tensor its scales and zero
 points, and a digest of all that. Scales are float32 written so that they come back exactly.
 """
 
@@ -44,8 +44,8 @@ def calibrate_cached(model: Model, plan: Plan, batches: Iterable[Batch], path: s
 
 
 def save_ranges(simulation: Simulation, path: str | Path, *, data: str = "") -> None:
-    """Writes the grids of a calibrated simulation. data: what gave them. Raises CalibrationError where a site has none
-    yet."""
+    """Writes the encodings of a calibrated simulation. data: what gave them. Raises CalibrationError where one is
+    missing."""
     sites = {quantizer.site: {"scale": quantizer.encoding.scale.ravel().tolist(),
                               "zero_point": quantizer.encoding.zero_point.ravel().tolist()}
              for quantizer in simulation.quantizers()}
@@ -69,7 +69,7 @@ def load_ranges(model: Model, plan: Plan, path: str | Path, *, data: str = "") -
                                  for part, kind in (("scale", np.float32), ("zero_point", np.int32)))
             quantizer.encoding = Encoding(quantizer.spec.format, scale, zero_point, quantizer.spec.block)
         except (KeyError, ValueError, TypeError, OverflowError, EncodingError):
-            raise FileError(f"{path} is damaged at site {quantizer.site!r}: remove it to calibrate anew") from None
+            raise FileError(f"{path} is damaged at tensor {quantizer.site!r}: remove it to calibrate anew") from None
     simulation.set_mode("simulate")
     return simulation
 

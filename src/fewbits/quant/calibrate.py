@@ -1,4 +1,4 @@
-"""Calibration: a plan and some data become a Simulation with a grid at every site, or one clear refusal."""
+"""Calibration: a plan and some data become a Simulation with a grid at every tensor, or one clear refusal."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,14 +18,14 @@ from fewbits.quant.simulation import Simulation
 def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
               batch_to_inputs: Callable[[Any], Any] | None = None,
               callback: Callable[[Simulation], object] | None = None) -> Simulation:
-    """Runs every batch through the float model, watches each site, and fits its encoding.
+    """Runs every batch through the float model, watches each tensor, and fits its encoding.
 
     batches: what the model takes (a tensor, a tuple, a dict), or anything that `batch_to_inputs` turns into
     that; one pass is made, one batch in memory at a time; none are read where the plan takes no grid from data
     (weight-only recipes). callback: in place of batches, called once with the simulation, which it runs on batches as
     it sees fit (`Simulation.compute_encodings`). Returns the Simulation in evaluation mode, simulating.
-    Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
-    site never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
+    Raises CalibrationError, naming the tensor and the batch, for NaN or Inf, no batches, a
+    tensor never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
     (NormalisationWarning), or a range cuts off more than it gains (ClippingWarning).
     """
     if unfit := unfit_weight(model):

@@ -19,13 +19,13 @@ from fewbits.ranges.mse import error_on_grids
 from fewbits.ranges.scale import encoding_for
 
 WORSE = 3.0
-"""dB above the squared error of the whole range, beyond which a site is reported."""
+"""dB above the squared error of the whole range, beyond which a tensor is reported."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Clipped:
-    """A site whose squared error lies `decibels` above that of the whole range."""
+    """A tensor whose squared error lies `decibels` above that of the whole range."""
 
     site: str
     rule: str
@@ -60,7 +60,7 @@ def warn_of_clipping(quantizers: Iterable[FakeQuantize]) -> None:
     found.sort(key=lambda item: -item.decibels)
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     warnings.warn(f"the range cuts off so much that the squared error is more than {WORSE:g} dB above that of min-max "
-                  f"at {', '.join(map(str, found[:_SHOWN]))}{more}: give these sites the range minmax or mse, or look "
+                  f"at {', '.join(map(str, found[:_SHOWN]))}{more}: give them the range minmax or mse, or look "
                   "for calibration batches unlike the others", ClippingWarning, stacklevel=3)
 
 

@@ -109,7 +109,7 @@ def on_steps(units: torch.Tensor, form: IntegerForm) -> torch.Tensor:
 
 
 class FakeQuantize(nn.Module):
-    """One site. mode: `observe` passes numbers through and watches them, `simulate` moves them to the
+    """One tensor. mode: `observe` passes numbers through and watches them, `simulate` moves them to the
     grid, `off` does nothing. The grid is kept in the buffers `scale` and `zero_point`; a scale of NaN
     means that none was found yet."""
 
@@ -139,18 +139,18 @@ class FakeQuantize(nn.Module):
 
     @property
     def integer_form(self) -> IntegerForm | None:
-        """How this site's numbers enter integer sums; None when they cannot."""
+        """How this tensor's numbers enter integer sums; None when they cannot."""
         return integer_form(self.spec.format, self.spec.integers)
 
     @property
     def integer_scale(self) -> torch.Tensor:
-        """Scale of the integers that stand for this site's numbers, of the shape of `scale`.
+        """Scale of the integers that stand for this tensor's numbers, of the shape of `scale`.
 
         Raises CalibrationError when its format has no integer form.
         """
         form = self.integer_form
         if form is None:
-            raise CalibrationError(f"site {self.site!r} has {self.spec.format}, which is no integers: "
+            raise CalibrationError(f"tensor {self.site!r} has {self.spec.format}, which is no integers: "
                                    "add `integers: int8` to its spec to round it to some")
         self.settle()
         return self.scale * form.step
@@ -185,7 +185,7 @@ class FakeQuantize(nn.Module):
         """The grid as a value. Raises CalibrationError before one was found."""
         self.settle()
         if self.scale.isnan().any():
-            raise CalibrationError(f"site {self.site!r} has no encoding yet: calibrate first")
+            raise CalibrationError(f"tensor {self.site!r} has no encoding yet: calibrate first")
         return Encoding(self.spec.format, self.scale.detach().cpu().numpy(), self.zero_point.cpu().numpy(),
                         self.spec.block)
 
@@ -196,16 +196,16 @@ class FakeQuantize(nn.Module):
             self.zero_point.copy_(torch.from_numpy(encoding.zero_point.copy()))
 
     def fit(self) -> None:
-        """Finds the grid for what was observed. Raises CalibrationError, naming the site."""
+        """Finds the grid for what was observed. Raises CalibrationError, naming the tensor."""
         if not self.observer.count:
-            raise CalibrationError(f"site {self.site!r} was never reached: no batch gave it a value")
+            raise CalibrationError(f"tensor {self.site!r} was never reached: no batch gave it a value")
         try:
             self.encoding = self.spec.fit(self.observer)
         except CalibrationError as error:
-            raise CalibrationError(f"site {self.site!r}: {error}") from error
+            raise CalibrationError(f"tensor {self.site!r}: {error}") from error
 
     def adopt(self, calibrated: "FakeQuantize") -> None:
-        """Goes on from the grid and mode of the quantizer that was at this site."""
+        """Goes on from the grid and mode of the quantizer that was at this tensor."""
         with torch.no_grad():
             self.scale.copy_(calibrated.scale)
             self.zero_point.copy_(calibrated.zero_point)
@@ -224,14 +224,14 @@ class FakeQuantize(nn.Module):
         """Called before each training step with the share of the steps that is done: for methods in stages."""
 
     def after_step(self, parameter: torch.Tensor) -> None:
-        """Called after each update of the parameter at this site, which some methods keep within bounds."""
+        """Called after each update of the parameter at this tensor, which some methods keep within bounds."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode == "observe":
             try:
                 self.observer.update(x)
             except CalibrationError as error:
-                raise CalibrationError(f"site {self.site!r}: {error}") from error
+                raise CalibrationError(f"tensor {self.site!r}: {error}") from error
         if self.mode != "simulate":
             return x
         scale, zero_point = (self.spec.block.expand(v, x.shape) for v in (self.scale, self.zero_point))

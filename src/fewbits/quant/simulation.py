@@ -1,4 +1,4 @@
-"""The Simulation: a model whose numbers are moved, site by site, to the grids of a plan."""
+"""The Simulation: a model whose numbers are moved, tensor by tensor, to the grids of a plan."""
 
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -48,9 +48,9 @@ class Simulation(nn.Module):
             yield module
 
     def quantizer(self, site: str) -> FakeQuantize:
-        """The quantizer of one site. Raises CalibrationError when the site has none."""
+        """The quantizer of one tensor. Raises CalibrationError when the tensor has none."""
         if _key(site) not in self._quantizers:
-            raise CalibrationError(f"no site is called {site!r}: print(sim.plan) lists them")
+            raise CalibrationError(f"no tensor is called {site!r}: print(sim.plan) lists them")
         module = self._quantizers[_key(site)]
         assert isinstance(module, FakeQuantize)
         return module
@@ -60,7 +60,7 @@ class Simulation(nn.Module):
 
         callback: called once, in evaluation mode and without gradients, with the simulation, which is float meanwhile;
         it calls it on batches as it sees fit. Then the simulation simulates.
-        Raises CalibrationError, naming the site, for NaN or Inf and for a site that was never reached.
+        Raises CalibrationError, naming the tensor, for NaN or Inf and for a tensor that was never reached.
         """
         for quantizer in self.quantizers():
             quantizer.observer = quantizer.spec.observer()
@@ -86,7 +86,7 @@ class Simulation(nn.Module):
 
     def fit(self) -> None:
         """Finds the encodings for what was observed, such that biases fit (`make_biases_fit`). Warns where a range cuts
-        off more than it gains (ClippingWarning). Raises CalibrationError, naming the site."""
+        off more than it gains (ClippingWarning). Raises CalibrationError, naming the tensor."""
         for quantizer in self.quantizers():
             quantizer.fit()
         warn_of_clipping(self.quantizers())
@@ -119,7 +119,7 @@ class Simulation(nn.Module):
 
     @options_checked
     def set_mode(self, mode: Mode, kinds: Collection[Kind] | None = None) -> None:
-        """Lets every quantizer, or those of some kinds of sites, observe, simulate, or do nothing.
+        """Lets every quantizer, or those of some kinds of tensors, observe, simulate, or do nothing.
 
         The simulation's own mode is that of all of them together: `simulate` once any does.
         """
@@ -159,7 +159,7 @@ class Simulation(nn.Module):
         return self.model.run(inputs, visitor or SimulationVisitor(self))
 
     def replace_quantizer(self, quantizer: FakeQuantize) -> None:
-        """Puts another quantizer at its site, with the grid and mode of the one that was there."""
+        """Puts another quantizer at its tensor, with the grid and mode of the one that was there."""
         quantizer.adopt(self.quantizer(quantizer.site))
         quantizer.train(self.training)
         self._quantizers[_key(quantizer.site)] = quantizer
@@ -200,7 +200,7 @@ class Simulation(nn.Module):
 
 
 class SimulationVisitor(Visitor):
-    """Puts each site's quantizer between a value and its readers, and each weight's before its node."""
+    """Puts each tensor's quantizer between a value and its readers, and each weight's before its node."""
 
     def __init__(self, simulation: Simulation):
         self.simulation = simulation

@@ -18,13 +18,13 @@ from fewbits.ranges.scale import Convention, encoding_for
 @options_checked
 @dataclass(frozen=True)
 class Spec:
-    """What is wanted of a site.
+    """What is wanted of a tensor.
 
     format, block: what its codes are and who shares a scale; symmetric: zero point 0; range: the range
     rule as a recipe writes it (ranges/registry.py); scale: convention of the symmetric scale (ranges/scale.py);
     integers: to what the numbers of a Float or Table are rounded, so that integer sums can be taken of them
     (numerics/integer_form.py); rounding: rule of numerics/rounding.py by name, where the format has none of its own;
-    method: how the site learns, by a name of train/registry.py, None where it does not. Raises EncodingError for a
+    method: how the tensor learns, by a name of train/registry.py, None where it does not. Raises EncodingError for a
     rule that is none, or has no meaning for such blocks or formats.
     """
 

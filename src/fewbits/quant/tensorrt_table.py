@@ -27,9 +27,9 @@ _LINE = re.compile(r"(.+): ([0-9a-fA-F]{1,8})")
 
 
 def write_table(simulation: Simulation, path: str | Path, header: str = HEADER) -> None:
-    """Writes the scales of inputs and activations, each threshold being the far end of the site's own grid.
+    """Writes the scales of inputs and activations, each threshold being the far end of the tensor's own grid.
 
-    Raises CalibrationError, naming the site, for grids that are not 8 bits wide and per tensor.
+    Raises CalibrationError, naming the tensor, for grids that are not 8 bits wide and per tensor.
     """
     lines = [header]
     for quantizer in simulation.quantizers():
@@ -37,8 +37,8 @@ def write_table(simulation: Simulation, path: str | Path, header: str = HEADER) 
             continue
         encoding = quantizer.encoding
         if encoding.format.bits != 8 or encoding.block != TENSOR:
-            raise CalibrationError(f"site {quantizer.site!r} is {quantizer.spec}: TensorRT's table holds 8-bit scales "
-                                   "per tensor only")
+            raise CalibrationError(f"tensor {quantizer.site!r} is {quantizer.spec}: TensorRT's table holds 8-bit "
+                                   "scales per tensor only")
         zero_point, scale = int(encoding.zero_point), float(encoding.scale)
         below = encoding.format.high if quantizer.spec.symmetric else zero_point - encoding.format.low
         reach = max(encoding.format.high - zero_point, below) * scale
@@ -70,14 +70,14 @@ def read_table(path: str | Path) -> dict[str, float]:
 
 
 def apply_table(simulation: Simulation, scales: Mapping[str, float]) -> Simulation:
-    """A copy whose inputs and activations have the ranges of a table: ±127·scale; asymmetric sites that start at 0 keep
-    to [0, 127·scale]. Raises CalibrationError for a site the table leaves out."""
+    """A copy whose inputs and activations have the ranges of a table: ±127·scale; asymmetric ones that start at 0 keep
+    to [0, 127·scale]. Raises CalibrationError for a tensor the table leaves out."""
     changed = simulation.copy()
     for quantizer in changed.quantizers():
         if changed.plan.sites[quantizer.site].kind not in ("input", "activation"):
             continue
         if quantizer.site not in scales:
-            raise CalibrationError(f"the table has no scale for site {quantizer.site!r}: it is of another network")
+            raise CalibrationError(f"the table has no scale for tensor {quantizer.site!r}: it is of another network")
         spec, old = quantizer.spec, quantizer.encoding
         high = np.full(old.scale.shape, 127 * scales[quantizer.site])
         starts_at_zero = bool((old.zero_point == spec.format.low).all()) and not (spec.symmetric and spec.format.signed)

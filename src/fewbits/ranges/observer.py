@@ -1,4 +1,4 @@
-"""Observers: what a site has seen so far. Two halves of the data, merged in order, equal the whole."""
+"""Observers: what a tensor has seen so far. Two halves of the data, merged in order, equal the whole."""
 
 from abc import ABC, abstractmethod
 
@@ -11,7 +11,7 @@ from fewbits.numerics.finite import not_finite
 
 
 class Observer(ABC):
-    """Running statistics of one site, per block of its tensor, in memory that no number of batches grows."""
+    """Running statistics of one tensor, per block of its tensor, in memory that no number of batches grows."""
 
     def __init__(self, block: Block):
         self.block = block

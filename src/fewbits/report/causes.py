@@ -39,8 +39,8 @@ class Plot:
 
 @dataclass(frozen=True)
 class SiteCause:
-    """One site. sqnr: of its numbers, dB; clipping, rounding: shares of its squared error, together 1; bias: the
-    share that is the mean error of its channels; only, without: output SQNR in dB with only this site quantized,
+    """One tensor. sqnr: of its numbers, dB; clipping, rounding: shares of its squared error, together 1; bias: the
+    share that is the mean error of its channels; only, without: output SQNR in dB with only this tensor quantized,
     and with all but this one; channels: the worst, with their shares of the error."""
 
     site: str
@@ -56,7 +56,7 @@ class SiteCause:
 
 
 class Causes(Visitor):
-    """Watches the float run, and keeps sums for each site: never its values."""
+    """Watches the float run, and keeps sums for each tensor, never its values."""
 
     def __init__(self, simulation: Simulation):
         self.simulation = simulation
@@ -93,7 +93,7 @@ class Causes(Visitor):
 
 
 class _Sums:
-    """Running sums of one site's error. axis: of its channels."""
+    """Running sums of one tensor's error. axis: of its channels."""
 
     def __init__(self, encoding: Encoding, axis: int):
         self.encoding, self.axis = encoding, axis

@@ -1,7 +1,7 @@
-"""What went wrong, site by site: how each tensor's error came about, and what it does to the output.
+"""Quantization error by tensor: how each one came about, and what it does to the output.
 
-Every site is looked at alone: its own error by cause (report/causes.py), and its effect measured twice, in dB of the
-outputs: with only this site quantized, and with all but this one. For the worst, one remedy is tried and measured.
+Every tensor is looked at alone: its own error by cause (report/causes.py), and its effect measured twice, in dB of the
+outputs: with only this tensor quantized, and with all but this one. For the worst, one remedy is tried and measured.
 """
 
 import json
@@ -30,12 +30,12 @@ from fewbits.ranges.scale import encoding_for
 from fewbits.report.causes import Causes, SiteCause, original_tensor
 from fewbits.report.sqnr import decibels
 
-_WORST = 3  # sites for which a remedy is tried
+_WORST = 3  # tensors for which a remedy is tried
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something tried on one site, and the output SQNR it gained, in dB; a gain of 0 where nothing could be tried."""
+    """Something tried on one tensor, and the output SQNR it gained, in dB; a gain of 0 where nothing could be tried."""
 
     site: str
     what: str
@@ -56,9 +56,9 @@ class Explanation:
         return json.dumps(asdict(self), indent=1)
 
     def render(self, console: Console, limit: int = 15) -> None:
-        """The worst sites as a table, and what was tried."""
-        table = Table("site", "its dB", "clipped", "bias", "only", "without", "worst",
-                      title=f"outputs {self.sqnr:.1f} dB; what each site does to them: only it, all without it")
+        """The worst tensors as a table, and what was tried."""
+        table = Table("tensor", "its dB", "clipped", "bias", "only", "without", "worst",
+                      title=f"outputs {self.sqnr:.1f} dB; what each tensor does to them: only it, all without it")
         for column in table.columns[1:]:
             column.justify = "right"
         table.columns[0].no_wrap = True
@@ -73,9 +73,9 @@ class Explanation:
 
 def explain(simulation: Simulation, batches: Iterable[Batch], *,
             batch_to_inputs: Callable[[Any], Any] | None = None) -> Explanation:
-    """What each site's quantization does, measured on `batches` (re-iterable).
+    """What each tensor's quantization does, measured on `batches` (re-iterable).
 
-    Costs two runs over the batches for each site, and one for each remedy tried: a few hundred images tell enough.
+    Costs two runs over the batches for each tensor, and one for each remedy tried: a few hundred images tell enough.
     Raises DataError for a one-shot iterator or no batches.
     """
     if iter(batches) is batches:
@@ -104,7 +104,7 @@ def explain(simulation: Simulation, batches: Iterable[Batch], *,
 
 
 class _Partly(SimulationVisitor):
-    """The reference with some sites quantized; a layer's bias is the repaired one where its weight is quantized."""
+    """The reference with some tensors quantized; a layer's bias is the repaired one where its weight is quantized."""
 
     def __init__(self, simulation: Simulation, chosen: frozenset[str], changed: dict[str, Encoding]):
         super().__init__(simulation)
@@ -127,7 +127,7 @@ class _Partly(SimulationVisitor):
 
 def _try(causes: Causes, name: str, total: float, measured: Callable[..., float],
          everything: frozenset[str]) -> Remedy:
-    """The range of least squared error in place of the site's own; two more bits where that is what it has."""
+    """The range of least squared error in place of the tensor's own; two more bits where that is what it has."""
     quantizer, rule = causes.simulation.quantizer(name), MseRule()
     spec = quantizer.spec
     if not isinstance(spec.format, Int) or spec.format.fraction is not None:

@@ -21,7 +21,7 @@ from fewbits.report.sizes import SizeItem
 class Findings:
     """One model, quantized and measured.
 
-    images: how many sites, gap and engines were measured on; comparison: None where no labelled images
+    images: how many tensors, gap and engines were measured on; comparison: None where no labelled images
     were given; float_bytes: of the float model as safetensors; sizes: the parts of what `stored` names, a
     file that was written or the tensors that any file must hold; explanation: where one was asked for;
     exactness: on which processors ONNX Runtime computes the exported file, None where it does not compute the profile.

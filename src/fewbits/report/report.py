@@ -58,7 +58,7 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
           processor: Target = "any") -> Report:
     """Measures everything about one program.
 
-    batches: re-iterable, as for calibration; sites, gap and engines are measured on all of them, and
+    batches: re-iterable, as for calibration; tensors, gap and engines are measured on all of them, and
     time on the first `latency_batch` inputs of the first. test: labelled batches (inputs, labels) for the
     accuracy, where there are labels. model, recipe: names for the reader. float_model: the original, where
     it is not the simulation's own float model. sizes: (layer, part, bytes) of the file that was written.

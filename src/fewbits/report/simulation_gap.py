@@ -24,7 +24,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class SiteGap:
-    """Codes of one site. largest: biggest difference, in steps of the site's grid."""
+    """Codes of one tensor. largest: biggest difference, in steps of the tensor's grid."""
 
     site: str
     compared: int
@@ -43,7 +43,7 @@ class OutputGap:
 
 @dataclass(frozen=True)
 class SimulationGap:
-    """Every site with codes, in graph order, and the float outputs, which have none and are counted apart."""
+    """Every tensor with codes, in graph order, and the float outputs, which have none and are counted apart."""
 
     sites: tuple[SiteGap, ...]
     outputs: tuple[OutputGap, ...]
@@ -65,7 +65,7 @@ class SimulationGap:
 
     @property
     def worst(self) -> tuple[SiteGap, ...]:
-        """The sites that differ at all, by share of codes, worst first."""
+        """The tensors that differ at all, by share of codes, worst first."""
         return tuple(sorted((site for site in self.sites if site.differing),
                             key=lambda site: -site.differing / site.compared))
 
@@ -75,7 +75,7 @@ class SimulationGap:
 
 def simulation_gap(program: Program, simulation: Simulation, batches: Iterable[Batch],
                    batch_to_inputs: BatchToInputs = None) -> SimulationGap:
-    """Simulation against Program at every site, in one pass over the batches.
+    """Simulation against Program at every tensor, in one pass over the batches.
 
     Raises CalibrationError when the simulation does not simulate, DataError as `bound` does.
     """
@@ -101,7 +101,7 @@ def simulation_gap(program: Program, simulation: Simulation, batches: Iterable[B
 
 
 class _Forcing(SimulationVisitor):
-    """Compares each site's simulated numbers with the program's codes, then passes the program's on."""
+    """Compares each tensor's simulated numbers with the program's codes, then passes the program's on."""
 
     def __init__(self, program: Program, simulation: Simulation, codes: Arrays, names: Mapping[str, str],
                  counts: Arrays, outputs: Arrays):

@@ -1,4 +1,4 @@
-"""Error by site: the float model's numbers against the Program's, wherever a tensor got codes."""
+"""Error by tensor: the float model's numbers against the Program's, wherever a tensor got codes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from fewbits.report.sqnr import decibels
 
 @dataclass(frozen=True)
 class SiteError:
-    """One site. kind: `input`, `activation`, `accumulator`, or `float output`, which has no codes; sqnr: in dB, over
-    all images together: 10 · log10(energy of the float numbers / energy of their error). The error holds what the sites
-    before it did, too."""
+    """One tensor. kind: `input`, `activation`, `accumulator`, or `float output`, which has no codes; sqnr: in dB, over
+    all images together: 10 · log10(energy of the float numbers / energy of their error). The error includes that of the
+    tensors before it."""
 
     site: str
     kind: str
@@ -35,7 +35,7 @@ class SiteError:
 
 def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batch],
                 batch_to_inputs: BatchToInputs = None) -> tuple[SiteError, ...]:
-    """SQNR at every site whose numbers are computed, and at outputs left in float, in graph order, in one pass over the
+    """SQNR of every tensor that is computed, and of outputs left in float, in graph order, in one pass over the
     batches.
 
     simulation: gives the float model (its parameters unquantized) and the plan. Raises DataError as
@@ -44,7 +44,7 @@ def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batc
     executor, left = TorchExecutor(program), float_outputs(program, simulation.model.graph)
     wanted = value_names(simulation.plan) | left
     energies = {site: np.zeros(2) for site in wanted}
-    for tensors in bound(program, batches, "measuring sites", batch_to_inputs):
+    for tensors in bound(program, batches, "measuring tensors", batch_to_inputs):
         codes = executor.run(arrays(tensors), keep=tuple(wanted.values()))
         real = {site: program.real(name, codes[name]) for site, name in wanted.items()}
         with torch.no_grad():
@@ -54,7 +54,7 @@ def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batc
 
 
 def value_names(plan: Plan) -> dict[str, str]:
-    """The program's value for each site that is computed rather than stored."""
+    """The program's value for each tensor that is computed rather than stored."""
     return {name: input_codes(name) if site.kind == "input" else name for name, site in plan.sites.items()
             if site.kind in ("input", "activation", "accumulator")}
 
@@ -66,7 +66,7 @@ def float_outputs(program: Program, graph: Graph) -> dict[str, str]:
 
 
 class _Measuring(Visitor):
-    """Adds up the energy of each site's numbers, and that of their error."""
+    """Adds up the energy of each tensor's numbers, and that of their error."""
 
     def __init__(self, real: Mapping[str, np.ndarray], energies: Mapping[str, np.ndarray]):
         self.real, self.energies = real, energies

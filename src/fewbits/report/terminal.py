@@ -12,7 +12,7 @@ _WORST = 5
 
 
 def render(findings: Findings, console: Console) -> None:
-    """Prints the headline, the engines, the weakest sites, the widest sums, and what equality relies on."""
+    """Prints the headline, the engines, the weakest tensors, the widest sums, and what equality relies on."""
     title = f"{findings.model}: recipe {findings.recipe}, profile {findings.ledger.profile}"
     console.print(Text(title, "bold"))
     for part in (_headline(findings), _engines(findings), _sites(findings), _sums(findings)):
@@ -68,7 +68,7 @@ def _engines(findings: Findings) -> RenderableType:
 
 def _sites(findings: Findings) -> RenderableType:
     worst = sorted(findings.sites, key=lambda site: site.sqnr)[:_WORST]
-    table = _table(f"Weakest {len(worst)} of {len(findings.sites)} sites", "site", "kind", "SQNR, dB")
+    table = _table(f"Weakest {len(worst)} of {len(findings.sites)} sites", "tensor", "kind", "SQNR, dB")
     for site in worst:
         table.add_row(escape(site.site), site.kind, f"{site.sqnr:.1f}")
     return table

@@ -1,1 +1,1 @@
-"""Learning in few bits: one paper per file, the registry of methods, and the loop."""
+"""Quantization-aware training: one paper per file, the registry of methods, and the training loop."""

@@ -1,4 +1,4 @@
-"""Activations that stay float while weights learn, and get their codes when that is over.
+"""Activations that stay float while the weights are trained, and are calibrated afterwards.
 
 The papers of weight-only methods (BinaryConnect, BWN, TWN, TTQ) have float activations; a program has none.
 """
@@ -23,7 +23,7 @@ class AfterTraining(FakeQuantize):
 
 
 def calibrate_activations(simulation: Simulation, batches: Iterable[Batch]) -> Simulation:
-    """A copy in evaluation mode in which the activations that waited have ranges found on these batches, with the
+    """A copy in evaluation mode whose activations still in float get ranges found on these batches, with the
     weights as they were learned. Raises CalibrationError as `calibrate` does."""
     finished = simulation.to_repair().eval()
     waiting = [quantizer for quantizer in finished.quantizers() if isinstance(quantizer, AfterTraining)]

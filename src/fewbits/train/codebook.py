@@ -1,4 +1,4 @@
-"""Weights that share values: k-means at the start, and training that moves the values.
+"""Codebook weights: k-means to start with, then training of the centroids.
 
 Sources: Han, Mao and Dally 2016, arXiv:1510.00149, §3.3, eq. 3 (summed gradients); the On-Device AI lab's k-means
 quantization-aware training (mean refresh).
@@ -44,7 +44,7 @@ def look_up(centroids: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 class Codebook(FromWeights):
-    """k centroids per tensor or output channel, the optimum of the weights as they are when first seen.
+    """k centroids per tensor or output channel, optimal (1-d k-means) for the weights at the first training step.
 
     Then every weight keeps its centroid, and the centroids learn. Zeros (pruned weights) stay zeros and are no cluster.
     In the program the centroid of the largest magnitude is 127 steps and the others are rounded to whole steps of it,
@@ -74,7 +74,7 @@ class Codebook(FromWeights):
         return look_up(steps * scale, self.index)
 
     def settle(self) -> None:
-        """The scale of the centroids as the last step left them."""
+        """Sets the scale that the centroids have after the last step."""
         if self._is_clustered():
             with torch.no_grad():
                 self.scale.copy_(self._steps()[1].reshape(self.scale.shape))
@@ -107,8 +107,8 @@ class Codebook(FromWeights):
 
 
 class RefreshedCodebook(Codebook):
-    """The same, but the weights themselves learn, each with its own gradient; after a step each centroid becomes the
-    mean of its members, and they become it."""
+    """As Codebook, but the weights themselves are trained, each with its own gradient; after a step each centroid
+    becomes the mean of its members, and they take its value."""
 
     def __init__(self, site: Site, k: float):
         super().__init__(site, k)

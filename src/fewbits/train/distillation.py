@@ -1,4 +1,4 @@
-"""Learning from the float network's outputs as well as from labels.
+"""Knowledge distillation: a loss on the float network's outputs beside that on labels.
 
 Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, §2.
 """
@@ -38,7 +38,7 @@ class Distillation:
                             f"{self.temperature:g} and {self.share:g}")
 
     def loss(self, inputs: torch.Tensor, outputs: torch.Tensor, of_labels: torch.Tensor) -> torch.Tensor:
-        """`distilled`, the teacher being asked; inputs: what the student was given."""
+        """`distilled`, with the teacher's answers to `inputs`."""
         with torch.no_grad():
             answers = self.teacher(inputs)
         return distilled(outputs, answers, of_labels, self.temperature, self.share)

@@ -22,7 +22,7 @@ class DoReFaWeights(FromWeights):
     def __init__(self, site: Site):
         super().__init__(site)
         if self.spec.format.bits > _MOST_BITS or self.spec.block.sizes:
-            raise EncodingError(f"site {site.name!r}: DoReFa weights have 1 to {_MOST_BITS} bits and one scale per "
+            raise EncodingError(f"tensor {site.name!r}: DoReFa weights have 1 to {_MOST_BITS} bits and one scale per "
                                 f"tensor, not {self.spec.format} per {self.spec.block}")
 
     @property
@@ -47,14 +47,14 @@ class DoReFaWeights(FromWeights):
 
 
 class DoReFaActivations(FakeQuantize):
-    """q_k(clip(x, 0, 1)) (eq. 11): a fixed grid of 2^k − 1 steps from 0 to 1. gradient_bits: of what flows back
-    through the site, 32 for float."""
+    """q_k(clip(x, 0, 1)) (eq. 11): 2^k − 1 fixed steps from 0 to 1. gradient_bits: of the gradient that flows
+    back, 32 for float."""
 
     def __init__(self, site: Site, gradient_bits: float = 32):
         super().__init__(site)
         self.gradient_bits = int(gradient_bits)
         if self.spec.format.signed:
-            raise EncodingError(f"site {site.name!r}: DoReFa activations are unsigned, not {self.spec.format}: "
+            raise EncodingError(f"tensor {site.name!r}: DoReFa activations are unsigned, not {self.spec.format}: "
                                 f"use uint{self.spec.format.bits}")
 
     def adopt(self, calibrated: FakeQuantize) -> None:

@@ -1,4 +1,4 @@
-"""The loop: gradient steps over batches, in order, resumable to the same bytes."""
+"""The training loop: gradient steps over batches in order, resumable to the same bytes."""
 
 import math
 import warnings
@@ -24,7 +24,7 @@ from fewbits.train.step import Loss, Steps
 
 
 class Batches(Iterable[tuple[Tensor, Tensor]], Sized, Protocol):
-    """Inputs and labels, as often as asked; each pass may come in another order."""
+    """Re-iterable batches of inputs and labels; each pass may have another order."""
 
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
@@ -120,7 +120,7 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
 
 
 def _warn_of_collapse(simulations: list[Simulation], epoch: int) -> None:
-    """A CollapseWarning where learned ranges are nothing any more; they may still recover."""
+    """Warns (CollapseWarning) where a learned range has become 0; it may still recover."""
     sites = [quantizer.site for simulation in simulations for quantizer in simulation.quantizers()
              if quantizer.collapsed]
     if sites:
@@ -137,7 +137,7 @@ def _progress(quiet: bool) -> Progress:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's own random numbers, started at `seed` on the CPU and on `device`, and put back afterwards."""
+    """Seeds torch's random numbers on the CPU and on `device`, and restores their state afterwards."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)

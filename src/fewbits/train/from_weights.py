@@ -1,4 +1,4 @@
-"""Weights whose few-bit numbers follow from the weights as they are now, anew at every step."""
+"""Weight quantizers whose codes and scale are recomputed from the float weights at every step."""
 
 from abc import abstractmethod
 
@@ -14,7 +14,7 @@ _CODES = Int(8)
 
 
 class FromWeights(FakeQuantize):
-    """A weight site that is scale · codes, both functions of the weight. The float weight is the shadow that learns.
+    """A weight quantizer: scale · codes, both functions of the float (shadow) weight, which is what is trained.
 
     A method says `codes_and_scale` and, where its paper has one, the gradient (`simulated`). What the program stores
     are the same codes as int8.

@@ -1,4 +1,4 @@
-"""Gradients that are changed on their way back."""
+"""Custom gradients of the identity."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +18,6 @@ class _Changed(torch.autograd.Function):
 
 
 def with_gradient(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """x itself, whose gradient is `change` of the one that arrives."""
+    """The identity, with `change` applied to the gradient in the backward pass."""
     changed: Any = _Changed.apply(x, change)
     return changed

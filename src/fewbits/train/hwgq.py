@@ -33,7 +33,7 @@ class _HalfWave(torch.autograd.Function):
 
 @options_checked
 def half_wave_slope(x: torch.Tensor, highest: float, backward: Backward) -> torch.Tensor:
-    """Derivative of the rectifier that stands in for the quantizer when gradients flow back; of x's shape.
+    """Derivative of the rectifier that replaces the quantizer in the backward pass; of x's shape.
 
     0 at x ≤ 0 and 1 up to the highest level q_m; above it 1 (`vanilla`: a ReLU, eq. 9), 0 (`clipped`, eq. 10), or
     1 / (x − τ) with τ = q_m − 1 (`log`: the log-tailed ReLU, eq. 11).
@@ -56,7 +56,7 @@ class HalfWaveGaussian(FakeQuantize):
         assert backward in get_args(Backward)
         self.backward = backward
         if not isinstance(self.spec.format, Table) or self.spec.format.signed:
-            raise EncodingError(f"site {site.name!r}: HWGQ's activations are levels above 0 such as hwgq2, not "
+            raise EncodingError(f"tensor {site.name!r}: HWGQ's activations are levels above 0 such as hwgq2, not "
                                 f"{self.spec.format}")
 
     def adopt(self, calibrated: FakeQuantize) -> None:

@@ -19,7 +19,7 @@ _FREE = -128  # no code of a frozen weight
 
 
 class IncrementalPowers(FromWeights):
-    """Weights that become 0 or ±2^e, portion by portion; the rest stay float and make up for the error.
+    """Weights quantized to 0 or ±2^e portion by portion; the rest stay float and are trained to compensate.
 
     format: `inq-2` to `inq-5`, one scale per tensor. Its b bits count one for the zero: n1 = ⌊log2(4 max|w| / 3)⌋ is
     the highest exponent (eq. 2) and 2^(b−2) exponents end there (eq. 3). A weight goes to the nearest of these numbers,
@@ -41,13 +41,13 @@ class IncrementalPowers(FromWeights):
         self.portions = portions or _PORTIONS
         name = str(self.spec.format)
         if not isinstance(self.spec.format, Table) or name not in ("inq-2", "inq-3", "inq-4", "inq-5"):
-            raise EncodingError(f"site {site.name!r}: INQ's weights are inq-2, inq-3, inq-4 or inq-5, not {name}")
+            raise EncodingError(f"tensor {site.name!r}: INQ's weights are inq-2, inq-3, inq-4 or inq-5, not {name}")
         if self.spec.block != TENSOR:
-            raise EncodingError(f"site {site.name!r}: INQ has one scale per tensor, not per {self.spec.block}: use "
+            raise EncodingError(f"tensor {site.name!r}: INQ has one scale per tensor, not per {self.spec.block}: use "
                                 "`block: tensor`")
         ascending = all(a < b for a, b in pairwise((0.0, *self.portions)))
         if not ascending or self.portions[-1] != 1:
-            raise EncodingError(f"site {site.name!r}: INQ's portions ascend from above 0 to 1, as in inq(0.5,0.75,1), "
+            raise EncodingError(f"tensor {site.name!r}: INQ's portions ascend from above 0 to 1, as in inq(0.5,1), "
                                 f"not {', '.join(f'{portion:g}' for portion in self.portions)}")
         shape = [0 if size is None else size for size in site.shape]
         self.register_buffer("frozen", torch.full(shape, _FREE, dtype=torch.int8))
@@ -76,7 +76,7 @@ class IncrementalPowers(FromWeights):
             self.stage += 1
 
     def freeze(self, share: float, parameter: torch.Tensor) -> None:
-        """Gives that share of all weights, the largest of the free ones after those already frozen, their codes."""
+        """Quantizes and freezes that share of all weights: those already frozen, then the largest of the free ones."""
         with torch.no_grad():
             codes, scale = self._refreshed(parameter)
             free = (self.frozen == _FREE).reshape(-1)
@@ -88,7 +88,7 @@ class IncrementalPowers(FromWeights):
             self._restore(parameter, scale)
 
     def after_step(self, parameter: torch.Tensor) -> None:
-        """Puts frozen weights back, which momentum and weight decay have moved."""
+        """Restores frozen weights, which momentum and weight decay have moved."""
         with torch.no_grad():
             self._restore(parameter, self.scale)
 

@@ -1,4 +1,4 @@
-"""What a training goes on from after it was stopped: its checkpoint, and the job that belongs to."""
+"""Training checkpoints, and the job that a checkpoint belongs to."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from fewbits.train.distillation import Distillation
 
 
 class Run:
-    """What a training has come to."""
+    """The state of a training run."""
 
     def __init__(self, net: nn.Module, optimizer: Optimizer, schedule: LRScheduler):
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
@@ -49,7 +49,7 @@ def job_of(net: nn.Module, optimizer: Optimizer, distillation: Distillation | No
 
 
 def called(function: Any) -> str:
-    """The name of a function, or of what a callable is made of."""
+    """The name of a function, or of a callable's class."""
     made = function if hasattr(function, "__qualname__") else type(function)
     return f"{made.__module__}.{made.__qualname__}"
 
@@ -156,7 +156,7 @@ class Kept:
 
 
 def _numbers(state: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's state without its functions, which are the caller's."""
+    """A schedule's state without its functions, which belong to the caller."""
     return {key: value for key, value in state.items() if key != "lr_lambdas"} | (
         {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {})
 

@@ -38,7 +38,7 @@ class FirstBatchRange(FakeQuantize):
     def __init__(self, site: Site, range: Range):
         super().__init__(site)
         if not isinstance(self.spec.format, Int):
-            raise EncodingError(f"site {site.name!r}: the lab's quantizer has integers, not {self.spec.format}")
+            raise EncodingError(f"tensor {site.name!r}: the lab's quantizer has integers, not {self.spec.format}")
         self.range: Range = range
         self.register_buffer("started", torch.tensor(False))
 
@@ -50,7 +50,7 @@ class FirstBatchRange(FakeQuantize):
         if not self.started:
             alpha = x.detach().abs().max()
             if not (alpha > 0 and torch.isfinite(alpha)):
-                raise CalibrationError(f"site {self.site!r}: the first batch has a largest magnitude of "
+                raise CalibrationError(f"tensor {self.site!r}: the first batch has a largest magnitude of "
                                        f"{alpha.item()}, which gives no step: begin with other data")
             self.scale.fill_(step_of(alpha, format.bits, not format.signed, self.range))
             self.zero_point.zero_()

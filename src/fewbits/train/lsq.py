@@ -1,4 +1,4 @@
-"""Learned step sizes, and with them learned offsets.
+"""Learned step sizes (LSQ), and learned offsets with them (LSQ+).
 
 Source: Esser et al. 2020, arXiv:1902.08153 (LSQ), eq. 1 to 5; Bhalgat et al. 2020, arXiv:2004.09576 (LSQ+), eq. 4 to 6.
 """
@@ -18,7 +18,7 @@ _SMALLEST = 1e-12
 
 
 def scaled_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
-    """x, whose gradient is multiplied by `factor` (LSQ, appendix A)."""
+    """The identity, with a gradient multiplied by `factor` (LSQ, appendix A)."""
     return x * factor + (x - x * factor).detach()
 
 
@@ -56,7 +56,7 @@ class LearnedStep(FakeQuantize):
     def __init__(self, site: Site):
         super().__init__(site)
         if not isinstance(self.spec.format, Int):
-            raise EncodingError(f"site {site.name!r}: a step is learned between integers, not in {self.spec.format}")
+            raise EncodingError(f"tensor {site.name!r}: a step is learned between integers, not in {self.spec.format}")
         del self._buffers["scale"]
         self.scale = nn.Parameter(torch.full(tuple(self.zero_point.shape), torch.nan))
         self.register_buffer("started", torch.tensor(False))
@@ -101,7 +101,7 @@ class LearnedStep(FakeQuantize):
             self.zero_point.zero_()
 
     def on_grid(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """x moved to the grid of that scale."""
+        """Fake-quantizes x with that scale."""
         moved: Any = _OnLearnedGrid.apply(x, scale, self.spec.format.low, self.spec.format.high)
         return moved
 

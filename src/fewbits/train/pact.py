@@ -1,4 +1,4 @@
-"""A clipping bound that learns, for activations behind a ReLU.
+"""Learned clipping bounds for activations after a ReLU.
 
 Source: Choi et al. 2018, arXiv:1805.06085 (PACT), eq. 1 to 3; the bound is decayed like the weights (§3.1).
 """
@@ -21,7 +21,7 @@ class ClippedActivation(FakeQuantize):
     def __init__(self, site: Site):
         super().__init__(site)
         if self.spec.format.signed or not isinstance(self.spec.format, Int):
-            raise EncodingError(f"site {site.name!r}: PACT's activations are unsigned integers, not "
+            raise EncodingError(f"tensor {site.name!r}: PACT's activations are unsigned integers, not "
                                 f"{self.spec.format}: use uint{self.spec.format.bits}")
         self.bound = nn.Parameter(torch.full((), _FIRST_BOUND))
 

@@ -1,4 +1,4 @@
-"""Bit widths lowered in steps, each beginning with what the one before has learned.
+"""Progressive quantization: bit widths lowered in stages, each starting from the weights of the one before.
 
 Source: Zhuang et al. 2018, arXiv:1711.00205, §3.2 (progressive quantization); Park and Yoo 2020 (PROFIT).
 """
@@ -16,7 +16,7 @@ from fewbits.train.registry import trainable
 
 
 def narrow(simulation: Simulation, recipe: str | Path | Recipe, batches: Iterable[Batch]) -> Simulation:
-    """The network as it has learned so far, under another recipe, calibrated anew and ready to go on learning.
+    """The network with the weights trained so far under another recipe, recalibrated and ready for more training.
 
     The simulation stays as it is. Raises as `plan`, `calibrate` and `trainable` do.
     """

@@ -23,7 +23,7 @@ class LinearWeights(FromWeights):
         super().__init__(site)
         format = self.spec.format
         if not (str(format) == "binary" or (isinstance(format, Int) and format.signed and 2 <= format.bits <= 8)):
-            raise EncodingError(f"site {site.name!r}: QNN's weights are binary or int2 to int8, not {format}")
+            raise EncodingError(f"tensor {site.name!r}: QNN's weights are binary or int2 to int8, not {format}")
 
     def codes_and_scale(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         bits = self.spec.format.bits

@@ -1,4 +1,4 @@
-"""Ranges that follow the data while training: of weights as they are now, of activations by a moving average.
+"""Ranges updated during training: of weights from their current values, of activations by a moving average.
 
 Source: Jacob et al. 2018, arXiv:1712.05877, §3.1: activation ranges by exponential moving averages, and activations
 not quantized at all before a number of steps.
@@ -15,7 +15,7 @@ from fewbits.ranges.scale import encoding_for
 
 
 class CurrentRange(FakeQuantize):
-    """A weight's smallest and largest number now, per block, by THE scale rule."""
+    """Range of a weight's current values per block, turned into a scale by ranges/scale.py."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode == "simulate":
@@ -45,7 +45,7 @@ class MovingRange(FakeQuantize):
     def __init__(self, site: Site, momentum: float = 0.99, delay: float = 0):
         super().__init__(site)
         if not 0 <= momentum < 1 or delay < 0:
-            raise EncodingError(f"site {site.name!r}: a moving range has a momentum from 0 to below 1 and a delay of "
+            raise EncodingError(f"tensor {site.name!r}: a moving range has a momentum from 0 to below 1 and a delay of "
                                 f"steps, not {momentum:g} and {delay:g}")
         self.momentum, self.delay = momentum, int(delay)
         self.register_buffer("low", torch.zeros(self.scale.shape))

@@ -1,4 +1,4 @@
-"""Methods by the name that recipes write, and the Simulation that learns by them."""
+"""Training methods by the name that recipes write, and the Simulation that uses them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
     "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
     "stochastic": StochasticWeights,
 })
-"""Methods of weights: a call makes the quantizer of a site; numbers in brackets are handed on: `codebook(16)`."""
+"""Methods of weights: each makes the quantizer of a tensor; numbers in brackets are its arguments: `codebook(16)`."""
 
 ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "moving": MovingRange, "lsq": LearnedStep, "lsq-plus": LearnedStepAndOffset, "pact": ClippedActivation,
@@ -44,17 +44,17 @@ ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "log": LogActivations, "hwgq": HalfWaveGaussian, "hwgq-vanilla": partial(HalfWaveGaussian, backward="vanilla"),
     "hwgq-log": partial(HalfWaveGaussian, backward="log"),
 })
-"""Methods of activations; numbers in brackets are handed on: `moving(0.99, 1000)`, `dorefa(6)`."""
+"""Methods of activations; numbers in brackets are arguments: `moving(0.99, 1000)`, `dorefa(6)`."""
 
 _TEXT = re.compile(r"([a-z0-9.-]+)(?:\(([^()]*)\))?")
 
 
 def trainable(simulation: Simulation) -> Simulation:
-    """A copy in which every site that names a method learns by it; the others keep the grids that calibration found,
-    with the gradient of the straight-through estimator.
+    """A copy in which every tensor whose spec names a method is trained by it; the others keep the encodings that
+    calibration found, with the straight-through estimator's gradient.
 
-    The copy has parameters of its own. Raises RecipeError, naming the site, for a method that is none, or of the other
-    kind, or a recipe of repairs; EncodingError where a method does not take the site's format.
+    The copy has parameters of its own. Raises RecipeError, naming the tensor, for an unknown method, one of the other
+    kind, or a recipe of repairs; EncodingError where a method does not take the tensor's format.
     """
     if simulation.plan.repairs:
         raise RecipeError(f"the recipe wants {', '.join(simulation.plan.repairs)}, and repairs are made when nothing "
@@ -70,11 +70,11 @@ def _make(site: Site, method: str) -> FakeQuantize:
     known = WEIGHTS if site.kind in ("weight", "constant") else ACTIVATIONS
     match = _TEXT.fullmatch(method)
     if match is None or match[1] not in known:
-        raise RecipeError(f"site {site.name!r} ({site.kind}) has no method {method!r}: choose one of "
+        raise RecipeError(f"tensor {site.name!r} ({site.kind}) has no method {method!r}: choose one of "
                           f"{', '.join(known)}")
     try:
         numbers = [float(text) for text in match[2].split(",")] if match[2] else []
         return known[match[1]](site, *numbers)
     except (TypeError, ValueError):
-        raise RecipeError(f"method {method!r} of site {site.name!r} does not take what stands in its "
+        raise RecipeError(f"method {method!r} of tensor {site.name!r} does not take the arguments in its "
                           "brackets") from None

@@ -1,4 +1,4 @@
-"""One step of gradient descent, the same for every training here."""
+"""One step of gradient descent, shared by every training loop of the package."""
 
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +73,7 @@ def _check_labels(outputs: Any, labels: Tensor) -> None:
 
 
 def _diagnosis(net: nn.Module, x: Tensor, loss: float, when: str) -> str:
-    """What is known of a loss that is not finite: when, and where the first such number is."""
+    """Where a loss that is not finite comes from: step, and first layer with such a number."""
     layers = net.model if isinstance(net, Simulation) else net
     where = None if torch.isfinite(x).all() else "the inputs hold NaN or Inf"
     where = where or next((f"parameter {name!r} holds NaN or Inf" for name, tensor in layers.named_parameters()

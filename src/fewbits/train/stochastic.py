@@ -32,7 +32,7 @@ class _BetweenNeighbours(torch.autograd.Function):
 def between_neighbours(x: torch.Tensor, numbers: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
     """The number above x with the probability of how far x lies on the way to it, else the one below; the mean is x.
 
-    x: any shape; numbers: ascending [n]; draw: uniform in [0, 1), of x's shape. What lies outside takes the end.
+    x: any shape; numbers: ascending [n]; draw: uniform in [0, 1), of x's shape. Numbers outside are clipped.
     """
     inside = x.clamp(numbers[0], numbers[-1])
     above = torch.searchsorted(numbers, inside.contiguous()).clamp(1, len(numbers) - 1)
@@ -48,7 +48,7 @@ class StochasticWeights(CurrentRange):
     def __init__(self, site: Site):
         super().__init__(site)
         if isinstance(self.spec.format, Int) and not self.spec.symmetric:
-            raise EncodingError(f"site {site.name!r}: stochastically rounded weights are symmetric: say "
+            raise EncodingError(f"tensor {site.name!r}: stochastically rounded weights are symmetric: say "
                                 "`symmetric: true`")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -67,6 +67,6 @@ class StochasticWeights(CurrentRange):
 
 @lru_cache(maxsize=32)
 def _numbers(format: Format) -> np.ndarray:
-    """The finite numbers of a format, each once, ascending: a memory of pure results."""
+    """The finite numbers of a format, each once, ascending; cached."""
     numbers = format.values()
     return np.unique(numbers[np.isfinite(numbers)])

@@ -18,7 +18,7 @@ _SHARE = 0.05
 
 
 class _Trained(torch.autograd.Function):
-    """The three numbers at their places; each part of the shadow gets the gradient times its own number, and 1 at 0."""
+    """The ternary weights; the shadow weight's gradient is multiplied by W_n, 1 or W_p, by where it lies."""
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, ternary: torch.Tensor, negative: torch.Tensor,
