@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every site and every node of one model, decided. `print(plan)` shows all of it. repairs: what the recipe wants
+    """Every tensor and every node of one model, decided. `print(plan)` shows all of it. repairs: what the recipe wants
     done after calibration and that was not done yet (optimize/repairs.py)."""
 
     sites: Mapping[str, Site]
@@ -75,7 +75,7 @@ class Plan:
     repairs: tuple[RepairName, ...] = ()
 
     def grid(self, value: str) -> str:
-        """Name of the site whose encoding a value has: itself, or what its codes were passed on from."""
+        """Name of the tensor whose encoding a value has: itself, or what its codes were passed on from."""
         return self.steps[value].grid if value in self.steps else value
 
     @property

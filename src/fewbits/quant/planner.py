@@ -113,7 +113,7 @@ def _check_rules(graph: Graph, decided: Recipe) -> None:
 
 
 def _check_blocks(sites: Iterable[Site]) -> None:
-    """Raises RecipeError, naming every site whose blocks do not divide its axes."""
+    """Raises RecipeError, naming every tensor whose blocks do not divide its axes."""
     problems = []
     for site in sites:
         if site.spec is None:
@@ -240,12 +240,12 @@ class _Planner:
         return step.grid not in self.sites and self._source_is_float(step.grid)
 
     def _source_is_float(self, grid: str) -> bool:
-        """Whether a grid without a site is one of floats: an int64 input's rows are not."""
+        """Whether a value without an encoding is float: an int64 input's row numbers are not."""
         item = self.graph.inputs_by_name.get(grid)
         return item is None or item.dtype == "float32"
 
     def _grid_of(self, node: Node, role: Role) -> str:
-        """Makes the node's own site, or finds the one it shares."""
+        """Gives the node's result an encoding of its own, or finds the one it shares."""
         if role == "size":
             return ""
         if role in ("pass", "gone"):
@@ -359,7 +359,7 @@ class _Planner:
 
     def _add(self, site: Site) -> None:
         if site.name in self.sites:
-            raise RecipeError(f"two sites are called {site.name!r}: rename the module of that name")
+            raise RecipeError(f"two tensors are called {site.name!r}: rename the module of that name")
         self.sites[site.name] = site
 
     def _resolve(self, node: Node, what: Literal["weights", "activations"]) -> tuple[Spec | None, str]:

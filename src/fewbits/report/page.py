@@ -12,7 +12,7 @@ from fewbits.report.findings import Findings
 from fewbits.report.ledger import InputTreatment
 from fewbits.report.plots import linear_panel, log2_panel
 
-_LOWEST_SCALE = 60.0  # dB; the bars end at the best site, or here
+_LOWEST_SCALE = 60.0  # dB; the bars end at the best tensor, or here
 _EXPLAINED: Mapping[Treatment | InputTreatment, str] = {
     InputTreatment.QUANTIZED: "rounded to codes once",
     InputTreatment.FLOAT: "read as it is by what computes in float",
