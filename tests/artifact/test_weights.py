@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import zstandard
-from benchmarks.fuzz import mutations, read, reforged, seed_file
+from benchmarks.fuzz.weights import mutations, read, reforged, seed_file
 from torch import Tensor
 
 from fewbits.artifact.file import read as read_program

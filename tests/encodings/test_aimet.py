@@ -105,10 +105,10 @@ def edited(tmp_path, version, change):
 
 @pytest.mark.parametrize(("version", "change", "error", "words"), [
     ("1.0.0", lambda c: c.update(colour="red"), FileError, "fields that are not known: colour"),
-    ("1.0.0", lambda c: c["param_encodings"][0].update(block_size=4), FileError, "not known: block_size"),
-    ("0.6.1", lambda c: c["param_encodings"]["0.weight"][0].update(x=4), FileError, "not known: x"),
-    ("2.0.0", lambda c: c["encodings"][0].update(block_size=4), FileError, "not known: block_size"),
-    ("1.0.0", lambda c: c.update(version="3.1"), FileError, "schema 3.1"),
+    ("1.0.0", lambda c: c["param_encodings"][0].update(block_size=4), FileError, "not known: 'block_size'"),
+    ("0.6.1", lambda c: c["param_encodings"]["0.weight"][0].update(x=4), FileError, "not known: 'x'"),
+    ("2.0.0", lambda c: c["encodings"][0].update(block_size=4), FileError, "not known: 'block_size'"),
+    ("1.0.0", lambda c: c.update(version="3.1"), FileError, "schema '3.1'"),
     ("1.0.0", lambda c: c["param_encodings"][0].update(bw=4), EncodingError, "has 4 bits, and the plan int8"),
     ("1.0.0", lambda c: c["param_encodings"][0].update(dtype="FLOAT"), FileError, "only integers"),
     ("1.0.0", lambda c: c["param_encodings"][0].update(enc_type="LPBQ"), FileError, "LPBQ"),

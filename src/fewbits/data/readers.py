@@ -5,6 +5,7 @@ import io
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ _CIFAR_RECORD = 1 + 3 * 32 * 32
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # What the parsers of zip and npy raise over a damaged file.
 _DAMAGED = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, NotImplementedError, OverflowError,
-            SyntaxError, MemoryError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error)
+            SyntaxError, MemoryError, RecursionError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(path: Path) -> Mapping[str, np.ndarray]:

@@ -24,7 +24,7 @@ from fewbits.options import options_checked
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation
 from fewbits.storage.container import from_json
-from fewbits.storage.refusal import Refusal
+from fewbits.storage.refusal import Refusal, quoted
 
 Version = Literal["0.6.1", "1.0.0", "2.0.0"]
 Layout = Literal["tensors", "modules"]
@@ -116,7 +116,7 @@ def load_encodings(simulation: Simulation, path: str | Path, *, names: Mapping[s
             if given.setdefault(grid, (name, encoding))[1] != encoding:
                 problems.append(f"{name!r} has another encoding than {given[grid][0]!r}, whose codes it passes on")
         else:
-            problems.append(f"{name!r} is no tensor of this plan")
+            problems.append(f"{quoted(name)} is no tensor of this plan")
     problems += [f"{quantizer.site!r} is not in the file" for quantizer in changed.quantizers()
                  if quantizer.site not in given]
     for quantizer in changed.quantizers():
@@ -135,7 +135,7 @@ def read_encodings(path: str | Path) -> dict[str, AimetEncoding]:
     content = _json(path)
     version = str(content.get("version", "0.6.1"))
     if version not in _TOP:
-        raise FileError(f"{path} has schema {version}, and this fewbits reads {', '.join(_TOP)}")
+        raise FileError(f"{path} has schema {quoted(version)}, and this fewbits reads {', '.join(_TOP)}")
     _known(path, "the file", content, _TOP[version])
     try:
         if version == "2.0.0":
@@ -146,7 +146,8 @@ def read_encodings(path: str | Path) -> dict[str, AimetEncoding]:
         # AIMET writes 1.0.0 into its files by module, which have the rows of 0.6.1.
         return {name: _from_rows(path, name, rows) for part in parts for name, rows in _rows(part)}
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FileError(f"{path} is no encodings file of schema {version}: {type(error).__name__} at {error}") from None
+        told = f"{type(error).__name__} at {quoted(str(error))}"
+        raise FileError(f"{path} is no encodings file of schema {version}: {told}") from None
 
 
 # ------------------------------------------------------------------------------- writing
@@ -230,7 +231,7 @@ def _json(path: str | Path) -> dict[str, Any]:
 def _known(path: str | Path, where: str, entry: Mapping[str, Any], fields: set[str]) -> None:
     unknown = sorted(set(entry) - fields)
     if unknown:
-        raise FileError(f"{path}: {where} holds fields that are not known: {', '.join(map(str, unknown))}")
+        raise FileError(f"{path}: {where} holds fields that are not known: {', '.join(map(quoted, unknown))}")
 
 
 def _list(value: Any) -> list[Any]:
@@ -258,7 +259,7 @@ def _rows(part: Any) -> Iterable[tuple[str, list[Any]]]:
 
 def _integer(path: str | Path, name: str, bits: Any, kind: Any) -> int:
     if str(kind).lower() != "int" or not isinstance(bits, int):
-        raise FileError(f"{path}: {name!r} has {kind} of {bits} bits, and only integers are read")
+        raise FileError(f"{path}: {quoted(name)} has {quoted(kind)} of {quoted(bits)} bits, and only integers are read")
     return bits
 
 
@@ -267,7 +268,7 @@ def _from_rows(path: str | Path, name: str, rows: Sequence[Any]) -> AimetEncodin
         _known(path, repr(name), row, _ENTRY["0.6.1"])
     bits = {_integer(path, name, row["bitwidth"], row["dtype"]) for row in rows}
     if len(bits) != 1:
-        raise FileError(f"{path}: {name!r} has channels of {sorted(bits)} bits")
+        raise FileError(f"{path}: {quoted(name)} has channels of {sorted(bits)} bits")
     return _encoding(path, name, bits.pop(), [row["scale"] for row in rows], [row["offset"] for row in rows])
 
 
@@ -275,7 +276,8 @@ def _from_lists(path: str | Path, entry: Any) -> AimetEncoding:
     name = entry["name"]
     _known(path, repr(name), entry, _ENTRY["1.0.0"])
     if entry["enc_type"] not in ("PER_TENSOR", "PER_CHANNEL"):
-        raise FileError(f"{path}: {name!r} is {entry['enc_type']}, and PER_TENSOR and PER_CHANNEL are read")
+        raise FileError(f"{path}: {quoted(name)} is {quoted(entry['enc_type'])}, and PER_TENSOR and PER_CHANNEL are "
+                        "read")
     return _encoding(path, name, _integer(path, name, entry["bw"], entry["dtype"]), _list(entry["scale"]),
                      _list(entry["offset"]))
 
@@ -285,12 +287,13 @@ def _from_onnx(path: str | Path, entry: Any) -> AimetEncoding:
     _known(path, repr(name), entry, _ENTRY["2.0.0"])
     kind = _TYPE.fullmatch(str(entry["output_dtype"]))
     if kind is None:
-        raise FileError(f"{path}: {name!r} is {entry['output_dtype']}, and only integers are read")
+        raise FileError(f"{path}: {quoted(name)} is {quoted(entry['output_dtype'])}, and only integers are read")
     scales = entry["y_scale"] if isinstance(entry["y_scale"], list) else [entry["y_scale"]]
     zeros = entry.get("y_zero_point", 0)
     zeros = zeros if isinstance(zeros, list) else [zeros] * len(scales)
     if entry.get("axis", 0) != 0:
-        raise FileError(f"{path}: {name!r} has a scale for each entry of axis {entry['axis']}, and axis 0 is read")
+        raise FileError(f"{path}: {quoted(name)} has a scale for each entry of axis {quoted(entry['axis'])}, and axis "
+                        "0 is read")
     bits = int(kind[2])
     lowest = 0 if kind[1] else -(2 ** (bits - 1))
     return replace(_encoding(path, name, bits, scales, [lowest - zero for zero in zeros]), of_type=True)
@@ -299,10 +302,10 @@ def _from_onnx(path: str | Path, entry: Any) -> AimetEncoding:
 def _encoding(path: str | Path, name: str, bits: int, scales: Sequence[Any], offsets: Sequence[Any]) -> AimetEncoding:
     scale = tuple(float(each) for each in scales)
     if len(scale) != len(offsets) or not scale or not all(0 < each < float("inf") for each in scale):
-        raise FileError(f"{path}: {name!r} has {len(scale)} scales and {len(offsets)} offsets; scales are positive and "
-                        "as many as offsets")
+        raise FileError(f"{path}: {quoted(name)} has {len(scale)} scales and {len(offsets)} offsets; scales are "
+                        "positive and as many as offsets")
     if any(int(each) != each for each in offsets):
-        raise FileError(f"{path}: {name!r} has an offset that is no whole number")
+        raise FileError(f"{path}: {quoted(name)} has an offset that is no whole number")
     return AimetEncoding(bits, scale, tuple(int(each) for each in offsets))
 
 

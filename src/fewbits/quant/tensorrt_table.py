@@ -61,10 +61,10 @@ def read_table(path: str | Path) -> dict[str, float]:
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            raise FileError(f"{path}, line {number}: {line!r} is not `name: hexadecimal`")
+            raise FileError(f"{path}, line {number}: {line[:60]!r} is not `name: hexadecimal`")
         scale = struct.unpack(">f", bytes.fromhex(match[2].zfill(8)))[0]
         if not (math.isfinite(scale) and scale > 0):
-            raise FileError(f"{path}, line {number}: the scale of {match[1]!r} is {scale:g}, not a positive number")
+            raise FileError(f"{path}, line {number}: the scale of {match[1][:60]!r} is {scale:g}, no positive number")
         scales[match[1]] = scale
     return scales
 
