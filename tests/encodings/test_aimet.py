@@ -104,7 +104,7 @@ def edited(tmp_path, version, change):
 
 
 @pytest.mark.parametrize(("version", "change", "error", "words"), [
-    ("1.0.0", lambda c: c.update(colour="red"), FileError, "fields that are not known: colour"),
+    ("1.0.0", lambda c: c.update(colour="red"), FileError, "fields that are not known: 'colour'"),
     ("1.0.0", lambda c: c["param_encodings"][0].update(block_size=4), FileError, "not known: 'block_size'"),
     ("0.6.1", lambda c: c["param_encodings"]["0.weight"][0].update(x=4), FileError, "not known: 'x'"),
     ("2.0.0", lambda c: c["encodings"][0].update(block_size=4), FileError, "not known: 'block_size'"),
