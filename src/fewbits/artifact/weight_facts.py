@@ -131,6 +131,13 @@ def from_facts(name: str, facts: Any, data: memoryview, limit: int) -> Stored:
         raise Refusal(f"says of tensor {quoted(name)} {error}") from None
 
 
+def said_bytes(facts: Any) -> int:
+    """What a tensor takes in memory by its facts alone, which nothing has borne out yet; 0 where they say nothing."""
+    kind, shape = (facts.get("type"), facts.get("shape")) if isinstance(facts, dict) else (None, None)
+    known = isinstance(kind, str) and isinstance(shape, list) and all(map(_is_count, shape))
+    return prod(shape) * WIDTHS.get(kind, 0) if known else 0
+
+
 class _FactsError(Exception):
     """What is wrong with the facts."""
 

@@ -21,6 +21,7 @@ from fewbits.artifact.weight_facts import (
     packed_facts,
     part_sizes,
     parts,
+    said_bytes,
     to_facts,
     unpacked_facts,
 )
@@ -79,6 +80,10 @@ class WeightsFile:
         # The hash covers these names in this order; so the header can give no tensor another's bytes.
         if not isinstance(self._facts, dict) or [WEIGHTS, *self._facts] != list(held.names):
             raise Refusal("has other tensors than its facts say")
+        decoded, most = sum(map(said_bytes, self._facts.values())), DECODED_FREELY + DECODED_TIMES * held.size
+        if self._limit <= DECODED_LIMIT and decoded > most:
+            raise Refusal(f"has {held.size} bytes and would take {decoded} when decoded, {most} at most",
+                          "give a file of weights that `fewbits compress` wrote")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,7 +104,6 @@ class WeightsFile:
         """One tensor, decoded; shared weights as the numbers they stand for."""
         with _told(self.path):
             stored = self._stored(name)
-            self._check_growth(name, stored.bytes_decoded)
             content = stored.content
             if isinstance(content, CodedShared):
                 return torch.from_numpy(_decoded(name, content).dense()).to(_TYPES[stored.type])
@@ -112,13 +116,6 @@ class WeightsFile:
                 return torch.empty(stored.shape, dtype=_TYPES[stored.type])
             return torch.from_numpy(np.array(content)).view(_TYPES[stored.type]).reshape(stored.shape)
 
-    def _check_growth(self, what: str, decoded: int) -> None:
-        """Raises FileError where a file would decode to far more than weights ever do."""
-        most = DECODED_FREELY + DECODED_TIMES * self.size
-        if self._limit <= DECODED_LIMIT and decoded > most:
-            raise FileError(f"{self.path} has {self.size} bytes, and {what} would take {decoded} when decoded, more "
-                            f"than {most}: this is no file of weights that `fewbits compress` wrote")
-
     def shared(self, name: str) -> Shared | None:
         """Codes and centroids of one tensor; None when its weights are not shared."""
         with _told(self.path):
@@ -127,7 +124,6 @@ class WeightsFile:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors, decoded."""
-        self._check_growth("all", self.decoded_bytes())
         return {name: self.tensor(name) for name in self.names}
 
     def items(self) -> tuple[Item, ...]:

@@ -3,7 +3,6 @@
 import inspect
 import io
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
@@ -18,7 +17,7 @@ from fewbits.errors import CaptureError
 from fewbits.graph.calls import calls, check_batch
 from fewbits.graph.graph import Shape
 from fewbits.graph.traced import Traced, user_line
-from fewbits.graph.undisturbed import undisturbed
+from fewbits.graph.undisturbed import undisturbed, unlogged
 
 _SHOWN = 8  # names of submodules in an error
 
@@ -76,14 +75,8 @@ def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the graphs and guesses that the exporter prints when it fails."""
-    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
+    with unlogged("torch.fx.experimental.symbolic_shapes"), redirect_stderr(io.StringIO()):
+        yield
 
 
 def _capturable(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:

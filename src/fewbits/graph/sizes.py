@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from fewbits.errors import CaptureError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Visitor
-from fewbits.graph.undisturbed import undisturbed
+from fewbits.graph.undisturbed import undisturbed, unlogged
 from fewbits.limits import GRAPH_ELEMENTS, GRAPH_LIVE_BYTES
 
 _BATCH = 2
@@ -19,7 +19,7 @@ _BATCH = 2
 def check_sizes(model: Model) -> None:
     """Runs a graph on shapes alone, a batch of 2. Raises CaptureError, naming the node, where an operator does not take
     its operands, gives another shape than the graph says, or a value needs more than its limit."""
-    with undisturbed(), FakeTensorMode() as mode, torch.no_grad():
+    with undisturbed(), unlogged("torch._subclasses.fake_tensor"), FakeTensorMode() as mode, torch.no_grad():
         inputs = {item.name: torch.empty([_BATCH if size is None else size for size in item.shape],
                                          dtype=getattr(torch, item.dtype)) for item in model.graph.inputs}
         visitor = _Sizes(mode, model)

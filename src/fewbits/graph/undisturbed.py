@@ -1,5 +1,6 @@
 """The process as it was before: what the first use of torch's exporter leaves behind is taken back."""
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -20,3 +21,15 @@ def undisturbed() -> Iterator[None]:
             for name, value in environment.items():
                 if os.environ.get(name) != value:
                     os.environ[name] = value
+
+
+@contextmanager
+def unlogged(name: str) -> Iterator[None]:
+    """Without what a logger of torch's writes about a failure that becomes a sentence of ours."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
