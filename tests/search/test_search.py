@@ -1,7 +1,9 @@
 """The search against exhaustive search, its cost models against the programs they speak of, and its log."""
 
 import itertools
+from concurrent.futures import ProcessPoolExecutor
 from math import prod
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -273,3 +275,22 @@ def test_the_verb_writes_plans_that_can_be_rerun(tmp_path):
             with pytest.raises(SearchError, match=words):
                 CliRunner().invoke(app, ["search", *given[:3], "--out", str(tmp_path / "o3"), *options],
                                    catch_exceptions=False)
+
+
+def test_workers_change_nothing(tmp_path):
+    small, limit = problem(few((8, 4))), Limit(sqnr=25.0)
+    alone = search(Evaluations(small, tmp_path / "one"), "bits", limit)
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        together = search(Evaluations(small, tmp_path / "two", pool, 2), "bits", limit)
+    assert together.best == alone.best
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_cluster_changes_nothing(tmp_path):
+    distributed = pytest.importorskip("dask.distributed", reason="dask is an extra: pip install 'fewbits[cluster]'")
+    small, limit = problem(few((8, 4))), Limit(sqnr=25.0)
+    alone = search(Evaluations(small), "bits", limit)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        together = search(Evaluations(small, None, client.get_executor(), 2), "bits", limit)
+    assert together.best == alone.best
