@@ -13,7 +13,8 @@ def test_it_learns_lowers_verifies_and_writes(fewbits, tmp_path, recipe):
     result = fewbits(*TRAIN, "--recipe", recipe, "--float-epochs", 3, "--checkpoint", checkpoint, "--out", out,
                      "--distil", 0.5)
     assert result.code == 0, result.err
-    assert {path.name for path in out.iterdir()} == {"model.fewbits", "model.onnx", "report.html", "summary.json"}
+    assert {path.name for path in out.iterdir()} == {"model.fewbits", "model.onnx", "report.html", "summary.json",
+                                                     "history.json", "history.svg"}
     summary = json.loads((out / "summary.json").read_text())
     assert summary["mismatches"] == 0
     assert summary["accuracy"] > 0.5

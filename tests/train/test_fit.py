@@ -1,5 +1,6 @@
 """The loop: the same seed gives the same bytes, through a kill too; bad data and bad checkpoints are refused."""
 
+import copy
 import json
 import math
 import os
@@ -308,3 +309,44 @@ def test_frozen_batch_norm_learns_but_keeps_its_statistics():
     assert torch.equal(frozen.model.tensor("1.running_mean"), mean)
     assert not torch.equal(frozen.model.tensor("1.weight"), gamma)
     assert not simulation.model.norms_frozen
+
+
+def test_epochs_are_told_with_their_scores_and_again_after_a_resumption(tmp_path):
+    """Scores neither change what is learned nor what random numbers come next; a killed training tells all epochs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        data = [(torch.randn(8, 4), torch.arange(8) % 3) for _ in range(3)]
+        start = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
+
+    def trained(**options):
+        net = copy.deepcopy(start)
+        losses = fit(net, data, epochs=3, quiet=True, **options)
+        return net, losses
+
+    def score(net):
+        assert not net.training
+        torch.rand(5)  # what an evaluation draws is its own
+        return float(net[0].weight.detach().sum())
+
+    plain, losses = trained()
+    told = []
+    scored, _ = trained(evaluate=score, on_epoch=told.append)
+    assert bytes_of(scored) == bytes_of(plain)
+    assert [epoch.number for epoch in told] == [1, 2, 3]
+    assert [epoch.loss for epoch in told] == list(losses)
+    assert told[-1].score == score(plain)
+    assert told[0].rate > told[1].rate > told[2].rate >= 0
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        trained(evaluate=score, on_epoch=stop, checkpoint=tmp_path / "c")
+    again = []
+    resumed, _ = trained(evaluate=score, on_epoch=again.append, checkpoint=tmp_path / "c")
+    assert again == told
+    assert bytes_of(resumed) == bytes_of(plain)

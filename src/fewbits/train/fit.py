@@ -27,6 +27,17 @@ class Batches(Iterable[tuple[Tensor, Tensor]], Sized, Protocol):
     """Re-iterable batches of inputs and labels; each pass may have another order."""
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of training came to. number: from 1; loss: mean over its examples; score: what `evaluate` gave
+    after it, None without one; rate: the learning rate at its end."""
+
+    number: int
+    loss: float
+    score: float | None
+    rate: float
+
+
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
 
@@ -62,6 +73,7 @@ def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
 def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimizer = Adam(),
         schedule: MakeSchedule = cosine, loss: Loss = F.cross_entropy, distillation: Distillation | None = None,
         seed: int = 0, checkpoint: str | Path | None = None, save_every: int | None = None,
+        evaluate: Callable[[nn.Module], float] | None = None, on_epoch: Callable[[Epoch], None] | None = None,
         quiet: bool = False) -> tuple[float, ...]:
     """Trains a Simulation, or any network, in place on the device it is on; leaves it in evaluation mode.
 
@@ -69,7 +81,9 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     outputs and labels, a mean; distillation: adds a teacher's. seed: of torch's random numbers while it runs (dropout,
     stochastic methods); the caller's stay untouched. checkpoint: a file that is written whole after each epoch, and
     every `save_every` steps; training goes on from it when it exists, to the same bytes. It belongs to one training:
-    its start weights, recipe, optimizer, schedule, loss, teacher, length, seed and data. Returns the mean loss of each
+    its start weights, recipe, optimizer, schedule, loss, teacher, length, seed and data. evaluate: called with the
+    network after each epoch, in evaluation mode and without gradients, such as its accuracy on validation images;
+    on_epoch: called with what each epoch came to, those before a resumption first. Returns the mean loss of each
     epoch. Warns (CollapseWarning) where a learned range is 0 after an epoch. Raises DataError for data that does not
     fit, TrainingError when the loss is not finite, naming step and layer, FileError for a checkpoint that is damaged or
     of another training, by what is other.
@@ -93,8 +107,9 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
         kept = Kept(Path(checkpoint), run, job, len(batches), steps)
     with _seeded(seed, device), _progress(quiet) as progress:
         done = 0 if kept is None else kept.open(device)
-        bar = progress.add_task("train", total=steps, completed=done, loss=math.nan)
+        bar = progress.add_task("train", total=steps, completed=done, shown="")
         net.train()
+        told, scored = 0, ""
         for epoch in range(epochs):
             if kept is not None:
                 kept.begin(epoch)
@@ -107,16 +122,38 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
                 run.schedule.step()
                 last = number == len(batches) - 1
                 run.count(value * len(y), len(y), last)
-                progress.update(bar, advance=1, loss=value)
+                progress.update(bar, advance=1, shown=f"loss {value:.4f}{scored}")
                 if last:
                     _warn_of_collapse(simulations, epoch + 1)
+                    run.rates.append(float(optimize.param_groups[0]["lr"]))
+                    run.scores.append(None if evaluate is None else _scored(net, evaluate))
+                    scored = "" if run.scores[-1] is None else f", score {run.scores[-1]:.4f}"
                 due = last or (save_every is not None and run.step % save_every == 0)
                 if kept is not None and due:
                     kept.save(device)
+            told = _tell(run, told, on_epoch)
         if kept is not None:
             kept.take_up()  # where all was done before
+        _tell(run, told, on_epoch)
     net.eval()
     return tuple(run.losses)
+
+
+def _scored(net: nn.Module, evaluate: Callable[[nn.Module], float]) -> float:
+    """A score of the network as it is; training and torch's random numbers go on as if nothing had been asked."""
+    net.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        score = float(evaluate(net))
+    net.train()
+    return score
+
+
+def _tell(run: Run, told: int, on_epoch: Callable[[Epoch], None] | None) -> int:
+    """Reports the epochs that were not yet; how many are done."""
+    if on_epoch is not None:
+        for number in range(told, len(run.losses)):
+            on_epoch(Epoch(number + 1, run.losses[number], run.scores[number], run.rates[number]))
+    return len(run.losses)
 
 
 def _warn_of_collapse(simulations: list[Simulation], epoch: int) -> None:
@@ -131,7 +168,7 @@ def _warn_of_collapse(simulations: list[Simulation], epoch: int) -> None:
 
 def _progress(quiet: bool) -> Progress:
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                    TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(), console=Console(stderr=True),
+                    TextColumn("{task.fields[shown]}"), TimeRemainingColumn(), console=Console(stderr=True),
                     disable=quiet)
 
 

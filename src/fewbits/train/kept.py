@@ -25,6 +25,8 @@ class Run:
     def __init__(self, net: nn.Module, optimizer: Optimizer, schedule: LRScheduler):
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.step, self.losses, self.total, self.seen = 0, [], 0.0, 0
+        self.scores: list[float | None] = []  # of each epoch, where somebody scores them
+        self.rates: list[float] = []  # at the end of each epoch
 
     def count(self, loss: float, examples: int, last: bool) -> None:
         self.step, self.total, self.seen = self.step + 1, self.total + loss, self.seen + examples
@@ -112,13 +114,15 @@ class Kept:
         except Exception as error:  # torch's many kinds, over a file that somebody forged
             raise self._refused(f"is no checkpoint of this training ({type(error).__name__})") from error
         run.step, run.losses, run.total, run.seen = (state[key] for key in ("step", "losses", "total", "seen"))
+        run.scores, run.rates = state["scores"], state["rates"]
 
     def save(self, device: torch.device) -> None:
         run = self._run
         state = {"net": run.net.state_dict(), "optimizer": run.optimizer.state_dict(),
                  "schedule": _numbers(run.schedule.state_dict()), "random": torch.get_rng_state(),
                  "begun": self._begun, "data": self._data.hexdigest(),
-                 "step": run.step, "losses": run.losses, "total": run.total, "seen": run.seen}
+                 "step": run.step, "losses": run.losses, "total": run.total, "seen": run.seen, "scores": run.scores,
+                 "rates": run.rates}
         if device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(device)
         write_checkpoint(self._path, self._job, state)
@@ -126,13 +130,15 @@ class Kept:
     def _check(self, state: Any) -> None:
         """Raises FileError unless a state is such as `save` writes for this training."""
         kinds = {"net": dict, "optimizer": dict, "schedule": dict, "random": Tensor, "begun": list, "data": str,
-                 "step": int, "losses": list, "total": float, "seen": int}
+                 "step": int, "losses": list, "total": float, "seen": int, "scores": list, "rates": list}
         if not isinstance(state, dict) or not all(type(state.get(key)) is kind for key, kind in kinds.items()):
             raise self._refused("is no checkpoint of this training")
         step = state["step"]
         epochs, rest = divmod(step, self._batches)
-        if not (0 < step <= self._steps and state["seen"] >= 0 and len(state["losses"]) == epochs
-                and all(isinstance(loss, float) for loss in state["losses"])):
+        if not (0 < step <= self._steps and state["seen"] >= 0
+                and len(state["losses"]) == len(state["scores"]) == len(state["rates"]) == epochs
+                and all(isinstance(number, float) for key in ("losses", "rates") for number in state[key])
+                and all(score is None or isinstance(score, float) for score in state["scores"])):
             raise self._refused(f"counts {step} steps of {self._steps}, which do not agree with its losses")
         like = torch.get_rng_state()
         if len(state["begun"]) != epochs + bool(rest) or not all(

@@ -113,7 +113,7 @@ def calibration(job: Job) -> Inputs:
 def finish(job: Job, simulation: Simulation, console: Console) -> Report:
     """Lowers, writes, reports and exports a simulation of the job's network."""
     program, batches = lower(simulation, job.profile), calibration(job)
-    _make_folder(job.out)
+    make_folder(job.out)
     save_verified(program, job.out / "model.fewbits", job.preparation)
     (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
@@ -141,8 +141,10 @@ def _export(job: Job, program: Program, batches: Inputs, console: Console) -> No
     console.print(f"verified: {compared} outputs on {len(job.data.calibration)} {what}, 0 differ", highlight=False)
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> Path:
+    """The folder, made where it is not there. Raises FileError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {path}: {error.strerror}") from error
+    return path
