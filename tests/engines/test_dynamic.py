@@ -213,15 +213,15 @@ def test_rules_choose_who_is_dynamic():
 
 
 @pytest.mark.parametrize(("spec", "told"), [
-    ({"format": "int8", "symmetric": True, "range": "dynamic"}, "what layers take as it comes is uint8"),
-    ({"format": "uint4", "range": "dynamic"}, "what layers take as it comes is uint8")])
+    ({"format": "int8", "symmetric": True, "range": "dynamic"}, "dynamically quantized inputs are uint8"),
+    ({"format": "uint4", "range": "dynamic"}, "dynamically quantized inputs are uint8")])
 def test_other_codes_have_no_range_of_their_own(spec, told):
     with pytest.raises(RecipeError, match=told):
         simulated(Two(), torch.randn(4, 6), recipe(activations={"symmetric": False} | spec))
 
 
 def test_weights_have_no_dynamic_range():
-    with pytest.raises(RecipeError, match=r"'a.weight' \(weight\) has range dynamic, which is for what layers take"):
+    with pytest.raises(RecipeError, match=r"'a.weight' \(weight\) has range dynamic, which is for inputs of layers"):
         simulated(Two(), torch.randn(4, 6), recipe(weights={"format": "int8", "range": "dynamic"}))
 
 

@@ -80,7 +80,7 @@ def test_the_page_shows_every_site(case):
         row = html.split(f'<span class="mono">{site.site}<')[1].split("</details>")[0]
         assert row.count('class="reach"') == bars
         assert f"{site.without:.1f}" in row
-        assert (", beyond the grid" in row) is (site.site == "2.weight")
+        assert (", beyond the range" in row) is (site.site == "2.weight")
     model, program = "case", lower(simulation)
     whole = build(program, simulation, batches, model=model, explanation=found).html()
     assert whole.count("<details") == len(found.sites)

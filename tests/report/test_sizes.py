@@ -28,7 +28,7 @@ def test_stored_items_add_up_to_the_ledger_and_the_grids(residual: Case) -> None
     entries = ledger(residual.program, residual.simulation.plan, residual.simulation.model.graph)
     items = stored_items(entries)
     assert sum(item.bytes for item in items) == entries.bytes + 8 * 4
-    assert {item.part for item in items} == {"weight", "weight scales", "bias", "activation grids"}
+    assert {item.part for item in items} == {"weight", "weight scales", "bias", "activation encodings"}
 
 
 def test_items_of_a_file_are_taken_as_they_are() -> None:

@@ -15,9 +15,9 @@ Shapes = Mapping[str, Shape | None]  # of values and parameters, by name
 
 Role = Literal[
     "dot",      # sums of products with weights; quantizes its weights and its result
-    "combine",  # makes new numbers out of activations; its result has a grid of its own
+    "combine",  # makes new numbers out of activations; its result has an encoding of its own
     "clamp",    # bounds a result: part of the operator before it, where that one has no other reader
-    "pass",     # moves numbers or picks among them; keeps the grid of what it reads
+    "pass",     # moves numbers or picks among them; keeps the encoding of what it reads
     "gone",     # does nothing when the model runs
     "norm",     # batch norm: part of the dot product before it, else it combines
     "size",     # works on sizes, not on tensors

@@ -130,7 +130,7 @@ def _refuse_pad(node: Node, shapes: Shapes) -> str | None:
         return "it crops with a negative margin: use a slice"
     if padding_mode(node) != "constant":
         return None
-    return None if node["value"] in (None, 0, 0.0) else f"it pads with {node['value']}: only 0 is a code of every grid"
+    return None if node["value"] in (None, 0, 0.0) else f"it pads with {node['value']}: only 0 always has a code"
 
 
 def _refuse_concat(node: Node, shapes: Shapes) -> str | None:

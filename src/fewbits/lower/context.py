@@ -97,7 +97,7 @@ class Context:
         return Result(site, shape, encoding, int(limits[0]), int(limits[1]))
 
     def stored(self, encoding: Encoding) -> Encoding:
-        """An activation's grid in the profile's codes: where these have no sign, signed codes are raised by 2^(b−1),
+        """An activation's encoding in a profile's codes: where these have no sign, signed codes are raised by 2^(b−1),
         and the zero point with them, so that they stand for the same numbers."""
         format = encoding.format
         if not isinstance(format, Int) or not format.signed or format.narrow or self.profile.signed:
@@ -131,7 +131,7 @@ class Context:
         return site is not None and site.kind == "accumulator"
 
     def leaves_floats(self, node: Node) -> bool:
-        """Whether a dot product of integers gives floats, because the recipe left its result without a grid."""
+        """Whether a dot product of integers gives floats, because the recipe left its result unquantized."""
         return self.simulation.plan.grid(node.name) not in self.simulation.plan.sites
 
     def uneven(self, node: Node) -> FakeQuantize | None:

@@ -1,4 +1,4 @@
-"""Rules of dot products whose inputs are quantized as they come."""
+"""Rules of dot products with dynamically quantized inputs."""
 
 from fewbits.errors import LoweringError
 from fewbits.graph.graph import Node

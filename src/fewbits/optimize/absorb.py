@@ -36,7 +36,7 @@ def absorb_high_biases(simulation: Simulation, batches: Iterable[Batch], *, even
     """A simulation of the model with its high biases absorbed, calibrated on `batches`.
 
     Layers without a folded batch norm stay as they are. even_if_worse: as for `equalize`; checkpoint: a file that keeps
-    the grids found. Raises RepairError after repairs that round weights.
+    the encodings found. Raises RepairError after repairs that round weights.
     """
     check_reread(batches, "absorb_high_biases", even_if_worse)
     model = model_to_rescale(simulation, "absorb_high_biases")

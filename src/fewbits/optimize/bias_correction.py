@@ -106,7 +106,7 @@ class _Pair:
         self.new[name] = self._visitor.value(name, self._got.add_(moved.reshape(shape)))
 
     def _bias(self) -> torch.Tensor:
-        """As the layer adds it: on the grid of its sums."""
+        """As the layer adds it: quantized with the scale of its sums."""
         name = self.nodes[0]["bias"].name
         return self._visitor.parameter(self.nodes[0], "bias", name, self.simulation.model.tensor(name)).clone()
 

@@ -30,7 +30,7 @@ class Checkpoint:
              batches: Iterable[Any]) -> "Checkpoint":
         """What was kept there, or nothing yet. Raises FileError when it is damaged or of another job, by what is other.
 
-        A job is the simulation's plan, parameters and grids, the settings of the repair, and its data, of which one
+        A job is the simulation's plan, parameters and encodings, the settings of the repair, and its data, of which one
         pass is made where there is a path.
         """
         if path is None:

@@ -49,9 +49,9 @@ def equalize(simulation: Simulation, batches: Iterable[Batch], *, unbound: bool 
     """A simulation of the equalized model, calibrated on `batches`.
 
     unbound: first replace every ReLU6-like clamp that stands in a chain by a ReLU. That lets its channels be rescaled
-    but is another function wherever the bound was reached (as in the paper). checkpoint: a file that keeps the grids
-    found. even_if_worse: also where the outputs on the batches become worse by it (optimize/outcome.py). Raises
-    RepairError after repairs that round weights: equalize before them.
+    but is another function wherever the bound was reached (as in the paper). checkpoint: a file that keeps the
+    encodings found. even_if_worse: also where the outputs on the batches become worse by it (optimize/outcome.py).
+    Raises RepairError after repairs that round weights: equalize before them.
     """
     check_reread(batches, "equalize", even_if_worse)
     model = model_to_rescale(simulation, "equalize")

@@ -25,7 +25,7 @@ def recalibrated(model: Model, plan: Plan, batches: Iterable[Batch], kept: Check
                  batch_to_inputs: Callable[[Any], Any] | None) -> Simulation:
     """The changed model under the same plan; the changed model is its own reference.
 
-    kept: where the grids go, or come from when they were found before; then the batches are not read.
+    kept: where the encodings are written, or read when they were found before; then the batches are not read.
     """
     names = [site.name for site in plan.sites.values() if site.spec is not None]
     if all(f"{name} scale" in kept for name in names):

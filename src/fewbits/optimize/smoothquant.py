@@ -32,7 +32,7 @@ def smooth(simulation: Simulation, batches: Iterable[Batch], *, alpha: float = 0
     """A simulation of the rescaled model, calibrated on `batches` (read twice, so re-iterable).
 
     alpha: how much of the difficulty moves to the weights, 0 to 1; even_if_worse: as for `equalize`; checkpoint: a file
-    that keeps the ranges seen and the grids found. Raises RepairError after repairs that round weights.
+    that keeps the ranges seen and the encodings found. Raises RepairError after repairs that round weights.
     """
     if not 0 <= alpha <= 1:
         raise RepairError(f"alpha lies between 0 and 1, not at {alpha:g}")

@@ -1,4 +1,4 @@
-"""Calibrated grids on disk: found once, used again, and refused for any other model or plan.
+"""Calibration cache: encodings on disk, found once, used again, and refused for any other model or plan.
 
 A JSON file a person can read: version, digests of the model, the plan and the data, for each tensor its scales and zero
 points, and a digest of all that. Scales are float32 written so that they come back exactly.
@@ -31,7 +31,7 @@ _VERSION = 2
 
 def calibrate_cached(model: Model, plan: Plan, batches: Iterable[Batch], path: str | Path, *, data: str = "",
                      batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
-    """As `calibrate`, but reads the grids from `path` where that exists, and writes them there where not.
+    """As `calibrate`, but reads the encodings from `path` if it exists, else calibrates and writes them there.
 
     The batches are not looked at when the file exists. data: what they are, such as a digest; a file of other data is
     then refused. Raises FileError when it is damaged, changed by hand, or of another model, plan or data.
@@ -55,7 +55,7 @@ def save_ranges(simulation: Simulation, path: str | Path, *, data: str = "") -> 
 
 
 def load_ranges(model: Model, plan: Plan, path: str | Path, *, data: str = "") -> Simulation:
-    """The simulation those grids make of the model. Raises FileError, saying what does not fit."""
+    """A simulation of the model with the encodings of the file. Raises FileError, saying what does not fit."""
     content = _content(path)
     for what, kept, now in (("model", content["model"], digest(model)), ("plan", content["plan"], _plan_digest(plan)),
                             ("data set", content["data"] or data, data or content["data"])):

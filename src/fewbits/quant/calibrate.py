@@ -1,4 +1,4 @@
-"""Calibration: a plan and some data become a Simulation with a grid at every tensor, or one clear refusal."""
+"""Calibration: from a plan and data to a Simulation with an encoding for every tensor, or one clear refusal."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,7 +21,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     """Runs every batch through the float model, watches each tensor, and fits its encoding.
 
     batches: what the model takes (a tensor, a tuple, a dict), or anything that `batch_to_inputs` turns into
-    that; one pass is made, one batch in memory at a time; none are read where the plan takes no grid from data
+    that; one pass is made, one batch in memory at a time; none are read where the plan takes no range from data
     (weight-only recipes). callback: in place of batches, called once with the simulation, which it runs on batches as
     it sees fit (`Simulation.compute_encodings`). Returns the Simulation in evaluation mode, simulating.
     Raises CalibrationError, naming the tensor and the batch, for NaN or Inf, no batches, a

@@ -1,4 +1,4 @@
-"""Whether a range rule cut off more than it gained: the error of each grid beside that of the whole range.
+"""Whether a range rule cut off more than it gained: the error of each range beside that of min-max.
 
 A rule that clips trades large errors of few values for smaller ones of all others. Where its data are not what it was
 made for (a value far more frequent than its neighbours, a first batch unlike the others), it loses instead, and nothing

@@ -1,4 +1,4 @@
-"""Quantization simulated in float: numbers moved to the grid they will have as codes."""
+"""Fake quantization: quantize and dequantize in float, with a gradient."""
 
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor
 
 
 def fake_quantize_by_own_range(x: torch.Tensor) -> torch.Tensor:
-    """A tensor moved to the grid of its own numbers: docs/numerics.md, eq. 28, then 1 and 2. Backward: the identity."""
+    """Dynamic quantization of a tensor by its own range: docs/numerics.md, eq. 28, then 1 and 2. Backward: identity."""
     grid = dynamic.grid_of(x.detach().cpu().numpy())
     if not grid.scale:
         return x * 0.0
@@ -109,9 +109,9 @@ def on_steps(units: torch.Tensor, form: IntegerForm) -> torch.Tensor:
 
 
 class FakeQuantize(nn.Module):
-    """One tensor. mode: `observe` passes numbers through and watches them, `simulate` moves them to the
-    grid, `off` does nothing. The grid is kept in the buffers `scale` and `zero_point`; a scale of NaN
-    means that none was found yet."""
+    """One tensor. mode: `observe` passes numbers through and watches them, `simulate` quantizes
+    and dequantizes them, `off` does nothing. The encoding is kept in the buffers `scale` and `zero_point`; a scale of
+    NaN means that there is none yet."""
 
     scale: torch.Tensor
     zero_point: torch.Tensor
@@ -139,7 +139,7 @@ class FakeQuantize(nn.Module):
 
     @property
     def integer_form(self) -> IntegerForm | None:
-        """How this tensor's numbers enter integer sums; None when they cannot."""
+        """How integer sums take this tensor's numbers; None when they cannot."""
         return integer_form(self.spec.format, self.spec.integers)
 
     @property
@@ -157,7 +157,7 @@ class FakeQuantize(nn.Module):
 
     @property
     def integer_encoding(self) -> Encoding:
-        """The grid of those integers. Raises CalibrationError as `integer_scale` does."""
+        """The encoding of those integers. Raises CalibrationError as `integer_scale` does."""
         form, scale = self.integer_form, self.integer_scale
         if form is None or isinstance(self.spec.format, Int):
             return self.encoding
@@ -182,7 +182,7 @@ class FakeQuantize(nn.Module):
 
     @property
     def encoding(self) -> Encoding:
-        """The grid as a value. Raises CalibrationError before one was found."""
+        """The encoding as a value. Raises CalibrationError before there is one."""
         self.settle()
         if self.scale.isnan().any():
             raise CalibrationError(f"tensor {self.site!r} has no encoding yet: calibrate first")
@@ -196,7 +196,7 @@ class FakeQuantize(nn.Module):
             self.zero_point.copy_(torch.from_numpy(encoding.zero_point.copy()))
 
     def fit(self) -> None:
-        """Finds the grid for what was observed. Raises CalibrationError, naming the tensor."""
+        """Finds the encoding for what was observed. Raises CalibrationError, naming the tensor."""
         if not self.observer.count:
             raise CalibrationError(f"tensor {self.site!r} was never reached: no batch gave it a value")
         try:
@@ -205,7 +205,7 @@ class FakeQuantize(nn.Module):
             raise CalibrationError(f"tensor {self.site!r}: {error}") from error
 
     def adopt(self, calibrated: "FakeQuantize") -> None:
-        """Goes on from the grid and mode of the quantizer that was at this tensor."""
+        """Takes over encoding and mode of the quantizer that it replaces."""
         with torch.no_grad():
             self.scale.copy_(calibrated.scale)
             self.zero_point.copy_(calibrated.zero_point)

@@ -33,10 +33,10 @@ class Treatment(StrEnum):
 
 @dataclass(frozen=True)
 class Site:
-    """A tensor that gets codes.
+    """A tensor that is quantized.
 
-    name: of the value (`conv1`), the parameter (`conv1.weight`), a node's bias (`conv1.bias`), or what a layer brings
-    to codes as it comes (`conv1.input`, kind `dynamic`);
+    name: of the value (`conv1`), the parameter (`conv1.weight`), a node's bias (`conv1.bias`), or the dynamically
+    quantized input of a layer (`conv1.input`, kind `dynamic`);
     spec: how its encoding is found; None for biases and accumulators, whose scale is that of the products;
     because: the rule that decided.
     """
@@ -80,15 +80,15 @@ class Plan:
 
     @property
     def needs_data(self) -> bool:
-        """Whether some grid comes from what flows through the model, so that calibration needs batches."""
+        """Whether some range is that of activations, so that calibration needs batches."""
         return any(site.spec is not None and site.kind in ("input", "activation") for site in self.sites.values())
 
     def __str__(self) -> str:
-        lines = [f"{len(self.sites)} sites"]
+        lines = [f"{len(self.sites)} quantized tensors"]
         lines += [f"  {site}" for site in self.sites.values()]
         lines += [f"{len(self.steps)} nodes"]
         lines += [f"  {step.node} = {step.op}: {step.treatment}"
-                  + (f", grid of {step.grid}" if step.grid not in (step.node, "") else "")
+                  + (f", encoding of {step.grid}" if step.grid not in (step.node, "") else "")
                   for step in self.steps.values()]
         lines += [f"then {', '.join(self.repairs)}"] if self.repairs else []
         return "\n".join(lines)

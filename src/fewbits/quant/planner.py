@@ -193,7 +193,7 @@ class _Planner:
         return not self._kept(node) and (wanted is None or wanted.is_dynamic)
 
     def _settle(self, node: Node) -> None:
-        """A node whose result got no grid computes it in float; only dot products have sums of integers to leave."""
+        """A node whose result is not quantized computes it in float; only dot products have integer sums to return."""
         step = self.steps[node.name]
         if (self._role(node) in ("combine", "clamp") and step.grid not in self.sites
                 and step.treatment in (Treatment.INTEGER, Treatment.FUSED)):
@@ -215,7 +215,7 @@ class _Planner:
         return _TREATMENTS[role]
 
     def _kept(self, node: Node) -> bool:
-        """Whether the recipe keeps the node in float: its operands stay as they come, and so does its result."""
+        """Whether the recipe keeps the node in float: neither its operands nor its result are quantized."""
         return any(rule.keep_float and _matches(rule, node, self.ends) for rule in self.recipe.rules)
 
     def _reads_floats(self, node: Node) -> bool:
@@ -307,7 +307,7 @@ class _Planner:
             self._add(Site(f"{node.name}.bias", "bias", (outputs,), None, because))
 
     def _dynamic_site(self, node: Node) -> None:
-        """What a layer takes, where its recipe has it brought to codes as it comes."""
+        """The input of a layer, where its recipe quantizes it dynamically."""
         spec, because = self.recipe.activation_spec, "activations"
         for number, rule in enumerate(self.recipe.rules, 1):
             if not _matches(rule, node, self.ends):
@@ -329,10 +329,10 @@ class _Planner:
             if spec is None or not spec.is_dynamic:
                 continue
             if site.kind != "dynamic":
-                raise RecipeError(f"{site.name!r} ({site.kind}) has range dynamic, which is for what layers take: give "
+                raise RecipeError(f"{site.name!r} ({site.kind}) has range dynamic, which is for inputs of layers: give "
                                   "it another range")
             if spec != DYNAMIC:
-                raise RecipeError(f"{site.name!r} is {spec}, but what layers take as it comes is {DYNAMIC}")
+                raise RecipeError(f"{site.name!r} is {spec}, but dynamically quantized inputs are {DYNAMIC}")
 
     def _constant_sites(self, node: Node, operands: tuple[str, ...]) -> None:
         """Operands of an addition, product or concatenation that are parameters."""

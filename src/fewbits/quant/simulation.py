@@ -1,4 +1,4 @@
-"""The Simulation: a model whose numbers are moved, tensor by tensor, to the grids of a plan."""
+"""The Simulation: a captured model with the fake quantizers of a plan."""
 
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -159,7 +159,7 @@ class Simulation(nn.Module):
         return self.model.run(inputs, visitor or SimulationVisitor(self))
 
     def replace_quantizer(self, quantizer: FakeQuantize) -> None:
-        """Puts another quantizer at its tensor, with the grid and mode of the one that was there."""
+        """Replaces the quantizer of its tensor, whose encoding and mode it takes over."""
         quantizer.adopt(self.quantizer(quantizer.site))
         quantizer.train(self.training)
         self._quantizers[_key(quantizer.site)] = quantizer
@@ -227,15 +227,15 @@ class SimulationVisitor(Visitor):
         return self.simulation.quantizer(name)(value) if name in self._sites else value
 
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
-        """Biases on the grid of the sums they are added to, in float64 as lowering does; as they are where a
-        float or a table makes the sums no integers."""
+        """Biases quantized with the scale of the sums they are added to, in float64 as lowering does; unchanged where a
+        float or a table format makes the sums no integers."""
         if self.simulation.mode != "simulate" or node.name in self._norms or not self.simulation.sums_integers(node):
             return bias
         scale = self.simulation.accumulator_scale(node).double()
         return fake_quantize(bias.double(), scale, 0, ACCUMULATOR.low, ACCUMULATOR.high).to(bias.dtype)
 
     def _rounded_offset(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """What a batch norm gives where its offset lies on the grid of the sums, as lowering puts it there (eq. 15);
+        """A batch norm's result with its offset quantized by the scale of the sums, as lowering does (eq. 15);
         a sign and other tables take it into their thresholds unrounded."""
         simulation, norm, dot = self.simulation, self._norms[self._dots[name].name], self._dots[name]
         grid = simulation.plan.grid(name)

@@ -27,9 +27,9 @@ _LINE = re.compile(r"(.+): ([0-9a-fA-F]{1,8})")
 
 
 def write_table(simulation: Simulation, path: str | Path, header: str = HEADER) -> None:
-    """Writes the scales of inputs and activations, each threshold being the far end of the tensor's own grid.
+    """Writes the scales of inputs and activations, each threshold being the far end of the tensor's range.
 
-    Raises CalibrationError, naming the tensor, for grids that are not 8 bits wide and per tensor.
+    Raises CalibrationError, naming the tensor, for encodings that are not 8 bits wide and per tensor.
     """
     lines = [header]
     for quantizer in simulation.quantizers():

@@ -1,1 +1,1 @@
-"""What values occur, and the grid that suits them: observers, range rules, and the scale rule."""
+"""Calibration statistics and what is made of them: observers, range rules, the scale rule, k-means."""

@@ -19,7 +19,7 @@ Range = tuple[np.ndarray, np.ndarray]
 @options_checked
 @dataclass(frozen=True)
 class Target:
-    """The grid a range is for: rules that weigh rounding against clipping must know it."""
+    """The format a range is for: rules that weigh rounding against clipping must know it."""
 
     format: Format
     symmetric: bool

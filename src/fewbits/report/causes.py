@@ -1,6 +1,6 @@
-"""What one tensor's quantization does to it: the error by cause and by channel, and a histogram beside the grid.
+"""Quantization error of one tensor by cause and by channel, and a histogram with the chosen range.
 
-By element: values beyond the grid's ends are clipped, all others rounded; the share that is the same for a whole
+By element: values beyond the range are clipped, all others rounded; the share that is the same for a whole
 channel is bias, which a bias correction can take away. Kept as sums: no values are stored.
 """
 
@@ -25,7 +25,7 @@ WORST_CHANNELS = 3  # that are named
 class Plot:
     """A histogram as one plots it. edges, counts: linear, len(edges) = len(counts) + 1; exponents, log2_counts:
     how many magnitudes lie in [2^e, 2^(e+1)); zeros: magnitudes below a bin of the observer; low, high, step: the
-    chosen grid's ends and its smallest magnitude but 0 (the widest block's)."""
+    chosen range's ends and its smallest magnitude but 0 (the widest block's)."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]

@@ -37,8 +37,8 @@ class EngineAgreement:
     cut: `float islands` has a row of its own, and `end to end` counts what comes of it in the whole;
     exact: whether a promise is kept or broken here: equality, or in islands the tolerance of float_calls.py and one
     step at their quantizers (QDQ with optimisation off sums in float32: it will differ);
-    images: that were run; compared, differing: codes and floats; largest: biggest difference, in steps of its grid, or
-    of floats as a share of the largest number; near: codes one step off behind an island, which is allowed.
+    images: that were run; compared, differing: codes and floats; largest: biggest difference, in steps, or of
+    floats as a share of the largest number; near: codes one step off behind an island, which is allowed.
     """
 
     engine: str

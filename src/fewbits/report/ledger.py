@@ -26,7 +26,7 @@ class InputTreatment(StrEnum):
     """What becomes of an input."""
 
     QUANTIZED = "quantized input"
-    """It is brought to codes."""
+    """It is quantized."""
     FLOAT = "float input"
     """Float islands and layers of dynamic quantization read it as it is."""
     ROWS = "row numbers"
@@ -249,7 +249,7 @@ class _Accountant:
         return made, step.grid
 
     def _left_in_float(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
-        """A float call, with a quantizer behind it where its result has a grid; or a move among floats."""
+        """A float call, with a quantizer behind it where its result is quantized; or a move among floats."""
         if node.role == "pass":
             return self._moved(node)
         coded = node.name in self.plan.sites
@@ -267,9 +267,9 @@ class _Accountant:
         coded = node.name in self.plan.sites
         made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)
         if not isinstance(made, op.Dynamic):
-            raise ProgramError(f"node {node.name!r} ({step.op}) takes codes as they come in the plan, and the program "
-                               f"has {type(made).__name__ if made else 'nothing'} for it: were they made from one "
-                               "model?")
+            raise ProgramError(f"node {node.name!r} ({step.op}) quantizes its input dynamically in the plan, and "
+                               f"the program has {type(made).__name__ if made else 'nothing'} for it: were they "
+                               "made from one model?")
         self.values[node.name], self.explained[made.name] = node.name, "float"
         if coded:
             self.explained[node.name] = "activation"
@@ -318,7 +318,7 @@ class _Accountant:
                                   held.because)
             if not isinstance(node, op.Constant | op.FloatConstant):
                 value = self.program.values[node.name]
-                otherwise = "the grid of what it reads" if value.encoding else "left in float by the recipe"
+                otherwise = "the encoding of what it reads" if value.encoding else "left in float by the recipe"
                 yield TensorEntry(node.name, self.explained[node.name], value.shape,
                                   str(value.encoding or _FLOAT), 0, 0, because.get(node.name, otherwise))
 

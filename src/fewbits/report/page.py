@@ -19,7 +19,7 @@ _EXPLAINED: Mapping[Treatment | InputTreatment, str] = {
     InputTreatment.ROWS: "numbers the rows of an embedding",
     InputTreatment.UNREAD: "read by nothing",
     Treatment.INTEGER: "computes on codes",
-    Treatment.DYNAMIC: "sums integers, its inputs brought to codes by the range they have in each run",
+    Treatment.DYNAMIC: "sums integers, its inputs quantized dynamically",
     Treatment.FLOAT: "computes in float32, because the recipe leaves it or what it reads so",
     Treatment.FUSED: "a ReLU, a clamp or a batch norm, done by the node before it",
     Treatment.PASSED: "moves codes or picks among them; nothing is computed",

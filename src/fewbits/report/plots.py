@@ -18,7 +18,7 @@ _Counted = tuple[float, float, int, str, Where]  # x, width, count, label, where
 @dataclass(frozen=True)
 class Bar:
     """x, width: along the axis; linear, logarithmic: heights by count and by its logarithm; label: what it stands for;
-    where: within the chosen range, beyond the grid's end, or below half a step."""
+    where: within the chosen range, beyond it, or below half a step."""
 
     x: float
     width: float
@@ -53,11 +53,11 @@ def linear_panel(plot: Plot) -> Panel:
         for a, b, n in zip(plot.edges, plot.edges[1:], plot.counts, strict=False)]
     return Panel(_bars(bars), place(plot.low), place(plot.high),
                  tuple((place(v), _number(v)) for v in _apart([low, 0.0, high], low, high)),
-                 f"values, and the widest grid, from {_number(plot.low)} to {_number(plot.high)}")
+                 f"values, and the widest range, from {_number(plot.low)} to {_number(plot.high)}")
 
 
 def log2_panel(plot: Plot) -> Panel:
-    """Magnitudes by powers of two, as Ristretto's pages plot them; the range is from half a step to the grid's end."""
+    """Magnitudes by powers of two, as Ristretto's pages plot them; the range is from half a step to its end."""
     largest = max(abs(plot.low), abs(plot.high))
     half_step, top = math.log2(plot.step / 2), math.log2(largest)
     first = min([*plot.exponents, math.floor(half_step)])
@@ -71,7 +71,7 @@ def log2_panel(plot: Plot) -> Panel:
     total = plot.zeros + sum(plot.log2_counts)
     return Panel(_bars(bars), unit * (half_step - first), unit * (top - first),
                  tuple((unit * (e - first), f"2^{e}".replace("-", MINUS)) for e in range(first, last + 1, every)),
-                 "magnitudes; the range from half a step of the widest grid to its end; "
+                 "magnitudes; the widest range, from half a step to its end; "
                  f"{percent(plot.zeros / total, 1)} are 0, or too near to it to be counted here")
 
 

@@ -24,7 +24,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class SiteGap:
-    """Codes of one tensor. largest: biggest difference, in steps of the tensor's grid."""
+    """Codes of one tensor. largest: biggest difference, in steps of the tensor's encoding."""
 
     site: str
     compared: int

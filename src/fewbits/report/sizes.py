@@ -41,12 +41,12 @@ def float_file_bytes(model: nn.Module) -> int:
 
 def stored_items(entries: Ledger) -> tuple[SizeItem, ...]:
     """What any file of a program must hold: codes with their scales, biases, and a scale and a zero point
-    (4 + 4 bytes) for each value that does not share another's grid. For when no file was written."""
+    (4 + 4 bytes) for each value that does not share another's encoding. For when no file was written."""
     stored = [SizeItem(entry.name, entry.kind, entry.code_bytes) for entry in entries.tensors
               if entry.code_bytes]
     scales = [SizeItem(entry.name, f"{entry.kind} scales", entry.scale_bytes) for entry in entries.tensors
               if entry.scale_bytes]
-    grids = [SizeItem(entry.name, "activation grids", 8) for entry in entries.tensors
+    grids = [SizeItem(entry.name, "activation encodings", 8) for entry in entries.tensors
              if entry.kind in ("input", "activation")]
     return tuple(stored + scales + grids)
 

@@ -25,7 +25,7 @@ from fewbits.quant.simulation import Simulation, SimulationVisitor
 
 @dataclass(frozen=True)
 class Part:
-    """before, after: the objective of one thing a repair decides; rounding: what putting the decision on a grid may
+    """before, after: the objective of one thing a repair decides; rounding: what quantizing the decision may
     cost, 0 where the repair reckons with it."""
 
     name: str

@@ -63,7 +63,7 @@ class LearnedStep(FakeQuantize):
 
     def adopt(self, calibrated: FakeQuantize) -> None:
         super().adopt(calibrated)
-        self.zero_point.zero_()  # the paper's grid holds 0 at code 0
+        self.zero_point.zero_()  # the paper's quantizer has 0 at code 0
 
     @property
     def highest(self) -> int:
