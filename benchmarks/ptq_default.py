@@ -101,16 +101,19 @@ def run(only: list[str], minutes: float, cache: dict[str, dict]) -> None:
     """Fills the cache until everything is there or the CPU minutes are spent."""
     makers: dict[str, Callable[[], Case]] = {
         network.name: lambda network=network: case_of(network) for network in NETWORKS} | CASES
-    for name, make in makers.items():
-        missing = [(seed, row) for seed in SEEDS for row in ROWS if f"{name} | {row} | {seed}" not in cache
+    cases: dict[str, tuple[Case, list[Outputs]]] = {}
+    for seed, (name, make) in ((seed, item) for seed in SEEDS for item in makers.items()):
+        missing = [row for row in ROWS if f"{name} | {row} | {seed}" not in cache
                    and (row != ptq_nncf.NAME or ptq_nncf.is_installed())]
-        if not missing or (only and name not in only) or time.process_time() > 60 * minutes:
+        if not missing or (only and name not in only):
             continue
-        case = make()
-        truth = [outputs_of(case.net, x) for x in case.test.split(case.batch)]
-        for seed, row in missing:
+        for row in missing:
             if time.process_time() > 60 * minutes:
                 return
+            if name not in cases:
+                made = make()
+                cases[name] = made, [outputs_of(made.net, x) for x in made.test.split(made.batch)]
+            case, truth = cases[name]
             batches, start = case.draw(seed), time.process_time()
             try:
                 quantized = quantized_by(row, case, batches)
