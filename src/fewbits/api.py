@@ -29,6 +29,7 @@ from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.report import Report, build
 from fewbits.search.limit import Limit
+from fewbits.train.untrained import check_untrained, untrained
 from fewbits.workflow.quantize import planned
 from fewbits.workflow.search import Found, Method, run_search
 from fewbits.writers.onnx.program import Form
@@ -76,10 +77,12 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
 
     net: left as it is; example, batches: as `capture` and `calibrate` take them; recipes that take no ranges from data
     and name no repairs, such as `w8`, need no batches. Repairs look at the first inputs of the batches
-    (optimize/repairs.py).
+    (optimize/repairs.py). Raises RecipeError for a recipe whose methods are nothing without training
+    (train/untrained.py).
     """
     model, resolved = planned(net, example, recipe)
-    return lower(calibrate_and_repair(model, resolved, batches, batch_to_inputs=batch_to_inputs), profile)
+    check_untrained(resolved, recipe)
+    return lower(untrained(calibrate_and_repair(model, resolved, batches, batch_to_inputs=batch_to_inputs)), profile)
 
 
 @options_checked

@@ -102,3 +102,7 @@ class ClippingWarning(FewbitsWarning):
 
 class RepairWarning(FewbitsWarning):
     """A repair that would have made the outputs worse."""
+
+
+class MethodWarning(FewbitsWarning):
+    """A method that learns, taken without its training."""

@@ -13,8 +13,10 @@ from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program, fill, leaves
 from fewbits.program.value import Value
 from fewbits.program.widths import check_sums
+from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.plan import Treatment
 from fewbits.quant.simulation import Simulation
+from fewbits.quant.spec import CALIBRATED_METHODS
 
 
 def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Program:
@@ -22,11 +24,9 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
 
     profile: whose integers to compute, by name or as a value. Raises LoweringError, naming the layer, for
     codes the profile does not take, a bias that does not fit, sums that need more bits than the
-    accumulator has, or repairs that the recipe wants and that were not made.
+    accumulator has, or repairs and methods that the recipe wants and that were not made.
     """
-    if simulation.plan.repairs:
-        raise LoweringError(f"the recipe wants {', '.join(simulation.plan.repairs)}, which was not made: call "
-                            "fb.repair(sim, batches) first, or plan by a recipe without repairs")
+    _check_done(simulation)
     if unfit := unfit_weight(simulation.model):
         raise LoweringError(unfit)
     chosen = profile_of(profile) if isinstance(profile, str) else profile
@@ -53,3 +53,13 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     return program
 
 
+def _check_done(simulation: Simulation) -> None:
+    """Raises LoweringError where the simulation is not yet what its recipe says."""
+    if simulation.plan.repairs:
+        raise LoweringError(f"the recipe wants {', '.join(simulation.plan.repairs)}, which was not made: call "
+                            "fb.repair(sim, batches) first, or plan by a recipe without repairs")
+    for quantizer in simulation.quantizers():
+        method = quantizer.spec.method_name
+        if type(quantizer) is FakeQuantize and method is not None and method not in CALIBRATED_METHODS:
+            raise LoweringError(f"the recipe has {quantizer.site!r} learn by {method}, and it has not: call "
+                                "fb.trainable(sim) and fb.fit first, or plan by a recipe without methods")

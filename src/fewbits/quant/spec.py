@@ -14,6 +14,9 @@ from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.rule import RangeRule, Target
 from fewbits.ranges.scale import Convention, encoding_for
 
+CALIBRATED_METHODS = ("current", "moving", "after-training")
+"""Methods whose numbers, before anything is trained, are those that calibration finds."""
+
 
 @options_checked
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Spec:
         if self.rule.even_grids_only and not isinstance(self.format, Int):
             raise EncodingError(f"range rule {self.range} reckons with evenly spaced codes, which {self.format} does "
                                 "not have: use minmax or a percentile")
+
+    @property
+    def method_name(self) -> str | None:
+        """The method without what stands in its brackets."""
+        return None if self.method is None else self.method.partition("(")[0].strip()
 
     @property
     def is_dynamic(self) -> bool:

@@ -62,11 +62,14 @@ def trainable(simulation: Simulation) -> Simulation:
     learning = simulation.to_repair()
     for site in learning.plan.sites.values():
         if site.spec is not None and site.spec.method is not None:
-            learning.replace_quantizer(_make(site, site.spec.method))
+            learning.replace_quantizer(quantizer_of(site))
     return learning
 
 
-def _make(site: Site, method: str) -> FakeQuantize:
+def quantizer_of(site: Site) -> FakeQuantize:
+    """A fresh quantizer by which a site learns. Raises as `trainable` does."""
+    assert site.spec is not None and site.spec.method is not None, "asked for of sites with a method"
+    method = site.spec.method
     known = WEIGHTS if site.kind in ("weight", "constant") else ACTIVATIONS
     match = _TEXT.fullmatch(method)
     if match is None or match[1] not in known:

@@ -33,6 +33,7 @@ from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import explain
 from fewbits.report.report import Report, build
+from fewbits.train.untrained import check_untrained, untrained
 
 # The report runs every engine at every value on so many images; outputs are verified on all of calibration.
 _REPORTED_IMAGES = 256
@@ -81,6 +82,8 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     console.print(str(resolved) if job.show_plan else
                   f"{job.name}: {len(resolved.steps)} operators, {len(resolved.sites)} tensors to quantize "
                   f"by recipe {job.recipe}", highlight=False, markup=False)
+    if norms == "fold":
+        check_untrained(resolved, job.recipe)
     if job.made_up and resolved.repairs:
         raise DataError(f"recipe {job.recipe} wants {', '.join(resolved.repairs)}, which needs data: give --data")
     if job.cache is None:
@@ -88,7 +91,7 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     else:
         console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
         simulation = calibrate_cached(model, resolved, batches, job.cache, data=batches.digest())
-    return repair(simulation, batches) if norms == "fold" else simulation
+    return untrained(repair(simulation, batches)) if norms == "fold" else simulation
 
 
 @options_checked
