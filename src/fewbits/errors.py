@@ -106,3 +106,11 @@ class RepairWarning(FewbitsWarning):
 
 class MethodWarning(FewbitsWarning):
     """A method that learns, taken without its training."""
+
+
+class UntrainedWarning(FewbitsWarning):
+    """A network whose weights are random numbers."""
+
+
+class DataWarning(FewbitsWarning):
+    """Calibration data that cannot be what the network is for."""

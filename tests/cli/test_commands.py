@@ -358,3 +358,37 @@ def test_calibration_study(small, fewbits, monkeypatch):
     refused = fewbits("calibration-study", *STUDY)
     assert refused.code == 2
     assert "there are 8 calibration batches, too few for 50" in refused.err
+
+
+def test_a_network_nobody_trained_is_said_to_be_so(small, fewbits, monkeypatch, tmp_path):
+    """Found by building it twice: a factory that loads its weights is none, one that loads some is partly."""
+    (small / "loaded.py").write_text(f"""
+import torch
+from mynets import small
+
+def whole():
+    net = small()
+    net.load_state_dict(torch.load({str(small / 'small.pt')!r}))
+    return net
+
+def part():
+    net = small()
+    state = torch.load({str(small / 'small.pt')!r})
+    net.load_state_dict({{name: tensor for name, tensor in state.items() if name[0] != "0"}}, strict=False)
+    return net
+""")
+    monkeypatch.chdir(small)
+    data = ("--data", f"npz:{small / 'data.npz'}", "--mean", "0.5", "--std", "0.25")
+    told = {}
+    for network in ("mynets:small", "loaded:whole", "loaded:part"):
+        result = fewbits("quantize", network, *data, "--recipe", "w8", "--out", tmp_path / "out")
+        assert result.code == 0, result.err
+        told[network] = result.err
+    assert "no --weights: mynets:small is untrained, 3 of its 8 tensors are random numbers (the first is '0.weight')" \
+        in told["mynets:small"]
+    assert "loaded:part is partly untrained, 1 of its 8 tensors are random numbers (the first is '0.weight')" in \
+        told["loaded:part"]
+    assert "untrained" not in told["loaded:whole"]
+    result = fewbits("train", "mynets:small", *data, "--recipe", "qat-w8a8", "--epochs", "1", "--out", tmp_path / "t")
+    assert result.code == 0, result.err
+    assert "the report's float column is its accuracy untrained" in result.err

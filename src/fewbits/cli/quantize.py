@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import (
     BatchOption,
     BgrOption,
@@ -19,6 +18,7 @@ from fewbits.cli.data import (
     StdOption,
     open_data,
 )
+from fewbits.cli.opened import network_with_weights
 from fewbits.cli.processor import ProcessorOption
 from fewbits.data.normalize import DIGITS
 from fewbits.data.preparation import Preparation
@@ -27,7 +27,7 @@ from fewbits.program.profile import PROFILES
 from fewbits.quant.recipe import DEFAULT_RECIPE, presets
 from fewbits.report.report import Report
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.registry import TASKS, resolve
+from fewbits.tasks.registry import resolve
 from fewbits.tasks.stand_in import stand_in
 from fewbits.tasks.training import initialised, train
 from fewbits.workflow.quantize import Job, run
@@ -59,11 +59,7 @@ def quantize(
     """Quantize a trained network, verify it, and write it with a report."""
     console = Console()
     task = resolve(network)
-    net = initialised(task.build, seed=0)
-    if weights is not None:
-        read_weights(net, weights)
-    elif network in TASKS:
-        console.print(f"no --weights: {network} is untrained, and its accuracy that of guessing")
+    net = network_with_weights(task, weights)
     given = Given(mean, std, divide, bgr, label_offset)
     split, preparation = (stand_in(task), task.preparation) if data is None else open_data(
         data, given, task.preparation, task.example_shape)

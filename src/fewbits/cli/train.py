@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from fewbits.artifact.into_network import read_weights
 from fewbits.cli.data import (
     BatchOption,
     BgrOption,
@@ -21,6 +20,7 @@ from fewbits.cli.data import (
     StdOption,
     open_data,
 )
+from fewbits.cli.opened import network_with_weights
 from fewbits.cli.processor import ProcessorOption
 from fewbits.cli.quantize import show
 from fewbits.data.split import Split
@@ -29,7 +29,7 @@ from fewbits.files import write_whole
 from fewbits.lower.lower import lower
 from fewbits.report.accuracy import evaluate
 from fewbits.report.history import curve, history_json
-from fewbits.tasks.registry import TASKS, resolve
+from fewbits.tasks.registry import resolve
 from fewbits.tasks.training import initialised
 from fewbits.tasks.training import train as train_in_float
 from fewbits.train.after_training import AfterTraining, calibrate_activations
@@ -68,17 +68,14 @@ def train(
     console = Console()
     where = _device(device)
     task = resolve(network)
-    net = initialised(task.build, seed)
+    net = initialised(task.build, seed) if float_epochs and weights is None else network_with_weights(
+        task, weights, seed, "it learns in few bits from there; the report's float column is its accuracy untrained")
     split, preparation = open_data(data, Given(mean, std, divide, bgr, label_offset), task.preparation,
                                    task.example_shape)
     normalize = preparation.normalize
-    if weights is not None:
-        read_weights(net, weights)
-    elif float_epochs:
+    if float_epochs and weights is None:
         console.print(f"training {network} in float for {float_epochs} epochs")
         train_in_float(net, split.train, epochs=float_epochs, normalize=normalize, batch_size=batch_size, seed=seed)
-    elif network in TASKS:
-        console.print(f"no --weights and no --float-epochs: {network} learns in few bits from the start")
     job = Job(network, net, split, preparation, recipe, profile, out, batch_size, show_plan=plan,
               processor=processor)
     learning = trainable(calibrated(job, console, norms="keep"))

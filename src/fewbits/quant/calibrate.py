@@ -11,6 +11,7 @@ from fewbits.numerics.finite import not_finite
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.progress import track
 from fewbits.quant.normalisation import NormalisationCheck
+from fewbits.quant.one_number import OneNumberCheck
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 
@@ -24,9 +25,10 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     that; one pass is made, one batch in memory at a time; none are read where the plan takes no range from data
     (weight-only recipes). callback: in place of batches, called once with the simulation, which it runs on batches as
     it sees fit (`Simulation.compute_encodings`). Returns the Simulation in evaluation mode, simulating.
-    Raises CalibrationError, naming the tensor and the batch, for NaN or Inf, no batches, a
-    tensor never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
-    (NormalisationWarning), or a range cuts off more than it gains (ClippingWarning).
+    Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
+    site never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
+    (NormalisationWarning) or is one number everywhere (DataWarning), or a range cuts off more than it gains
+    (ClippingWarning).
     """
     if unfit := unfit_weight(model):
         raise CalibrationError(unfit)
@@ -37,12 +39,13 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
         simulation.compute_encodings(callback)
         return simulation
     simulation.set_mode("observe")
-    check = NormalisationCheck(simulation)
+    check, plain = NormalisationCheck(simulation), OneNumberCheck()
     with torch.no_grad():
         simulation.observe_parameters()
         for number, batch in _numbered(batches) if plan.needs_data else ():
             try:
                 inputs = model_inputs(model, batch, batch_to_inputs)
+                plain.see(inputs)
                 if check.wants_more:
                     check.count(len(next(iter(inputs.values()))))
                     simulation.run(inputs, check)
@@ -54,6 +57,7 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
                 raise CalibrationError(f"batch {number} numbers rows that an embedding does not have: give numbers "
                                        "from 0 to its last row") from error
     check.warn()
+    plain.warn()
     simulation.fit()
     simulation.set_mode("simulate")
     return simulation

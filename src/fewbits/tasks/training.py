@@ -19,6 +19,14 @@ def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
+def random_tensors(build: Callable[[], nn.Module], net: nn.Module, seed: int) -> list[str]:
+    """Names of the parameters and buffers of `net`, which `build` made at `seed`, that are other numbers at another
+    seed: nobody loaded them. Builds the network once more."""
+    other = initialised(build, seed + 1).state_dict()
+    return [name for name, tensor in net.state_dict().items()
+            if name not in other or other[name].shape != tensor.shape or not torch.equal(other[name], tensor)]
+
+
 def train(
     model: nn.Module,
     split: Split,

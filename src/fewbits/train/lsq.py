@@ -93,11 +93,15 @@ class LearnedStep(FakeQuantize):
         return 1 / sqrt(count / self.scale.numel() * self.highest)
 
     def start(self, x: torch.Tensor) -> None:
-        """The first scale."""
+        """The first scale. Zeros alone say nothing of it: a step of next to nothing would hold every number that is
+        learned at its end, where weights get no gradient. They take what torch's own initial weights of such a layer
+        would have, uniform within ±1/√K for K inputs of a sum; activations what numbers within ±1 would."""
         values, axes = self.spec.block.split(x.abs())
+        usual = 0.5 / sqrt(max(x[0].numel(), 1)) if self.kind == "weight" else 0.5
         with torch.no_grad():
-            self.scale.copy_((2 * values.mean(axes) / sqrt(self.highest)).reshape(self.scale.shape)
-                             .clamp(min=_SMALLEST))
+            mean = values.mean(axes)
+            mean = torch.where(mean > 0, mean, usual)
+            self.scale.copy_((2 * mean / sqrt(self.highest)).reshape(self.scale.shape).clamp(min=_SMALLEST))
             self.zero_point.zero_()
 
     def on_grid(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -119,6 +123,7 @@ class LearnedStepAndOffset(LearnedStep):
         format = self.spec.format
         values, axes = self.spec.block.split(x)
         low, high = values.amin(axes).clamp(max=0), values.amax(axes).clamp(min=0)
+        high = torch.where(high > low, high, 1.0)  # zeros alone say nothing of it
         with torch.no_grad():
             self.scale.copy_(((high - low) / (format.high - format.low)).reshape(self.scale.shape).clamp(min=_SMALLEST))
             self.offset.copy_(low.reshape(self.offset.shape) - format.low * self.scale)
