@@ -25,8 +25,8 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     that; one pass is made, one batch in memory at a time; none are read where the plan takes no range from data
     (weight-only recipes). callback: in place of batches, called once with the simulation, which it runs on batches as
     it sees fit (`Simulation.compute_encodings`). Returns the Simulation in evaluation mode, simulating.
-    Raises CalibrationError, naming the site and the batch, for NaN or Inf, no batches, a
-    site never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
+    Raises CalibrationError, naming the tensor and the batch, for NaN or Inf, no batches, a
+    tensor never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
     (NormalisationWarning) or is one number everywhere (DataWarning), or a range cuts off more than it gains
     (ClippingWarning).
     """
