@@ -59,6 +59,8 @@ def instances(kind: Any) -> st.SearchStrategy[Any]:
         return st.one_of([instances(member) for member in RECORDS])
     if origin in (Union, UnionType):
         return st.one_of([instances(member) for member in arguments])
+    if origin is Literal:
+        return st.sampled_from(arguments)
     if origin is tuple:
         if arguments[-1] is Ellipsis:
             return st.lists(instances(arguments[0]), max_size=4).map(tuple)

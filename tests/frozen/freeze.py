@@ -125,6 +125,23 @@ class _Attention(nn.Module):
         return self.head(x), (self.head(x) / 2).log_softmax(-1)
 
 
+class _Masked(nn.Module):
+    """Token numbers, positions and masks, an RMS norm, and a choice."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.places, self.head = nn.Embedding(11, 8), nn.Embedding(8, 8), nn.Linear(8, 11)
+        self.norm = nn.RMSNorm(8)
+
+    def forward(self, tokens):
+        keep = (tokens != 0)[:, None, None, :] & torch.ones(6, 6).tril().bool()
+        x = self.rows(tokens) + self.places((tokens != 0).cumsum(1))
+        q = self.norm(x).unflatten(-1, (2, 4)).transpose(1, 2)
+        scores = (q @ q.transpose(-1, -2)).masked_fill(~keep, -1e9)
+        y = (scores.softmax(-1) @ q).transpose(1, 2).flatten(2) * (tokens[..., None] > 1).float()
+        return self.head(torch.where(keep[:, 0, :, :1], y, 0.25))
+
+
 class _Picture(nn.Module):
     def __init__(self):
         super().__init__()
@@ -140,7 +157,7 @@ def _network(net: type[nn.Module], recipe: str | Recipe) -> Program:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = net().eval()
-        example = torch.randint(0, 11, (3, 6)) if net is _Attention else torch.randn(3, 2, 8, 8)
+        example = torch.randn(3, 2, 8, 8) if net is _Picture else torch.randint(0, 11, (3, 6))
     model = fold(capture(made, example))
     return lower(calibrate(model, plan(model, recipe), [example]))
 
@@ -169,6 +186,8 @@ def _programs() -> Iterator[tuple[str, Callable[[], Program]]]:
     yield "picture-kept", partial(_network, _Picture, _left_in_float(module="mid", keep_float=True))
     yield "picture-float-activations", partial(_network, _Picture, _left_in_float(op="conv", activations="float"))
     yield "picture-float-weights", partial(_network, _Picture, _left_in_float(module="head", weights="float"))
+    for recipe in ("w8a8", "w8"):
+        yield f"masked-{recipe}", partial(_network, _Masked, recipe)
     yield "attention-kept", partial(_network, _Attention, _left_in_float(op="layer_norm", keep_float=True))
 
 

@@ -119,8 +119,9 @@ class FixedBatch(nn.Module):
 class InPlaceOnView(nn.Module):
     def forward(self, x):
         y = x + 1
+        z = y.T
         F.relu_(y[:, 0])
-        return y
+        return z
 
 
 class Lists(nn.Module):

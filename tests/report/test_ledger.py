@@ -33,7 +33,8 @@ def test_the_test_network_holds_every_operator(everything: Case) -> None:
     used = {step.op for step in everything.simulation.plan.steps.values()}
     assert {row.name for row in OPERATORS} - used == {
         "batch_norm", "embedding",
-        "masked_softmax", "insert_zeros", "quotient", "adaptive_max_pool"}  # made by folding
+        "masked_softmax", "insert_zeros", "quotient", "adaptive_max_pool",
+        "index_select", "choose", "enter", "rms_norm"}  # made by folding
 
 
 def test_row_numbers_and_tables_are_accounted_for() -> None:
@@ -157,3 +158,27 @@ def test_values_of_a_program_are_frozen_text(residual: Case) -> None:
 
 def test_the_page_explains_every_treatment():
     assert set(_EXPLAINED) == {*Treatment, *InputTreatment}
+
+
+class Masked(nn.Module):
+    """Positions, a mask from token numbers, and a mask that becomes a number: int64 [N, 5] → [N, 2]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places, self.head = nn.Embedding(7, 4), nn.Embedding(6, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        x = self.words(ids) + self.places(keep.cumsum(1))
+        seen = (x @ x.transpose(1, 2) + (1 - keep[:, None].float()) * -1e4).softmax(-1) @ x
+        return self.head((torch.where(ids[..., None] > 0, seen, 0.5) * keep[..., None]).mean(1))
+
+
+@pytest.mark.parametrize("recipe", ["w8a8", "w8", "dynamic-w8a8"])
+def test_tokens_and_masks_are_accounted_for(recipe: str) -> None:
+    torch.manual_seed(0)
+    ids, keep = torch.randint(0, 7, (4, 5)), (torch.rand(4, 5) > 0.3).long()
+    model = fold(capture(Masked().eval(), (ids, keep)))
+    simulation = calibrate(model, plan(model, recipe), [(ids, keep)])
+    entries = ledger(lower(simulation), simulation.plan, model.graph)
+    kinds = {entry.name: entry.kind for entry in entries.tensors}
+    assert kinds["keep"] == kinds["cumsum"] == "as it is" and entries.counts[Treatment.EXACT] >= 5

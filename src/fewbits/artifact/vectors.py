@@ -69,12 +69,15 @@ def inputs(program: Program, whole: Program | None = None) -> dict[str, np.ndarr
         if rows:
             made[name] = (np.arange(prod(shape), dtype=np.int64) % min(rows)).reshape(shape)
             continue
+        dtype = program.values[name].dtype
+        if dtype != "float32":
+            made[name] = _tokens(name, shape, dtype)
+            continue
         encoding = _input_encoding(program, whole or program, name)
         if encoding is None and not program.readers(name):
             made[name] = np.zeros(shape, np.float32)
             continue
-        seed = f"fewbits test vectors 1: {name}".encode("utf-8", "surrogatepass")
-        drawn = np.frombuffer(hashlib.shake_128(seed).digest(2 * prod(shape)), "<u2").astype(np.int64)
+        drawn = _drawn(name, prod(shape))
         if encoding is None:
             made[name] = ((drawn - 2**15) / 2**14).astype(np.float32).reshape(shape)
             continue
@@ -82,6 +85,18 @@ def inputs(program: Program, whole: Program | None = None) -> dict[str, np.ndarr
         codes = low + (drawn * (high - low + 1) >> 16)
         made[name] = encoding.decode(codes.astype(encoding.format.dtype).reshape(shape))
     return made
+
+
+def _drawn(name: str, count: int) -> np.ndarray:
+    """Numbers from 0 to 2^16 - 1, the same for the same name."""
+    seed = f"fewbits test vectors 1: {name}".encode("utf-8", "surrogatepass")
+    return np.frombuffer(hashlib.shake_128(seed).digest(2 * count), "<u2").astype(np.int64)
+
+
+def _tokens(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Of a mask, or of numbers that no table tells the range of: 0 and 1, three 1 for each 0; of bytes all of them."""
+    drawn = _drawn(name, prod(shape)).reshape(shape)
+    return (drawn >> 8 if dtype == "uint8" else drawn >= 2**14).astype(np.dtype(dtype))
 
 
 def expected(program: Program) -> Vectors:
@@ -170,7 +185,7 @@ def _stored(program: Program) -> Iterator[str]:
     """Outputs whose codes are stored: those that still fit, in order. The hashes cover the others."""
     left = OUTPUT_BYTES
     for name in program.outputs:
-        if program.is_float(name):  # decoded codes
+        if program.values[name].encoding is None:  # decoded codes, or numbers that are none
             continue
         size = packed_bytes(prod(batch_shape(program, name)), program.encoding(name).format)
         if size <= left:

@@ -191,7 +191,7 @@ def _compare(engine: Engine, program: Program, hashes: Mapping[str, bytes], know
 
 
 def _bits(real: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(real).view(np.uint32)
+    return np.ascontiguousarray(real).view(np.dtype(f"u{real.dtype.itemsize}"))
 
 
 def _differing(wanted: np.ndarray | None, got: np.ndarray, agrees: bool) -> int:

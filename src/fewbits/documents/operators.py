@@ -7,7 +7,8 @@ from fewbits.program import ops
 from fewbits.program.ops import Node, Record
 from fewbits.program.profile import PROFILES
 
-_KINDS = {"codes": "codes", "sums": "sums", "float32": "floats", "int64": "row numbers"}
+_KINDS = {"codes": "codes", "sums": "sums", "float32": "floats", "int64": "int64", "int32": "int32",
+          "uint8": "uint8", "int8": "int8", "bool": "truth values"}
 
 
 def document() -> str:
@@ -18,7 +19,8 @@ def document() -> str:
         "test fails when it is stale. What each computes, to the bit, stands in [numerics.md](numerics.md); how an "
         "operator is added, in [adding.md](adding.md).",
         "A node reads values by name and writes the value that bears its own. Reads: codes of an encoding, the sums of "
-        "a dot product, float32 numbers, or int64 row numbers. What moves numbers writes the kind that it reads.",
+        "a dot product, or plain numbers: float32, integers, truth values. What moves numbers writes the kind that it "
+        "reads.",
         *(_family(module, records) for module, records in _families().items()),
         "## What profiles have no definition of",
         _table(("profile", "refused, by name"),
@@ -43,7 +45,7 @@ def _family(module: str, records: dict[type[Node], Record]) -> str:
 
 def _row(kind: type[Node], record: Record) -> tuple[str, ...]:
     reads = ", ".join(words for each, words in _KINDS.items() if each in record.takes) or "nothing"
-    writes = {"codes": "codes", "float32": "floats", "moved": "what it reads"}[record.writes]
+    writes = {"codes": "codes", "float32": "floats", "moved": "what it reads", "plain": "plain numbers"}[record.writes]
     sums = "" if record.sums is None else "numbers" if record.sums.products is None else "products"
     named = ", ".join(field.name for field in fields(kind) if field.name != "name")
     return f"`{kind.__name__}`", record.does, record.equations, named, reads, writes, sums, ", ".join(record.limits)

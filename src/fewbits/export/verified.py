@@ -20,6 +20,7 @@ from fewbits.program.inputs import Batch, bind
 from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
+from fewbits.program.value import PLAIN
 from fewbits.progress import track
 from fewbits.writers.onnx.program import Form, onnx_bytes, output_name
 
@@ -155,7 +156,7 @@ class _Islands:
         if self.integers.nodes:
             self._exact = _Whole(self.integers, writing, writing.bytes(self.integers))
         self._near, self._model = _Sessions(writing.bytes(self.floats), form), _Sessions(model, form)
-        self._becoming_codes = {name for name in self.floats.outputs if not self.floats.is_float(name)}
+        self._becoming_codes = {name for name in self.floats.outputs if self.floats.kind(name) not in PLAIN}
         self._becoming_codes |= {node.input for node in program.nodes if isinstance(node, Dynamic)}
         self._keep = tuple(dict.fromkeys(name for half in (self.integers, self.floats) for name in
                                          (*half.inputs, *half.outputs, *(node.name for node in self.floats.nodes))
@@ -186,6 +187,8 @@ class _Islands:
     def _away(self, name: str, known: Arrays, actual: np.ndarray) -> np.ndarray:
         """How far outputs are from the reference's: floats in tolerances, codes in steps; what is NaN and should be a
         code is infinitely far."""
+        if self.program.kind(name) in PLAIN - {"float32"}:
+            return np.where(known[name] == actual, 0.0, np.inf)
         if self.program.is_float(name):
             return shares(self.program, name, known, actual) / TOLERANCE
         steps = np.rint(self.program.steps_between(name, self.program.real(name, known[name]), actual))

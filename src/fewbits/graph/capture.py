@@ -1,6 +1,5 @@
 """From a user's module to a `Model`."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from fewbits.graph.calls import Call, check_batch, running_example
 from fewbits.graph.exporter import follow
 from fewbits.graph.graph import Style
 from fewbits.graph.model import Model, unfit_weight
+from fewbits.graph.plain_module import plain_module
 from fewbits.graph.traced import plain, read_traced
 from fewbits.numerics.finite import not_finite
 from fewbits.options import options_checked
@@ -41,20 +41,23 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     """As `capture`, of a call whose tensors may stand in lists, tuples and dicts. The model takes them one by one, in
     that order; arguments that are no tensors keep the value they have here."""
     tensors = Call(args, kwargs).tensors
-    for tensor in tensors:
+    for number, tensor in enumerate(tensors):
+        _check_batch_is_first(tensor, number, tensors)
         check_batch(tensor)
     if not isinstance(net, nn.Module):
         raise CaptureError(f"the network is a {type(net).__name__}: give an nn.Module")
-    net = copy.deepcopy(net).eval()
+    net = plain_module(net).eval()
     if unfit := unfit_weight(net):
         raise CaptureError(unfit)
-    for name, tensor in net.state_dict().items():
-        if kind := not_finite(tensor):
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        if kind := not_finite(_without_masks(tensor)):
             raise CaptureError(f"weight {name!r} holds {kind}: load sound weights before quantizing")
     if isinstance(net, Model):
         _check_inputs(net, tensors)
+    # Copies, because the model may write into what it is given.
+    given, named = pytree.tree_map_only(torch.Tensor, torch.clone, (args, dict(kwargs)))
     with running_example(), torch.no_grad(), _without_fused_attention():
-        expected = net(*args, **kwargs)
+        expected = net(*given, **named)
     model = net if isinstance(net, Model) else read_traced(follow(net, args, kwargs), style)
     model.eval()
     for node in model.graph.nodes:
@@ -65,6 +68,22 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         actual = model(**kwargs) if style == "dict" else model(*tensors)
     _check_equal(plain(expected), actual)
     return model
+
+
+def _check_batch_is_first(tensor: torch.Tensor, number: int, tensors: list[torch.Tensor]) -> None:
+    """Raises CaptureError for a tensor that has the batch of the others in another axis than its first."""
+    batch = next((len(other) for other in tensors if other.ndim and len(other) > 1), None)
+    if tensor.ndim > 1 and len(tensor) == 1 and batch in tensor.shape[1:]:
+        raise CaptureError(f"input {number} of the example, {list(tensor.shape)}, has its batch ({batch}) in another "
+                           "axis than the first, as the state of recurrent layers has: [layers, N, H]; give it with "
+                           "the batch first and turn it in forward, or leave the state out")
+
+
+def _without_masks(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor whose -inf are 0 where it is a mask: they hide places, and nothing is trained to them."""
+    if isinstance(tensor, nn.Parameter) or not tensor.is_floating_point() or not torch.isneginf(tensor).any():
+        return tensor
+    return torch.where(torch.isneginf(tensor), torch.zeros_like(tensor), tensor)
 
 
 def _check_inputs(model: Model, tensors: list[torch.Tensor]) -> None:

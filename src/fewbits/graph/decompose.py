@@ -2,23 +2,29 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from fewbits.graph import products
+from fewbits.graph.attention import attention, softmax, turned
 from fewbits.graph.draft import Draft
-from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient
+from fewbits.graph.functions import adaptive_max_pool, bounded, insert_zeros, join, quotient
 from fewbits.graph.graph import Node, Param, Ref, Shape
+from fewbits.graph.interpolation import INTERPOLATIONS, interpolated
+from fewbits.graph.masks import is_exact
 from fewbits.graph.model import Model
+from fewbits.graph.norms import divided, length, multiplied
 from fewbits.graph.pieces import as_number, chosen, gated_by_comparison, masked, threshold
+from fewbits.graph.rearranged import cropped, gathered, indexed, padded, pixel_unshuffled, repeated, scattered
 from fewbits.graph.recurrent import gru, gru_cell, lstm, lstm_cell, zero_state
 
 aten = torch.ops.aten
 
 
+@torch.no_grad()
 def decompose(model: Model) -> tuple[list[Node], dict[str, str]]:
     """The graph's nodes with the known large operators taken apart, and new names for values that went away.
 
@@ -27,7 +33,8 @@ def decompose(model: Model) -> tuple[list[Node], dict[str, str]]:
     draft = Draft(model)
     for node in model.graph.nodes:
         rule = _RULES.get(node.target)
-        if rule is None or not rule(draft, node):
+        fits = node.dtype == "float32" or rule in _OF_ANY_TYPE
+        if rule is None or not fits or not rule(draft, node):
             draft.keep(node)
     return draft.finish(), draft.renamed
 
@@ -55,8 +62,10 @@ def _transposed_conv(draft: Draft, node: Node) -> bool:
                            (*shape[:2], *sizes))
     margins = [(d * (k - 1) - p, d * (k - 1) - p + e)
                for d, k, p, e in zip(dilation, kernel, padding, extra, strict=True)]
-    if min(min(pair) for pair in margins) < 0:
-        return False  # more padding than kernel crops the input: left to be refused by name
+    if min(min(pair) for pair in margins) < 0:  # more padding than kernel crops the input
+        value = cropped(draft, node, value, [size for pair in reversed(margins) for size in pair])
+        sizes = [size or 0 for size in draft.shape(value)[2:]]
+        margins = [(max(before, 0), max(after, 0)) for before, after in margins]
     if any(before or after for before, after in margins):
         flat = [size for pair in reversed(margins) for size in pair]
         padded = (*shape[:2], *(size + sum(pair) for size, pair in zip(sizes, margins, strict=True)))
@@ -74,95 +83,12 @@ def _per_axis(value: Any, rank: int) -> list[int]:
     return values * rank if len(values) == 1 else values
 
 
-def _attention(draft: Draft, node: Node) -> bool:
-    """softmax(q·kᵀ·scale + mask)·v, its scale inside the softmax (Vaswani et al. 2017, eq. 1)."""
-    query, key, value = node["query"], node["key"], node["value"]
-    q, k = draft.shape(query), draft.shape(key)
-    width, length, span = q[-1], q[-2], k[-2]
-    if node["dropout_p"] or node.arguments.get("enable_gqa") or None in (width, length, span):
-        return False
-    mask = None
-    if node["attn_mask"] is not None:
-        kept = _kept(draft, node["attn_mask"])
-        if kept is None:
-            return False
-        mask = draft.parameter(f"{node.name}.mask", kept)
-    elif node["is_causal"]:
-        assert length is not None, "checked above"
-        assert span is not None, "checked above"
-        mask = draft.parameter(f"{node.name}.mask", torch.ones(length, span, dtype=torch.bool).tril())
-    assert width is not None, "checked above"
-    factor = 1 / math.sqrt(width) if node.arguments.get("scale") is None else float(node["scale"])
-    swapped = draft.emit(node, f"{node.name}.keys", aten.transpose.int, {"self": key, "dim0": -2, "dim1": -1},
-                         (*k[:-2], k[-1], k[-2]))
-    scores = draft.emit(node, f"{node.name}.scores", aten.matmul.default, {"self": query, "other": swapped},
-                        (*q[:-1], span))
-    weights = draft.emit(node, f"{node.name}.weights", masked_softmax,
-                         {"x": scores, "mask": mask, "factor": factor}, (*q[:-1], span))
-    draft.emit(node, node.name, aten.matmul.default, {"self": weights, "other": value}, node.shape)
-    return True
-
-
-def _kept(draft: Draft, mask: Any) -> torch.Tensor | None:
-    """A mask parameter as bool: True where attention may look; None when it is no mask of 0 and −inf."""
-    if not isinstance(mask, Param):
-        return None
-    tensor = draft.model.tensor(mask.name).detach()
-    if tensor.dtype == torch.bool:
-        return tensor
-    blocked = torch.isneginf(tensor) | (tensor <= -1e4)
-    return ~blocked if bool((blocked | (tensor == 0)).all()) else None
-
-
-def _turned(draft: Draft, node: Node) -> bool:
-    """A softmax or its logarithm over another axis than the last, with that one turned to the end."""
-    rank = len(draft.shape(node["self"]))
-    axis = node["dim"] % rank
-    if axis == rank - 1:
-        return False
-    shape = list(draft.shape(node["self"]))
-    shape[axis], shape[-1] = shape[-1], shape[axis]
-    turned = draft.emit(node, f"{node.name}.turned", aten.transpose.int,
-                        {"self": node["self"], "dim0": axis, "dim1": -1}, tuple(shape))
-    rows = draft.emit(node, f"{node.name}.rows", node.target, {"self": turned, "dim": -1, "dtype": None}, tuple(shape))
-    draft.emit(node, node.name, aten.transpose.int, {"self": rows, "dim0": axis, "dim1": -1}, node.shape)
-    return True
-
-
-def _softmax(draft: Draft, node: Node) -> bool:
-    """A mask added or filled in front goes inside."""
-    if _turned(draft, node):
-        return True
-    before = draft.made_by(node["self"])
-    if before is None:
-        return False
-    mask = None
-    if before.target is aten.add.Tensor and isinstance(before["other"], Param):
-        mask = _kept(draft, before["other"])
-    elif before.target is aten.masked_fill.Scalar and before["value"] <= -1e4 and isinstance(before["mask"], Param):
-        mask = ~draft.model.tensor(before["mask"].name).bool()
-    if mask is None:
-        return False
-    draft.drop(before)
-    kept = draft.parameter(f"{node.name}.mask", mask)
-    draft.emit(node, node.name, masked_softmax, {"x": before["self"], "mask": kept, "factor": 1.0}, node.shape)
-    return True
-
-
-def _matmul_with_parameter(draft: Draft, node: Node) -> bool:
-    """x @ W with a parameter W [K, O] is a linear layer with Wᵀ."""
-    other = node.arguments.get("other", node.arguments.get("mat2"))
-    if not isinstance(other, Param) or len(draft.shape(other)) != 2:
-        return False
-    weight = draft.model.tensor(other.name).detach().T.contiguous()
-    draft.emit(node, node.name, aten.linear.default,
-               {"input": node["self"], "weight": draft.parameter(f"{node.name}.columns", nn.Parameter(weight)),
-                "bias": None}, node.shape)
-    return True
-
-
 def _division(draft: Draft, node: Node) -> bool:
     """By a parameter a product with its inverse; by what the model computes a quotient."""
+    if is_exact(draft, node["self"]) and is_exact(draft, node["other"]):
+        return False
+    if divided(draft, node):
+        return True
     if isinstance(node["other"], Ref) and isinstance(node["self"], Ref | Param):
         draft.emit(node, node.name, quotient, {"first": node["self"], "second": node["other"]}, node.shape)
         return True
@@ -174,7 +100,9 @@ def _division(draft: Draft, node: Node) -> bool:
 
 
 def _number_first(draft: Draft, node: Node) -> bool:
-    """2 · x and W · x as x · 2 and x · W; x · (x > 0) as a function of x."""
+    """2 · x and W · x as x · 2 and x · W; x · (x > 0) as a function of x; norms written by hand."""
+    if multiplied(draft, node):
+        return True
     if isinstance(node["self"], Ref):
         return gated_by_comparison(draft, node)
     draft.emit(node, node.name, node.target, {"self": node["other"], "other": node["self"]}, node.shape)
@@ -211,35 +139,6 @@ def _instance_norm(draft: Draft, node: Node) -> bool:
     return True
 
 
-def _bilinear(draft: Draft, node: Node) -> bool:
-    """Along each axis a product with the matrix that interpolation is."""
-    source, target = draft.shape(node["input"]), node.shape
-    if target is None or None in source[2:] or None in target[2:]:
-        return False
-    factors = node["scale_factors"] or [None, None]
-    matrices = []
-    for size, goal, factor in zip(source[2:], target[2:], factors, strict=True):
-        assert size is not None, "checked above"
-        unit = torch.eye(size).unsqueeze(0)
-        goal = goal if factor is None else None
-        matrices.append(F.interpolate(unit, goal, factor, mode="linear", align_corners=node["align_corners"])[0].T)
-    n, c, height, _ = source
-    _, _, new_height, new_width = target
-
-    def product(value: Any, name: str, matrix: torch.Tensor, shape: Shape) -> Ref:
-        weight = draft.parameter(f"{name}.matrix", nn.Parameter(matrix.contiguous()))
-        return draft.emit(node, name, aten.linear.default, {"input": value, "weight": weight, "bias": None}, shape)
-
-    def turn(value: Any, name: str, shape: Shape) -> Ref:
-        return draft.emit(node, name, aten.transpose.int, {"self": value, "dim0": 2, "dim1": 3}, shape)
-
-    wide = product(node["input"], f"{node.name}.wide", matrices[1], (n, c, height, new_width))
-    turned = turn(wide, f"{node.name}.turned", (n, c, new_width, height))
-    tall = product(turned, f"{node.name}.tall", matrices[0], (n, c, new_width, new_height))
-    turn(tall, node.name, target)
-    return True
-
-
 def _pool_of_one_axis(draft: Draft, node: Node) -> bool:
     """[N, C, L] as an image of height 1."""
     shape, target = draft.shape(node["self"]), node.shape
@@ -264,7 +163,7 @@ _OF_IMAGES: dict[Any, Any] = {
 
 
 def _only_values(draft: Draft, node: Node) -> bool:
-    """The largest without their positions, where nobody reads these."""
+    """The largest or least without their positions, where nobody reads these."""
     readers = draft.readers[node.name]
     if not readers or any(reader["argument1"] != 0 for reader in readers):
         return False
@@ -272,9 +171,75 @@ def _only_values(draft: Draft, node: Node) -> bool:
     if node.target is aten.max.dim:
         arguments = {"self": node["self"], "dim": [node["dim"]], "keepdim": node["keepdim"]}
         draft.emit(node, name, aten.amax.default, arguments, shape)
+    elif node.target is aten.min.dim:
+        _least_of(draft, node, name, node["self"], [node["dim"]], node["keepdim"], shape)
     else:
         draft.emit(node, name, adaptive_max_pool, {"x": node["self"], "output_size": node["output_size"]}, shape)
     draft.renamed.update({reader.name: name for reader in readers})
+    return True
+
+
+def _least(draft: Draft, node: Node) -> bool:
+    _least_of(draft, node, node.name, node["self"], node["dim"], node["keepdim"], node.shape)
+    return True
+
+
+def _least_of(draft: Draft, node: Node, name: str, x: Any, dim: list[int], keepdim: bool, shape: Shape | None) -> None:
+    """The least is what the largest is of all numbers turned round."""
+    turned = draft.emit(node, f"{name}.negative", aten.neg.default, {"self": x}, draft.shape(x))
+    largest = draft.emit(node, f"{name}.largest", aten.amax.default, {"self": turned, "dim": dim, "keepdim": keepdim},
+                         shape)
+    draft.emit(node, name, aten.neg.default, {"self": largest}, shape)
+
+
+def _clamp_away(draft: Draft, node: Node) -> bool:
+    """Between bounds given as tensors of one number; a function of one number where they leave out 0."""
+    low, high = (_one_number(draft, node.arguments.get(name), otherwise)
+                 for name, otherwise in (("min", -math.inf), ("max", math.inf)))
+    if low is None or high is None:
+        return False
+    if low <= 0 <= high:
+        if node.target is not aten.clamp.Tensor:
+            return False
+        draft.emit(node, node.name, aten.clamp.default, {
+            "self": node["self"], "min": None if low == -math.inf else low, "max": None if high == math.inf else high},
+            node.shape)
+        return True
+    limit = torch.finfo(torch.float32).max
+    draft.emit(node, node.name, bounded, {"x": node["self"], "low": max(low, -limit), "high": min(high, limit)},
+               node.shape)
+    return True
+
+
+def _one_number(draft: Draft, value: Any, otherwise: float) -> float | None:
+    if isinstance(value, Param):
+        tensor = draft.model.tensor(value.name)
+        return float(tensor) if tensor.numel() == 1 else None
+    return otherwise if value is None else float(value) if isinstance(value, int | float) else None
+
+
+def _rms_norm(draft: Draft, node: Node) -> bool:
+    """Its ε written out."""
+    if node["eps"] is not None:
+        return False
+    arguments = dict(node.arguments) | {"eps": torch.finfo(torch.float32).eps}
+    draft.emit(node, node.name, aten.rms_norm.default, arguments, node.shape)
+    return True
+
+
+def _chosen(draft: Draft, node: Node) -> bool:
+    """A choice by a comparison is a function of one number; one by a mask a choice between two values."""
+    if chosen(draft, node) if "condition" in node.arguments else masked(draft, node):
+        return True
+    if all(is_exact(draft, value) for value in node.arguments.values()):
+        return False
+    if "condition" in node.arguments:
+        condition, first, second = node["condition"], node["self"], node["other"]
+    else:
+        condition, first, second = node["mask"], node["value"], node["self"]
+    first, second = (value if isinstance(value, Ref | Param) else draft.parameter(
+        f"{node.name}.number", torch.tensor(float(value))) for value in (first, second))
+    draft.emit(node, node.name, aten.where.self, {"condition": condition, "self": first, "other": second}, node.shape)
     return True
 
 
@@ -332,22 +297,34 @@ def _taken_over(draft: Draft, node: Node) -> bool:
 
 
 def _expand(draft: Draft, node: Node) -> bool:
-    """A parameter repeated for every image of the batch is the parameter, wherever one image's worth will do."""
-    shape, target = draft.shape(node["self"]), node.shape or ()
-    if shape == target:
-        draft.renamed[node.name] = node["self"].name
+    """To the size it has."""
+    if draft.shape(node["self"]) != node.shape or not isinstance(node["self"], Ref):
+        return False
+    draft.renamed[node.name] = node["self"].name
+    return True
+
+
+def _copied(draft: Draft, node: Node) -> bool:
+    """What is written over a tensor, in that one's shape and type."""
+    source = node["src"]
+    if not isinstance(source, Ref):
+        return False
+    if draft.dtype(source) != node.dtype:
+        cast = {"self": source, "dtype": getattr(torch, node.dtype), "non_blocking": False, "copy": False,
+                "memory_format": None}
+        source = draft.emit(node, draft.fresh(f"{node.name}.cast"), aten.to.dtype, cast, draft.shape(source))
+    if draft.shape(source) == node.shape:
+        draft.renamed[node.name] = source.name
         return True
-    over_batch = isinstance(node["self"], Param) and len(shape) == len(target) and shape[1:] == target[1:]
-    if not (over_batch and target[:1] == (None,)):
-        return False
-    if not all(reader.target in (aten.cat.default, aten.add.Tensor) for reader in draft.readers[node.name]):
-        return False
-    draft.constants[node.name] = node["self"]
+    sizes = [-1 if size is None else size for size in node.shape or ()]
+    draft.emit(node, node.name, aten.expand.default, {"self": source, "size": sizes, "implicit": False}, node.shape)
     return True
 
 
 def _cat(draft: Draft, node: Node) -> bool:
-    if not any(isinstance(item, Ref) and item.name in draft.constants for item in node["tensors"]):
+    """With a constant of one image among them, which stands for every image of the others."""
+    alone = any(isinstance(item, Param) and draft.shape(item)[:1] == (1,) for item in node["tensors"])
+    if not alone or (node.shape or (1,))[0] is not None:
         return False
     draft.emit(node, node.name, join, {"tensors": node["tensors"], "dim": node["dim"]}, node.shape)
     return True
@@ -356,23 +333,48 @@ def _cat(draft: Draft, node: Node) -> bool:
 _RULES: dict[Any, Rule] = {  # by the call that is taken apart
     aten.conv_transpose1d.default: _transposed_conv, aten.conv_transpose2d.input: _transposed_conv,
     aten.conv_transpose3d.input: _transposed_conv,
-    aten.scaled_dot_product_attention.default: _attention, aten.softmax.int: _softmax,
-    aten.matmul.default: _matmul_with_parameter, aten.mm.default: _matmul_with_parameter,
+    aten.scaled_dot_product_attention.default: attention, aten.softmax.int: softmax, aten.log_softmax.int: turned,
+    aten.matmul.default: products.with_parameter,
+    aten.addmm.default: products.added, aten.baddbmm.default: products.added, aten.linear.default: products.linear,
+    aten.einsum.default: products.einsum, aten.add.Tensor: products.with_alpha, aten.sub.Tensor: products.with_alpha,
     aten.div.Tensor: _division, aten.mul.Tensor: _number_first,
     aten.addcmul.default: _added_product, aten.instance_norm.default: _instance_norm,
-    aten.log_softmax.int: _turned, aten.upsample_bilinear2d.vec: _bilinear,
+    aten.rms_norm.default: _rms_norm, aten.linalg_vector_norm.default: length,
+    **dict.fromkeys(INTERPOLATIONS, interpolated),
     aten.max_pool1d.default: _pool_of_one_axis, aten.avg_pool1d.default: _pool_of_one_axis,
     aten.adaptive_avg_pool1d.default: _pool_of_one_axis,
-    aten.max.dim: _only_values, aten.adaptive_max_pool2d.default: _only_values,
-    aten.adaptive_max_pool3d.default: _only_values,
+    aten.max.dim: _only_values, aten.min.dim: _only_values, aten.adaptive_max_pool2d.default: _only_values,
+    aten.adaptive_max_pool3d.default: _only_values, aten.amin.default: _least,
+    aten.clamp.Tensor: _clamp_away, aten.clamp.default: _clamp_away, aten.clamp_min.default: _clamp_away,
+    aten.clamp_max.default: _clamp_away,
     aten.sum.dim_IntList: _sum, aten.glu.default: _gated,
     aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _taken_over,
     aten.select.int: _taken_over, aten.zeros.default: zero_state,
     aten.lstm_cell.default: lstm_cell, aten.gru_cell.default: gru_cell, aten.lstm.input: lstm, aten.gru.input: gru,
-    aten.expand.default: _expand, aten.cat.default: _cat,
-    aten.where.self: chosen, aten.where.Scalar: chosen, aten.where.ScalarSelf: chosen, aten.where.ScalarOther: chosen,
-    aten.masked_fill.Scalar: masked, aten.to.dtype: as_number, aten.threshold.default: threshold,
+    aten.expand.default: _expand, aten.cat.default: _cat, aten.repeat.default: repeated,
+    aten.slice_scatter.default: scattered, aten.select_scatter.default: scattered, aten.index.Tensor: indexed,
+    aten.copy.default: _copied, aten.gather.default: gathered, aten.pixel_unshuffle.default: pixel_unshuffled,
+    aten.pad.default: padded, aten.constant_pad_nd.default: padded,
+    aten.where.self: _chosen, aten.where.Scalar: _chosen, aten.where.ScalarSelf: _chosen,
+    aten.where.ScalarOther: _chosen, aten.masked_fill.Scalar: _chosen, aten.masked_fill.Tensor: _chosen,
+    aten.to.dtype: as_number, aten.threshold.default: threshold,
 }
+
+_OF_ANY_TYPE = frozenset((scattered, indexed, gathered, repeated, pixel_unshuffled, _expand, _copied, _cat, _stack,
+                          _unbind, _taken_over, zero_state))
+"""Rules that move numbers about, integers and truth values too; the others are about float32."""
+
+def why_left(node: Node, shapes: Mapping[str, Shape | None]) -> str:
+    """Why folding leaves a call that it takes apart elsewhere, in words."""
+    if node.target is aten.scaled_dot_product_attention.default:
+        query, key = (shapes.get(node[name].name) or () for name in ("query", "key"))
+        if None in (*query[-2:], *key[-2:]):
+            return ("it attends along the batch, the first axis of the example: torch.nn.MultiheadAttention takes the "
+                    "sequence first unless it is made with batch_first=True; make it so, or turn its inputs")
+        if node["dropout_p"]:
+            return "it drops attention weights at random: give dropout_p=0.0 in evaluation"
+    return "no integer form of this use of it is known"
+
 
 TAKEN_APART = frozenset(_RULES)
 """The calls that folding may take apart."""

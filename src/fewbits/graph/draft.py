@@ -21,15 +21,17 @@ class Draft:
         self._makers: dict[str, Node] = {}  # the last node of each name
         self._dropped: set[Node] = set()
         self.renamed: dict[str, str] = {}
-        self.constants: dict[str, Param] = {}  # values that turned out to be parameters
+        self.unmasked: dict[tuple[str, float], Any] = {}  # what values are without their masks (graph/masks.py)
         self.zeros: dict[str, Node] = {}  # states that are 0 for the whole batch, and what made them
 
     def emit(self, origin: Node, name: str, target: Callable[..., Any], arguments: dict[str, Any],
-             shape: Shape | None) -> Ref:
+             shape: Shape | None, dtype: str | None = None) -> Ref:
+        """dtype: that of `origin` where it is None."""
         schema = getattr(target, "_schema", None)
         by_name = {argument.name for argument in schema.arguments if argument.kwarg_only} if schema else set()
         positional = len(arguments.keys() - by_name)
-        self.keep(Node(name, target, operator_of(target), arguments, positional, origin.module, origin.source, shape))
+        self.keep(Node(name, target, operator_of(target), arguments, positional, origin.module, origin.source, shape,
+                       dtype or origin.dtype))
         self.shapes[name] = shape
         return Ref(name)
 
@@ -42,6 +44,14 @@ class Draft:
         """Takes back one that was kept."""
         self._dropped.add(node)
         del self._makers[node.name]
+
+    def fresh(self, name: str) -> str:
+        """That name, or that name and a number, where a value bears it already."""
+        free, count = name, 1
+        while free in self.shapes:
+            count += 1
+            free = f"{name}#{count}"
+        return free
 
     def parameter(self, name: str, tensor: torch.Tensor) -> Param:
         """Puts a tensor into the model under a dotted name that no other has."""
@@ -57,9 +67,21 @@ class Draft:
         shape = self.shapes.get(item.name) if isinstance(item, Ref | Param) else None
         return shape or ()
 
+    def dtype(self, item: Any) -> str:
+        """Type of a value or parameter, by torch's name."""
+        if isinstance(item, Param):
+            return str(self.model.tensor(item.name).dtype).removeprefix("torch.")
+        return (self.maker(item) or self.model.graph.inputs_by_name[item.name]).dtype
+
     def maker(self, item: Any) -> Node | None:
         """The node that made a value; None for what is no value made so far."""
-        return self._makers.get(item.name) if isinstance(item, Ref) else None
+        return self._makers.get(self._name(item.name)) if isinstance(item, Ref) else None
+
+    def _name(self, name: str) -> str:
+        """What a value is called now."""
+        while name in self.renamed:
+            name = self.renamed[name]
+        return name
 
     def made_by(self, item: Any) -> Node | None:
         """The node that made a value, when only one node reads it."""
@@ -68,8 +90,5 @@ class Draft:
         return self.maker(item)
 
     def finish(self) -> list[Node]:
-        """The nodes, reading parameters where a value turned out to be one."""
-        def read(item: Any) -> Any:
-            return self.constants.get(item.name, item) if isinstance(item, Ref) else item
-
-        return [node.changed(read) for node in self.nodes if node not in self._dropped]
+        """The nodes, in running order."""
+        return [node for node in self.nodes if node not in self._dropped]

@@ -16,7 +16,9 @@ from torch.utils import _pytree as pytree
 from fewbits.errors import CaptureError
 from fewbits.graph.calls import calls, check_batch
 from fewbits.graph.graph import Shape
-from fewbits.graph.traced import Traced, user_line
+from fewbits.graph.lines import user_line
+from fewbits.graph.regions import inline_regions
+from fewbits.graph.traced import Traced
 from fewbits.graph.undisturbed import undisturbed, unlogged
 
 _SHOWN = 8  # names of submodules in an error
@@ -38,6 +40,7 @@ def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
 
 
 def _traced(exported: ExportedProgram) -> Traced:
+    inline_regions(exported.graph_module)
     signature, placeholders = exported.graph_signature, {}
     for spec in signature.input_specs:
         if spec.kind != InputKind.USER_INPUT:

@@ -1,18 +1,18 @@
 """Batch norm and constants computed beforehand, for use after training."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
-from fewbits.errors import CaptureError
 from fewbits.graph.batch_norm import prediction, scale_and_shift
+from fewbits.graph.constants import without_constants
 from fewbits.graph.decompose import decompose
-from fewbits.graph.graph import Graph, Node, Param, Ref, map_leaves
+from fewbits.graph.exact import with_casts, with_entries
+from fewbits.graph.graph import Graph, Input, Node, Param, Ref
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
-from fewbits.graph.pieces import COMPARISONS
 from fewbits.options import options_checked
 from fewbits.program.program import fill, leaves
 
@@ -30,10 +30,13 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     quantizing never holds a third copy of the weights.
     """
     _drop_dead(model)
-    _fold_constants(model)
+    rebuild(model, without_constants(model), {})
     if norms == "fold":
         _drop_gone(model)
     rebuild(model, *decompose(model))
+    _drop_dead(model)
+    rebuild(model, with_casts(model), {})
+    rebuild(model, with_entries(model), {})
     if norms == "fold":
         _fold_batch_norm(model)
     _drop_dead(model)
@@ -82,51 +85,16 @@ def _drop_dead(model: Model) -> None:
     rebuild(model, kept[::-1], {})
 
 
-def _fold_constants(model: Model) -> None:
-    """Runs, once, every operator that reads no input."""
-    known: dict[str, Any] = {}  # tensors, and lists of them
-    constants: dict[str, str] = {}
-    kept = []
-    for node in model.graph.nodes:
-        if all(name in known for name in node.refs):
-            arguments = {key: map_leaves(value, lambda item: _constant_value(model, known, item))
-                         for key, value in node.arguments.items()}
-            with torch.no_grad():
-                value = known[node.name] = node.run(arguments)
-            if isinstance(value, torch.Tensor):
-                constants[node.name] = f"{node.name}.constant"
-                model.set_tensor(constants[node.name], value)
-        else:
-            kept.append(_read_constants(node, constants))
-    for name in leaves(model.graph.structure):
-        if name in constants:
-            raise CaptureError(f"output {name!r} is a constant: it depends on no input")
-    rebuild(model, kept, {})
-
-
-def _constant_value(model: Model, known: dict[str, Any], item: object) -> object:
-    if isinstance(item, Ref):
-        return known[item.name]
-    return model.tensor(item.name) if isinstance(item, Param) else item
-
-
-def _read_constants(node: Node, constants: dict[str, str]) -> Node:
-    def read(item: object) -> object:
-        return Param(constants[item.name]) if isinstance(item, Ref) and item.name in constants else item
-
-    return node.changed(read)
-
-
 def _drop_gone(model: Model) -> None:
-    """Leaves out dropout and other operators that do nothing at inference. Casts of comparisons make numbers: they
-    stay."""
+    """Leaves out dropout and other operators that do nothing at inference. Casts of truth values and integers make
+    numbers: they stay."""
     renamed, kept = {}, []
     shapes = model.shapes()
-    compared = {node.name for node in model.graph.nodes if node.target in COMPARISONS}
+    made: dict[str, Node | Input] = {**model.graph.inputs_by_name, **model.graph.by_name}
     for node in model.graph.nodes:
         row = node.operator
         if (row is not None and row.role == "gone" and row.refuse(node, shapes) is None
-                and node.refs[0] not in compared):
+                and made[node.refs[0]].dtype == node.dtype):
             renamed[node.name] = node.refs[0]
         else:
             kept.append(node)

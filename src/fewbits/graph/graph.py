@@ -21,6 +21,7 @@ Role = Literal[
     "gone",     # does nothing when the model runs
     "norm",     # batch norm: part of the dot product before it, else it combines
     "size",     # works on sizes, not on tensors
+    "exact",    # computes token numbers, positions or masks, whatever its row (graph/exact.py)
 ]
 
 
@@ -69,7 +70,7 @@ class Node:
     target: the ATen operator (or a Python one, on sizes); operator: its row of the table, None where there is none;
     arguments: all of them by their schema's names, defaults filled in, values as `Ref`, weights as `Param`;
     positional: how many lead by position; module: path of the module it stands in; source: `file.py:31` in the user's
-    code; shape: of the result, None for a list of tensors or a size.
+    code; shape: of the result, None for a list of tensors or a size; dtype: of the result, by torch's name.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Node:
     module: str
     source: str
     shape: Shape | None
+    dtype: str = "float32"
 
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]

@@ -6,13 +6,15 @@ uses of a known operator have no integer form.
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from fewbits.graph.functions import adaptive_max_pool, insert_zeros, join, masked_softmax, quotient
+from fewbits.graph.functions import adaptive_max_pool, entered, insert_zeros, join, masked_softmax, quotient
 from fewbits.graph.graph import Node, Operator, Param, Ref, Shape, Shapes
+from fewbits.program.exact_calls import EXACT_CALLS
+from fewbits.program.float_calls import call_name
 from fewbits.program.requantize import SOFTMAX_LENGTH
 from fewbits.program.unary import UNARY
 
@@ -57,8 +59,6 @@ def _refuse_larger(node: Node, shapes: Shapes) -> str | None:
 
 def _refuse_matmul(node: Node, shapes: Shapes) -> str | None:
     first, second = (node["self"], node.arguments.get("other", node.arguments.get("mat2")))
-    if not isinstance(second, Ref):
-        return "its second operand is a parameter of other than two axes: use a linear layer"
     if min(len(_shape(shapes, first)), len(_shape(shapes, second))) < 2:
         return "an operand has fewer than two axes"
     return "it adds up over the batch" if _shape(shapes, first)[-1] is None else None
@@ -142,6 +142,12 @@ def _refuse_slice(node: Node, shapes: Shapes) -> str | None:
     return "it slices the batch" if _batch_axis(node, shapes) and not whole else None
 
 
+def _refuse_index_select(node: Node, shapes: Shapes) -> str | None:
+    if not isinstance(node["index"], Param):
+        return "it selects by numbers that the model computes"
+    return "it selects along the batch" if _batch_axis(node, shapes) else None
+
+
 def _refuse_batch_axis(node: Node, shapes: Shapes) -> str | None:
     return "it splits the batch" if _batch_axis(node, shapes) else None
 
@@ -188,7 +194,8 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("conv", "dot", (aten.conv1d.default, aten.conv1d.padding, aten.conv2d.default, aten.conv2d.padding,
                              aten.conv3d.default, aten.conv3d.padding), _refuse_dot),
     Operator("linear", "dot", (aten.linear.default,), _refuse_dot),
-    Operator("matmul", "combine", (aten.matmul.default, aten.bmm.default), _refuse_matmul, operands=("self",)),
+    Operator("matmul", "combine", (aten.matmul.default, aten.bmm.default), _refuse_matmul,
+             operands=("self", "other")),
     Operator("add", "combine", (aten.add.Tensor,), _refuse_add, operands=("self", "other")),
     Operator("sub", "combine", (aten.sub.Tensor,), _refuse_pair, operands=("other",)),
     Operator("mul", "combine", (aten.mul.Tensor,), _refuse_pair, operands=("other",)),
@@ -196,12 +203,15 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("quotient", "combine", (quotient,), operands=("first", "second")),
     Operator("larger", "combine", (aten.maximum.default, aten.minimum.default), _refuse_larger,
              operands=("self", "other")),
+    Operator("choose", "combine", (aten.where.self,), operands=("self", "other")),
+    Operator("enter", "combine", (entered,)),
     Operator("function", "combine", tuple(row.call for row in UNARY), _refuse_table),
     Operator("prelu", "combine", (aten.prelu.default,), _refuse_dot),
     Operator("softmax", "combine", (aten.softmax.int,), _refuse_softmax),
     Operator("masked_softmax", "combine", (masked_softmax,), _refuse_masked_softmax),
     Operator("log_softmax", "combine", (aten.log_softmax.int,), _refuse_softmax),
     Operator("layer_norm", "combine", (aten.layer_norm.default,), _refuse_layer_norm),
+    Operator("rms_norm", "combine", (aten.rms_norm.default,), _refuse_layer_norm),
     Operator("group_norm", "combine", (aten.group_norm.default,), _refuse_group_norm),
     Operator("embedding", "combine", (aten.embedding.default,), _refuse_embedding),
     Operator("concat", "combine", (aten.cat.default, aten.concat.default, join), _refuse_concat,
@@ -223,9 +233,13 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("transpose", "pass", (aten.transpose.int, aten.permute.default, aten.t.default)),
     Operator("channel_shuffle", "pass", (aten.channel_shuffle.default,)),
     Operator("pixel_shuffle", "pass", (aten.pixel_shuffle.default,)),
-    Operator("resize_nearest", "pass", (aten.upsample_nearest2d.vec,), _refuse_resize),
+    Operator("resize_nearest", "pass", (
+        aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec,
+        aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec,
+        aten._upsample_nearest_exact3d.vec), _refuse_resize),
     Operator("expand", "pass", (aten.expand.default,), _refuse_expand),
     Operator("insert_zeros", "pass", (insert_zeros,)),
+    Operator("index_select", "pass", (aten.index_select.default,), _refuse_index_select),
     Operator("slice", "pass", (aten.slice.Tensor,), _refuse_slice),
     Operator("select", "pass", (aten.select.int,), _refuse_batch_axis),
     Operator("split", "pass", (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default),
@@ -248,29 +262,25 @@ _BY_TARGET = {target: row for row in OPERATORS for target in row.targets}
 TRAINING_ARGUMENT = {"dropout": "train", "batch_norm": "training"}
 """Argument that train() and eval() set, by operator name."""
 
-# A view needs a memory layout that quantizers and folding need not keep; a reshape asks for none.
-WITHOUT_LAYOUT = {aten.view.default: aten.reshape.default}
-
-
-def _in_place(target: Any) -> Any:
-    """The ATen call of the same arguments that writes into the first of them, None where there is none."""
-    def arguments(call: Any) -> list[tuple[str, str]]:  # the first one is `self` there, whatever it is here
-        return [(argument.name * bool(i), str(argument.type)) for i, argument in enumerate(call._schema.arguments)]
-
-    packet = getattr(aten, f"{target.__name__.split('.')[0]}_", None) if hasattr(target, "_schema") else None
-    twins = [getattr(packet, name) for name in packet.overloads()] if packet is not None else []
-    return next((twin for twin in twins if arguments(twin) == arguments(target)), None)
-
-
-OUT_OF_PLACE: Mapping[Any, Any] = {
-    twin: target for row in OPERATORS if row.role in ("combine", "clamp") or row.name == "dropout"
-    for target in row.targets if (twin := _in_place(target)) is not None}
-"""Calls that write into their first argument, with the ones that do not."""
-
-
 def operator_of(target: Callable[..., Any]) -> Operator | None:
-    """The row of a call, or None when the table has none. A node keeps its own: `node.operator`."""
-    return _BY_TARGET.get(target)
+    """The row of a call, or None when the table has none. A node keeps its own: `node.operator`.
+
+    A function of one number is one whatever its name: a call that PyTorch marks as pointwise and that takes one tensor.
+    """
+    row = _BY_TARGET.get(target)
+    return _BY_TARGET[aten.sigmoid.default] if row is None and _is_function(target) else row
+
+
+def _is_function(target: Any) -> bool:
+    schema = getattr(target, "_schema", None)
+    if schema is None or schema.is_mutable or torch.Tag.pointwise not in target.tags:
+        return False
+    if call_name(target) in EXACT_CALLS:  # comparisons, and what is done with truth values
+        return False
+    kinds = [str(argument.type) for argument in schema.arguments]
+    results = [str(result.type) for result in schema.returns]
+    return bool(kinds) and kinds[0] == "Tensor" and results == ["Tensor"] and not any(
+        "Tensor" in kind for kind in kinds[1:])
 
 
 def bounds(node: Node) -> tuple[float, float]:

@@ -50,6 +50,8 @@ def _choose(draft: Draft, node: Node, condition: Any, one: Any, other: Any) -> b
     if compared is None or compared.target not in COMPARISONS or not isinstance(compared["self"], Ref):
         return False
     x = compared["self"]
+    if draft.dtype(x) != "float32":
+        return False
     first, second = _line(draft, one, x), _line(draft, other, x)
     if first is None or second is None or draft.shape(x) != node.shape:
         return False

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from fewbits.graph.decompose import TAKEN_APART
-from fewbits.graph.operators import OPERATORS, OUT_OF_PLACE, WITHOUT_LAYOUT
+from fewbits.graph.operators import OPERATORS
 from fewbits.graph.pieces import COMPARISONS
+from fewbits.graph.synonyms import SYNONYMS, in_place
+from fewbits.program.exact_calls import EXACT_CALLS
 from fewbits.program.float_calls import FLOAT_CALLS
 
 aten = torch.ops.aten
@@ -29,7 +31,7 @@ _ON_NUMBERS = (
     aten.add.Scalar, aten.sub.Scalar, aten.mul.Scalar, aten.div.Scalar, aten.div.Tensor_mode, aten.div.Scalar_mode,
     aten.rsub.Tensor, aten.floor_divide.default, aten.remainder.Scalar, aten.pow.Tensor_Tensor, aten.pow.Scalar,
     aten.cumsum.default, aten.sum.default, aten.max.default, aten.min.default, aten.any.dim, aten.all.dim,
-    aten.floor.default, aten.log.default, aten.sin.default, aten.cos.default, aten.outer.default, aten.repeat.default,
+    aten.outer.default, aten.repeat.default,
     aten.expand_as.default, aten.view_as.default, aten.type_as.default, aten.to.dtype_layout, aten.to.device,
     aten.movedim.int, aten.numpy_T.default, aten.meshgrid.indexing, aten.index_select.default, aten.index.Tensor,
     aten.detach_.default,  # of torch.tensor([1.0]) in a forward; it writes no number
@@ -49,10 +51,14 @@ def _named(call: torch._ops.OpOverload) -> str:
     return f"torch.ops.{call}"
 
 
-_KNOWN: Mapping[str, Callable[..., Any]] = _ON_SIZES | {
-    _named(call): call for call in (
-        *(target for row in OPERATORS for target in row.targets), *OUT_OF_PLACE, *WITHOUT_LAYOUT, *TAKEN_APART,
-        *COMPARISONS, *FLOAT_CALLS.values(), *_ON_NUMBERS) if isinstance(call, torch._ops.OpOverload)}
+_PURE = tuple(call for call in (
+    *(target for row in OPERATORS for target in row.targets), *SYNONYMS, *TAKEN_APART, *COMPARISONS,
+    *FLOAT_CALLS.values(), *(exact.target for exact in EXACT_CALLS.values()), *_ON_NUMBERS)
+    if isinstance(call, torch._ops.OpOverload))
+_WRITING = tuple(call for pure in _PURE if (call := in_place(pure)) is not None)
+"""Calls that write into their first argument; the graph makes the ones above of them, so that none is run."""
+
+_KNOWN: Mapping[str, Callable[..., Any]] = _ON_SIZES | {_named(call): call for call in (*_PURE, *_WRITING)}
 
 
 def known(text: Any) -> Callable[..., Any] | None:

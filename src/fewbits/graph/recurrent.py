@@ -23,7 +23,7 @@ State = tuple[Any, ...]
 def zero_state(draft: Draft, node: Node) -> bool:
     """Zeros that only recurrent layers read: their first state, which costs no product."""
     readers = draft.readers[node.name]
-    if not readers or any(reader.target not in _LAYERS for reader in readers):
+    if not readers or any(reader.target not in RECURRENT for reader in readers):
         return False
     draft.zeros[node.name] = node
     return True
@@ -56,11 +56,18 @@ def gru(draft: Draft, node: Node) -> bool:
     return _sequence(draft, node, _gru_step, 1)
 
 
-_LAYERS = (aten.lstm_cell.default, aten.gru_cell.default, aten.lstm.input, aten.gru.input)
+RECURRENT = (aten.lstm_cell.default, aten.gru_cell.default, aten.lstm.input, aten.gru.input)
+"""Layers with a state, by their calls."""
 
 
 def _states(draft: Draft, states: list[Any]) -> State:
-    return tuple(None if isinstance(state, Ref) and state.name in draft.zeros else state for state in states)
+    return tuple(None if _is_zero(draft, state) else state for state in states)
+
+
+def _is_zero(draft: Draft, state: Any) -> bool:
+    if isinstance(state, Param):
+        return not draft.model.tensor(state.name).any()
+    return isinstance(state, Ref) and state.name in draft.zeros
 
 
 def _sequence(draft: Draft, node: Node, step: Callable[..., State], count: int) -> bool:

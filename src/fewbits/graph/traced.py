@@ -1,10 +1,9 @@
 """From what a tracer wrote down to a `Model`: the graph, by the user's names, and its tensors."""
 
 import operator
-import os
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,13 +14,17 @@ from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
 from fewbits.graph.graph import Graph, Input, Node, Param, Ref, Shape, Style
+from fewbits.graph.lines import user_line
 from fewbits.graph.model import Model
-from fewbits.graph.operators import OUT_OF_PLACE, WITHOUT_LAYOUT, operator_of
+from fewbits.graph.operators import operator_of
+from fewbits.graph.synonyms import Tensors, out_of_place, plain_call
 from fewbits.options import options_checked
 
-_TORCH_FOLDER = os.path.dirname(torch.__file__)
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-_ADDITIONS = (torch.ops.aten.add.Tensor,)
+aten = torch.ops.aten
+
+_ADDITIONS = (aten.add.Tensor,)
+_SCATTERS: dict[Any, Any] = {
+    aten.slice.Tensor: aten.slice_scatter.default, aten.select.int: aten.select_scatter.default}
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 
 
@@ -50,13 +53,6 @@ def read_traced(traced: Traced, style: Style) -> Model:
     return _Reader(traced, style).model()
 
 
-def user_line(text: str) -> str:
-    """`file.py:31` of the innermost frame of a stack trace that is not torch's own, or ''."""
-    frames = [(path, line) for path, line, _ in _FRAME.findall(text)
-              if not path.startswith(_TORCH_FOLDER) and not path.startswith(("<", "torch/"))]
-    return f"{os.path.basename(frames[-1][0])}:{frames[-1][1]}" if frames else ""
-
-
 def plain(structure: Any) -> Any:
     """What a model returns as plain dicts, lists and tuples. Raises CaptureError for other containers."""
     if isinstance(structure, Mapping):
@@ -78,6 +74,7 @@ class _Reader:
         self.style: Style = style
         self.names: set[str] = set()
         self.leaves: dict[FxNode, Ref | Param] = {}   # what each traced node is called here
+        self.tensors: dict[str, tuple[Shape, torch.dtype]] = {}  # of values, by name
         self.state = dict(traced.state)
 
     def model(self) -> Model:
@@ -91,9 +88,15 @@ class _Reader:
                     self.leaves[fx] = Param(tensor)
                 else:
                     inputs.append(self._input(fx))
+            elif fx.op == "get_attr" and not fx.users:
+                continue
             elif fx.op == "call_function":
-                if fx.users or fx.target in OUT_OF_PLACE:  # the rest are assertions on sizes
-                    nodes.append(self._node(fx))
+                writes = out_of_place(fx.target) is not None
+                if (not fx.users and not writes) or self._only_keeps(fx):  # the rest are assertions on sizes
+                    continue
+                nodes.append(self._node(fx))
+                if writes:
+                    nodes += self._write(fx, nodes[-1])
             elif fx.op == "output":
                 output = fx
             else:
@@ -105,6 +108,22 @@ class _Reader:
         return Model(graph, {name: tensor for name, tensor in self.state.items()
                              if name in used or isinstance(tensor, nn.Parameter) or name in self.traced.kept})
 
+    def _only_keeps(self, fx: FxNode) -> bool:
+        """Whether a call does nothing but keep a buffer's new value for the next run, as counters do.
+
+        Raises CaptureError where what was kept is read: a program remembers nothing between runs.
+        """
+        written = fx.args[0] if fx.args and fx.target is aten.copy_.default else None
+        if not isinstance(written, FxNode) or written.op != "placeholder" or fx.users:
+            return False
+        leaf = self.traced.placeholders.get(str(written.target))
+        kept = fx.args[1]
+        read = len(written.users) > 2 or (isinstance(kept, FxNode) and len(kept.users) > 1)
+        if leaf and read:  # by others than what makes the new value, and this call
+            raise CaptureError(f"the model changes its buffer {leaf!r} when it runs{_at(fx)} and reads it: a quantized "
+                               "model remembers nothing between runs, so give the state as an input and return it")
+        return bool(leaf)
+
     def _input(self, fx: FxNode) -> Input:
         if fx not in self.traced.results:
             raise CaptureError(f"input {fx.target!r} is no tensor")
@@ -112,38 +131,86 @@ class _Reader:
         name = str(fx.target)  # its name may be another, where it is a word of Python's
         self.names.add(name)
         self.leaves[fx] = Ref(name)
+        self.tensors[name] = (shape, dtype)
         return Input(name, shape, str(dtype).removeprefix("torch."))
 
     def _node(self, fx: FxNode) -> Node:
         module, source = _module(fx), _source(fx)
         name = self._name(fx, module[0] if module else "", _is_leaf(module))
-        target: Any = fx.target
-        target = OUT_OF_PLACE.get(target, WITHOUT_LAYOUT.get(target, target))
-        arguments, positional = self._arguments(fx, target)
-        if target in _ADDITIONS and isinstance(arguments["other"], int | float):
+        target: Any = out_of_place(fx.target) or fx.target
+        arguments = self._arguments(fx, target)
+        target, arguments = plain_call(target, arguments, self._known(arguments))
+        shape, dtype = self.traced.results.get(fx, (None, torch.float32))
+        if target in _ADDITIONS and isinstance(arguments["other"], int | float) and dtype.is_floating_point:
             constant = f"{name}.constant"
             self.state[constant] = torch.tensor(float(arguments["other"]))
             arguments["other"] = Param(constant)
-        shape, _ = self.traced.results.get(fx, (None, None))
-        node = Node(name, target, operator_of(target), arguments, positional, module[0] if module else "", source,
-                    shape)
+        node = Node(name, target, operator_of(target), arguments, _positional(target, arguments),
+                    module[0] if module else "", source, shape, str(dtype).removeprefix("torch."))
         self.leaves[fx] = Ref(name)
-        if fx.target in OUT_OF_PLACE:
-            self._redirect(fx, node)
+        self.tensors[name] = (shape or (), dtype)
         return node
 
-    def _redirect(self, fx: FxNode, node: Node) -> None:
-        """After an in-place call the tensor it wrote into is its result; nothing else may share its memory."""
-        written = fx.args[0]
-        assert isinstance(written, FxNode), "an in-place call writes into a tensor"
-        shared = isinstance(self.leaves[written], Param) or any(
-            user > fx for view in _sharing_memory(written) if view is not written for user in view.users)
-        if shared:
-            raise CaptureError(f"{node.source or node.name} writes into a tensor whose memory is read again under "
-                               "another name: use the call without the trailing underscore")
-        self.leaves[written] = Ref(node.name)
+    def _known(self, arguments: dict[str, Any]) -> Tensors:
+        """Shapes and types of the tensors among some arguments."""
+        shapes: dict[str, Shape] = {}
+        dtypes: dict[str, torch.dtype] = {}
+        for name, value in arguments.items():
+            if isinstance(value, Ref) and value.name in self.tensors:
+                shapes[name], dtypes[name] = self.tensors[value.name]
+            elif isinstance(value, Param):
+                tensor = self.state[value.name]
+                shapes[name], dtypes[name] = tuple(tensor.shape), tensor.dtype
+        return Tensors(shapes, dtypes)
 
-    def _arguments(self, fx: FxNode, target: Any) -> tuple[dict[str, Any], int]:
+    def _write(self, fx: FxNode, node: Node) -> list[Node]:
+        """After an in-place call the tensor it wrote into is its result. Where that was a part of another tensor, this
+        one becomes what it was with the part replaced; nothing else may share its memory."""
+        chain = [fx.args[0]]
+        while isinstance(chain[-1], FxNode) and _is_view(chain[-1]):
+            chain.append(chain[-1].args[0])
+        base = chain[-1]
+        assert isinstance(base, FxNode), "an in-place call writes into a tensor"
+        own = self.leaves[base]
+        if isinstance(own, Param) and self.traced.state[own.name].requires_grad:
+            raise CaptureError(f"{node.source or node.name} changes the weight {own.name!r} when the model runs: a "
+                               "quantized model has weights that stay as they are")
+        others = [view for view in _sharing_memory(base) if view not in chain and view is not fx]
+        if any(user > fx for view in others for user in view.users):
+            raise CaptureError(f"{node.source or node.name} writes into a tensor in place whose memory is read again "
+                               "under another name: use the call without the trailing underscore, or torch.cat")
+        made, new = [], Ref(node.name)
+        self.leaves[chain[0]] = new  # type: ignore[index]
+        for view, parent in pairwise(chain):
+            assert isinstance(view, FxNode) and isinstance(parent, FxNode), "views are of tensors"
+            back = self._replaced(view, parent, node, new)
+            if isinstance(back, Node):
+                made.append(back)
+                new = Ref(back.name)
+            self.leaves[parent] = new
+        return made
+
+    def _replaced(self, view: FxNode, parent: FxNode, node: Node, new: Ref) -> Node | None:
+        """The node that puts a new part in the place of a view into what it is a view of; None where it is all of
+        that."""
+        shape, dtype = self.traced.results[parent]
+        if self.traced.results[view][0] == shape and view.target not in (aten.transpose.int, aten.permute.default):
+            return None
+        given = self._arguments(view, view.target)
+        scatter = _SCATTERS.get(view.target)
+        if scatter is None:
+            kind = str(view.target).removeprefix("aten.").split(".")[0]
+            raise CaptureError(f"{node.source or node.name} writes into a tensor in place, through {kind}, which "
+                               "cannot be followed: build the result with torch.cat or torch.where")
+        arguments = {"self": self.leaves[parent], "src": new} | {
+            name: value for name, value in given.items() if name != "self"}
+        name = self._free(f"{node.name}.into")
+        made = Node(name, scatter, operator_of(scatter), arguments, _positional(scatter, arguments), node.module,
+                    node.source, shape, str(dtype).removeprefix("torch."))
+        self.tensors[name] = (shape, dtype)
+        return made
+
+    def _arguments(self, fx: FxNode, target: Any) -> dict[str, Any]:
         def leaf(item: Any) -> Any:
             return self.leaves[item] if isinstance(item, FxNode) else item
 
@@ -151,20 +218,16 @@ class _Reader:
         kwargs = pytree.tree_map(leaf, dict(fx.kwargs), is_leaf=lambda x: isinstance(x, FxNode))
         schema = getattr(target, "_schema", None)
         if schema is None:  # a Python operator on sizes
-            return {f"argument{i}": value for i, value in enumerate(args)}, len(args)
-        bound, positional = {}, 0
+            return {f"argument{i}": value for i, value in enumerate(args)}
+        bound = {}
         for i, argument in enumerate(schema.arguments):
             if i < len(args):
-                value = args[i]
+                bound[argument.name] = args[i]
             elif argument.name in kwargs:
-                value = kwargs[argument.name]
+                bound[argument.name] = kwargs[argument.name]
             elif argument.has_default_value():
-                value = argument.default_value
-            else:
-                continue
-            bound[argument.name] = value
-            positional += not argument.kwarg_only
-        return bound, positional
+                bound[argument.name] = argument.default_value
+        return bound
 
     def _name(self, fx: FxNode, path: str, is_leaf: bool) -> str:
         """The module's path for a leaf module, else the path and the operator."""
@@ -175,6 +238,10 @@ class _Reader:
             base = path
         else:
             base = f"{path}.{kind}" if path else kind
+        return self._free(base)
+
+    def _free(self, base: str) -> str:
+        """A name that no other value has."""
         name, count = base, 1
         while name in self.names:
             count += 1
@@ -210,7 +277,7 @@ def _sharing_memory(fx: FxNode) -> list[FxNode]:
 def _is_view(fx: FxNode) -> bool:
     schema = getattr(fx.target, "_schema", None)
     return fx.target is operator.getitem or (
-        fx.target not in OUT_OF_PLACE and schema is not None
+        schema is not None and not schema.is_mutable
         and any(argument.alias_info is not None for argument in schema.arguments))
 
 
@@ -219,6 +286,19 @@ def _module(fx: FxNode) -> tuple[str, str] | None:
     stack = fx.meta.get("nn_module_stack") or {}
     entries = [entry for entry in stack.values() if entry[0] != _NO_MODULE]
     return (entries[-1][0], str(entries[-1][1])) if entries else None
+
+
+def _positional(target: Any, arguments: Mapping[str, Any]) -> int:
+    """How many of a call's arguments, which stand in the order of its schema, are given by position."""
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return len(arguments)
+    return sum(argument.name in arguments for argument in schema.arguments if not argument.kwarg_only)
+
+
+def _at(fx: FxNode) -> str:
+    where = _source(fx)
+    return f" at {where}" if where else ""
 
 
 def _is_leaf(module: tuple[str, str] | None) -> bool:

@@ -17,7 +17,7 @@ from fewbits.numerics.integer_form import IntegerForm, levels
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program.profile import Profile
-from fewbits.program.value import Value
+from fewbits.program.value import Dtype, Value
 from fewbits.quant.batch_norm import affine, channel_axis
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.simulation import Simulation
@@ -42,10 +42,10 @@ class Context:
         self._nodes = self.simulation.model.graph.by_name
         self._norms = self.simulation.model.graph.norms_behind
 
-    def emit(self, node: op.Node, shape: Shape, encoding: Encoding | None) -> str:
-        """Adds a node; returns the name of its value. encoding: None for floats."""
+    def emit(self, node: op.Node, shape: Shape, encoding: Encoding | None, dtype: Dtype = "float32") -> str:
+        """Adds a node; returns the name of its value. encoding: None for plain numbers, which are of type `dtype`."""
         self.nodes.append(node)
-        self.values[node.name] = Value(shape, encoding)
+        self.values[node.name] = Value(shape, encoding, dtype)
         return node.name
 
     def read(self, argument: Any) -> str:

@@ -12,13 +12,13 @@ from fewbits.program import ops as op
 def passed(context: Context, node: Node, made: op.Node) -> None:
     """Emits a node that keeps the encoding of the value it reads."""
     assert node.shape is not None, "only splits return lists"
-    encoding = context.values[op.reads(made)[0]].encoding
-    context.names[node.name] = context.emit(made, node.shape, encoding)
+    context.names[node.name] = moved(context, made, node.shape)
 
 
 def moved(context: Context, made: op.Node, shape: Shape) -> str:
     """Emits a node that moves numbers about, on the way to a result."""
-    return context.emit(made, shape, context.values[op.reads(made)[0]].encoding)
+    source = context.values[op.reads(made)[0]]
+    return context.emit(made, shape, source.encoding, source.dtype)
 
 
 def picked(context: Context, node: Node, source: str, orders: Mapping[int, np.ndarray]) -> None:

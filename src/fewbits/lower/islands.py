@@ -24,6 +24,9 @@ _BIT = Encoding(Int(1, signed=False), 1.0)
 def float_call(context: Context, node: Node) -> None:
     """The node's own call in float32, and a quantizer behind it where its result is quantized."""
     assert node.shape is not None, "operators that make numbers return one tensor"
+    if node.op == "enter":  # nothing quantizes what it enters
+        context.names[node.name] = context.names[node["x"].name]
+        return
     if call_name(node.target) not in FLOAT_CALLS:
         raise LoweringError(f"{node.name!r} is left in float, and {call_name(node.target)} is no float call of a "
                             "program: give its weights and activations a format")

@@ -4,6 +4,7 @@ from fewbits.errors import LoweringError
 from fewbits.graph.model import unfit_weight
 from fewbits.lower.context import Context
 from fewbits.lower.dynamic import dynamic_dot
+from fewbits.lower.exact import dtype_of, exact_call
 from fewbits.lower.inputs import read_input
 from fewbits.lower.islands import float_call
 from fewbits.lower.rules import RULES
@@ -33,7 +34,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     context = Context(simulation, chosen)
     graph = simulation.model.graph
     for item in graph.inputs:
-        context.values[item.name] = Value(item.shape, None, "int64" if item.dtype == "int64" else "float32")
+        context.values[item.name] = Value(item.shape, None, dtype_of(item.dtype))
         context.names[item.name] = item.name
         if item.name in simulation.plan.sites:
             read_input(context, item.name, item.shape)
@@ -41,6 +42,8 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
         match simulation.plan.steps[node.name].treatment:
             case Treatment.FLOAT if node.role != "pass":
                 float_call(context, node)
+            case Treatment.EXACT if node.role != "pass" and (node.role != "gone" or node.op == "cast"):
+                exact_call(context, node)
             case Treatment.DYNAMIC:
                 dynamic_dot(context, node)
             case _:

@@ -7,7 +7,7 @@ import numpy as np
 from fewbits.graph.graph import Node
 from fewbits.graph.operators import padding_mode
 from fewbits.lower.context import Context, Rules
-from fewbits.lower.emit import passed, picked, unchanged
+from fewbits.lower.emit import moved, passed, picked, unchanged
 from fewbits.lower.sizes import minus_one
 from fewbits.program import ops as op
 
@@ -47,19 +47,19 @@ def cut(context: Context, node: Node) -> None:
 
 def select(context: Context, node: Node) -> None:
     source = context.read(node["self"])
-    shape, encoding = context.values[source].shape, context.values[source].encoding
+    shape = context.values[source].shape
     axis = node["dim"] % len(shape)
     size = shape[axis]
     assert size is not None and node.shape is not None, "the operator table refuses the batch"
     index = node["index"] % size
     kept = (*shape[:axis], 1, *shape[axis + 1:])
-    part = context.emit(op.Slice(f"{node.name}.part", source, axis, index, index + 1, 1), kept, encoding)
-    context.names[node.name] = context.emit(op.Reshape(node.name, part, minus_one(node.shape)), node.shape, encoding)
+    part = moved(context, op.Slice(f"{node.name}.part", source, axis, index, index + 1, 1), kept)
+    context.names[node.name] = moved(context, op.Reshape(node.name, part, minus_one(node.shape)), node.shape)
 
 
 def split(context: Context, node: Node) -> None:
     source = context.read(node["self"])
-    shape, encoding = context.values[source].shape, context.values[source].encoding
+    shape = context.values[source].shape
     axis = node["dim"] % len(shape)
     size = shape[axis]
     assert size is not None, "the operator table refuses the batch"
@@ -74,8 +74,7 @@ def split(context: Context, node: Node) -> None:
     for index, length in enumerate(lengths):
         if index in used:  # parts that nobody reads are not made
             part_shape = (*shape[:axis], length, *shape[axis + 1:])
-            parts.append(context.emit(op.Slice(used[index], source, axis, start, start + length, 1), part_shape,
-                                      encoding))
+            parts.append(moved(context, op.Slice(used[index], source, axis, start, start + length, 1), part_shape))
         else:
             parts.append("")
         start += length

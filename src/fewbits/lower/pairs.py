@@ -4,6 +4,7 @@ import torch
 
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context, Rules
+from fewbits.lower.exact import mask
 from fewbits.lower.functions import table
 from fewbits.program import ops as op
 
@@ -44,6 +45,13 @@ def larger(context: Context, node: Node) -> None:
                                             y.encoding)
 
 
+def choose(context: Context, node: Node) -> None:
+    y, condition = context.result(node), mask(context, node["condition"])
+    first, second = context.read(node["self"]), context.read(node["other"])
+    context.names[node.name] = context.emit(op.Choose(y.name, condition, first, second, y.low, y.high), y.shape,
+                                            y.encoding)
+
+
 def matmul(context: Context, node: Node) -> None:
     y = context.result(node)
     first, second = context.read(node["self"]), context.read(node.arguments.get("other", node.arguments.get("mat2")))
@@ -59,4 +67,5 @@ def concat(context: Context, node: Node) -> None:
 
 RULES: Rules = {
     "add": add, "sub": sub, "mul": mul, "matmul": matmul, "concat": concat, "quotient": quotient, "larger": larger,
+    "choose": choose,
 }

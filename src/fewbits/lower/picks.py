@@ -48,6 +48,7 @@ def pixel_shuffle(context: Context, node: Node) -> None:
 
 def resize_nearest(context: Context, node: Node) -> None:
     """Along each axis the entries that torch picks: found by resizing the numbers 0, 1, 2, …"""
+    mode = "nearest-exact" if "exact" in str(node.target) else "nearest"
     source = context.read(node["input"])
     shape = list(context.values[source].shape)
     assert node.shape is not None, "a resize returns one tensor"
@@ -56,7 +57,7 @@ def resize_nearest(context: Context, node: Node) -> None:
         size, goal = shape[axis], node.shape[axis]
         assert size is not None, "the operator table refuses unknown sizes"
         numbers = torch.arange(size, dtype=torch.float64).reshape(1, 1, -1)
-        picked = F.interpolate(numbers, goal if factor is None else None, factor).long().flatten().tolist()
+        picked = F.interpolate(numbers, goal if factor is None else None, factor, mode=mode).long().flatten().tolist()
         shape[axis] = goal
         last = axis == len(shape) - 1
         pick = op.Pick(node.name if last else f"{node.name}.rows{axis}", source, axis, tuple(picked))
@@ -78,6 +79,13 @@ def expand(context: Context, node: Node) -> None:
         name = node.name if axis == grown[-1] else f"{node.name}.axis{axis}"
         source = moved(context, op.Pick(name, source, axis, (0,) * size), tuple(shape))
     context.names[node.name] = source
+
+
+def index_select(context: Context, node: Node) -> None:
+    source = context.read(node["self"])
+    shape = context.values[source].shape
+    axis, numbers = node["dim"] % len(shape), context.array(node["index"].name)
+    picked(context, node, source, {axis: numbers % (shape[axis] or 1)})
 
 
 def insert_zeros(context: Context, node: Node) -> None:
@@ -105,5 +113,5 @@ def insert_zeros(context: Context, node: Node) -> None:
 
 RULES: Rules = {
     "expand": expand, "roll": roll, "flip": flip, "channel_shuffle": channel_shuffle, "pixel_shuffle": pixel_shuffle,
-    "resize_nearest": resize_nearest, "insert_zeros": insert_zeros,
+    "resize_nearest": resize_nearest, "insert_zeros": insert_zeros, "index_select": index_select,
 }

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from fewbits.errors import LoweringError
-from fewbits.graph.graph import Node
+from fewbits.graph.graph import Node, Param
 from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import moved
+from fewbits.lower.exact import mask
 from fewbits.lower.sizes import minus_one
 from fewbits.program import ops as op
 
@@ -15,18 +16,23 @@ LARGEST_LOG_STEP = 256.0  # 255 steps of it, in 2^-14, stay below 2^31
 
 
 def softmax(context: Context, node: Node) -> None:
-    _softmax_of(context, node, context.read(node["self"]), None, 1.0)
+    y = context.result(node)
+    made = op.Softmax(y.name, context.read(node["self"]), None, 1.0, y.low, y.high)
+    context.names[node.name] = context.emit(made, y.shape, y.encoding)
 
 
 def masked_softmax(context: Context, node: Node) -> None:
-    mask = None if node["mask"] is None else context.array(node["mask"].name).astype(np.uint8)
-    _softmax_of(context, node, context.read(node["x"]), mask, node["factor"])
-
-
-def _softmax_of(context: Context, node: Node, source: str, mask: np.ndarray | None, factor: float) -> None:
-    y = context.result(node)
-    context.names[node.name] = context.emit(op.Softmax(y.name, source, mask, factor, y.low, y.high), y.shape,
-                                            y.encoding)
+    """A mask that is known is part of the node; one that the model is given, or computes, a value it reads."""
+    y, source, factor = context.result(node), context.read(node["x"]), node["factor"]
+    known, seen, empty = None, None, node["empty"]
+    if isinstance(node["mask"], Param):
+        known = context.array(node["mask"].name).astype(np.uint8)
+        if known.any(-1).all():
+            empty = "zero"  # whatever: there is no such row
+    elif node["mask"] is not None:
+        seen = mask(context, node["mask"])
+    made = op.Softmax(y.name, source, known, factor, y.low, y.high, seen, empty)
+    context.names[node.name] = context.emit(made, y.shape, y.encoding)
 
 
 def log_softmax(context: Context, node: Node) -> None:
@@ -44,6 +50,14 @@ def layer_norm(context: Context, node: Node) -> None:
     context.names[node.name] = context.emit(
         op.LayerNorm(y.name, context.read(node["input"]), gain, shift, node["eps"], y.low, y.high, len(sizes)),
         y.shape, y.encoding)
+
+
+def rms_norm(context: Context, node: Node) -> None:
+    y, sizes = context.result(node), tuple(node["normalized_shape"])
+    gain = np.ones(sizes, np.float32) if node["weight"] is None else context.array(node["weight"].name)
+    made = op.LayerNorm(y.name, context.read(node["input"]), gain, np.zeros(sizes, np.float32), node["eps"], y.low,
+                        y.high, len(sizes), "zero")
+    context.names[node.name] = context.emit(made, y.shape, y.encoding)
 
 
 def group_norm(context: Context, node: Node) -> None:
@@ -68,10 +82,11 @@ def _gain_and_shift(context: Context, node: Node, shape: tuple[int, ...]) -> tup
 def embedding(context: Context, node: Node) -> None:
     y = context.result(node)
     table = y.encoding.encode(context.array(node["weight"].name))
-    context.names[node.name] = context.emit(op.Embedding(y.name, node["indices"].name, table), y.shape, y.encoding)
+    numbers = context.names[node["indices"].name]
+    context.names[node.name] = context.emit(op.Embedding(y.name, numbers, table), y.shape, y.encoding)
 
 
 RULES: Rules = {
     "softmax": softmax, "masked_softmax": masked_softmax, "layer_norm": layer_norm, "log_softmax": log_softmax,
-    "group_norm": group_norm, "embedding": embedding,
+    "group_norm": group_norm, "rms_norm": rms_norm, "embedding": embedding,
 }

@@ -11,7 +11,7 @@ from fewbits.program.ops.record import Example
 from fewbits.program.ops.samples import X
 from fewbits.program.profile import profile
 from fewbits.program.program import Program
-from fewbits.program.value import Shape, Value
+from fewbits.program.value import Dtype, Shape, Value
 
 BATCH = 2
 _TERMS = 6  # products in each sum that an example reads
@@ -26,11 +26,11 @@ def as_program(example: Example, seed: int = 0) -> tuple[Program, dict[str, np.n
     values = {name: Value(data.codes.shape, data.encoding) for name, data in example.constants.items()}
     inputs: dict[str, np.ndarray] = {}
 
-    def given(name: str, shape: Shape, encoding: Encoding | None, dtype: str = "float32") -> None:
-        values[name] = Value(shape, None, "int64" if dtype == "int64" else "float32")
+    def given(name: str, shape: Shape, encoding: Encoding | None, dtype: Dtype = "float32") -> None:
+        values[name] = Value(shape, None, dtype)
         sizes = tuple(BATCH if size is None else size for size in shape)
-        if dtype == "int64":
-            inputs[name] = random.integers(0, 2, sizes)
+        if dtype != "float32":
+            inputs[name] = random.integers(0, 2, sizes).astype(dtype)
             return
         numbers = random.normal(0, 1, sizes)
         if encoding is not None:

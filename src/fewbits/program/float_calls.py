@@ -48,6 +48,7 @@ _CALLS: tuple[Callable[..., Any], ...] = (
     aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.mean.dim,
     aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default,
     aten.clamp_min.default, aten.clamp_max.default,
+    aten.where.self, aten.rms_norm.default,
 )
 
 FLOAT_CALLS: Mapping[str, Callable[..., Any]] = {call_name(call): call for call in _CALLS}

@@ -2,18 +2,46 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
 from fewbits.errors import ProgramError
 from fewbits.program.requantize import NO_DIVISOR
 
+Empty = Literal["zero", "uniform", "scores"]
+EMPTY: tuple[Empty, ...] = get_args(Empty)
+"""What softmax gives in a row of which nothing is seen: 0, the same everywhere, or what it gives where all is seen."""
 
-def masked_softmax(x: torch.Tensor, mask: torch.Tensor | None, factor: float) -> torch.Tensor:
-    """softmax(factor · x) over the last axis, 0 where the mask is 0. mask: bool, broadcastable to x, or None."""
+
+def masked_softmax(x: torch.Tensor, mask: torch.Tensor | None, factor: float, empty: Empty = "zero",
+                   low: float = 0.0) -> torch.Tensor:
+    """softmax(factor · x) over the last axis, 0 where the mask is 0. mask: bool, broadcastable to x, or None; empty:
+    what a row gives in which the mask is 0 everywhere; low: what was added there to hide its places, which takes the
+    last bits of its scores."""
     x = x * factor
-    return (x if mask is None else x.masked_fill(~mask.bool(), -torch.inf)).softmax(-1)
+    if mask is None:
+        return x.softmax(-1)
+    seen = mask.bool()
+    some = seen.any(-1, keepdim=True)
+    if bool(some.all()):
+        return x.masked_fill(~seen, -torch.inf).softmax(-1)
+    if empty == "uniform":
+        x = torch.where(some, x, 0)
+    elif low:
+        x = torch.where(some, x, (x + low) - low)
+    shares = x.masked_fill(~(seen | ~some), -torch.inf).softmax(-1)
+    return torch.where(some, shares, 0) if empty == "zero" else shares
+
+
+def lookup(table: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """table[numbers], of integers [rows]."""
+    return table[numbers]
+
+
+def bounded(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """x between bounds that leave out 0: a function of one number, where a clamp belongs to what is before it."""
+    return x.clamp(low, high)
 
 
 def join(tensors: list[torch.Tensor], dim: int) -> torch.Tensor:

@@ -13,9 +13,10 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.node import Node
 from fewbits.program.ops import Constant, Conv, FloatCall, Linear, reads, record_of
 from fewbits.program.profile import Profile
-from fewbits.program.value import Kind, Value
+from fewbits.program.value import PLAIN, Kind, Value
 
-_KINDS: Mapping[Kind, str] = {"codes": "codes", "sums": "sums", "float32": "floats", "int64": "row numbers"}
+_KINDS: Mapping[Kind, str] = {"codes": "codes", "sums": "sums", "float32": "floats", "int64": "int64",
+                              "int32": "int32", "uint8": "uint8", "int8": "int8", "bool": "truth values"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +46,8 @@ class Program:
                     raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
                 self._check_read(node, name)
             record_of(node).check(self, node)
-            floats = self._writes_floats(node)
-            if self.is_float(node.name) != floats:
-                raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes "
-                                   f"{'floats' if floats else 'codes'}")
+            if (wanted := self._wrongly_written(node)) is not None:
+                raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes {wanted}")
             known.add(node.name)
         missing = known.symmetric_difference(self.values)
         if missing:
@@ -57,7 +56,7 @@ class Program:
             if name not in known:
                 raise ProgramError(f"output {name!r} is written by no node")
             if name not in self.by_name:
-                raise ProgramError(f"output {name!r} is a float input passed through: it has no codes")
+                raise ProgramError(f"output {name!r} is an input passed through: it has no codes")
 
     def _check_read(self, node: Node, name: str) -> None:
         """Raises ProgramError where a node reads a value of a kind that it does not take."""
@@ -68,9 +67,16 @@ class Program:
             raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is {_KINDS[kind]}: "
                                f"{article} {type(node).__name__} reads {words}, and nothing else")
 
-    def _writes_floats(self, node: Node) -> bool:
-        writes = record_of(node).writes
-        return self.is_float(reads(node)[0]) if writes == "moved" else writes == "float32"
+    def _wrongly_written(self, node: Node) -> str | None:
+        """What a node writes, in words, where its value is of another kind; None where it is of that."""
+        kind, writes = self.kind(node.name), record_of(node).writes
+        if writes == "moved":
+            wanted = self.kind(reads(node)[0])
+            return None if kind == wanted else _KINDS[wanted]
+        if writes == "plain":
+            return None if kind in PLAIN else "plain numbers"
+        fits = kind == "float32" if writes == "float32" else kind in ("codes", "sums")
+        return None if fits else "floats" if writes == "float32" else "codes"
 
     def kind(self, name: str) -> Kind:
         """What a value is to the node that reads it."""

@@ -7,12 +7,13 @@ As integers each is a table over the codes of its operand (docs/numerics.md, eq.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import log
 from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 
-from fewbits.program.functions import two_pieces
+from fewbits.program.functions import bounded, two_pieces
 
 aten = torch.ops.aten
 
@@ -119,6 +120,11 @@ def _two_pieces(given: Mapping[str, Any]) -> Form:
     return _applied("Where", holds, *((other, one) if given["relation"] == "ne" else (one, other)))
 
 
+def _truncated() -> Onnx:
+    """Towards 0."""
+    return _applied("Mul", Onnx("Sign"), _applied("Floor", Onnx("Abs")))
+
+
 UNARY: tuple[Unary, ...] = (
     Unary(aten.sigmoid.default, _is("Sigmoid")),
     Unary(aten.tanh.default, _is("Tanh")),
@@ -151,6 +157,32 @@ UNARY: tuple[Unary, ...] = (
     Unary(two_pieces, _two_pieces, (
         {"relation": "ge", "bound": 0.25, "slope": 0.0, "offset": 1.0, "other_slope": 0.0, "other_offset": -1.0},
         {"relation": "ne", "bound": 0.0, "slope": 2.0, "offset": 0.0, "other_slope": 0.5, "other_offset": 0.0})),
+    Unary(bounded, lambda given: _applied("Clip", X, given["low"], given["high"]), ({"low": 0.5, "high": 2.0},)),
+    Unary(aten.sin.default, _is("Sin")),
+    Unary(aten.cos.default, _is("Cos")),
+    Unary(aten.tan.default, _is("Tan"), domain=(-1.2, 1.2)),
+    Unary(aten.asin.default, _is("Asin"), domain=(-0.95, 0.95)),
+    Unary(aten.acos.default, _is("Acos"), domain=(-0.95, 0.95)),
+    Unary(aten.atan.default, _is("Atan")),
+    Unary(aten.sinh.default, _is("Sinh")),
+    Unary(aten.cosh.default, _is("Cosh")),
+    Unary(aten.asinh.default, _is("Asinh")),
+    Unary(aten.acosh.default, _is("Acosh"), domain=(1.1, 4.0)),
+    Unary(aten.atanh.default, _is("Atanh"), domain=(-0.95, 0.95)),
+    Unary(aten.log.default, _is("Log"), domain=(0.1, 4.0)),
+    Unary(aten.log2.default, lambda given: _applied("Mul", Onnx("Log"), 1 / log(2)), domain=(0.1, 4.0)),
+    Unary(aten.log10.default, lambda given: _applied("Mul", Onnx("Log"), 1 / log(10)), domain=(0.1, 4.0)),
+    Unary(aten.log1p.default, lambda given: _applied("Log", _applied("Add", X, 1.0)), domain=(0.0, 4.0)),
+    Unary(aten.expm1.default, lambda given: _applied("Sub", Onnx("Exp"), 1.0)),
+    Unary(aten.exp2.default, lambda given: _applied("Pow", 2.0, X)),
+    Unary(aten.floor.default, _is("Floor")),
+    Unary(aten.ceil.default, _is("Ceil")),
+    Unary(aten.round.default, _is("Round")),
+    Unary(aten.trunc.default, lambda given: _truncated()),
+    Unary(aten.frac.default, lambda given: _applied("Sub", X, _truncated())),
+    Unary(aten.erfc.default, lambda given: _applied("Sub", 1.0, Onnx("Erf"))),
+    Unary(aten.softshrink.default, _is("Shrink", lambd="lambd", bias="lambd"), ({}, {"lambd": 0.1})),
+    Unary(aten.hardshrink.default, _is("Shrink", lambd="lambd", bias=0.0), ({}, {"lambd": 0.7})),
 )
 
 BY_WORD: Mapping[str, Unary] = MappingProxyType({row.word: row for row in UNARY})

@@ -10,18 +10,24 @@ from fewbits.program.profile import Profile
 Shape = tuple[int | None, ...]
 """None stands where the batch is."""
 
-Kind = Literal["codes", "sums", "float32", "int64"]
+Dtype = Literal["float32", "int64", "int32", "uint8", "int8", "bool"]
+"""Types of values that are no codes: floats, and the integers and truth values of token numbers and masks."""
+
+Kind = Literal["codes", "sums", "float32", "int64", "int32", "uint8", "int8", "bool"]
 """What a value is to the node that reads it: codes of an encoding, the raw sums of a dot product, or plain numbers."""
+
+PLAIN: frozenset[Kind] = frozenset({"float32", "int64", "int32", "uint8", "int8", "bool"})
+"""Values without an encoding."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for inputs and in
-    float islands, which are float32, or int64 where an input numbers the rows of an embedding."""
+    """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for inputs, in float
+    islands, which are float32, and for token numbers, positions and masks."""
 
     shape: Shape
     encoding: Encoding | None
-    dtype: Literal["float32", "int64"] = "float32"
+    dtype: Dtype = "float32"
 
     def __str__(self) -> str:
         sizes = "×".join("N" if s is None else str(s) for s in self.shape)
@@ -43,6 +49,10 @@ class Scope(Protocol):
 
     def encoding(self, name: str) -> Encoding:
         """What the codes of a value mean. Raises ProgramError for a float value."""
+        ...
+
+    def kind(self, name: str) -> Kind:
+        """What a value is to the node that reads it."""
         ...
 
     def is_float(self, name: str) -> bool:

@@ -21,6 +21,8 @@ class Treatment(StrEnum):
     """It takes floats, brings them to codes by their range in each run, and sums integers."""
     FLOAT = "float"
     """It computes in float32: it reads or makes a number that no quantizer moves."""
+    EXACT = "as it is"
+    """It computes token numbers, positions or a mask: integers, truth values, and floats on the way to them."""
     FUSED = "fused"
     """It is part of the node before it: a clamp in the bounds of its codes, a batch norm in its scale and bias."""
     PASSED = "passed on"

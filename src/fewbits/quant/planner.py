@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewbits.errors import EncodingError, RecipeError, UnsupportedError
-from fewbits.graph.decompose import TAKEN_APART
+from fewbits.graph.decompose import TAKEN_APART, why_left
+from fewbits.graph.exact import exact_names
 from fewbits.graph.graph import Graph, Node, Operator, Param, Role
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS
 from fewbits.graph.selection import way_by_parts
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.formats import parse
+from fewbits.program.exact_calls import DTYPES, EXACT_CALLS
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
 from fewbits.quant.plan import Kind, Plan, Site, Step, Treatment
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
@@ -51,14 +53,19 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
     where something has neither."""
     graph, problems, refused = model.graph, [], set()
     floats: dict[str, str] = {}
-    shapes, readers = model.shapes(), graph.consumers
+    shapes, exact = model.shapes(), exact_names(graph)
     for node in graph.nodes:
         row = node.operator
         where = f" at {node.source}" if node.source else ""
-        if row is None:
+        if node.name in exact and node.role not in ("pass", "size"):
+            if node.role != "gone" and call_name(node.target) not in EXACT_CALLS:
+                problems.append(f"{node.name} ({node.target}){where}: of integers and truth values no exact form of it "
+                                "is known")
+                refused.add(node.name)
+        elif row is None:
             mend = "no integer form of this operator is known"
             if node.target in TAKEN_APART and model.folded:
-                mend = "no integer form of this use of it is known"
+                mend = why_left(node, shapes)
             elif node.target in TAKEN_APART:
                 mend = "folding takes it apart where it can: fold the model first, with fb.fold(model)"
             problems.append(f"{node.name} ({node.target}){where}: {mend}")
@@ -73,18 +80,14 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
         elif not node.refs and row.role != "size":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
     for item in graph.inputs:
-        numbers_rows = item.dtype == "int64" and all(_reads_rows(node) for node in readers[item.name])
-        if item.dtype != "float32" and not numbers_rows:
-            problems.append(f"input {item.name}: it is {item.dtype}, and only float32 is quantized "
-                            "(int64 may number the rows of an embedding)")
+        if item.dtype in ("float64", "float16", "bfloat16"):
+            problems.append(f"input {item.name}: it is {item.dtype}, and quantizing starts from float32: call "
+                            "net.float() and give float32 data")
+        elif item.dtype not in DTYPES:
+            problems.append(f"input {item.name}: it is {item.dtype}, and a program takes {', '.join(DTYPES)}")
     if problems:
         _raise(graph, [*problems, *floats.values()], refused | floats.keys())
     return floats
-
-
-def _reads_rows(node: Node) -> bool:
-    """Whether a reader of int64 takes them as row numbers, or asks for their size only."""
-    return node.op in ("embedding", "size")
 
 
 def _ends(graph: Graph) -> dict[str, str]:
@@ -140,7 +143,7 @@ def _as_list(value: Any) -> list[Any]:
 
 _TREATMENTS: Mapping[Role, Treatment] = {
     "dot": Treatment.INTEGER, "combine": Treatment.INTEGER, "norm": Treatment.FUSED, "pass": Treatment.PASSED,
-    "gone": Treatment.GONE, "size": Treatment.SIZE}
+    "gone": Treatment.GONE, "size": Treatment.SIZE, "exact": Treatment.EXACT}
 """Of nodes that read codes; a clamp's depends on what it reads."""
 
 
@@ -153,15 +156,21 @@ class _Planner:
         self.sites: dict[str, Site] = {}
         self.wanted: dict[str, str] = {}  # of each parameter, so that two uses of one agree
         self.steps: dict[str, Step] = {}
+        self.exact = exact_names(self.graph)
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:
-            if item.dtype == "float32" and (self.graph.consumers[item.name] or item.name in self.graph.outputs):
+            readers = self.graph.consumers[item.name]
+            read = item.name in self.graph.outputs or any(not self._reads_as_it_is(reader) for reader in readers)
+            if item.dtype == "float32" and read:
                 spec, because = self._wanted_by_takers(item.name, self.recipe.input_spec,
                                                        "inputs" if self.recipe.inputs else "activations")
                 if spec is not None and not spec.is_dynamic:
                     self._add(Site(item.name, "input", item.shape, spec, because))
         for node in self.graph.nodes:
+            if node.name in self.exact:
+                self.steps[node.name] = Step(node.name, node.op or "exact", Treatment.EXACT, "", node.source)
+                continue
             row, role = _row(node), self._role(node)
             if role == "dot":
                 self._dot_sites(node)
@@ -177,6 +186,10 @@ class _Planner:
         self._check_dynamic()
         _check_blocks(self.sites.values())
         return Plan(self.sites, self.steps, self.recipe.repairs)
+
+    def _reads_as_it_is(self, node: Node) -> bool:
+        """Whether a node reads a float input as the numbers it is given."""
+        return node.name in self.exact or node.op == "enter"
 
     def _is_coded(self, node: Node, argument: str, value: Any) -> bool:
         """Whether an argument holds parameters that become codes before the node reads them. The table of an embedding
@@ -195,12 +208,16 @@ class _Planner:
     def _settle(self, node: Node) -> None:
         """A node whose result is not quantized computes it in float; only dot products have integer sums to return."""
         step = self.steps[node.name]
+        if step.treatment == Treatment.EXACT:
+            return
         if (self._role(node) in ("combine", "clamp") and step.grid not in self.sites
                 and step.treatment in (Treatment.INTEGER, Treatment.FUSED)):
             self.steps[node.name] = replace(step, treatment=Treatment.FLOAT)
 
     def _role(self, node: Node) -> Role:
         """That of its row; a batch norm that moves into no dot product makes numbers as an operator of its own."""
+        if node.name in self.exact:
+            return "exact"
         role = _row(node).role
         return "combine" if role == "norm" and node.name not in self.graph.dots_before else role
 
@@ -221,6 +238,8 @@ class _Planner:
     def _reads_floats(self, node: Node) -> bool:
         """Whether an operand is a number of the network that the recipe leaves in float."""
         row = _row(node)
+        if row.name == "enter":
+            return False
         if row.role in ("dot", "combine"):
             arguments = ("weight",) if row.role == "dot" else row.operands
             given = [value for argument in arguments for value in _as_list(node[argument])]
@@ -235,6 +254,8 @@ class _Planner:
             return self.graph.inputs_by_name[value].dtype == "float32" and value not in self.sites
         if step.treatment == Treatment.SIZE:
             return False
+        if step.treatment == Treatment.EXACT:
+            return self.graph.by_name[value].dtype == "float32"
         if step.grid in self.graph.by_name and step.grid not in self.steps:  # a clamp or batch norm to come makes it
             return step.treatment in (Treatment.FLOAT, Treatment.DYNAMIC)
         return step.grid not in self.sites and self._source_is_float(step.grid)
@@ -263,6 +284,8 @@ class _Planner:
     def _last(self, node: Node, followers: tuple[str, ...]) -> Node:
         """The last node that works on the numbers before they are quantized: of the wanted roles, in that order, each
         alone reading what comes before."""
+        if node.op == "enter":
+            return node
         for wanted in followers:
             readers = self.graph.consumers[node.name]
             if len(readers) == 1 and node.name not in self.graph.outputs and self._role(readers[0]) == wanted:

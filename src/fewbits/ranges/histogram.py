@@ -174,7 +174,7 @@ class Histogram(Observer):
         self._make(low.shape)
         values, axes = self.block.split(x)
         kept = [axis for axis in range(values.ndim) if axis not in axes]
-        rows = values.permute(*kept, *axes).reshape(len(self.blocks), -1)
+        rows = values.permute([*kept, *axes]).reshape(len(self.blocks), -1)
         for counts, row, least, most in zip(self.blocks, rows, low.ravel(), high.ravel(), strict=True):
             counts.take(row, float(least), float(most))
 

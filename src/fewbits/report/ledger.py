@@ -31,6 +31,8 @@ class InputTreatment(StrEnum):
     """Float islands and layers of dynamic quantization read it as it is."""
     ROWS = "row numbers"
     """It numbers the rows of an embedding."""
+    EXACT = "token numbers or a mask"
+    """It is carried as it is: integers or truth values."""
     UNREAD = "unread input"
     """No node reads it."""
 
@@ -55,7 +57,7 @@ class Operation:
 class TensorEntry:
     """One tensor of the program. kind: `float input`, `row numbers`, `input`, `activation`,
     `passed on`, `on the way`, `accumulator`, `constant`, `table`, `weight`, `bias`, `float` inside an island, `decoded`
-    on the way into one, `float parameter` or `mask`; code_bytes, scale_bytes: in a
+    on the way into one, `float parameter`, `mask` or `as it is`; code_bytes, scale_bytes: in a
     file, 0 for what is computed; because: the rule that decided its encoding."""
 
     name: str
@@ -176,11 +178,13 @@ class _Accountant:
 
     def _explain_islands(self) -> None:
         """What islands read: parameters of the model, masks, and decoded codes."""
-        floats = (Treatment.FLOAT, Treatment.DYNAMIC)
+        floats = (Treatment.FLOAT, Treatment.DYNAMIC, Treatment.EXACT)
         read = {name for node in self.graph.nodes if self.plan.steps[node.name].treatment in floats
                 for name in node.params}
         for node in self.program.nodes:
-            if isinstance(node, op.FloatConstant) and node.name.removesuffix(".plain") in read:
+            if isinstance(node, op.ExactConstant):
+                self.explained[node.name] = "as it is"
+            elif isinstance(node, op.FloatConstant) and node.name.removesuffix(".plain") in read:
                 self.explained[node.name] = "float parameter"
             elif isinstance(node, op.Constant) and node.name in read and node.name not in self.plan.sites:
                 self.explained[node.name] = "mask"
@@ -203,8 +207,11 @@ class _Accountant:
                 raise ProgramError(f"the plan quantizes input {name!r} and the program does not: "
                                    "were they made from one model?")
             rows = next((n for n in self.nodes.values() if isinstance(n, op.Embedding) and n.input == name), None)
-            if rows is not None or self.program.values[name].dtype == "int64":
+            if rows is not None:
                 return Operation(name, "input", InputTreatment.ROWS, "", "", "")
+            if self.program.values[name].dtype != "float32":
+                self.values[name] = name
+                return Operation(name, "input", InputTreatment.EXACT, "", name, "")
             if any(name in op.reads(n) for n in self.nodes.values()):
                 self.values[name] = name
                 return Operation(name, "input", InputTreatment.FLOAT, "", name, "")
@@ -226,6 +233,8 @@ class _Accountant:
                 return None, self._passed(node)
             case Treatment.PASSED:
                 return self._moved(node)
+            case Treatment.EXACT:
+                return self._as_it_is(node)
             case Treatment.FLOAT:
                 return self._left_in_float(node, step)
             case Treatment.DYNAMIC:
@@ -248,10 +257,25 @@ class _Accountant:
         self.explained[step.grid] = "accumulator" if self.program.is_accumulator(step.grid) else "activation"
         return made, step.grid
 
+    def _as_it_is(self, node: Node) -> tuple[op.Node | None, str]:
+        """A call on token numbers, positions or masks, or a move among them."""
+        if node.role == "pass":
+            return self._moved(node)
+        if node.role == "gone" and node.op != "cast":
+            return None, self._passed(node)
+        made = self.nodes.get(node.name)
+        if not isinstance(made, op.ExactCall):
+            raise ProgramError(f"node {node.name!r} is carried as it is by the plan, and the program has "
+                               f"{type(made).__name__ if made else 'nothing'} for it: were they made from one model?")
+        self.values[node.name], self.explained[node.name] = node.name, "as it is"
+        return made, node.name
+
     def _left_in_float(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
         """A float call, with a quantizer behind it where its result is quantized; or a move among floats."""
         if node.role == "pass":
             return self._moved(node)
+        if node.op == "enter":
+            return None, self._passed(node)
         coded = node.name in self.plan.sites
         made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)
         if not isinstance(made, op.FloatCall) or made.call != call_name(node.target):
@@ -298,12 +322,14 @@ class _Accountant:
         planned = [name for name, site in self.plan.sites.items()
                    if site.kind in ("weight", "bias", "constant")]
         floats = [name for name, kind in self.explained.items() if kind in ("float parameter", "mask")]
+        floats += [node.name for node in self.program.nodes if isinstance(node, op.ExactConstant)]
         _same("stored tensor", "program", [*planned, *floats], parameters)
         because = {input_codes(name) if site.kind == "input" else name: site.because
                    for name, site in self.plan.sites.items()}
         for name in self.program.inputs:
             value = self.program.values[name]
-            kind = "row numbers" if value.dtype == "int64" else "float input"
+            kind = "float input" if value.dtype == "float32" else "as it is"
+            kind = "row numbers" if self._numbers_rows(name) else kind
             yield TensorEntry(name, kind, value.shape, value.dtype, 0, 0, "as the model takes it")
         owned: dict[str, list[tuple[str, _Stored]]] = {}
         for name, stored in parameters.items():
@@ -316,11 +342,17 @@ class _Accountant:
                 yield TensorEntry(f"{node.name}.{held.suffix}", "table", held.shape,
                                   held.type or str(self.program.values[node.name].encoding), held.bytes, 0,
                                   held.because)
-            if not isinstance(node, op.Constant | op.FloatConstant):
+            if not isinstance(node, op.Constant | op.FloatConstant | op.ExactConstant):
                 value = self.program.values[node.name]
                 otherwise = "the encoding of what it reads" if value.encoding else "left in float by the recipe"
-                yield TensorEntry(node.name, self.explained[node.name], value.shape,
-                                  str(value.encoding or _FLOAT), 0, 0, because.get(node.name, otherwise))
+                if isinstance(node, op.ExactCall) or value.dtype != "float32":
+                    otherwise = "token numbers, positions or a mask"
+                yield TensorEntry(node.name, self.explained[node.name], value.shape, str(
+                    value.encoding or (_FLOAT if value.dtype == "float32" else value.dtype)), 0, 0,
+                    because.get(node.name, otherwise))
+
+    def _numbers_rows(self, name: str) -> bool:
+        return any(isinstance(node, op.Embedding) and node.input == name for node in self.program.nodes)
 
     def _stored(self) -> "dict[str, _Stored]":
         """What a file holds, by name; a weight used twice belongs to the first."""
@@ -328,6 +360,9 @@ class _Accountant:
                  if isinstance(node, op.Constant)}
         found |= {node.name: _Stored(node.name, "float parameter", node.data.shape, _FLOAT, _REAL * node.data.size, 0)
                   for node in self.program.nodes if isinstance(node, op.FloatConstant)}
+        found |= {node.name: _Stored(node.name, "as it is", node.data.shape, self.program.values[node.name].dtype,
+                                     node.data.nbytes, 0)
+                  for node in self.program.nodes if isinstance(node, op.ExactConstant)}
         for node in self.graph.nodes:
             made = self.nodes.get(f"{node.name}.sums") or self.nodes.get(self.values.get(node.name, ""))
             if self.plan.steps[node.name].op in ("conv", "linear") and isinstance(made, op.Conv | op.Linear):

@@ -17,6 +17,8 @@ _EXPLAINED: Mapping[Treatment | InputTreatment, str] = {
     InputTreatment.QUANTIZED: "rounded to codes once",
     InputTreatment.FLOAT: "read as it is by what computes in float",
     InputTreatment.ROWS: "numbers the rows of an embedding",
+    InputTreatment.EXACT: "token numbers or a mask, carried as it is",
+    Treatment.EXACT: "token numbers, positions or a mask: computed on integers and truth values, exactly",
     InputTreatment.UNREAD: "read by nothing",
     Treatment.INTEGER: "computes on codes",
     Treatment.DYNAMIC: "sums integers, its inputs quantized dynamically",

@@ -26,7 +26,8 @@ def _slice(program: Program, node: op.Slice) -> Step:
 
 
 def _pad(program: Program, node: op.Pad) -> Step:
-    zero = 0 if program.is_float(node.input) else int(program.encoding(node.input).zero_point)
+    plain = program.values[node.input].encoding is None
+    zero = 0 if plain else int(program.encoding(node.input).zero_point)
     return lambda x: F.pad(x, flat_margins(node.margins), value=zero)
 
 

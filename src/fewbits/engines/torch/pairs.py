@@ -77,7 +77,13 @@ def _larger(program: Program, node: op.Larger) -> Step:
     return lambda a, b: choose(first(a), second(b))
 
 
+def _choose(program: Program, node: op.Choose) -> Step:
+    first, second = (regridding(program, name, node) for name in (node.first, node.second))
+    return lambda condition, a, b: torch.where(condition, first(a), second(b))
+
+
 KERNELS: Kernels = {
+    op.Choose: _choose,
     op.Add: _add,
     op.Mul: _mul,
     op.Quotient: _quotient,

@@ -14,15 +14,21 @@ def _softmax(program: Program, node: op.Softmax) -> Step:
     y = program.encoding(node.name)
     table = tensor(constants.exponentials(program.encoding(node.input), node.factor), torch.int64)
     scale, saturate = tensor(y.scale), saturating(program, node)
-    mask = None if node.mask is None else torch.from_numpy(np.array(node.mask)) != 0
+    known = () if node.mask is None else (torch.from_numpy(np.array(node.mask)) != 0,)
     lowest = program.encoding(node.input).format.low
 
-    def step(x: torch.Tensor) -> torch.Tensor:
-        q = x.long() - lowest
-        seen = q if mask is None else torch.where(mask, q, -1)
-        steps = seen.amax(-1, keepdim=True) - q
-        powers = table[steps if mask is None else torch.where(mask, steps, 256)]
-        return saturate(powers.float() / powers.sum(-1, keepdim=True).float() / scale)
+    def step(x: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        q, mask = x.long() - lowest, next(iter(given or known), None)
+        if mask is None:
+            powers = table[q.amax(-1, keepdim=True) - q]
+        else:
+            some = mask.any(-1, keepdim=True)
+            if node.empty == "uniform":
+                q = torch.where(some, q, 0)
+            seen = mask if node.empty == "zero" else mask | ~some
+            powers = table[torch.where(seen, torch.where(seen, q, -1).amax(-1, keepdim=True) - q, 256)]
+        total = powers.sum(-1, keepdim=True).clamp_(min=1)
+        return saturate(powers.float() / total.float() / scale)
 
     return step
 
@@ -50,9 +56,12 @@ def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
     epsilon = float(constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
     gain, shift, scale, saturate = tensor(node.gain), tensor(node.shift), tensor(y.scale), saturating(program, node)
 
+    zero = int(program.encoding(node.input).zero_point) if node.about == "zero" else 0
+
     def step(x: torch.Tensor) -> torch.Tensor:
-        q = x.long()
+        q = x.long() - zero
         total, squares = q.sum(axes, keepdim=True), (q * q).sum(axes, keepdim=True)
+        total = total if node.about == "mean" else torch.zeros_like(total)
         # In float64: with MKL torch's float32 root is one unit in the last place off for one number in six. No float32
         # has a root so near to half way between two of them that float64's own error could tell (eq. 14).
         deviation = ((length * squares - total * total).float() + epsilon).double().sqrt_().float()

@@ -1,9 +1,9 @@
 """The operators of the integer graph, one record each, a family a file.
 
 A node reads values by name and writes the value that bears its own name. Codes in, codes out, except `Quantize`, which
-reads float32, `Embedding`, which reads int64, and the nodes of float islands, from `Dequantize` on; those that only
-move numbers take both codes and floats. Convolutions and pools work on [N, C, ...] with one to three axes behind the
-channels (pools: two or three), everything else on any shape.
+reads float32, `Embedding`, which reads int64, the nodes of float islands, from `Dequantize` on, and those on token
+numbers and masks, `ExactCall`; those that only move numbers take all of these. Convolutions and pools work on
+[N, C, ...] with one to three axes behind the channels (pools: two or three), everything else on any shape.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,10 @@ from fewbits.program.float_calls import Read as Read
 from fewbits.program.node import Margins as Margins
 from fewbits.program.node import Node as Node
 from fewbits.program.node import Sizes as Sizes
-from fewbits.program.ops import dots, dynamic, floats, functions, grids, moves, pairs, pools, rows
+from fewbits.program.ops import dots, dynamic, exact, floats, functions, grids, moves, pairs, pools, rows
 from fewbits.program.ops.dots import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.ops.dynamic import *  # noqa: F403  its operators, by its __all__
+from fewbits.program.ops.exact import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.ops.floats import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.ops.functions import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.ops.grids import *  # noqa: F403  its operators, by its __all__
@@ -30,7 +31,7 @@ from fewbits.program.value import Scope
 
 RECORDS: Mapping[type[Node], Record] = {
     **grids.RECORDS, **dots.RECORDS, **pairs.RECORDS, **pools.RECORDS, **rows.RECORDS, **functions.RECORDS,
-    **moves.RECORDS, **floats.RECORDS, **dynamic.RECORDS,
+    **moves.RECORDS, **floats.RECORDS, **dynamic.RECORDS, **exact.RECORDS,
 }
 """What is known of every operator. A program holds nodes of these classes and of no others."""
 

@@ -26,7 +26,7 @@ class FloatConstant(Node):
 
 @dataclass(frozen=True, eq=False)
 class FloatCall(Node):
-    """One call in float32 (eq. 27), on float32 values, or int64 ones that number rows.
+    """One call in float32 (eq. 27), on float32 values, int64 ones that number rows, or masks.
 
     call: a name of float_calls.FLOAT_CALLS; arguments: by the names of its schema.
     """
@@ -96,7 +96,7 @@ RECORDS = {
         does="one call of a closed table in float32, inside an island",
         equations="27",
         reads=lambda node: read_by(node.arguments),
-        takes=frozenset({"float32", "int64"}),
+        takes=frozenset({"float32", "int64", "bool"}),
         writes="float32",
         check=_check_call,
         reference=_rounded_once,

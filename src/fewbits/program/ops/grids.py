@@ -112,7 +112,7 @@ RECORDS = {
         work=requantized,
         float_work=None,
         holds=holds_nothing,
-        computes=(),
+        computes=("enter",),
         layer=None,
         examples=lambda: (Example(Quantize("y", "x"), {"x": Value(IMAGE, None)}, Value(IMAGE, Y)),),
     ),

@@ -1,4 +1,4 @@
-"""Operators that move numbers or pick among them: codes keep their encoding, floats stay floats."""
+"""Operators that move numbers or pick among them: codes keep their encoding, plain numbers their type."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fewbits.program.node import Node
 from fewbits.program.ops.record import Example, Layer, Record, called, holds_nothing, reads_one, unchecked
 from fewbits.program.ops.samples import IMAGE, X
 from fewbits.program.ops.work import nothing
-from fewbits.program.value import Scope, Shape, Value
+from fewbits.program.value import PLAIN, Kind, Scope, Shape, Value
 
 __all__ = ["Pad", "Pick", "Reshape", "Slice", "Transpose"]
 
@@ -76,8 +76,11 @@ def _slice(program: Scope, node: Slice, x: np.ndarray) -> np.ndarray:
 
 
 def _pad(program: Scope, node: Pad, x: np.ndarray) -> np.ndarray:
-    zero = 0 if program.is_float(node.input) else int(program.encoding(node.input).zero_point)
+    zero = 0 if program.kind(node.input) in PLAIN else int(program.encoding(node.input).zero_point)
     return np.pad(x, node.margins, constant_values=zero)
+
+
+_CODES: frozenset[Kind] = frozenset({"codes"})
 
 
 def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: Node, shape: Shape) -> Record:
@@ -86,7 +89,7 @@ def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: 
         does=does,
         equations="",
         reads=reads_one,
-        takes=frozenset({"codes", "float32"}),
+        takes=PLAIN | _CODES,
         writes="moved",
         check=unchecked,
         reference=reference,
@@ -99,7 +102,8 @@ def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: 
         computes=(),
         layer=layer,
         examples=lambda: (Example(node, {"x": Value(IMAGE, X)}, Value(shape, X)),
-                          Example(node, {"x": Value(IMAGE, None)}, Value(shape, None))),
+                          Example(node, {"x": Value(IMAGE, None)}, Value(shape, None)),
+                          Example(node, {"x": Value(IMAGE, None, "bool")}, Value(shape, None, "bool"))),
     )
 
 

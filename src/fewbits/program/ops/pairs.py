@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import parse
 from fewbits.program import requantize as constants
@@ -27,7 +28,7 @@ from fewbits.program.ops.steps import Codes, centred, coarsest_regrid, f32, reac
 from fewbits.program.ops.work import multiply, numbers, requantized, together
 from fewbits.program.value import Scope, Value
 
-__all__ = ["Add", "Larger", "Mul", "Quotient"]
+__all__ = ["Add", "Choose", "Larger", "Mul", "Quotient"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,17 @@ class Larger(Node):
     low: int
     high: int
     least: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Choose(Node):
+    """One of two values of any encodings by a truth value, the first where it is true, broadcast (eq. 32)."""
+
+    condition: str
+    first: str
+    second: str
+    low: int
+    high: int
 
 
 Pair = Add | Mul | Quotient | Larger
@@ -172,14 +184,25 @@ def _larger(program: Scope, node: Larger, a: Codes, b: Codes) -> Codes:
     return np.minimum(first, second) if node.least else np.maximum(first, second)
 
 
+def _choose(program: Scope, node: Choose, condition: np.ndarray, a: Codes, b: Codes) -> Codes:
+    first, second = (regridded(program, codes, name, node.name, node.low, node.high)
+                     for codes, name in ((a, node.first), (b, node.second)))
+    return np.where(condition, first, second)
+
+
 # ------------------------------------------------------------------------------- what is known of it
+
+
+def _check_choose(program: Scope, node: Choose) -> None:
+    if program.kind(node.condition) != "bool" or not program.kind(node.first) == program.kind(node.second) == "codes":
+        raise ProgramError(f"node {node.name!r} chooses between codes by truth values, and reads others")
 
 
 def _broadcasts(program: Scope, node: Pair) -> bool:
     return program.values[node.first].shape != program.values[node.second].shape
 
 
-def _both_work(program: Scope, node: Pair) -> Operations:
+def _both_work(program: Scope, node: Pair | Choose) -> Operations:
     """Each operand decoded, and the result brought to codes."""
     written = numbers(program, node.name)
     return {"multiply fp32": 2 * written, "add fp32": 2 * written}
@@ -188,6 +211,10 @@ def _both_work(program: Scope, node: Pair) -> Operations:
 def _mul_work(program: Scope, node: Mul) -> Operations:
     return together({multiply(program, node.first, node.second): numbers(program, node.name)},
                     requantized(program, node))
+
+
+def _no_arithmetic(program: Scope, node: Pair | Choose) -> Operations:
+    return {}
 
 
 def _one_addition(program: Scope, node: Pair) -> Operations:
@@ -294,6 +321,30 @@ RECORDS = {
             Example(Larger("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
             Example(Larger("y", "a", "b", 5, 250, least=True), _ONE_BROADCAST, Value(IMAGE, X)),
             Example(Larger("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+        ),
+    ),
+    Choose: Record(
+        does="one of two activations, by a mask",
+        equations="32",
+        reads=lambda node: (node.condition, node.first, node.second),
+        takes=frozenset({"codes", "bool"}),
+        writes="codes",
+        check=_check_choose,
+        reference=_choose,
+        sums=None,
+        rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.first, node.second), node.name),
+                            lambda program, node: reach(program, node.first, node.second), "other"),
+        limits={},
+        work=_both_work,
+        float_work=_no_arithmetic,
+        holds=holds_nothing,
+        computes=("choose",),
+        layer=called(lambda x: x.masked_fill(torch.arange(x.shape[3]) > x.shape[3] // 2, 0.5)),
+        examples=lambda: (
+            Example(Choose("y", "m", "a", "b", 0, 255), _BOTH | {"m": Value((None, 1, 6, 7), None, "bool")},
+                    Value(IMAGE, Y)),
+            Example(Choose("y", "m", "a", "b", 5, 250), _ONE_BROADCAST | {"m": Value(IMAGE, None, "bool")},
+                    Value(IMAGE, X)),
         ),
     ),
 }

@@ -77,7 +77,8 @@ class Record:
     does: what it computes, in words for the reader of docs/operators.md and the ledger; equations: of docs/numerics.md,
     '' for those that only move codes;
     reads: names of the values it reads, in order; takes: kinds of value it may read; writes: what it gives, `moved`
-    where that is of the kind it reads; check: raises ProgramError where a node is none that can be computed;
+    where that is of the kind it reads, `plain` where its value says which numbers without an encoding;
+    check: raises ProgramError where a node is none that can be computed;
     reference: the definition, codes of what it reads to codes, in NumPy;
     sums: what it adds up, None where that is nothing; rescaling: None where no factor brings integers to codes;
     limits: names that profiles may list in `lacks`, and which nodes they mean;
@@ -92,7 +93,7 @@ class Record:
     equations: str
     reads: Callable[[Any], tuple[str, ...]]
     takes: frozenset[Kind]
-    writes: Literal["codes", "float32", "moved"]
+    writes: Literal["codes", "float32", "moved", "plain"]
     check: Callable[[Scope, Any], None]
     reference: Callable[..., np.ndarray]
     sums: Sums | None

@@ -1,6 +1,7 @@
 """Operators on whole rows: softmax and its logarithm, layer norm, embeddings."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -9,6 +10,7 @@ from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
 from fewbits.program import requantize as constants
+from fewbits.program.functions import EMPTY, Empty
 from fewbits.program.node import Node
 from fewbits.program.ops.record import (
     Example,
@@ -32,13 +34,16 @@ __all__ = ["Embedding", "LayerNorm", "LogSoftmax", "Softmax"]
 @dataclass(frozen=True, eq=False)
 class Softmax(Node):
     """Of factor · input, over the last axis (eq. 13). mask: uint8, broadcastable to the input; where it is 0 the
-    result is 0; None for none."""
+    result is 0; None for none; seen: a value of truth values that is such a mask, in its place; empty: what a row gives
+    in which nothing is seen."""
 
     input: str
     mask: np.ndarray | None
     factor: float
     low: int
     high: int
+    seen: str | None = None
+    empty: Empty = "zero"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ class LogSoftmax(Node):
 @dataclass(frozen=True, eq=False)
 class LayerNorm(Node):
     """Over the last `axes` axes (eq. 14). gain, shift: float32, broadcastable to the input; epsilon: in units of the
-    input, squared."""
+    input, squared; about: what the numbers are measured from, their mean or 0 (an RMS norm)."""
 
     input: str
     gain: np.ndarray
@@ -62,6 +67,7 @@ class LayerNorm(Node):
     low: int
     high: int
     axes: int = 1
+    about: Literal["mean", "zero"] = "mean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +81,20 @@ class Embedding(Node):
 # ------------------------------------------------------------------------------- the definition
 
 
-def _softmax(program: Scope, node: Softmax, x: Codes) -> Codes:
+def _softmax(program: Scope, node: Softmax, x: Codes, *given: np.ndarray) -> Codes:
     y, table = program.encoding(node.name), constants.exponentials(program.encoding(node.input), node.factor)
     q = x.astype(np.int64) - program.encoding(node.input).format.low
-    if node.mask is None:
+    mask = given[0] if given else node.mask
+    if mask is None:
         steps = q.max(-1, keepdims=True) - q
     else:
-        seen = np.broadcast_to(node.mask, q.shape) != 0
+        seen = np.broadcast_to(mask, q.shape) != 0
+        some = seen.any(-1, keepdims=True)
+        if node.empty != "zero":
+            q, seen = np.where(some | (node.empty == "scores"), q, 0), seen | ~some
         steps = np.where(seen, np.where(seen, q, -1).max(-1, keepdims=True) - q, 256)
     powers = table[steps].astype(np.int64)
-    share = powers.astype(f32) / powers.sum(-1, keepdims=True).astype(f32)
+    share = powers.astype(f32) / np.maximum(powers.sum(-1, keepdims=True), 1).astype(f32)
     return saturate(share / y.scale, int(y.zero_point), node.low, node.high, y)
 
 
@@ -104,7 +114,10 @@ def _log_softmax(program: Scope, node: LogSoftmax, x: Codes) -> Codes:
 def _layer_norm(program: Scope, node: LayerNorm, x: Codes) -> Codes:
     y, q, axes = program.encoding(node.name), x.astype(np.int64), tuple(range(-node.axes, 0))
     length = program.count(node.input, axes)
+    if node.about == "zero":
+        q = q - int(program.encoding(node.input).zero_point)
     total, squares = q.sum(axes, keepdims=True), (q * q).sum(axes, keepdims=True)
+    total = total if node.about == "mean" else np.zeros_like(total)
     variance = (length * squares - total * total).astype(f32)
     deviation = np.sqrt(variance + constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
     normal = (length * q - total).astype(f32) / deviation
@@ -121,6 +134,13 @@ def lookup(program: Scope, node: Embedding, rows: np.ndarray) -> Codes:
 
 
 # ------------------------------------------------------------------------------- what is known of it
+
+
+def _check_softmax(program: Scope, node: Softmax) -> None:
+    if program.kind(node.input) != "codes":
+        raise ProgramError(f"node {node.name!r} cannot read {node.input!r}: a Softmax is of codes")
+    if node.seen is not None and (node.mask is not None or program.kind(node.seen) != "bool"):
+        raise ProgramError(f"node {node.name!r} has two masks, or one that holds no truth values")
 
 
 def _shares_work(program: Scope, node: Softmax | LogSoftmax) -> Operations:
@@ -155,10 +175,10 @@ RECORDS = {
     Softmax: Record(
         does="softmax over the last axis, scaled and masked",
         equations="13",
-        reads=reads_one,
-        takes=frozenset({"codes"}),
+        reads=lambda node: (node.input,) if node.seen is None else (node.input, node.seen),
+        takes=frozenset({"codes", "bool"}),
         writes="codes",
-        check=unchecked,
+        check=_check_softmax,
         reference=_softmax,
         sums=None,
         rescaling=None,
@@ -172,6 +192,9 @@ RECORDS = {
             Example(Softmax("y", "x", None, 1.0, 0, 255), {"x": Value(_SEQUENCE, X)}, Value(_SEQUENCE, SHARES)),
             Example(Softmax("y", "x", np.tri(4, 6, 1, dtype=np.uint8), 0.35, 0, 255), {"x": Value(_SEQUENCE, X)},
                     Value(_SEQUENCE, SHARES)),
+            *(Example(Softmax("y", "x", None, 0.35, 0, 255, "m", empty),
+                      {"x": Value(_SEQUENCE, X), "m": Value((None, 1, 6), None, "bool")}, Value(_SEQUENCE, SHARES))
+              for empty in EMPTY),
         ),
     ),
     LogSoftmax: Record(
@@ -194,7 +217,7 @@ RECORDS = {
             Example(LogSoftmax("y", "x", 0, 255), {"x": Value(_SEQUENCE, X)}, Value(_SEQUENCE, _LOGARITHMS)),),
     ),
     LayerNorm: Record(
-        does="layer norm over the last axes; group and instance norm behind a reshape",
+        does="layer norm or RMS norm over the last axes; group and instance norm behind a reshape",
         equations="14",
         reads=reads_one,
         takes=frozenset({"codes"}),
@@ -207,7 +230,7 @@ RECORDS = {
         work=_norm_work,
         float_work=_norm_float_work,
         holds=holds_nothing,
-        computes=("layer_norm", "group_norm"),
+        computes=("layer_norm", "group_norm", "rms_norm"),
         layer=lambda channels, height, width: nn.LayerNorm([height, width]),
         examples=lambda: (
             Example(LayerNorm("y", "x", np.linspace(0.5, 2, 6, dtype=np.float32),
@@ -217,6 +240,9 @@ RECORDS = {
                               np.zeros((4, 1, 1), np.float32), 1e-3, 0, 255, axes=2),
                     {"x": Value((None, 4, 2, 3), X)},
                     Value((None, 4, 2, 3), Encoding(parse("uint8"), 0.03, 120))),
+            Example(LayerNorm("y", "x", np.linspace(0.5, 2, 6, dtype=np.float32), np.zeros(6, np.float32), 1e-5, 0, 255,
+                              about="zero"),
+                    {"x": Value(_SEQUENCE, X)}, Value(_SEQUENCE, Encoding(parse("uint8"), 0.03, 120))),
         ),
     ),
     Embedding: Record(

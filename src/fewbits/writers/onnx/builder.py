@@ -18,7 +18,8 @@ IR_VERSION = 10
 MICROSOFT = "com.microsoft"  # the domain of QLinearAdd, QGemm and their like
 
 
-_ELEMENT = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+_ELEMENT = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64, "int32": onnx.TensorProto.INT32,
+            "uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8, "bool": onnx.TensorProto.BOOL}
 _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 

@@ -14,6 +14,8 @@ from fewbits.program.windows import margins_of
 from fewbits.writers.onnx.builder import OnnxBuilder
 from fewbits.writers.onnx.steps import Forms, FormTable
 
+_BOOL, _INT32 = 9, 6  # of TensorProto
+
 Emit = Callable[[OnnxBuilder, FloatCall], None]
 
 
@@ -140,11 +142,54 @@ def _prelu(b: OnnxBuilder, node: FloatCall) -> None:
 
 def _masked_softmax(b: OnnxBuilder, node: FloatCall) -> None:
     x = b.node("Mul", [_value(node["x"]), _number(b, node, "factor")], b.name(node.name, "scaled"))
-    if node["mask"] is not None:
-        seen = b.node("Cast", [_value(node["mask"])], b.name(node.name, "seen"), to=9)  # TensorProto.BOOL
-        lowest = b.constant(f"{node.name}.lowest", np.array(-np.inf, np.float32))
+    if node["mask"] is None:
+        b.node("Softmax", [x], node.name, axis=-1)
+        return
+    seen = b.node("Cast", [_value(node["mask"])], b.name(node.name, "seen"), to=_BOOL)
+    lowest = b.constant(f"{node.name}.lowest", np.array(-np.inf, np.float32))
+    if "empty" not in node.arguments:  # no row hides everything
         x = b.node("Where", [seen, x, lowest], b.name(node.name, "masked"))
-    b.node("Softmax", [x], node.name, axis=-1)
+        b.node("Softmax", [x], node.name, axis=-1)
+        return
+    axis, zero = (b.constant(f"{node.name}.{name}", value) for name, value in (
+        ("axis", np.array([-1], np.int64)), ("nothing", np.array(0, np.float32))))
+    number = b.node("Cast", [seen], b.name(node.name, "number"), to=_INT32)
+    largest = b.node("ReduceMax", [number, axis], b.name(node.name, "any"), keepdims=1)
+    some = b.node("Cast", [largest], b.name(node.name, "some"), to=_BOOL)
+    if node["empty"] == "uniform":
+        x = b.node("Where", [some, x, zero], b.name(node.name, "even"))
+    elif node["low"]:
+        low = b.constant(f"{node.name}.low", np.array(node["low"], np.float32))
+        lower = b.node("Add", [x, low], b.name(node.name, "lower"))
+        x = b.node("Where", [some, x, b.node("Sub", [lower, low], b.name(node.name, "rounded"))],
+                   b.name(node.name, "kept"))
+    shown = b.node("Or", [seen, b.node("Not", [some], b.name(node.name, "none"))], b.name(node.name, "shown"))
+    x = b.node("Where", [shown, x, lowest], b.name(node.name, "masked"))
+    if node["empty"] == "zero":
+        shares = b.node("Softmax", [x], b.name(node.name, "shares"), axis=-1)
+        b.node("Where", [some, shares, zero], node.name)
+    else:
+        b.node("Softmax", [x], node.name, axis=-1)
+
+
+def _choose(b: OnnxBuilder, node: FloatCall) -> None:
+    condition = b.node("Cast", [_value(node["condition"])], b.name(node.name, "condition"), to=_BOOL)
+    b.node("Where", [condition, _number(b, node, "self"), _number(b, node, "other")], node.name)
+
+
+def _rms_norm(b: OnnxBuilder, node: FloatCall) -> None:
+    def step(operator: str, inputs: list[str]) -> str:
+        return b.node(operator, inputs, b.name(node.name, operator.lower()))
+
+    x, sizes = _value(node["input"]), _ints(node["normalized_shape"], 1)
+    axes = b.constant(f"{node.name}.axes", np.arange(-len(sizes), 0))
+    mean = step("ReduceMean", [step("Mul", [x, x]), axes])
+    epsilon = b.constant(f"{node.name}.epsilon", np.array(node["eps"], np.float32))
+    deviation = step("Sqrt", [step("Add", [mean, epsilon])])
+    if node["weight"] is None:
+        b.node("Div", [x, deviation], node.name)
+    else:
+        b.node("Mul", [step("Div", [x, deviation]), _value(node["weight"])], node.name)
 
 
 def _layer_norm(b: OnnxBuilder, node: FloatCall) -> None:
@@ -266,7 +311,7 @@ _CALLS: Mapping[str, Emit] = {row.word: _unary for row in UNARY} | {
     "cat": _concat, "concat": _concat, "join": _concat, "avg_pool2d": _average_pool, "avg_pool3d": _average_pool,
     "adaptive_avg_pool2d": _adaptive_pool, "adaptive_avg_pool3d": _adaptive_pool, "mean": _mean, "relu": _relu,
     "relu6": _clip(0.0, 6.0), "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"),
-    "clamp_min": _clip("min", None), "clamp_max": _clip(None, "max"),
+    "clamp_min": _clip("min", None), "clamp_max": _clip(None, "max"), "where": _choose, "rms_norm": _rms_norm,
 }
 """By the call's name without its overload."""
 

@@ -101,7 +101,21 @@ def _twin_larger(b: OnnxBuilder, node: op.Larger) -> None:
     twin_bounded(b, node, lambda out: b.node("Min" if node.least else "Max", [node.first, node.second], out))
 
 
+def _choose(b: OnnxBuilder, node: op.Choose) -> None:
+    """Both on the grid of the result, then the choice between their codes."""
+    codes = []
+    for name in (node.first, node.second):
+        real = b.dequantize(name, b.name(name, "real"))
+        codes.append(quantize_onto(b, real, node.name, b.name(node.name, "regridded")))
+    bounded(b, node, lambda out: b.node("Where", [node.condition, *codes], out))
+
+
+def _twin_choose(b: OnnxBuilder, node: op.Choose) -> None:
+    twin_bounded(b, node, lambda out: b.node("Where", [node.condition, node.first, node.second], out))
+
+
 FORMS: FormTable = {
+    op.Choose: Forms(_choose, _choose, _twin_choose),
     op.Quotient: Forms(_quotient, _quotient, _twin_quotient),
     op.Larger: Forms(_larger, _larger, _twin_larger),
     op.Add: Forms(_integer_add, _qdq_add, _twin_add),

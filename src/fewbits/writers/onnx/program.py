@@ -18,6 +18,7 @@ from fewbits.program.program import Program
 from fewbits.writers.onnx import FORMS
 from fewbits.writers.onnx.builder import OnnxBuilder, output_name
 from fewbits.writers.onnx.decode import only_inside
+from fewbits.writers.onnx.exact import ELEMENTS
 
 Form = Literal["integer", "qdq"]
 
@@ -50,16 +51,17 @@ def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = Fals
     shapes: dict[str, str] = {}
     for name in program.outputs:
         real = output_name(name)
-        if program.is_float(name):
+        plain = program.values[name].encoding is None
+        if plain:
             builder.node("Identity", [name], real)
         elif not program.is_accumulator(name):
             builder.dequantize(name, real)
-        outputs[real] = TensorProto.FLOAT
+        outputs[real] = ELEMENTS[program.values[name].dtype] if plain else TensorProto.FLOAT
         shapes[real] = name
     if every_code:
         for node in nodes:
-            if program.is_float(node.name):
-                outputs[node.name] = TensorProto.FLOAT
+            if program.values[node.name].encoding is None:
+                outputs[node.name] = ELEMENTS[program.values[node.name].dtype]
             elif not program.is_accumulator(node.name):
                 outputs[node.name] = _ELEMENT[program.encoding(node.name).format.dtype]
     return builder.model(outputs, shapes, metadata)

@@ -17,8 +17,20 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
 
     axis = b.constant(f"{node.name}.axis", np.array([-1], np.int64))
     codes = seen = step("Cast", [node.input], "codes", to=TensorProto.INT32)
-    unseen = b.program.encoding(node.input).format.low - 1
+    lowest = b.program.encoding(node.input).format.low
+    unseen = lowest - 1
     mask = None if node.mask is None else b.constant(f"{node.name}.mask", node.mask.astype(bool))
+    hides_rows = node.seen is not None or (node.mask is not None and not (node.mask != 0).any(-1).all())
+    if node.seen is not None:
+        mask = node.seen
+    if hides_rows and node.empty != "zero":
+        numbers = step("Cast", [str(mask)], "seen_codes", to=TensorProto.INT32)
+        any_seen = step("Cast", [step("ReduceMax", [numbers, axis], "any_code", keepdims=1)], "any",
+                        to=TensorProto.BOOL)
+        mask = step("Or", [str(mask), step("Not", [any_seen], "none")], "shown")
+        if node.empty == "uniform":
+            codes = seen = step("Where", [any_seen, codes, b.constant(f"{node.name}.same", np.array(lowest, np.int32))],
+                                "kept_codes")
     if mask is not None:
         seen = step("Where", [mask, codes, b.constant(f"{node.name}.unseen", np.array(unseen, np.int32))], "seen")
     steps = step("Sub", [step("ReduceMax", [seen, axis], "largest", keepdims=1), codes], "steps")
@@ -27,6 +39,8 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
     table = b.constant(f"{node.name}.exp", constants.exponentials(b.program.encoding(node.input), node.factor))
     powers = step("Gather", [table, steps], "powers", axis=0)
     total = step("ReduceSum", [powers, axis], "total", keepdims=1)
+    if hides_rows and node.empty == "zero":
+        total = step("Max", [total, b.constant(f"{node.name}.one", np.array(1, np.int32))], "total_or_one")
     parts = [step("Cast", [part], "part", to=TensorProto.FLOAT) for part in (powers, total)]
     share = step("Div", parts, "share")
     bounded(b, node, lambda out: quantize_onto(b, share, node.name, out))
@@ -65,15 +79,20 @@ def _layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
     axes = tuple(range(-node.axes, 0))
     axis, length = b.constant(f"{node.name}.axis", np.array(axes, np.int64)), b.program.count(node.input, axes)
     codes = step("Cast", [node.input], "codes", to=TensorProto.INT64)
+    if node.about == "zero":
+        zero = np.array(int(b.program.encoding(node.input).zero_point), np.int64)
+        codes = step("Sub", [codes, b.constant(f"{node.name}.zero", zero)], "numbers")
     scaled = step("Mul", [codes, b.constant(f"{node.name}.length", np.array(length, np.int64))], "scaled")
-    total = step("ReduceSum", [codes, axis], "total", keepdims=1)
+    total = step("ReduceSum", [codes, axis], "total", keepdims=1) if node.about == "mean" else ""
     squares = step("ReduceSum", [step("Mul", [codes, codes], "square"), axis], "squares", keepdims=1)
-    spread = step("Sub", [step("Mul", [squares, f"{node.name}.length"], "scaled_squares"),
-                          step("Mul", [total, total], "total_square")], "spread")
+    spread = step("Mul", [squares, f"{node.name}.length"], "scaled_squares")
+    if total:
+        spread = step("Sub", [spread, step("Mul", [total, total], "total_square")], "spread")
     epsilon = constants.integer_epsilon(b.program.encoding(node.input), node.epsilon, length)
     variance = step("Add", [step("Cast", [spread], "spread_real", to=TensorProto.FLOAT),
                             b.constant(f"{node.name}.epsilon", np.array(epsilon))], "variance")
-    centred = step("Cast", [step("Sub", [scaled, total], "centred")], "centred_real", to=TensorProto.FLOAT)
+    scaled = step("Sub", [scaled, total], "centred") if total else scaled
+    centred = step("Cast", [scaled], "centred_real", to=TensorProto.FLOAT)
     normal = step("Div", [centred, step("Sqrt", [variance], "deviation")], "normal")
     gained = step("Mul", [normal, b.constant(f"{node.name}.gain", node.gain)], "gained")
     real = step("Add", [gained, b.constant(f"{node.name}.shift", node.shift)], "real")
@@ -86,8 +105,9 @@ def _embedding(b: OnnxBuilder, node: op.Embedding) -> None:
 
 def _twin_softmax(b: OnnxBuilder, node: op.Softmax) -> None:
     source = node.input
-    if node.mask is not None:
-        parts = [b.constant(f"{node.name}.mask", node.mask.astype(bool)), source,
+    if node.mask is not None or node.seen is not None:
+        mask = node.seen if node.mask is None else b.constant(f"{node.name}.mask", node.mask.astype(bool))
+        parts = [str(mask), source,
                  b.constant(f"{node.name}.unseen", np.array(-1e30, np.float32))]
         source = b.node("Where", parts, b.name(node.name, "seen"))
     b.node("Softmax", [source], node.name, axis=-1)
@@ -100,6 +120,8 @@ def _twin_log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
 def _twin_layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
     """With gains per channel, as a group norm has them, these are a product and a sum behind it."""
     gain, shift = b.constant(f"{node.name}.gain", node.gain), b.constant(f"{node.name}.shift", node.shift)
+    if node.about == "zero":
+        return _twin_rms_norm(b, node, gain)
     sizes = [size for size in b.program.values[node.input].shape[-node.axes:] if size is not None]
     if node.gain.shape == tuple(sizes):
         b.node("LayerNormalization", [node.input, gain, shift], node.name, axis=-node.axes, epsilon=node.epsilon)
@@ -108,6 +130,16 @@ def _twin_layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
     normal = b.node("LayerNormalization", [node.input, ones], b.name(node.name, "normal"), axis=-node.axes,
                     epsilon=node.epsilon)
     b.node("Add", [b.node("Mul", [normal, gain], b.name(node.name, "gained")), shift], node.name)
+
+
+def _twin_rms_norm(b: OnnxBuilder, node: op.LayerNorm, gain: str) -> None:
+    def step(operator: str, inputs: list[str]) -> str:
+        return b.node(operator, inputs, b.name(node.name, operator.lower()))
+
+    axes = b.constant(f"{node.name}.axes", np.arange(-node.axes, 0))
+    mean = step("ReduceMean", [step("Mul", [node.input, node.input]), axes])
+    epsilon = b.constant(f"{node.name}.epsilon", np.array(node.epsilon, np.float32))
+    b.node("Mul", [step("Div", [node.input, step("Sqrt", [step("Add", [mean, epsilon])])]), gain], node.name)
 
 
 def _twin_embedding(b: OnnxBuilder, node: op.Embedding) -> None:
