@@ -45,9 +45,13 @@ def simulated(net, x, wanted, norms="fold"):
     return calibrate(model, plan(model, wanted), [x])
 
 
+MEASURED = 2.5e-6  # the largest share over all tests here was 1.5e-6; what is promised is four times as wide
+
+
 def assert_promises_kept(program, *batches):
     for row in agreement(program, batches, every_value=True):
         assert not (row.exact and row.differing), str(row)
+        assert row.values != "float islands" or row.largest <= MEASURED < TOLERANCE, f"{row}: {row.largest}"
 
 
 class Net(nn.Module):
@@ -138,6 +142,7 @@ def test_islands_of_random_networks(first):
         for row in agreement(program, [example / 1.3], every_value=True):
             assert not (row.exact and row.differing), f"network {seed}: {row} (largest {row.largest})\n{program}"
             if row.values == "float islands":
+                assert row.largest <= MEASURED, f"network {seed}: {row.largest}"
                 near, compared = near + row.near, compared + row.compared
     assert near <= compared / 1000
 

@@ -9,8 +9,9 @@ from torch import nn
 from fewbits.errors import RecipeError, UnsupportedError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
+from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import Recipe, presets, recipe
+from fewbits.quant.recipe import Recipe, Rule, presets, recipe
 
 
 class Net(nn.Module):
@@ -172,3 +173,17 @@ def test_one_weight_cannot_be_two_things(tmp_path):
     with pytest.raises(RecipeError, match="is used twice"):
         plan(model, path)
     plan(model, "w8a8")
+
+
+def test_groups_that_do_not_divide_are_refused_with_every_tensor_that_has_them():
+    net = nn.Sequential(nn.Linear(96, 40), nn.ReLU(), nn.Linear(40, 64), nn.ReLU(), nn.Linear(64, 3))
+    model = fold(capture(net.eval(), torch.randn(2, 96)))
+    wanted = Recipe.model_validate({"version": 1, "weights": {"format": "int4", "symmetric": True, "block": [1, 32]},
+                                    "activations": "float"})
+    with pytest.raises(RecipeError, match=r"into their blocks: 2.weight \[64×40\] by \(1, 32\); give") as told:
+        plan(model, wanted)
+    assert "0.weight" not in str(told.value) and "4.weight" not in str(told.value)
+    wanted = wanted.model_copy(update={"rules": [Rule.model_validate({"module": "2", "weights": {"block": [1, 20]}})]})
+    sites = calibrate(model, plan(model, wanted), []).quantizers()
+    assert {site.site: site.encoding.scale.shape for site in sites} == {
+        "0.weight": (40, 3), "2.weight": (64, 2), "4.weight": (3, 2)}

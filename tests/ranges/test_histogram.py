@@ -1,5 +1,8 @@
 """The widening histogram: it is what one histogram over all the data would have been, however it came."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +95,19 @@ def test_observers_of_other_settings_do_not_merge():
     second.update(torch.ones(3))
     with pytest.raises(CalibrationError, match="other settings"):
         first.merge(second)
+
+
+@pytest.mark.parametrize("count", [100, 997, 1000])
+@pytest.mark.parametrize("percent", [50.5, 90, 99, 99.5, 99.9, 99.99, 100])
+def test_percentiles_are_of_the_rank_that_the_definition_says(count, percent):
+    """Of 1 … n the k-th smallest is k: one rank off is one off, and the bins are much narrower."""
+    rank = max(1, math.ceil(Fraction(str(percent)) * count / 100))
+    histogram = Histogram(TENSOR)
+    histogram.update(torch.arange(1, count + 1).float())
+    counts = histogram.blocks[0]
+    assert counts.width < 0.5
+    assert math.floor(percentile(counts, percent)) == rank
+    assert math.ceil(lower_percentile(counts, percent)) == count + 1 - rank
+    signs = Histogram(TENSOR)
+    signs.update(torch.arange(1, count + 1).float() * torch.tensor([1.0, -1.0])[torch.arange(count) % 2])
+    assert math.floor(magnitude_percentile(signs.blocks[0], percent)) == rank

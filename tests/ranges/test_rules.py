@@ -151,3 +151,14 @@ def test_isotone_and_kl_are_refused_per_channel():
             Spec(parse("int8"), True, CHANNEL, text)
     with pytest.raises(CalibrationError, match="at least two"):
         range_of(IsotoneRule(), noise(5))
+
+
+def test_a_percentile_leaves_out_as_many_numbers_as_it_says():
+    """Of 1000 numbers, at 99 percent 10 at each end, at 99.9 one: counted, not measured."""
+    x = torch.cat([torch.arange(1, 501), -torch.arange(1, 501)]).float()
+    real = x.numpy()
+    for percent, outside in ((99.0, 10), (99.5, 5), (99.9, 1)):
+        low, high = range_of(PercentileRule(percent), x, "uint8", symmetric=False)
+        assert (int((real < low).sum()), int((real > high).sum())) == (outside, outside)
+        low, high = range_of(PercentileRule(percent), x, "int8")
+        assert int(((real < low) | (real > high)).sum()) == outside // 2 * 2, "every magnitude is there twice"

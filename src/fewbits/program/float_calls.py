@@ -27,7 +27,7 @@ class Read:
 Scalar = Read | bool | int | float | str | None
 Argument = Scalar | tuple[Scalar, ...]
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 """How far an engine's float32 may be from the reference, as a share of the largest number of the tensor."""
 
 
