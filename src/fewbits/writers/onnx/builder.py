@@ -119,7 +119,7 @@ class OnnxBuilder:
     def weight_codes(self, name: str, codes: np.ndarray) -> np.ndarray:
         """Codes, or zero points, of a node's weight as they are; those of a portable node, which are int8, as uint8,
         all of them 128 higher: ONNX Runtime never adds products of uint8 with uint8 in 16 bits."""
-        return (codes.astype(np.int16) + 128).astype(np.uint8) if name in self.portable else codes
+        return unsigned(codes) if name in self.portable else codes
 
     def quantize(self, source: str, name: str) -> str:
         """QuantizeLinear of float `source` onto the grid of the value `name`."""
@@ -167,3 +167,8 @@ class OnnxBuilder:
 def output_name(value: str) -> str:
     """Name of the float32 output that holds a program's value."""
     return f"{value}.float"
+
+
+def unsigned(codes: np.ndarray) -> np.ndarray:
+    """int8 codes, or zero points, as uint8, all of them 128 higher."""
+    return (codes.astype(np.int16) + 128).astype(np.uint8)

@@ -6,29 +6,31 @@ import numpy as np
 from onnx import TensorProto
 
 from fewbits.program import ops as op
-from fewbits.writers.onnx.builder import OnnxBuilder
+from fewbits.writers.onnx.builder import OnnxBuilder, unsigned
 from fewbits.writers.onnx.steps import Forms, FormTable, onnx_pads
 
 
 def _dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
     before, after = zip(*node.padding, strict=True)
-    weight = _weight(b, node, "codes8", b.program.constant(node.weight).codes.astype(np.int8))
+    # uint8 on every processor: ConvInteger has no fast kernel for int8 weights.
+    weight = _unsigned(b, node, "codes8", b.program.constant(node.weight).codes)
     _emit(b, node, "ConvInteger", weight, (1, -1, *[1] * len(node.stride)), strides=list(node.stride),
           pads=[*before, *after], dilations=list(node.dilation), group=node.groups)
 
 
 def _dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
-    columns = _weight(b, node, "columns", b.program.constant(node.weight).codes.T.astype(np.int8))
-    _emit(b, node, "MatMulInteger", columns, (-1,))
+    columns = b.program.constant(node.weight).codes.T
+    if node.name in b.portable:  # several nodes may share a weight, written in one way or both
+        weight = _unsigned(b, node, "columns", columns)
+    else:
+        weight = [b.constant(f"{node.weight}.columns", columns.astype(np.int8))]
+    _emit(b, node, "MatMulInteger", weight, (-1,))
 
 
-def _weight(b: OnnxBuilder, node: op.DynamicConv | op.DynamicLinear, part: str, codes: np.ndarray) -> list[str]:
-    """Codes, and their zero point where it is not 0. Several nodes may share a weight, written in one way or both."""
-    if node.name not in b.portable:
-        return [b.constant(f"{node.weight}.{part}", b.weight_codes(node.name, codes))]
-    zero = b.weight_codes(node.name, np.array(0, np.int8))
-    return [b.constant(f"{node.weight}.{part}.unsigned", b.weight_codes(node.name, codes)),
-            b.constant(f"{node.weight}.unsigned.zero_point", zero)]
+def _unsigned(b: OnnxBuilder, node: op.DynamicConv | op.DynamicLinear, part: str, codes: np.ndarray) -> list[str]:
+    """Codes as uint8, and their zero point."""
+    return [b.constant(f"{node.weight}.{part}.unsigned", unsigned(codes)),
+            b.constant(f"{node.weight}.unsigned.zero_point", unsigned(np.array(0)))]
 
 
 def _emit(b: OnnxBuilder, node: op.DynamicConv | op.DynamicLinear, operator: str, weight: list[str],

@@ -10,7 +10,7 @@ from onnx import TensorProto
 from fewbits.numerics.encoding import Quantized
 from fewbits.program import ops as op
 from fewbits.program.node import Margins, Node
-from fewbits.writers.onnx.builder import OnnxBuilder
+from fewbits.writers.onnx.builder import OnnxBuilder, unsigned
 
 Emit = Callable[[OnnxBuilder, Any], None]
 """Adds what a node is in ONNX."""
@@ -63,18 +63,25 @@ def both(b: OnnxBuilder, node: op.Add | op.Mul | op.MatMul) -> list[str]:
 
 def conv_sums(b: OnnxBuilder, name: str, source: str, weight: Quantized, out: str, **attributes: Any) -> str:
     """int32 sums of products, weight zero points inside. ConvInteger takes one of these, and many are taken off by
-    Σ (x − z_x)(w − z_w) = Σ (x − z_x) w − z_w Σ (x − z_x)."""
-    zero = b.grid(source, b.program.encoding(source))[1]
-    codes, _, weight_zero = b.weight(name, weight)
-    zeros = weight.encoding.zero_point
-    if (zeros == zeros.flat[0]).all():
-        one = weight_zero if zeros.size == 1 else b.constant(
-            f"{name}.weight.zero", zeros.reshape(-1)[0].astype(weight.codes.dtype))
-        return b.node("ConvInteger", [source, codes, zero, one], out, **attributes)
-    ones = b.constant(f"{name}.ones", np.ones_like(weight.codes))
-    products = b.node("ConvInteger", [source, codes, zero], b.name(name, "products"), **attributes)
+    Σ (x − z_x)(w − z_w) = Σ (x − z_x) w − z_w Σ (x − z_x).
+
+    Weights beside uint8 codes are uint8, too: ConvInteger has no fast kernel for int8 ones, which take 3 to 6 times as
+    long."""
+    x = b.program.encoding(source)
+    zero, zeros, codes = b.grid(source, x)[1], weight.encoding.zero_point, weight.codes
+    raised = 0
+    if x.format.low >= 0 and codes.dtype == np.int8:
+        codes, raised = unsigned(codes), 128
+    held = b.constant(f"{name}.weight", codes)
+    one_for_all = bool((zeros == zeros.flat[0]).all())
+    own = int(zeros.flat[0]) if one_for_all else 0
+    weight_zero = b.constant(f"{name}.weight.zero_point", np.array(own + raised).astype(codes.dtype))
+    if one_for_all:
+        return b.node("ConvInteger", [source, held, zero, weight_zero], out, **attributes)
+    ones = b.constant(f"{name}.ones", np.ones_like(codes))
+    products = b.node("ConvInteger", [source, held, zero, weight_zero], b.name(name, "products"), **attributes)
     plain = b.node("ConvInteger", [source, ones, zero], b.name(name, "plain"), **attributes)
-    shaped = b.constant(f"{name}.zeros", zeros.astype(np.int32).reshape(1, -1, *[1] * (weight.codes.ndim - 2)))
+    shaped = b.constant(f"{name}.zeros", zeros.astype(np.int32).reshape(1, -1, *[1] * (codes.ndim - 2)))
     return b.node("Sub", [products, b.node("Mul", [plain, shaped], b.name(name, "taken"))], out)
 
 
