@@ -1,1 +1,1 @@
-"""How we store a Program: the `.fewbits` file, which verifies itself and holds no code."""
+"""The `.fewbits` file of a Program, which verifies itself and holds no code."""

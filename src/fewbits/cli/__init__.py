@@ -1,1 +1,1 @@
-"""The verbs on the command line. Bad input gets one sentence and exit code 2."""
+"""The commands of `fewbits`. Bad input gets one sentence and exit code 2."""

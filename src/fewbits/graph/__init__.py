@@ -1,1 +1,1 @@
-"""What the model is: captured into a graph of ATen operators, with the table of those we know, and folding."""
+"""Capture of a model into a graph of ATen operators, the table of known operators, and folding."""

@@ -1,1 +1,1 @@
-"""The same arithmetic, fast: each kernel beside its NumPy reference, bit-equal to it."""
+"""Native kernels, each beside its NumPy reference and equal to it bit for bit."""

@@ -1,1 +1,1 @@
-"""Repairs without labels: one paper a file, each a function from a Simulation to a new one."""
+"""Post-training repairs without labels: one paper per file, each a function from a Simulation to a new one."""

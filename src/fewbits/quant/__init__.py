@@ -1,1 +1,1 @@
-"""What we decide: recipes, plans, and the Simulation that carries a plan out in float."""
+"""Recipes and presets, plans, calibration, fake quantizers and the Simulation."""

@@ -1,1 +1,1 @@
-"""What happened: accuracy, errors, ledger, agreement and time as values; then shown."""
+"""Accuracy, errors by tensor, ledger, engines compared, energy and latency: as values, then as tables and a page."""
