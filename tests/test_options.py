@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,40 +17,64 @@ from fewbits.errors import OptionError
 from fewbits.numerics.floats import Float
 from fewbits.options import check_option, options_checked, words
 
-# Classes that the code makes itself, of values that nobody types: what a call has found, not what it was asked.
-RECORDS = {
-    "Bar", "Coded", "CodedShared", "EngineAgreement", "Graph", "Operator", "Replay", "Site", "Step", "Tool", "Value",
-}
+Door = tuple[str, Callable[..., object]]
 
 
-def public_functions():
-    """(name, function) of everything that is called by a name without an underscore, constructors included."""
+def methods(name: str, made: type) -> Iterator[Door]:
+    for part, method in inspect.getmembers(made):
+        method = getattr(method, "__func__", method)
+        if inspect.isfunction(method) and not part.startswith("_") and method.__module__.startswith("fewbits."):
+            yield f"{name}.{part}", method
+
+
+def hints(function: Callable[..., object]) -> dict[str, object]:
+    return typing.get_type_hints(function)
+
+
+def doors() -> Iterator[Door]:
+    """The public names, their constructors and methods, and the methods of what all of these return."""
+    waiting: list[Door] = []
+    seen: set[object] = set()
+    for name in fb.__all__:
+        public = getattr(fb, name)
+        if inspect.isclass(public) and not issubclass(public, Exception):
+            seen.add(public)
+            waiting += [(f"{name}.__init__", public.__init__), *methods(name, public)]
+        elif inspect.isfunction(public):
+            waiting.append((name, public))
+    while waiting:
+        name, door = waiting.pop()
+        if door not in seen and inspect.isfunction(door):
+            seen.add(door)
+            yield name, door
+            returned = hints(door).get("return")
+            if inspect.isclass(returned) and returned.__module__.startswith("fewbits.") and returned not in seen:
+                seen.add(returned)
+                waiting += methods(returned.__name__, returned)
+
+
+def decorated() -> Iterator[Door]:
+    """Further functions that check their options, inside."""
     for info in pkgutil.walk_packages(fewbits.__path__, "fewbits."):
-        if info.name.endswith("__main__") or info.name.startswith("fewbits.cli.") or "libfewbits" in info.name:
-            continue  # the command line's choices are checked by its parser
-        module = importlib.import_module(info.name)
-        for name, found in vars(module).items():
-            if name.startswith("_") or getattr(found, "__module__", None) != info.name:
-                continue
-            where = f"{info.name.removeprefix('fewbits.')}.{name}"
-            if inspect.isfunction(found):
-                yield where, found
-            elif inspect.isclass(found):
-                for part, method in vars(found).items():
-                    method = getattr(method, "__func__", method)
-                    if inspect.isfunction(method) and (part == "__init__" or not part.startswith("_")):
-                        yield f"{where}.{part}", method
+        if info.name.endswith("__main__") or "libfewbits" in info.name:
+            continue
+        for name, found in vars(importlib.import_module(info.name)).items():
+            for part, function in ((name, found), *((f"{name}.{each}", method) for each, method in
+                                                    (vars(found).items() if inspect.isclass(found) else ()))):
+                if getattr(function, "__module__", "") == info.name and getattr(function, "checks_options", False):
+                    yield f"{info.name.removeprefix('fewbits.')}.{part}", function
 
 
 OPTIONS = [(where, function, option)
-           for where, function in public_functions() if where.removesuffix(".__init__").split(".")[-1] not in RECORDS
-           for option, hint in typing.get_type_hints(function).items()
+           for function, where in {function: where for where, function in (*doors(), *decorated())}.items()
+           for option, hint in hints(function).items()
            if option != "return" and any(isinstance(word, str) for word in words(hint))]
 
 
 def test_there_are_options() -> None:
     names = {where for where, _, _ in OPTIONS}
     assert {"graph.fold.fold", "api.load", "quant.simulation.Simulation.set_mode", "quant.spec.Spec.__init__"} <= names
+    assert {name for name, _ in doors()} >= {"load", "Simulation.set_mode", "QuantizedModel.__init__", "Report.save"}
     assert len(OPTIONS) > 30
 
 

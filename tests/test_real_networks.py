@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fewbits.artifact.file import save, sizes
+from fewbits.artifact.file import sizes
+from fewbits.artifact.save import save_verified
 from fewbits.data import normalize
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
@@ -46,7 +47,7 @@ def assert_no_code_differs(program, batches):
 
 def share_of_the_float_file(program, net, folder):
     """Size of the .fewbits file over that of the float weights as safetensors."""
-    save(program, folder / "model.fewbits")
+    save_verified(program, folder / "model.fewbits")
     save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, folder / "float.safetensors")
     return (folder / "model.fewbits").stat().st_size / (folder / "float.safetensors").stat().st_size
 
@@ -67,7 +68,7 @@ def test_lenet5_on_mnist(shared, tmp_path):
     assert abs(comparison.difference) <= 0.001
     assert_no_code_differs(program, data.test.inputs(500, normalize.MNIST))
     assert_simulation_is_near(program, simulation, data.calibration.inputs(64, normalize.MNIST))
-    save(program, tmp_path / "lenet.fewbits")
+    save_verified(program, tmp_path / "lenet.fewbits")
     beside = [item for item in sizes(tmp_path / "lenet.fewbits") if item.part not in ("codes", "biases", "scales")]
     assert sum(item.bytes for item in beside) <= 16_000
 

@@ -105,6 +105,7 @@ def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *
                       log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed)
 
 
+@options_checked
 def load(path: str | Path, engine: Engine = "torch") -> QuantizedModel:
     """The model in a `.fewbits` file, its hashes checked. Raises FileError when it is damaged or foreign."""
     saved = read(path)

@@ -40,6 +40,7 @@ def options_checked(called: Checked) -> Checked:
                 check_option(name, kwargs[name], hint)
         return called(*args, **kwargs)
 
+    checked.__dict__["checks_options"] = True  # for the test that calls them all
     return cast(Checked, checked)
 
 

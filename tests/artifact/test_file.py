@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 import fewbits as fb
-from fewbits.artifact.file import from_bytes, read, save, sizes, to_bytes
+from fewbits.artifact.file import from_bytes, read, sizes, to_bytes
 from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
 from fewbits.data.normalize import CAFFE_IMAGENET, MNIST
@@ -81,7 +81,7 @@ def test_every_node_round_trips(tmp_path: Path) -> None:
     program = every_node()
     kinds = RECORDS
     assert {type(node) for node in program.nodes} == set(kinds), "every_node() lacks a kind of node"
-    save(program, tmp_path / "a.fewbits")
+    save_verified(program, tmp_path / "a.fewbits")
     assert_same(program, read(tmp_path / "a.fewbits").program)
     assert repr(read(tmp_path / "a.fewbits").program.structure) == repr(program.structure)
 
@@ -89,7 +89,7 @@ def test_every_node_round_trips(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", ["w8a8", "w4a8", "w8a8-per-tensor"])
 def test_lowered_networks_round_trip_and_verify(recipe: str, tmp_path: Path) -> None:
     program = lowered(recipe)
-    save(program, tmp_path / "a.fewbits")
+    save_verified(program, tmp_path / "a.fewbits")
     assert_same(program, read(str(tmp_path / "a.fewbits")).program)
     for replay in verify(tmp_path / "a.fewbits"):
         assert (replay.differing, replay.first) == (0, None)
@@ -97,17 +97,17 @@ def test_lowered_networks_round_trip_and_verify(recipe: str, tmp_path: Path) -> 
 
 
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
-    save(lowered("w8a8"), tmp_path / "a.fewbits")
-    save(lowered("w8a8"), tmp_path / "b.fewbits")
-    save(read(tmp_path / "a.fewbits").program, tmp_path / "c.fewbits")
+    save_verified(lowered("w8a8"), tmp_path / "a.fewbits")
+    save_verified(lowered("w8a8"), tmp_path / "b.fewbits")
+    save_verified(read(tmp_path / "a.fewbits").program, tmp_path / "c.fewbits")
     first = (tmp_path / "a.fewbits").read_bytes()
     assert first == (tmp_path / "b.fewbits").read_bytes() == (tmp_path / "c.fewbits").read_bytes()
-    save(lowered("w8a8", seed=1), tmp_path / "b.fewbits")
+    save_verified(lowered("w8a8", seed=1), tmp_path / "b.fewbits")
     assert first != (tmp_path / "b.fewbits").read_bytes()
 
 
 def test_other_tools_read_its_tensors(tmp_path: Path) -> None:
-    save(every_node(), tmp_path / "a.fewbits")
+    save_verified(every_node(), tmp_path / "a.fewbits")
     tensors = load_file(tmp_path / "a.fewbits")
     ours = container.parse((tmp_path / "a.fewbits").read_bytes()).tensors
     assert tensors.keys() == {*ours, "fewbits.hashes"}
@@ -124,7 +124,7 @@ def test_other_tools_read_its_tensors(tmp_path: Path) -> None:
 
 
 def test_an_artifact_prints_on_one_line(tmp_path: Path) -> None:
-    save(every_node(), tmp_path / "a.fewbits")
+    save_verified(every_node(), tmp_path / "a.fewbits")
     text = str(read(tmp_path / "a.fewbits"))
     assert "\n" not in text
     assert "42 nodes for onnxruntime" in text
@@ -132,7 +132,7 @@ def test_an_artifact_prints_on_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", [every_node(), linear(), one_bit()])
 def test_sizes_add_up_to_the_file(program: Program, tmp_path: Path) -> None:
-    save(program, tmp_path / "a.fewbits")
+    save_verified(program, tmp_path / "a.fewbits")
     items = sizes(tmp_path / "a.fewbits")
     assert sum(item.bytes for item in items) == (tmp_path / "a.fewbits").stat().st_size
     assert len({(item.layer, item.part) for item in items}) == len(items)
@@ -140,7 +140,7 @@ def test_sizes_add_up_to_the_file(program: Program, tmp_path: Path) -> None:
 
 
 def test_sizes_name_layers_and_parts(tmp_path: Path) -> None:
-    save(every_node(), tmp_path / "a.fewbits")
+    save_verified(every_node(), tmp_path / "a.fewbits")
     items = {(item.layer, item.part): item.bytes for item in sizes(tmp_path / "a.fewbits")}
     assert items["a.conv", "codes"] == 36
     assert items["a.conv", "scales"] == items["a.conv", "biases"] == 16
@@ -150,13 +150,13 @@ def test_sizes_name_layers_and_parts(tmp_path: Path) -> None:
 
 def test_large_outputs_are_hashed_and_not_stored(tmp_path: Path) -> None:
     program = linear("int8", outputs=1500)
-    save(program, tmp_path / "a.fewbits")
+    save_verified(program, tmp_path / "a.fewbits")
     assert not read(tmp_path / "a.fewbits").vectors.outputs
     assert [replay.differing for replay in verify(tmp_path / "a.fewbits")] == [0, 0, 0]
 
 
 def test_what_beyond_weights_is_little(tmp_path: Path) -> None:
-    save(lowered("w8a8"), tmp_path / "a.fewbits")
+    save_verified(lowered("w8a8"), tmp_path / "a.fewbits")
     beyond = [
         item.bytes for item in sizes(tmp_path / "a.fewbits") if item.part not in ("codes", "scales", "biases")
     ]
@@ -173,24 +173,24 @@ def refuse(*_: object) -> None:
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_old_file(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.fewbits"
-    save(linear(), path)
+    save_verified(linear(), path)
     before = path.read_bytes()
     monkeypatch.setattr(os, step, refuse)
     with pytest.raises(FileError, match=r"a\.fewbits was not written \(No space left on device\)"):
-        save(every_node(), path)
+        save_verified(every_node(), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.fewbits"]
 
 
 def test_a_limit_of_the_system_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.fewbits"
-    save(linear(), path)
+    save_verified(linear(), path)
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(FileError, match="File too large"):
-            save(every_node(), path)
+            save_verified(every_node(), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
@@ -201,7 +201,7 @@ def test_a_program_that_would_not_come_back_is_not_written(tmp_path: Path) -> No
     program = linear()
     object.__setattr__(program.nodes[1], "bias", np.zeros(3))  # float64, which no lowering makes
     with pytest.raises(FileError, match=r"was not written, because it cannot hold 'fc\.bias'"):
-        save(program, tmp_path / "a.fewbits")
+        save_verified(program, tmp_path / "a.fewbits")
     assert os.listdir(tmp_path) == []
 
 
@@ -245,11 +245,11 @@ def test_every_node_verifies_on_each_engine() -> None:
 
 def test_what_a_network_expects_of_its_data_is_kept(tmp_path: Path) -> None:
     program, file = linear(), tmp_path / "a.fewbits"
-    save(program, file)
+    save_verified(program, file)
     assert read(file).preparation == Preparation()
     plain = file.read_bytes()
     for given in (Preparation(CAFFE_IMAGENET), Preparation(label_offset=1), Preparation(MNIST, 1)):
-        save(program, file, given)
+        save_verified(program, file, given)
         assert read(file).preparation == given
         again = fb.load(file)
         again.save(tmp_path / "b.fewbits")

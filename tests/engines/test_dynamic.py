@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import nn
 
-from fewbits.artifact.file import read, save, sizes
+from fewbits.artifact.file import read, sizes
+from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
 from fewbits.engines.executable import Executable
 from fewbits.errors import LoweringError, ProgramError, RecipeError
@@ -162,7 +163,7 @@ def test_layers_without_data(name, norms, tmp_path):
     dots = [node for node in program.nodes if isinstance(node, op.Dynamic)]
     told = ledger(program, simulation.plan, simulation.model.graph)
     assert told.counts["dynamic"] == len(dots) == len(told.accumulations)
-    save(program, tmp_path / "a.fewbits")
+    save_verified(program, tmp_path / "a.fewbits")
     assert all(not replay.differing for replay in verify(tmp_path / "a.fewbits"))
     assert torch.equal(Executable(read(tmp_path / "a.fewbits").program)(x), Executable(program)(x))
     assert export_onnx(program, tmp_path / "a.onnx", [x])

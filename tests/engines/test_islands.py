@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewbits.artifact.file import read, save, sizes
+from fewbits.artifact.file import read, sizes
+from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
 from fewbits.engines.executable import Executable
 from fewbits.engines.onnx_session import OnnxSession
@@ -94,7 +95,7 @@ def test_an_island_keeps_every_promise(case, net, x, tmp_path):
     gap = simulation_gap(program, simulation, [x])
     assert gap.differing == 0 and all(output.relative < 1e-6 for output in gap.outputs)
     assert_promises_kept(program, x, x[:1] * 3)
-    save(program, tmp_path / "a.fewbits")
+    save_verified(program, tmp_path / "a.fewbits")
     assert all(replay.compared and not replay.differing for replay in verify(tmp_path / "a.fewbits"))
     assert torch.equal(Executable(read(tmp_path / "a.fewbits").program)(x), Executable(program)(x))
     for form in ("integer", "qdq"):
@@ -195,7 +196,7 @@ def test_codes_and_floats_do_not_mix(net, x):
 def test_a_file_with_an_unknown_call_is_refused(net, x, tmp_path, monkeypatch):
     program = lower(simulated(net, x, recipe({"module": "mid", "keep_float": True})))
     path = tmp_path / "a.fewbits"
-    save(program, path)
+    save_verified(program, path)
     monkeypatch.delitem(FLOAT_CALLS, "aten.linear.default")
     with pytest.raises(FileError, match=r"calls 'aten\.linear\.default', which is no float operator"):
         read(path)
@@ -205,7 +206,7 @@ def test_a_wrong_island_is_noticed(net, x, tmp_path, monkeypatch):
     """A file whose island gives other numbers than those it carries, and an export that computes something else."""
     program = lower(simulated(net, x, recipe({"module": "mid", "keep_float": True})))
     path = tmp_path / "a.fewbits"
-    save(program, path)
+    save_verified(program, path)
     right = FLOAT_CALLS["aten.linear.default"]
     monkeypatch.setitem(FLOAT_CALLS, "aten.linear.default", lambda **given: right(**given) * (1 + 10 * TOLERANCE))
     first, *_ = verify(path)
@@ -252,7 +253,7 @@ def test_weights_alone(format, tmp_path):
     program = lower(simulation)
     assert (simulation_gap(program, simulation, [tokens]).outputs[0]).relative < 1e-6
     assert_promises_kept(program, tokens)
-    save(program, tmp_path / "a.fewbits")
+    save_verified(program, tmp_path / "a.fewbits")
     assert all(not replay.differing for replay in verify(tmp_path / "a.fewbits"))
     stored = {item.layer: item.bytes for item in sizes(tmp_path / "a.fewbits") if item.part in ("codes", "constants")}
     bits = {"e4m3": 8, "nf4": 4, "ternary": 2, "binary": 1}.get(format) or int(format.lstrip("uint"))

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from called import Call
-from fewbits.artifact.file import read, save
+from fewbits.artifact.file import read
+from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
 from fewbits.engines.exactness import portable_nodes
 from fewbits.engines.executable import Executable
@@ -254,7 +255,7 @@ def test_embeddings_take_row_numbers(tmp_path):
     assert_engines_agree(program, tokens)
     expected, actual = net(tokens).detach(), Executable(program)(tokens)
     assert 10 * torch.log10(expected.square().sum() / (expected - actual).square().sum()) > 20
-    save(program, tmp_path / "words.fewbits")
+    save_verified(program, tmp_path / "words.fewbits")
     assert all(replay.differing == 0 for replay in verify(tmp_path / "words.fewbits"))
     assert torch.equal(Executable(read(tmp_path / "words.fewbits").program)(tokens), actual)
     with pytest.raises(DataError, match="is float32, but the model takes int64"):

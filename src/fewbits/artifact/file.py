@@ -14,7 +14,6 @@ from fewbits.artifact.sizes import Item, itemise
 from fewbits.artifact.vectors import Vectors
 from fewbits.data.preparation import Preparation
 from fewbits.errors import FewbitsError, FileError
-from fewbits.files import write_whole
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.program import Program
 from fewbits.storage import container
@@ -51,20 +50,6 @@ class Artifact:
     def __str__(self) -> str:
         return (f"{self.path}: {len(self.program.nodes)} nodes for {self.program.profile.name}, "
                 f"{self.size} bytes, format {self.version} by {self.writer}, sha256 {self.digest[:16]}…")
-
-
-def save(program: Program, path: str | Path, preparation: Preparation = UNKNOWN) -> None:
-    """Writes the program to a `.fewbits` file, with test vectors made by the reference.
-
-    preparation: what the network expects of its data, kept beside. The same program gives the same bytes. They are
-    read back and compared before anything is written. Raises FileError when the program holds what the file cannot, or
-    the disk refuses; an older file then stays.
-    """
-    try:
-        data = to_bytes(program, preparation)
-    except Refusal as refusal:
-        raise FileError(f"{path} was not written, because it {refusal}") from None
-    write_whole(path, data)
 
 
 def read(path: str | Path) -> Artifact:

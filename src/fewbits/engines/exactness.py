@@ -124,6 +124,7 @@ class Exactness:
         return "; ".join([f"exact on {self.where}", *costs])
 
 
+@options_checked
 def exactness(program: Program, target: Target, processor: Processor) -> Exactness:
     """What becomes of a program's nodes for a target."""
     portable, rests = portable_nodes(program, target, processor), reliance(program)

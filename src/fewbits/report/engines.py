@@ -11,6 +11,7 @@ from fewbits.engines.onnx_session import Level, OnnxSession
 from fewbits.engines.processor import this_processor
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import VerificationError
+from fewbits.options import options_checked
 from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.inputs import Batch
@@ -62,6 +63,7 @@ class EngineAgreement:
         return f"{self.name} at {self.values}: {self.differing} of {self.compared} codes differ{near}"
 
 
+@options_checked
 def agreement(program: Program, batches: Iterable[Batch], every_value: bool = False,
               reference_batches: int | None = None, threads: int = 1,
               batch_to_inputs: BatchToInputs = None, processor: Target = "this") -> tuple[EngineAgreement, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from fewbits.engines.exactness import Target, portable_nodes
 from fewbits.engines.onnx_session import OnnxSession
 from fewbits.engines.processor import this_processor
+from fewbits.options import options_checked
 from fewbits.program.program import Program
 from fewbits.writers.onnx.program import onnx_bytes
 from fewbits.writers.onnx.twin import float_onnx_bytes
@@ -38,6 +39,7 @@ class Latency:
         return f"float {self.float_ms:.3f} ms, integers {self.ms:.3f} ms: {self.speedup:.2f} times as fast"
 
 
+@options_checked
 def latency(program: Program, inputs: Mapping[str, np.ndarray], threads: int = 1, rounds: int = 200,
             seconds: float = 5.0, processor: Target = "any") -> Latency:
     """Both models timed on one batch, turn by turn, so that a change of clock meets both.

@@ -10,6 +10,7 @@ from fewbits.engines.exactness import Target, exactness
 from fewbits.engines.executable import Executable
 from fewbits.engines.processor import this_processor
 from fewbits.files import write_whole
+from fewbits.options import options_checked
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
 from fewbits.quant.simulation import Simulation
@@ -50,6 +51,7 @@ class Report(Findings):
                 f"{self.mismatches} of {self.compared_codes} codes differ")
 
 
+@options_checked
 def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
           test: Iterable[Any] | None = None, model: str = "model", recipe: str = "",
           float_model: Classifier | None = None, sizes: Iterable[tuple[str, str, int]] = (),

@@ -18,6 +18,7 @@ import torch
 
 from fewbits.errors import FewbitsError, FileError, LoweringError
 from fewbits.files import write_whole
+from fewbits.options import options_checked
 from fewbits.progress import track
 from fewbits.search.problem import Measured, Partial, Problem
 
@@ -82,6 +83,7 @@ class Evaluations:
                 log.write((json.dumps(entry) + "\n").encode())
 
 
+@options_checked
 def measure(problem: Problem, how: How, assignments: Sequence[Partial]) -> list[tuple[Measured, str]]:
     """(what it does, '') of each assignment; FAILED and why, where it has no program or its evaluation fails. Runs on
     one thread, so that no result depends on where it runs."""
