@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
+from fewbits.graph.batch_sizes import check_other_sizes
 from fewbits.graph.calls import Call, check_batch, running_example
 from fewbits.graph.exporter import follow
 from fewbits.graph.graph import Style
@@ -28,9 +29,10 @@ def capture(net: nn.Module, example: Example) -> Model:
     checked. example: what the model takes (a tensor, a tuple of positional tensors or a dict of named ones), first axis
     the batch, at least 2 of them.
     The model's outputs on the example equal those of `net`, bit for bit (of attention without its fused inference
-    kernel, which rounds in another order). Raises CaptureError for a batch
-    of 1, control flow that depends on data, an output that is no tensor, NaN or Inf in a weight, and
-    whatever else the exporter cannot follow; it then names the submodules that can be captured on their own.
+    kernel, which rounds in another order), and those on one input and on one more its own, nearly. Raises CaptureError
+    for a batch of 1, control flow that depends on data or on the batch size, an output that is no tensor, NaN or Inf in
+    a weight, and whatever else the exporter cannot follow; it then names the submodules that can be captured on their
+    own.
     """
     style, args, kwargs = split_example(example)
     return capture_call(net, args, kwargs, style)
@@ -67,6 +69,9 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     with torch.no_grad():
         actual = model(**kwargs) if style == "dict" else model(*tensors)
     _check_equal(plain(expected), actual)
+    if not isinstance(net, Model):
+        with _without_fused_attention():
+            check_other_sizes(net, model, args, kwargs)
     return model
 
 

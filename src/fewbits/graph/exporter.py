@@ -14,6 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
+from fewbits.graph.batch_sizes import check_free
 from fewbits.graph.calls import calls, check_batch
 from fewbits.graph.graph import Shape
 from fewbits.graph.lines import user_line
@@ -36,6 +37,7 @@ def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
         shown = f"{json.dumps(parts[:_SHOWN])}{' and more' if parts[_SHOWN:] else ''}"
         way = f"; or go by parts: fb.capture(net, example, parts={shown})" if parts else ""
         raise CaptureError(_explain(error) + way) from error
+    check_free(exported)
     return _traced(exported)
 
 
