@@ -39,8 +39,9 @@ def check_other_sizes(net: nn.Module, model: Model, args: tuple[Any, ...], kwarg
         given, named = pytree.tree_map(sized, (args, dict(kwargs)))
         try:
             with torch.no_grad():
+                inputs = [leaf.clone() for leaf in pytree.tree_leaves((given, named))
+                          if isinstance(leaf, torch.Tensor)]  # the network may write into what it is given
                 wanted = pytree.tree_leaves(plain(net(*given, **named)))
-                inputs = [leaf for leaf in pytree.tree_leaves((given, named)) if isinstance(leaf, torch.Tensor)]
                 got = pytree.tree_leaves(model(*inputs))
         except Exception:  # of the user's own code, or a size that the graph refuses aloud
             continue
