@@ -33,9 +33,12 @@ class Executable:
         Called with the model's arguments: one tensor, several by position, or all by name. Raises DataError
         when they are not what the model takes.
         """
-        codes = self._run(kwargs or (args[0] if len(args) == 1 else args))
-        real = {name: torch.from_numpy(self.program.real(name, array)) for name, array in codes.items()}
-        return fill(self.program.structure, real)
+        batch = kwargs or (args[0] if len(args) == 1 else args)
+        if isinstance(self._executor, NativeExecutor):
+            real = self._executor.real(self._inputs(batch))
+        else:
+            real = {name: self.program.real(name, array) for name, array in self._run(batch).items()}
+        return fill(self.program.structure, {name: torch.from_numpy(array) for name, array in real.items()})
 
     def codes(self, *args: Any, **kwargs: torch.Tensor) -> Any:
         """The integers behind the outputs, in the same structure: activation codes, or int32 accumulators; an output
@@ -44,11 +47,14 @@ class Executable:
         return fill(self.program.structure, {name: torch.from_numpy(array) for name, array in codes.items()})
 
     def _run(self, batch: Batch) -> dict[str, np.ndarray]:
+        arrays = self._inputs(batch)
+        return self._executor.run(arrays) if self._executor else reference.run(self.program, arrays)
+
+    def _inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         inputs = bind(self.program.inputs, batch)
         for name, tensor in inputs.items():
             check(tensor, name, self.program.values[name].shape, self.program.values[name].dtype)
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
-        return self._executor.run(arrays) if self._executor else reference.run(self.program, arrays)
+        return {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copies: without the prepared steps, which are made again."""

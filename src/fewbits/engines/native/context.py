@@ -106,7 +106,8 @@ class Context:
 
     def added(self, name: str) -> int:
         """What storing adds to the codes of a value: 128 to int8, 0 to all else."""
-        encoding = self.program.values[name].encoding
+        value = self.program.values.get(name)  # of a float32 output of our own there is none
+        encoding = None if value is None else value.encoding
         return 128 if encoding is not None and encoding.format.dtype == np.int8 else 0
 
     def is_bytes(self, *names: str) -> bool:

@@ -109,8 +109,8 @@ def _regridded(context: Context, node: op.Concat, name: str, codes: np.ndarray) 
 
 def _dequantize(context: Context, node: op.Dequantize) -> Stored | None:
     x, encoding = context.stored[node.input], context.encoding(node.input)
-    if x.dtype not in (np.uint8, np.int16,
-                       np.int32) or not context.is_integer(node.input) or encoding.zero_point.size != 1:
+    zeros = encoding.zero_point.reshape(-1)
+    if x.dtype not in (np.uint8, np.int16, np.int32) or not context.is_integer(node.input) or (zeros != zeros[0]).any():
         return None
     scale = np.array(encoding.scale, f32).reshape(-1)
     if scale.size > 1:
@@ -120,7 +120,7 @@ def _dequantize(context: Context, node: op.Dequantize) -> Stored | None:
                 [-1 if axis == last else 1 for axis in range(len(x.shape))])).all():
             return None
     out = context.new(node.name, x.shape, x.order, f32)
-    zero = int(encoding.zero_point.reshape(-1)[0]) + x.added
+    zero = int(zeros[0]) + x.added
     return context.call(node, (x,), out,
                         lambda a, b: (dequantize_struct(x.physical(a), scale, zero, x.physical(b)), scale))
 

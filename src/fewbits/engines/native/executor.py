@@ -22,7 +22,7 @@ from fewbits.kernels import library, structs
 from fewbits.kernels.calls import Calls, aligned
 from fewbits.program import reference
 from fewbits.program.memory import Arena, Buffer, arranged
-from fewbits.program.ops import Node, reads
+from fewbits.program.ops import Dequantize, Node, reads
 from fewbits.program.program import Program
 
 _FLOATS = {"float32": np.float32, "int64": np.int64}
@@ -59,37 +59,52 @@ class NativeExecutor:
 
     def run(self, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, np.ndarray]:
         """Codes of the program's outputs and of the values named in `keep`, as `reference.run` gives them."""
-        checked = reference.check_inputs(self.program, inputs)
+        return self._run(inputs, tuple(keep), real=False)
+
+    def real(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The float32 numbers that the codes of the program's outputs stand for, in the same flat list of calls."""
+        return self._run(inputs, (), real=True)
+
+    def _run(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> dict[str, np.ndarray]:
         with self._lock:
-            compiled = self._for(checked, keep)
+            compiled = self._for(inputs, keep, real)
             for name, array in compiled.inputs.items():
-                array[...] = checked[name]
+                array[...] = inputs[name]
             try:
                 for part in compiled.parts:
                     part()
             except KernelError:  # numbers of rows that are not there, NaN: the definition says it in words
-                return TorchExecutor(self.program).run(inputs, keep)
+                codes = TorchExecutor(self.program).run(inputs, keep)
+                return {name: self.program.real(name, array) for name, array in codes.items()} if real else codes
             return {name: _as_codes(*output) for name, output in compiled.outputs.items()}
 
     def fallbacks(self, inputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         """Names of the nodes that run in torch."""
-        return self._for(reference.check_inputs(self.program, inputs), ()).fallbacks
+        return self._for(inputs, (), False).fallbacks
 
     def arena(self, inputs: Mapping[str, np.ndarray]) -> Arena:
         """Where the values lie for inputs of these sizes."""
-        return self._for(reference.check_inputs(self.program, inputs), ()).arena
+        return self._for(inputs, (), False).arena
 
     # --------------------------------------------------------------------------------- compiling
 
-    def _for(self, inputs: Mapping[str, np.ndarray], keep: Collection[str]) -> _Compiled:
+    def _for(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> _Compiled:
+        """What runs inputs of these sizes. Raises ProgramError as `reference.check_inputs` does."""
         if library.level() != self._level:
             self._level, self._packed, self._compiled = library.level(), {}, {}
-        key = (tuple(array.shape for array in inputs.values()), tuple(keep))
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(inputs, keep)
-        return self._compiled[key]
+        try:
+            sizes = tuple([(inputs[name].shape, inputs[name].dtype) for name in self.program.inputs])
+        except (KeyError, AttributeError):
+            sizes = None
+        compiled = self._compiled.get((len(inputs), sizes, keep, real))
+        if compiled is None:
+            checked = reference.check_inputs(self.program, inputs)
+            compiled = self._compile(checked, keep, real)
+            if sizes is not None:
+                self._compiled[len(inputs), sizes, keep, real] = compiled
+        return compiled
 
-    def _compile(self, inputs: Mapping[str, np.ndarray], keep: Collection[str]) -> _Compiled:
+    def _compile(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> _Compiled:
         program, wanted = self.program, dict.fromkeys([*self.program.outputs, *keep])
         context = Context(program, self._packed, frozenset(wanted))
         fallbacks = []
@@ -102,8 +117,19 @@ class NativeExecutor:
                 made = self._in_torch(context, node)
                 fallbacks.append(node.name)
             context.stored[node.name] = made
-        ends = {name: context.ordered(context.stored[name], plain(len(context.stored[name].shape))) for name in wanted}
+        ends = {name: _plainly(context, context.stored[name]) for name in wanted}
+        if real:
+            ends = {name: self._decoded(context, name, value) for name, value in ends.items()}
         return self._placed(context, ends, tuple(inputs), tuple(fallbacks))
+
+    def _decoded(self, context: Context, name: str, value: Stored) -> Stored:
+        """What the codes of an output stand for, in float32."""
+        if self.program.values[name].encoding is None:
+            return value
+        node = Dequantize(f"{name} as float32", name)
+        context.stored[name] = value
+        made = FORMS[Dequantize](context, node)
+        return _plainly(context, self._in_torch(context, node) if made is None else made)
 
     def _placed(self, context: Context, ends: Mapping[str, Stored], inputs: tuple[str, ...],
                 fallbacks: tuple[str, ...]) -> _Compiled:
@@ -159,15 +185,16 @@ class NativeExecutor:
                          fallbacks)
 
     def _dtype(self, name: str, value: Stored) -> np.dtype:
+        """Of the codes of a value, or of the numbers that it is."""
         encoding = self.program.values[name].encoding
-        return value.dtype if encoding is None else encoding.format.dtype
+        return value.dtype if encoding is None or value.dtype == np.float32 else encoding.format.dtype
 
     def _in_torch(self, context: Context, node: Node) -> Stored:
         """A node that runs in torch on the arrays of the arena; its result has its axes in their order."""
         if node.name not in self._torch:
             self._torch[node.name] = KERNELS[type(node)](self.program, node)
         step, names = self._torch[node.name], reads(node)
-        values = [context.ordered(context.stored[name], plain(len(context.stored[name].shape))) for name in names]
+        values = [_plainly(context, context.stored[name]) for name in names]
         kinds = [(value.added, self._dtype(name, value)) for name, value in zip(names, values, strict=True)]
 
         def computed(*arrays: np.ndarray) -> np.ndarray:
@@ -188,6 +215,11 @@ class NativeExecutor:
 
         context.steps.append(Step(node.name, tuple(values), out, fallback=run))
         return out
+
+
+def _plainly(context: Context, value: Stored) -> Stored:
+    """With its axes in their order."""
+    return context.ordered(value, plain(len(value.shape)))
 
 
 def _as_codes(array: np.ndarray, added: int, dtype: np.dtype) -> np.ndarray:

@@ -1,11 +1,21 @@
 /* Codes that only move: transpositions, slices, picks, and copies into a part of something larger. */
 #include "level.h"
 
+#if defined(FB_SIMD)
+#define FB_TABLE_FN FB_FN(simd_table) /* simd/table.cpp */
+void FB_TABLE_FN(const fb_table* c, int64_t begin, int64_t end);
+#else
+#define FB_TABLE_FN FB_FN(table)
+#endif
+
 enum { TILE = 16 };
 
 /* n items by steps. */
 static void line(const fb_move* c, int64_t x, int64_t dx, int64_t y, int64_t dy, int64_t n) {
-  if (c->table) {
+  if (c->table && dx == 1 && dy == 1) {
+    const fb_table t = {0, 1, (const uint8_t*)c->x + x, (uint8_t*)c->y + y, c->table, n, 1};
+    FB_TABLE_FN(&t, 0, n);
+  } else if (c->table) {
     const uint8_t* from = (const uint8_t*)c->x + x;
     uint8_t* to = (uint8_t*)c->y + y;
     for (int64_t i = 0; i < n; ++i) to[i * dy] = c->table[from[i * dx]];

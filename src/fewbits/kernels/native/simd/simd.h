@@ -22,7 +22,9 @@ void FB_FN(simd_grouped)(const fb_grouped* c, int64_t begin, int64_t end);
 void FB_FN(simd_planes)(const fb_binary* c, uint64_t* planes, int32_t* totals, int64_t begin, int64_t end);
 void FB_FN(simd_binary)(const fb_binary* c, const uint64_t* planes, const int32_t* totals, int64_t begin, int64_t end);
 void FB_FN(simd_table)(const fb_table* c, int64_t begin, int64_t end);
+void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end);
 }
+#define FB_POOLED FB_FN(simd_pool)
 #define FB_DEPTHWISE FB_FN(depthwise)
 #define FB_FEW_BITS FB_FN(simd_grouped)
 #define FB_PLANES FB_FN(simd_planes)
@@ -34,6 +36,7 @@ void FB_FN(simd_table)(const fb_table* c, int64_t begin, int64_t end);
 #define FB_PLANES FB_FN(planes)
 #define FB_BINARY_SUMS FB_FN(binary)
 #define FB_LOOKUP FB_FN(table)
+#define FB_POOLED FB_FN(pool)
 #endif
 
 #if defined(__AVX2__) && !defined(__AVXVNNI__) && !defined(__AVX512VNNI__)

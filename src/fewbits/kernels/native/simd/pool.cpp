@@ -1,0 +1,72 @@
+// The largest code of each window, 64 or 32 channels at a time. Means stay with the portable source.
+#include "vectors.h"
+
+#if defined(__AVX2__)
+
+namespace {
+
+// The rows and columns of a window that lie inside the image.
+struct Inside {
+  int32_t first, last;
+};
+
+FB_INLINE Inside inside(int32_t start, int32_t kernel, int32_t dilation, int32_t size) {
+  Inside found{0, kernel};
+  while (found.first < kernel && start + found.first * dilation < 0) ++found.first;
+  while (found.last > found.first && start + (found.last - 1) * dilation >= size) --found.last;
+  return found;
+}
+
+}  // namespace
+
+extern "C" void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end) {
+#if !defined(__AVX512BW__)
+  if (c->sums || c->channels < 32) return FB_FN(pool)(c, begin, end);
+#else
+  if (c->sums) return FB_FN(pool)(c, begin, end);
+#endif
+  const int32_t out_h = (c->height + c->top + c->bottom - c->dilation_h * (c->kernel_h - 1) - 1) / c->stride_h + 1;
+  const int32_t out_w = (c->width + c->left + c->right - c->dilation_w * (c->kernel_w - 1) - 1) / c->stride_w + 1;
+  const int64_t line = static_cast<int64_t>(c->width) * c->channels;
+  for (int64_t row = begin; row < end; ++row) {
+    const int32_t y0 = static_cast<int32_t>(row % out_h) * c->stride_h - c->top;
+    const Inside rows = inside(y0, c->kernel_h, c->dilation_h, c->height);
+    const uint8_t* image = c->x + row / out_h * c->height * line;
+    for (int32_t column = 0; column < out_w; ++column) {
+      const int32_t x0 = column * c->stride_w - c->left;
+      const Inside columns = inside(x0, c->kernel_w, c->dilation_w, c->width);
+      const uint8_t* x = image + static_cast<int64_t>(y0) * line + static_cast<int64_t>(x0) * c->channels;
+      uint8_t* y = c->y + (row * out_w + column) * c->channels;
+      int32_t first = 0;
+#if defined(__AVX512BW__)
+      for (; first < c->channels; first += 64) {
+        const int32_t left = c->channels - first;
+        const __mmask64 there = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+        __m512i most = _mm512_setzero_si512();
+        for (int32_t ky = rows.first; ky < rows.last; ++ky) {
+          for (int32_t kx = columns.first; kx < columns.last; ++kx) {
+            const uint8_t* tap = x + ky * c->dilation_h * line + static_cast<int64_t>(kx) * c->dilation_w * c->channels + first;
+            most = _mm512_max_epu8(most, _mm512_maskz_loadu_epi8(there, tap));
+          }
+        }
+        _mm512_mask_storeu_epi8(y + first, there, most);
+      }
+#else
+      for (;;) {
+        __m256i most = _mm256_setzero_si256();
+        for (int32_t ky = rows.first; ky < rows.last; ++ky) {
+          for (int32_t kx = columns.first; kx < columns.last; ++kx) {
+            const uint8_t* tap = x + ky * c->dilation_h * line + static_cast<int64_t>(kx) * c->dilation_w * c->channels + first;
+            most = _mm256_max_epu8(most, load(tap));
+          }
+        }
+        store(y + first, most);
+        if (first + 32 >= c->channels) break;
+        first = first + 64 <= c->channels ? first + 32 : c->channels - 32;  // the last ones again
+      }
+#endif
+    }
+  }
+}
+
+#endif
