@@ -17,7 +17,7 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
 from fewbits.program import reference
 from fewbits.program.examples import as_program
-from fewbits.program.ops import RECORDS, Conv, Embedding, FloatCall, LayerNorm, Pad, Quantize
+from fewbits.program.ops import RECORDS, Add, Constant, Conv, Embedding, FloatCall, LayerNorm, Pad, Quantize
 from fewbits.program.profile import profile
 from fewbits.program.program import Program
 from fewbits.program.value import Value
@@ -107,6 +107,26 @@ def test_a_pad_is_the_margin_of_the_convolutions_that_read_it() -> None:
     same(program, reference.run(program, inputs), executor.run(inputs))
     same(program, reference.run(program, inputs, ("p",)), executor.run(inputs, ("p",)))
     assert "p" not in executor.arena(inputs).offsets
+
+
+def test_a_constant_that_is_added_broadcasts_whatever_the_batch() -> None:
+    """One image has the constant's shape, and its sums are those that it has among others (eq. 7, float)."""
+    rng = np.random.default_rng(0)
+    a, b, y = (Encoding(parse("uint8"), scale, zero) for scale, zero in ((0.02, 3), (0.02, 128), (0.04, 77)))
+    data = Quantized(rng.integers(0, 256, (1, 50, 60)).astype(np.uint8), b)
+    program = Program(profile("onnxruntime"), ("x",), (Quantize("q", "x"), Constant("c", data), Add("y", "q", "c", 0,
+                                                                                                    255)), {
+        "x": Value((None, 50, 60), None), "q": Value((None, 50, 60), a), "c": Value((1, 50, 60), b),
+        "y": Value((None, 50, 60), y)}, "y")
+    two = {"x": rng.uniform(0, 5, (2, 50, 60)).astype(np.float32)}
+    wanted = reference.run(program, two)
+    for executor in (NativeExecutor(program), TorchExecutor(program)):
+        same(program, wanted, executor.run(two))
+    for image in range(2):
+        one, alone = {"x": two["x"][image:image + 1]}, {"y": wanted["y"][image:image + 1]}
+        same(program, alone, reference.run(program, one))
+        for executor in (NativeExecutor(program), TorchExecutor(program)):
+            same(program, alone, executor.run(one))
 
 
 def test_layer_norms_are_exact_in_torch_too() -> None:

@@ -158,7 +158,7 @@ def _add(context: Context, node: op.Add) -> Stored | None:
     a, b, y = (context.encoding(name) for name in (node.first, node.second, node.name))
     added = context.added(node.name)
     low, high = node.low + added, node.high + added
-    same = context.stored[node.first].shape == context.stored[node.second].shape
+    same = context.program.values[node.first].shape == context.program.values[node.second].shape
     if profile.addition == "fma" and same and not node.subtract:
         ratio_a, ratio_b, offset = fma_constants(a, b, y)
         return _pair(context, node, PairOf(structs.ADD_FMA, float(ratio_a), float(ratio_b), offset=float(offset),

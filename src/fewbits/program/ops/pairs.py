@@ -111,7 +111,7 @@ def add_codes(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
     if program.profile.addition == "integer":
         return _add_integers(program, node, a, b)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    if node.subtract or program.profile.addition == "float" or a.shape != b.shape:
+    if node.subtract or program.profile.addition == "float" or _broadcasts(program, node):
         left, right = first.decode(a), second.decode(b)
         v = (left - right if node.subtract else left + right) / y.scale
         return saturate(v, int(y.zero_point), node.low, node.high, y)
@@ -199,6 +199,7 @@ def _check_choose(program: Scope, node: Choose) -> None:
 
 
 def _broadcasts(program: Scope, node: Pair) -> bool:
+    """Whether operands broadcast, whatever the batch: a constant does, though one image may have its shape."""
     return program.values[node.first].shape != program.values[node.second].shape
 
 
