@@ -31,7 +31,7 @@ from fewbits.kernels import library
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.report.machine import this_machine
 from fewbits.tasks.registry import TASKS
 from fewbits.tasks.training import initialised

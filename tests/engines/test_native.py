@@ -17,7 +17,20 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
 from fewbits.program import reference
 from fewbits.program.examples import as_program
-from fewbits.program.ops import RECORDS, Add, Constant, Conv, Embedding, FloatCall, LayerNorm, Pad, Quantize
+from fewbits.program.ops import (
+    RECORDS,
+    Add,
+    Choose,
+    Constant,
+    Conv,
+    DynamicConv,
+    Embedding,
+    ExactCall,
+    FloatCall,
+    LayerNorm,
+    Pad,
+    Quantize,
+)
 from fewbits.program.profile import profile
 from fewbits.program.program import Program
 from fewbits.program.value import Value
@@ -26,8 +39,8 @@ from fewbits.testing.random_programs import random_program
 NATIVE = library.levels()[1:]
 pytestmark = pytest.mark.skipif(not NATIVE, reason="no native library: python -m fewbits.kernels.build")
 
-IN_TORCH = {FloatCall: "float islands are torch's", **{kind: "a form of its own is still to come" for kind in RECORDS
-                                                       if kind.__name__ == "DynamicConv"}}
+IN_TORCH = {FloatCall: "float islands are torch's", ExactCall: "integers and truth values, a few of them",
+            **dict.fromkeys((Choose, DynamicConv), "a form of its own is still to come")}
 
 
 def same(program: Program, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:

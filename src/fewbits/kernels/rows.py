@@ -34,7 +34,7 @@ class Exponentials:
                                scale=self.scale, zero=self.zero, low=self.low, high=self.high)
 
     def reference(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        """Codes of x's shape; a row that is masked whole has the lowest code."""
+        """Codes of x's shape; a row that is masked whole has the number 0."""
         q = x.astype(np.int64)
         if self.whole is not None:
             assert self.part is not None and self.below is not None
@@ -47,9 +47,8 @@ class Exponentials:
             seen = np.ones_like(q) if mask is None else np.resize(mask != 0, q.shape)
             steps = np.where(seen, np.where(seen, q, -1).max(-1, keepdims=True) - q, 256)
             powers = self.powers[steps].astype(np.int64)
-            with np.errstate(invalid="ignore"):
-                share = powers.astype(f32) / powers.sum(-1, keepdims=True).astype(f32)
-            v = np.where(np.isnan(share), -np.inf, share / f32(self.scale))
+            share = powers.astype(f32) / np.maximum(powers.sum(-1, keepdims=True), 1).astype(f32)
+            v = share / f32(self.scale)
         return (np.rint(v).astype(np.float64) + self.zero).clip(self.low, self.high).astype(np.uint8)
 
 
@@ -65,17 +64,20 @@ class Normal:
     zero: int
     low: int
     high: int
+    about: int | None = None
 
     def struct(self, x: np.ndarray, y: np.ndarray) -> structs.Norm:
         """x: uint8 [rows, length]."""
         return structs.Norm(op=structs.NORM, length=x.shape[1], x=address(x), y=address(y), gain=address(self.gain),
                             shift=address(self.shift), rows=len(x), gain_rows=len(self.gain), epsilon=self.epsilon,
-                            scale=self.scale, zero=self.zero, low=self.low, high=self.high)
+                            scale=self.scale, zero=self.zero, low=self.low, high=self.high,
+                            about_zero=self.about is not None, x_zero=self.about or 0)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         """Codes of x's shape. Where all is equal and epsilon is 0, 0/0 is the lowest code."""
-        q, length = x.astype(np.int64), x.shape[1]
+        q, length = x.astype(np.int64) - (self.about or 0), x.shape[1]
         total, squares = q.sum(-1, keepdims=True), (q * q).sum(-1, keepdims=True)
+        total = total if self.about is None else np.zeros_like(total)
         deviation = np.sqrt((length * squares - total * total).astype(f32) + f32(self.epsilon))
         turn = np.arange(len(x)) % len(self.gain)
         with np.errstate(invalid="ignore", divide="ignore"):

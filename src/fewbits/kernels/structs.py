@@ -103,7 +103,7 @@ class Norm(ctypes.Structure):
 
     _fields_ = [*_fields(_number, "op", "length"), *_fields(_address, "x", "y", "gain", "shift"),
                 *_fields(_size, "rows", "gain_rows"), *_fields(_real, "epsilon", "scale"),
-                *_fields(_number, "zero", "low", "high")]
+                *_fields(_number, "zero", "low", "high", "about_zero", "x_zero")]
 
 
 class Quantize(ctypes.Structure):

@@ -289,7 +289,8 @@ def _norm(rng: Generator) -> Case:
     x = codes(rng, rows, length)
     epsilon = float(f32(rng.choice([0.0, 1.0, 1e4])))
     zero, low, high = bounds(rng)
-    made = Normal(gain, shift, epsilon, float(real(rng, 0.02)[0]), zero, low, high)
+    made = Normal(gain, shift, epsilon, float(real(rng, 0.02)[0]), zero, low, high,
+                  zero_of(rng) if rng.random() < 0.3 else None)
     return Case(made.reference(x), lambda y: (made.struct(x, y), made), f"norm of {x.shape}, epsilon {epsilon}")
 
 
@@ -337,7 +338,7 @@ def _threshold(rng: Generator) -> Case:
 
 def _move(rng: Generator) -> Case:
     shape = tuple(int(n) for n in rng.integers(1, 8, int(rng.integers(1, 6))))
-    dtype = (np.uint8, np.int16, np.float32)[int(rng.integers(3))]
+    dtype = (np.uint8, np.int16, np.float32, np.int64)[int(rng.integers(4))]
     x = unaligned(rng.integers(0, 200, shape).astype(dtype), rng)
     view = x.transpose(rng.permutation(x.ndim))
     view = view[tuple(slice(None, None, int(rng.choice([1, 1, 2, -1]))) for _ in shape)]
@@ -348,7 +349,7 @@ def _move(rng: Generator) -> Case:
 
 def _rows(rng: Generator) -> Case:
     outer, source, inner, count = (int(n) for n in rng.integers(1, (5, 30, 20, 40)))
-    dtype = (np.uint8, np.int16, np.float32)[int(rng.integers(3))]
+    dtype = (np.uint8, np.int16, np.float32, np.int64)[int(rng.integers(4))]
     x = rng.integers(0, 200, (outer, source, inner)).astype(dtype)
     numbers = rng.integers(0, source, count)
     return Case(np.ascontiguousarray(x[:, numbers]), lambda y: (rows_struct(x, numbers, y), None),

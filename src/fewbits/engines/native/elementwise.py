@@ -32,8 +32,9 @@ def _constant(context: Context, node: op.Constant) -> Stored:
     return constant(stored, plain(codes.ndim), added)
 
 
-def _float_constant(context: Context, node: op.FloatConstant) -> Stored:
-    return constant(node.data, plain(node.data.ndim))
+def _plain_constant(context: Context, node: op.FloatConstant | op.ExactConstant) -> Stored:
+    data = op.record_of(node).reference(context.program, node)
+    return constant(data, plain(data.ndim))
 
 
 def _looked_up(context: Context, node: Any, source: str, table: np.ndarray) -> Stored:
@@ -215,6 +216,7 @@ def _threshold(context: Context, node: op.Threshold) -> Stored | None:
 
 
 FORMS: Forms = {
-    op.Quantize: _quantize, op.Constant: _constant, op.FloatConstant: _float_constant, op.Table: _table,
+    op.Quantize: _quantize, op.Constant: _constant, op.FloatConstant: _plain_constant,
+    op.ExactConstant: _plain_constant, op.Table: _table,
     op.Requantize: _requantize, op.Concat: _concat, op.Dequantize: _dequantize, op.Add: _add, op.Mul: _mul,
     op.Quotient: _by_table, op.Larger: _by_table, op.Threshold: _threshold}

@@ -206,7 +206,8 @@ class NativeExecutor:
         trial = computed(*(value.view(value.buffer.view(np.uint8).reshape(-1)) if isinstance(value.buffer, np.ndarray)
                            else np.zeros(value.shape, value.dtype) for value in values))
         added = context.added(node.name)
-        stored = np.dtype(np.uint8) if trial.dtype in (np.int8, np.uint8) else trial.dtype
+        coded = node.name in self.program.values and self.program.values[node.name].encoding is not None
+        stored = np.dtype(np.uint8) if coded and trial.dtype == np.int8 else trial.dtype
         out = Stored(node.name, trial.shape, plain(trial.ndim), stored, added)
 
         def run(*arrays: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from fewbits.kernels import structs
 from fewbits.kernels.moves import rows_struct
 from fewbits.program import ops as op
 
-_MOVED = (np.uint8, np.int16, np.float32)
+_MOVED = (np.uint8, np.int8, np.bool_, np.int16, np.int32, np.float32, np.int64)
 
 
 def _reshape(context: Context, node: op.Reshape) -> Stored:
@@ -63,7 +63,8 @@ def _pad(context: Context, node: op.Pad) -> Stored | None:
     if _is_margin(context, node):
         context.margins[node.name] = node
         return x
-    zero = np.array(0 if context.program.is_float(node.input) else context.zero(node.input)).astype(x.dtype)
+    coded = context.program.values[node.input].encoding is not None
+    zero = np.array(context.zero(node.input) if coded else 0).astype(x.dtype)
     shape = [size + before + after for size, (before, after) in zip(x.shape, node.margins, strict=True)]
     inside = tuple(slice(before, before + size) for size, (before, _) in zip(x.shape, node.margins, strict=True))
     out = context.new(node.name, shape, x.order, x.dtype)
@@ -82,7 +83,7 @@ def _is_margin(context: Context, node: op.Pad) -> bool:
 def _embedding(context: Context, node: op.Embedding) -> Stored | None:
     numbers = context.stored[node.input]
     codes, added = node.table.codes, context.added(node.name)
-    if codes.dtype not in (np.uint8, np.int8) or codes.ndim != 2:
+    if codes.dtype not in (np.uint8, np.int8) or codes.ndim != 2 or numbers.dtype != np.int64:
         return None
     table = np.ascontiguousarray((codes.astype(np.int64) + added).astype(np.uint8))
     numbers = context.ordered(numbers, plain(len(numbers.shape)))

@@ -113,11 +113,17 @@ def _softmax(context: Context, node: op.Softmax) -> Stored | None:
     x, y = context.encoding(node.input), context.encoding(node.name)
     if not context.is_bytes(node.input, node.name) or context.stored[node.input].shape[-1] > constants.SOFTMAX_LENGTH:
         return None
-    mask = None
+    if node.seen is not None:
+        return None  # a mask that is known when it runs
+    mask = None if node.mask is None else _turns(node.mask, context.stored[node.input].shape, 1)
+    if mask is not None and node.empty != "zero":
+        nothing = ~mask.any(-1, keepdims=True)
+        if node.empty == "uniform" and nothing.any():
+            return None
+        mask = np.ascontiguousarray((mask != 0) | nothing).astype(np.uint8)
     value = _rows_of(context, node.input, 1)
-    if node.mask is not None:
+    if mask is not None:
         value = context.ordered(value, plain(len(value.shape)))
-        mask = _turns(node.mask, value.shape, 1)
     added = context.added(node.name)
     made = Exponentials(constants.exponentials(x, node.factor), float(y.scale), context.zero(node.name),
                         node.low + added,
@@ -161,7 +167,9 @@ def _layer_norm(context: Context, node: op.LayerNorm) -> Stored | None:
     epsilon = float(constants.integer_epsilon(context.encoding(node.input), node.epsilon, length))
     if not np.isfinite(epsilon):
         return None
-    made = Normal(gain, shift, epsilon, float(y.scale), context.zero(node.name), node.low + added, node.high + added)
+    about = context.zero(node.input) if node.about == "zero" else None
+    made = Normal(gain, shift, epsilon, float(y.scale), context.zero(node.name), node.low + added, node.high + added,
+                  about)
     out = context.new(node.name, x.shape, x.order, np.uint8)
     return context.call(node, (x,), out, lambda a, b: (made.struct(x.physical(a).reshape(-1, length), x.physical(b)),
                                                        made))

@@ -501,7 +501,7 @@ int32_t check(const fb_norm& c) {
   FB_REQUIRE(c.x && c.y && c.gain && c.shift, FB_NULL);
   FB_REQUIRE(product_of(c.rows, c.length) > 0 && c.length <= 1 << 26 && c.gain_rows >= 1, FB_SIZE);
   FB_REQUIRE(at_home(c.gain, 4) && at_home(c.shift, 4), FB_LAYOUT);
-  FB_REQUIRE(c.scale > 0.0f && c.epsilon >= 0.0f, FB_RANGE);
+  FB_REQUIRE(c.scale > 0.0f && c.epsilon >= 0.0f && c.x_zero >= 0 && c.x_zero <= 255, FB_RANGE);
   return bounds(c.low, c.high, c.zero, FB_U8);
 }
 
@@ -525,7 +525,7 @@ int32_t check(const fb_dequantize& c) {
 
 int32_t check(const fb_move& c) {
   FB_REQUIRE(c.x && c.y, FB_NULL);
-  FB_REQUIRE((c.item == 1 || c.item == 2 || c.item == 4) && (!c.table || c.item == 1) && c.axes >= 1 && c.axes <= FB_AXES &&
+  FB_REQUIRE((c.item == 1 || c.item == 2 || c.item == 4 || c.item == 8) && (!c.table || c.item == 1) && c.axes >= 1 && c.axes <= FB_AXES &&
                  at_home(c.x, c.item) && at_home(c.y, c.item),
              FB_LAYOUT);
   int64_t count = 1;
@@ -539,7 +539,7 @@ int32_t check(const fb_move& c) {
 int32_t check(const fb_rows& c) {
   FB_REQUIRE(c.x && c.y && c.numbers, FB_NULL);
   FB_REQUIRE(product_of(c.outer, c.source, c.inner) > 0 && product_of(c.outer, c.count, c.inner) > 0, FB_SIZE);
-  FB_REQUIRE((c.item == 1 || c.item == 2 || c.item == 4) && at_home(c.numbers, 8), FB_LAYOUT);
+  FB_REQUIRE((c.item == 1 || c.item == 2 || c.item == 4 || c.item == 8) && at_home(c.numbers, 8), FB_LAYOUT);
   return FB_OK;
 }
 

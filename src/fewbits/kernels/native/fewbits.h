@@ -178,7 +178,8 @@ typedef struct {
   int32_t zero, low, high;
 } fb_softmax;
 
-/* Rows of `length`; gain and shift: [rows modulo gain_rows][length]. Eq. 14. */
+/* Rows of `length`; gain and shift: [rows modulo gain_rows][length]. Eq. 14; about_zero: numbers are measured from x_zero
+   and not from their mean. */
 typedef struct {
   int32_t op; /* FB_NORM */
   int32_t length;
@@ -188,7 +189,7 @@ typedef struct {
   const float* shift;
   int64_t rows, gain_rows;
   float epsilon, scale;
-  int32_t zero, low, high;
+  int32_t zero, low, high, about_zero, x_zero;
 } fb_norm;
 
 /* float32 to codes, eq. 1: ties to even, or away from 0. */
@@ -217,7 +218,7 @@ typedef struct {
    where the table is there, uint8 go through it. */
 typedef struct {
   int32_t op; /* FB_MOVE */
-  int32_t item; /* bytes: 1, 2 or 4 */
+  int32_t item; /* bytes: 1, 2, 4 or 8 */
   const void* x;
   void* y;
   const uint8_t* table; /* [256], or null */

@@ -33,9 +33,13 @@ static void line(const fb_move* c, int64_t x, int64_t dx, int64_t y, int64_t dy,
     const uint16_t* from = (const uint16_t*)c->x + x;
     uint16_t* to = (uint16_t*)c->y + y;
     for (int64_t i = 0; i < n; ++i) to[i * dy] = from[i * dx];
-  } else {
+  } else if (c->item == 4) {
     const uint32_t* from = (const uint32_t*)c->x + x;
     uint32_t* to = (uint32_t*)c->y + y;
+    for (int64_t i = 0; i < n; ++i) to[i * dy] = from[i * dx];
+  } else {
+    const uint64_t* from = (const uint64_t*)c->x + x;
+    uint64_t* to = (uint64_t*)c->y + y;
     for (int64_t i = 0; i < n; ++i) to[i * dy] = from[i * dx];
   }
 }

@@ -14,23 +14,31 @@ void FB_FN(norm)(const fb_norm* c, int64_t begin, int64_t end) {
     for (int32_t first = 0; first < n; first += 32768) { /* parts whose sums of squares fit 32 bits */
       const int32_t last = n - first < 32768 ? n : first + 32768;
       uint32_t t = 0, u = 0;
-      for (int32_t i = first; i < last; ++i) {
-        t += x[i];
-        u += (uint32_t)x[i] * x[i];
+      if (c->about_zero) {
+        for (int32_t i = first; i < last; ++i) {
+          const int32_t q = (int32_t)x[i] - c->x_zero;
+          u += (uint32_t)(q * q);
+        }
+      } else {
+        for (int32_t i = first; i < last; ++i) {
+          t += x[i];
+          u += (uint32_t)x[i] * x[i];
+        }
       }
       total += t;
       squares += u;
     }
+    const int64_t from = c->about_zero ? (int64_t)n * c->x_zero : total;
     const float deviation = fb_sqrt((float)(n * squares - total * total) + c->epsilon);
     if (n <= 8388607) { /* length times code fits 31 bits */
-      const int32_t t = (int32_t)total;
+      const int32_t t = (int32_t)from;
       for (int32_t i = 0; i < n; ++i) {
         const float normal = (float)(n * (int32_t)x[i] - t) / deviation;
         y[i] = (uint8_t)fb_code((normal * gain[i] + shift[i]) / scale, zero, low, high);
       }
     } else {
       for (int32_t i = 0; i < n; ++i) {
-        const float normal = (float)((int64_t)n * x[i] - total) / deviation;
+        const float normal = (float)((int64_t)n * x[i] - from) / deviation;
         y[i] = (uint8_t)fb_code((normal * gain[i] + shift[i]) / scale, zero, low, high);
       }
     }

@@ -16,7 +16,7 @@ static void softmax_row(const fb_softmax* c, const uint8_t* x, const uint8_t* ma
     for (int32_t i = 0; i < n; ++i) powers[i] = c->powers[most - x[i]];
   }
   for (int32_t i = 0; i < n; ++i) total += powers[i];
-  const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), sum = (float)total, scale = c->scale;
+  const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), sum = (float)(total > 1 ? total : 1), scale = c->scale;
   const int32_t zero = c->zero;
   for (int32_t i = 0; i < n; ++i) y[i] = (uint8_t)fb_code((float)powers[i] / sum / scale, zero, low, high);
 }
