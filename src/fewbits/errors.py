@@ -100,6 +100,10 @@ class ClippingWarning(FewbitsWarning):
     """A range rule that cuts off more than it gains."""
 
 
+class StretchWarning(FewbitsWarning):
+    """A range that a few numbers far from all others stretch."""
+
+
 class RepairWarning(FewbitsWarning):
     """A repair that would have made the outputs worse."""
 

@@ -8,6 +8,7 @@ from tests.called import Call
 from torch import nn
 
 import fewbits as fb
+from fewbits.errors import StretchWarning
 from fewbits.graph.functions import masked_softmax
 from fewbits.report.engines import agreement
 
@@ -77,6 +78,23 @@ def known():
 ], ids=["behind a reshape", "before a bias", "scaled", "filled", "bounded", "where", "where not"])
 def test_a_mask_keeps_the_range_of_the_scores(known, masked, value):
     assert quality(Attention(lambda net, scores: masked(net, scores, value)), X) > known - 1
+
+
+def test_a_mask_is_taken_away_as_well():
+    net = Attention(lambda net, scores, keep: scores - (1 - keep[:, None, None, :]) * 1e4)
+    assert quality(net, (X, KEEP)) > 30
+
+
+def test_a_mask_that_is_not_understood_draws_a_warning_that_names_the_tensor():
+    net = Attention(lambda net, scores: scores + torch.round(scores.detach().sigmoid()) * 1e4 - 1e4)
+    with pytest.warns(StretchWarning, match=r"few numbers far from all others stretch the range of '\w+"):
+        fb.quantize(net.eval(), X, [X])
+
+
+@pytest.mark.filterwarnings("error::fewbits.errors.StretchWarning")
+def test_a_mask_that_is_understood_draws_none():
+    net = Attention(lambda net, scores, keep: scores + (1 - keep[:, None, None, :]) * -1e9)
+    fb.quantize(net.eval(), (X, KEEP), [(X, KEEP)])
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.int64])

@@ -219,11 +219,28 @@ def _sum(draft: Draft, node: Node, factor: float) -> Masked | None:
 
 
 def _difference(draft: Draft, node: Node, factor: float) -> Masked | None:
-    """x − number, x of the model; of a mask that is taken away nothing is known."""
-    first = unmasked(draft, node, node["self"], factor)
-    if first.seen is None or first.value == 0.0:
+    """x − y, as x + (−y) where y is a number of the network or comes from inputs."""
+    other = node["other"]
+    if node["alpha"] != 1 or not is_exact(draft, other):
         return None
-    return Masked(_again(draft, node, self=first.value), first.seen, first.empty, first.low)
+    if isinstance(other, Param):
+        turned: Any = draft.parameter(f"{node.name}.negative", -draft.model.tensor(other.name))
+    elif isinstance(other, Ref):
+        turned = draft.emit(node, draft.fresh(f"{node.name}.negative"), aten.neg.default, {"self": other},
+                            draft.shape(other), draft.dtype(other))
+    else:
+        turned = -other
+    second = unmasked(draft, node, turned, factor)
+    first = unmasked(draft, node, node["self"], factor)
+    seen = both(draft, node, first.seen, second.seen)
+    if seen is None:
+        return None
+    plain = [part.value for part in (first, second) if part.value != 0.0]
+    if len(plain) == 2:
+        added = draft.emit(node, draft.fresh(f"{node.name}.unmasked"), aten.add.Tensor,
+                           {"self": plain[0], "other": plain[1], "alpha": 1}, node.shape)
+        return Masked(added, seen, *_either(first, second))
+    return Masked(plain[0] if plain else 0.0, seen, *_either(first, second))
 
 
 def _either(*parts: Masked) -> tuple[Empty, float]:

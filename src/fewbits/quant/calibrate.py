@@ -27,8 +27,8 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     it sees fit (`Simulation.compute_encodings`). Returns the Simulation in evaluation mode, simulating.
     Raises CalibrationError, naming the tensor and the batch, for NaN or Inf, no batches, a
     tensor never reached, a wrong shape or type; warns where the data does not look like what batch norm saw in training
-    (NormalisationWarning) or is one number everywhere (DataWarning), or a range cuts off more than it gains
-    (ClippingWarning).
+    (NormalisationWarning) or is one number everywhere (DataWarning), a range cuts off more than it gains
+    (ClippingWarning), or a few numbers far from all others stretch one (StretchWarning).
     """
     if unfit := unfit_weight(model):
         raise CalibrationError(unfit)

@@ -14,6 +14,7 @@ from fewbits.numerics.rounding import RULES, Rounding, half_even
 from fewbits.options import check_option
 from fewbits.program import dynamic
 from fewbits.quant.plan import Site
+from fewbits.quant.stretched import StretchWatch
 
 Mode = Literal["observe", "simulate", "off"]
 
@@ -122,6 +123,7 @@ class FakeQuantize(nn.Module):
         self.site, self.kind, self.spec = site.name, site.kind, site.spec
         self._mode: Mode = "off"
         self.observer = self.spec.observer()
+        self.stretch = StretchWatch(site.name)
         # Blocks of an activation never split the batch, so any batch size serves to count them.
         shape = self.spec.block.scale_shape([1 if size is None else size for size in site.shape])
         self.register_buffer("scale", torch.full(shape, torch.nan))
@@ -230,6 +232,8 @@ class FakeQuantize(nn.Module):
         if self.mode == "observe":
             try:
                 self.observer.update(x)
+                if self.kind == "activation":
+                    self.stretch.see(x)
             except CalibrationError as error:
                 raise CalibrationError(f"tensor {self.site!r}: {error}") from error
         if self.mode != "simulate":

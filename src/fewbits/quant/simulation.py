@@ -20,6 +20,7 @@ from fewbits.quant.clipping import warn_of_clipping
 from fewbits.quant.encoding_table import EncodingTable, TensorEncoding
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize, fake_quantize_by_own_range
 from fewbits.quant.plan import Kind, Plan
+from fewbits.quant.stretched import warn_of_stretching
 
 LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
 
@@ -86,10 +87,12 @@ class Simulation(nn.Module):
 
     def fit(self) -> None:
         """Finds the encodings for what was observed, such that biases fit (`make_biases_fit`). Warns where a range cuts
-        off more than it gains (ClippingWarning). Raises CalibrationError, naming the tensor."""
+        off more than it gains (ClippingWarning), or a few numbers stretch one (StretchWarning). Raises
+        CalibrationError, naming the tensor."""
         for quantizer in self.quantizers():
             quantizer.fit()
         warn_of_clipping(self.quantizers())
+        warn_of_stretching(quantizer.stretch for quantizer in self.quantizers() if quantizer.kind == "activation")
         self.make_biases_fit()
 
     def make_biases_fit(self) -> None:
