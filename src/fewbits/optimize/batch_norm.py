@@ -1,4 +1,4 @@
-"""Batch norm's statistics anew: those of the network in few bits in place of the float one's.
+"""Batch norm re-estimation: statistics of the quantized network in place of the float one's.
 
 Quantization shifts what each batch norm reads; statistics gathered with everything quantized take that back.
 Source: Sun et al. 2019, "Hybrid 8-bit floating point (HFP8) training and inference" (before evaluation).

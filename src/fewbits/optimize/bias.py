@@ -1,4 +1,4 @@
-"""Biases for layers that have none, so that a repair can put something there."""
+"""Adds zero biases to layers without one, for repairs that change biases."""
 
 from dataclasses import replace
 

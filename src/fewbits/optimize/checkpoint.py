@@ -1,4 +1,4 @@
-"""Finished layers on disk, so that a long repair goes on where it was stopped."""
+"""Checkpoints of repairs: finished layers on disk, so that a long repair can be resumed."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What a layer-wise repair learns from: rows of a layer's inputs, and the sums that the float layer makes."""
+"""Samples for layer-wise repairs: rows of a layer's inputs, and the sums that the float layer makes of them."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A dot product as repairs see it: a matrix for each group of channels, and what stands around it."""
+"""Layers as repairs see them: a weight matrix per group of channels, and the closing ReLU or clamp."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a repair did to the outputs: measured on the data it was given, and taken back where they became worse.
+"""Effect of a repair on the outputs, measured on its data; the repair is undone where they became worse.
 
 Every repair makes something smaller that is not the error of the outputs: an imbalance of ranges, a layer's error, a
 shift of means. Mostly the outputs follow; where they do not, the model that was there is the better one.

@@ -1,4 +1,4 @@
-"""Repairs that change the float model itself: before any rounding, and calibrated anew behind them."""
+"""Helpers of repairs that change the float model: applied before any rounding, with recalibration after them."""
 
 import copy
 from collections.abc import Callable, Iterable

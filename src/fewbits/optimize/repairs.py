@@ -1,4 +1,4 @@
-"""The repairs that a recipe asks for by name, made in the order that lets each keep what the one before it won.
+"""Repairs that a recipe names, applied in an order in which each keeps the gain of the one before.
 
 First what changes the float model (ranges are found anew behind it), then the weights' scales, then their rounding, and
 at last the biases, which take off what all the others left of a mean error.

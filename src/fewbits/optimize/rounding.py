@@ -1,4 +1,4 @@
-"""Weights in chosen codes: how a repair that decides each rounding hands its decision on.
+"""Writes chosen weight codes back into a simulation, for repairs that decide each rounding.
 
 The codes go back into the model as numbers, code · scale. Nearest rounding then gives exactly these codes, in the
 simulation and in lowering, so neither needs to know that somebody chose them (tests/optimize/test_rounding.py).

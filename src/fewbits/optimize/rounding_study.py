@@ -1,4 +1,4 @@
-"""How much the choice of rounding matters: one layer, or all, rounded in every classic way.
+"""Study of weight rounding: one layer, or all, rounded in every classic way.
 
 Ways: nearest, ceil, floor, stochastic (several draws), the best of those draws (chosen on other data than it is
 measured on), AdaRound. Scales are the same for all. Source: Nagel et al. 2020, arXiv:2004.10568, table 1 and figure 1.

@@ -1,4 +1,4 @@
-"""The sums of a layer as rows: what one output number is made of, at places drawn at random.
+"""Layer inputs as rows of a matrix (im2col), at output positions drawn at random.
 
 A convolution sees thousands of places an image, neighbours much alike. Rows drawn from many images tell as
 much about its weights for a fraction of the arithmetic, and turn every layer into small matrix products.

@@ -1,4 +1,4 @@
-"""The float network and its simulation, run side by side, node by node, over the same batches.
+"""Runs the float network and its simulation side by side, node by node, over the same batches.
 
 A repair that works layer by layer sees each layer once, with the inputs the float network gives it and those
 that the simulation, repaired so far, gives it. Each node is run once per batch and stream: linear in depth.

@@ -1,4 +1,4 @@
-"""How others turn a range into codes: each tool's scale and rounding rules as data, and one tensor through all.
+"""Quantization rules of other tools as data: scale, rounding and zero point of each, and one tensor through all.
 
 The rows say what a tool does when it quantizes in 8 bits; `encode_as` follows a row literally, in the float
 type it names. Where the tool can be had it is an oracle of the tests; the others follow the sources named.
@@ -17,7 +17,7 @@ from fewbits.ranges.scale import Convention, encoding_for
 
 @dataclass(frozen=True)
 class Tool:
-    """What a tool does with a tensor. One row of the truth table.
+    """How a tool quantizes a tensor. One row of the truth table.
 
     format: its codes; scale: `asymmetric`, a symmetric convention of scale.py, or `min-max`, where code 0
     means the minimum itself and 0 may have no code. quotient: x/scale or x · (1/scale). rounding: of codes,

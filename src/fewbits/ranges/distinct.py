@@ -1,4 +1,4 @@
-"""Many numbers as few: the distinct values that occur, and how often."""
+"""The distinct values of a tensor and their counts, so that work on many numbers is work on few."""
 
 from dataclasses import dataclass
 

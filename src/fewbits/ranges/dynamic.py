@@ -1,4 +1,4 @@
-"""The range of what just comes: found when the program runs, for each batch anew."""
+"""Dynamic quantization: the range is found when the program runs, for each batch anew."""
 
 from dataclasses import dataclass
 

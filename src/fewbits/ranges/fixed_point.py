@@ -1,4 +1,4 @@
-"""Where to put the point: fixed point with a fraction that is given, or that errs least on data."""
+"""Fixed-point encodings with a given fraction, or with the one of least squared error on data."""
 
 import numpy as np
 

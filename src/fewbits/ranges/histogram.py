@@ -1,4 +1,4 @@
-"""A histogram that widens as data comes and never loses or moves a count.
+"""Histogram observer whose bins widen with the data and never lose or move a count.
 
 Bins lie on a lattice through 0, [i·w, (i+1)·w), whose width w = 2^k is the smallest at which everything seen
 fits into `bins` of them. When data comes that does not fit, neighbours 2j and 2j+1 become bin j: exactly
@@ -73,7 +73,7 @@ class Counts:
             self._settle()
 
     def join(self, other: "Counts") -> None:
-        """Takes in another block's counts."""
+        """Adds another block's counts."""
         self._fit(other.low, other.high)
         self._add(other.index >> (self.exponent - other.exponent), other.count)
 

@@ -1,4 +1,4 @@
-"""The range that keeps the order of the two largest values: for logits, of which only the largest is wanted."""
+"""Range rule for logits: keeps the order of the two largest values of a row."""
 
 import math
 from dataclasses import dataclass

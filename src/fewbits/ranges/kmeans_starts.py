@@ -1,4 +1,5 @@
-"""Where Lloyd's iteration may start (Han, Mao and Dally 2016, arXiv:1510.00149, §3.2; Arthur and Vassilvitskii 2007).
+"""Initial centroids for Lloyd's iteration (Han, Mao and Dally 2016, arXiv:1510.00149, §3.2; Arthur and
+Vassilvitskii 2007).
 
 Each takes values (floats, any shape) and k, and gives float64 [k], ascending.
 """
@@ -13,7 +14,7 @@ Start = Callable[[np.ndarray, int, int], np.ndarray]
 
 
 def forgy(values: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """k of the values, drawn without putting back (with, when there are fewer than k)."""
+    """k of the values, drawn without replacement (with, when there are fewer than k)."""
     flat = np.asarray(values, np.float64).reshape(-1)
     return np.sort(np.random.default_rng(seed).choice(flat, k, replace=flat.size < k))
 

@@ -1,4 +1,4 @@
-"""Scales in few bits for small blocks: OCP MX and NVFP4. The scale of an Encoding is itself Quantized.
+"""Block formats with low-bit scales: OCP MX and NVFP4. The scale of an Encoding is itself Quantized.
 
 | name    | numbers                        | block | its scale                              | bits a number |
 |---------|--------------------------------|-------|----------------------------------------|---------------|

@@ -1,4 +1,4 @@
-"""The range of least squared error, rounding and clipping weighed against each other."""
+"""Range rule of least mean squared error, rounding and clipping together."""
 
 from dataclasses import dataclass
 
@@ -88,7 +88,7 @@ class MseRule(HistogramRule):
 
 
 def _best(counts: Counts, low: np.ndarray, high: np.ndarray, target: Target) -> float:
-    """The share whose range has the least error."""
+    """The fraction of the range with the least error."""
     usable = (high > low)
     errors = np.full(low.shape, np.inf)
     errors[usable] = squared_error(counts, low[usable], high[usable], target)

@@ -1,4 +1,4 @@
-"""Observers: what a tensor has seen so far. Two halves of the data, merged in order, equal the whole."""
+"""Observers: running statistics of a tensor. Two halves of the data, merged in order, equal the whole."""
 
 from abc import ABC, abstractmethod
 
@@ -11,7 +11,7 @@ from fewbits.numerics.finite import not_finite
 
 
 class Observer(ABC):
-    """Running statistics of one tensor, per block of its tensor, in memory that no number of batches grows."""
+    """Running statistics of one tensor, per block, in memory that does not grow with the number of batches."""
 
     def __init__(self, block: Block):
         self.block = block
@@ -19,7 +19,7 @@ class Observer(ABC):
         """Elements seen."""
 
     def update(self, x: torch.Tensor) -> None:
-        """Takes in one tensor. Raises CalibrationError when it holds NaN or Inf, before anything is counted."""
+        """Adds one tensor. Raises CalibrationError when it holds NaN or Inf, before anything is counted."""
         if x.numel() == 0:
             return
         x = x.detach()
@@ -31,7 +31,7 @@ class Observer(ABC):
         self.count += x.numel()
 
     def merge(self, later: "Observer") -> None:
-        """Takes in what another observer saw after this one."""
+        """Adds the statistics of another observer, which come after this one's."""
         if type(later) is not type(self) or later.settings() != self.settings():
             raise CalibrationError(f"a {type(later).__name__} per {later.block} cannot be merged into "
                                    f"a {type(self).__name__} per {self.block} of other settings")

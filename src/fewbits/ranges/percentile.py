@@ -1,4 +1,4 @@
-"""The range that leaves out a stated share of the values."""
+"""Range rule that leaves out a stated share of the values."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Ristretto's own arithmetic, number by number, with its slips: for comparison with its published figures.
+"""Ristretto's own arithmetic, with its mistakes, for comparison with its published figures.
 
 What is sound of it is a format or a convention elsewhere: dynamic fixed point (`dynamic-weights`,
 `dynamic-activations` in scale.py, with `half_away`), `pow2-4`, and `e4m3-finite-zero`, the nearest that

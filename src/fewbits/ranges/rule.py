@@ -1,4 +1,4 @@
-"""What a range rule is: the statistics it needs, and the range it makes of them."""
+"""The interface of range rules: the statistics a rule needs, and the range it makes of them."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
@@ -53,7 +53,7 @@ class RangeRule(ABC):
 
 @dataclass(frozen=True)
 class MinMaxRule(RangeRule):
-    """`minmax`: all of it, from the smallest value to the largest."""
+    """`minmax`: from the smallest value to the largest."""
 
     name = "minmax"
 
