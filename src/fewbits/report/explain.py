@@ -75,7 +75,8 @@ def explain(simulation: Simulation, batches: Iterable[Batch], *,
             batch_to_inputs: Callable[[Any], Any] | None = None) -> Explanation:
     """What each tensor's quantization does, measured on `batches` (re-iterable).
 
-    Costs two runs over the batches for each tensor, and one for each remedy tried: a few hundred images tell enough.
+    Costs two runs over the batches for each tensor, and one for each remedy tried, so that time grows with the square
+    of the depth: what a tensor does to the outputs is measured there. A few hundred images tell enough.
     Raises DataError for a one-shot iterator or no batches.
     """
     if iter(batches) is batches:
