@@ -10,8 +10,10 @@ from torch import nn
 from fewbits.artifact.file import UNKNOWN, read
 from fewbits.artifact.save import save_verified
 from fewbits.data.preparation import Preparation
+from fewbits.engines.engine import Engine
 from fewbits.engines.exactness import Target
-from fewbits.engines.executable import Engine, Executable
+from fewbits.engines.executable import Executable
+from fewbits.engines.registry import engine as engine_of
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example
 from fewbits.graph.capture import capture as capture_whole
@@ -41,8 +43,7 @@ class QuantizedModel(Executable):
     preparation: what it expects of its data, which the file keeps; of a loaded model, what its file says.
     """
 
-    @options_checked
-    def __init__(self, program: Program, engine: Engine = "torch", preparation: Preparation = UNKNOWN):
+    def __init__(self, program: Program, engine: str | Engine = "torch", preparation: Preparation = UNKNOWN):
         super().__init__(program, engine)
         self.preparation = preparation
 
@@ -106,10 +107,13 @@ def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *
 
 
 @options_checked
-def load(path: str | Path, engine: Engine = "torch") -> QuantizedModel:
-    """The model in a `.fewbits` file, its hashes checked. Raises FileError when it is damaged or foreign."""
-    saved = read(path)
-    return QuantizedModel(saved.program, engine, saved.preparation)
+def load(path: str | Path, engine: str | Engine = "torch") -> QuantizedModel:
+    """The model in a `.fewbits` file, its hashes checked, to be run by `engine`: `torch`, `native`, `reference`,
+    `onnxruntime`, `openvino`, one that another package offers, or an Engine (engines/registry.py). Raises OptionError
+    for a name that no engine has, FileError when the file is damaged or foreign, UnsupportedError where the engine does
+    not run its program."""
+    chosen, saved = engine_of(engine), read(path)
+    return QuantizedModel(saved.program, chosen, saved.preparation)
 
 
 @options_checked

@@ -12,13 +12,14 @@ from fewbits.program.examples import as_program
 from fewbits.program.limits import limit_names
 from fewbits.program.profile import PROFILES
 from fewbits.program.widths import check_sums
+from fewbits.testing import check_tables
 
 EXAMPLES = [pytest.param(example, id=f"{kind.__name__}{number}") for kind, record in op.RECORDS.items()
             for number, example in enumerate(record.examples())]
 
 
 def test_every_node_class_has_a_record() -> None:
-    assert set(op.RECORDS) == set(op.Node.__subclasses__())
+    assert not check_tables()  # their classes among them
 
 
 def test_every_operator_has_examples_of_its_own() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from report_cases import Case, shifted
 
-from fewbits.report import engines
+from fewbits.engines import onnxruntime
 from fewbits.report.engines import agreement
 from fewbits.writers.onnx.program import onnx_bytes
 
@@ -30,7 +30,7 @@ def test_one_code_is_counted_per_element(residual: Case) -> None:
 
 def test_a_changed_bias_in_the_export_is_found(residual: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = shifted(residual.program, "conv2", 1)
-    monkeypatch.setattr(engines, "onnx_bytes",
+    monkeypatch.setattr(onnxruntime, "onnx_bytes",
                         lambda program, *rest, **named: onnx_bytes(wrong, *rest, **named))
     torch_row, *rows = agreement(residual.program, residual.batches, every_value=True)
     assert torch_row.differing == 0

@@ -84,6 +84,7 @@ def portable_nodes(program: Program, target: Target, processor: Processor) -> fr
             return frozenset()
 
 
+@options_checked
 @dataclass(frozen=True)
 class Exactness:
     """Where a file written from a program gives the program's codes in ONNX Runtime.

@@ -1,31 +1,39 @@
 """A Program as something to call: torch tensors in, the model's own structure of torch tensors out."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from fewbits.engines.native.executor import NativeExecutor
-from fewbits.engines.torch.executor import TorchExecutor
-from fewbits.options import options_checked
-from fewbits.program import reference
+from fewbits.engines.engine import Arrays, Engine
+from fewbits.engines.registry import engine as engine_of
+from fewbits.errors import VerificationError
 from fewbits.program.inputs import Batch, bind, check
+from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program, fill
+from fewbits.program.value import PLAIN
 
-Engine = Literal["torch", "reference", "native"]
+_EXACT = 2**23
+"""Below which a float32 product with a scale still tells the integer that was scaled."""
 
 
 class Executable:
     """A Program with an engine to run it: called like the float model, it computes with integers only.
 
-    engine: `torch`, `reference` (the definition, slow), or `native`, through our own kernels; all give the same codes.
+    engine: a name of engines/registry.py, or an Engine: `torch`, `native` (our own kernels), `reference` (the
+    definition, slow), `onnxruntime`, or what another package offers. Engines that promise it give the same codes.
+    Raises OptionError for a name that none has, UnsupportedError where the engine does not run the program.
     """
 
-    @options_checked
-    def __init__(self, program: Program, engine: Engine = "torch"):
+    def __init__(self, program: Program, engine: str | Engine = "torch"):
         self.program = program
-        self.engine: Engine = engine
-        self._executor = self._prepared()
+        self._engine = engine_of(engine)
+        self._prepared = self._engine.prepare(program)
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that runs it."""
+        return self._engine.name
 
     def __call__(self, *args: Any, **kwargs: torch.Tensor) -> Any:
         """Dequantized float32 tensors in the structure of the model's own output.
@@ -33,22 +41,15 @@ class Executable:
         Called with the model's arguments: one tensor, several by position, or all by name. Raises DataError
         when they are not what the model takes.
         """
-        batch = kwargs or (args[0] if len(args) == 1 else args)
-        if isinstance(self._executor, NativeExecutor):
-            real = self._executor.real(self._inputs(batch))
-        else:
-            real = {name: self.program.real(name, array) for name, array in self._run(batch).items()}
-        return fill(self.program.structure, {name: torch.from_numpy(array) for name, array in real.items()})
+        return self._filled(self._prepared.numbers(self._inputs(kwargs or (args[0] if len(args) == 1 else args))))
 
     def codes(self, *args: Any, **kwargs: torch.Tensor) -> Any:
         """The integers behind the outputs, in the same structure: activation codes, or int32 accumulators; an output
-        that the recipe left in float is that float32."""
-        codes = self._run(kwargs or (args[0] if len(args) == 1 else args))
-        return fill(self.program.structure, {name: torch.from_numpy(array) for name, array in codes.items()})
-
-    def _run(self, batch: Batch) -> dict[str, np.ndarray]:
-        arrays = self._inputs(batch)
-        return self._executor.run(arrays) if self._executor else reference.run(self.program, arrays)
+        that the recipe left in float is that float32. Raises VerificationError for accumulators that an engine gives as
+        float32 numbers alone, and that these do not tell."""
+        results = self._prepared.run(self._inputs(kwargs or (args[0] if len(args) == 1 else args)))
+        return self._filled({name: results.codes[name] if name in results.codes
+                             else self._behind(name, results.numbers[name]) for name in self.program.outputs})
 
     def _inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         inputs = bind(self.program.inputs, batch)
@@ -58,20 +59,27 @@ class Executable:
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copies: without the prepared steps, which are made again."""
-        return {name: value for name, value in vars(self).items() if name != "_executor"}
+        return {name: value for name, value in vars(self).items() if name != "_prepared"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._executor = self._prepared()
+        self._prepared = self._engine.prepare(self.program)
 
-    def _prepared(self) -> TorchExecutor | NativeExecutor | None:
-        match self.engine:
-            case "torch":
-                return TorchExecutor(self.program)
-            case "native":
-                return NativeExecutor(self.program)
-            case _:
-                return None
+    def _behind(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """The codes that stand for an output's numbers."""
+        if self.program.kind(name) in PLAIN:
+            return numbers
+        encoding = self.program.encoding(name)
+        if not self.program.is_accumulator(name):
+            return encoding.encode(numbers).codes
+        if accumulator_bound(self.program, self.program.by_name[name]).magnitude >= _EXACT:
+            raise VerificationError(f"engine {self.engine} gives the sums of {name!r} as float32 numbers, which do not "
+                                    "tell integers beyond 23 bits: take engine='torch' for their codes")
+        scale = encoding.block.expand(encoding.scale, numbers.shape).astype(np.float64)
+        return np.rint(numbers / scale).astype(encoding.format.dtype)
+
+    def _filled(self, arrays: Arrays) -> Any:
+        return fill(self.program.structure, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.program.nodes)} nodes, {self.program.profile.name}, {self.engine})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from fewbits.kernels.cpuid import cpuid, saved_registers
+from fewbits.options import options_checked
 
 Feature = Literal["avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx_vnni", "amx_int8"]
 
@@ -21,6 +22,7 @@ _AVX, _AVX512, _AMX = 0x6, 0xE6, 0x60006  # registers that the system must save,
 _X86 = ("x86_64", "AMD64", "amd64")
 
 
+@options_checked
 @dataclass(frozen=True)
 class Processor:
     """name: its own; architecture: `x86_64`, or what the system calls it (`aarch64`); features: what CPUID says it has

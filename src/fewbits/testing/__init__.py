@@ -1,6 +1,7 @@
 """Conformance checks for new formats, repairs, methods and programs, and the random networks they run on."""
 
 from fewbits.testing.algorithm import check_algorithm as check_algorithm
+from fewbits.testing.engines import check_engine as check_engine
 from fewbits.testing.engines import differences as differences
 from fewbits.testing.format import boundary_grid as boundary_grid
 from fewbits.testing.format import check_format as check_format
@@ -10,3 +11,4 @@ from fewbits.testing.random_networks import random_layers_network as random_laye
 from fewbits.testing.random_networks import random_network as random_network
 from fewbits.testing.random_programs import random_layers_program as random_layers_program
 from fewbits.testing.random_programs import random_program as random_program
+from fewbits.testing.tables import check_tables as check_tables

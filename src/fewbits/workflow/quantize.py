@@ -39,6 +39,7 @@ from fewbits.train.untrained import check_untrained, untrained
 _REPORTED_IMAGES = 256
 
 
+@options_checked
 @dataclass(frozen=True)
 class Job:
     """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that

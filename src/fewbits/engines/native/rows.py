@@ -110,6 +110,8 @@ def _rows_of(context: Context, name: str, axes: int) -> Stored:
 
 
 def _softmax(context: Context, node: op.Softmax) -> Stored | None:
+    if node.seen is not None or node.empty != "zero":
+        return None
     x, y = context.encoding(node.input), context.encoding(node.name)
     if not context.is_bytes(node.input, node.name) or context.stored[node.input].shape[-1] > constants.SOFTMAX_LENGTH:
         return None
@@ -152,7 +154,7 @@ def _log_softmax(context: Context, node: op.LogSoftmax) -> Stored | None:
 
 
 def _layer_norm(context: Context, node: op.LayerNorm) -> Stored | None:
-    if not context.is_bytes(node.input, node.name):
+    if not context.is_bytes(node.input, node.name) or node.about != "mean":
         return None
     y = context.encoding(node.name)
     x = _rows_of(context, node.input, node.axes)

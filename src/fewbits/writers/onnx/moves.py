@@ -24,7 +24,8 @@ def _slice(b: OnnxBuilder, node: op.Slice) -> None:
 def _pad(b: OnnxBuilder, node: op.Pad) -> None:
     before, after = zip(*node.margins, strict=True)
     encoding = b.program.values[node.input].encoding
-    zero = np.array(0, np.float32) if encoding is None else encoding.zero_point.astype(encoding.format.dtype)
+    zero = (np.zeros((), b.program.values[node.input].dtype) if encoding is None
+            else encoding.zero_point.astype(encoding.format.dtype))
     b.node("Pad", [node.input, b.constant(f"{node.name}.margins", np.array([*before, *after], np.int64)),
                    b.constant(f"{node.name}.zero", zero)], node.name)
 
