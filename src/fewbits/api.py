@@ -25,6 +25,7 @@ from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.options import options_checked
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
+from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program
 from fewbits.quant.recipe import DEFAULT_RECIPE, Recipe
 from fewbits.quant.simulation import Simulation
@@ -83,7 +84,9 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
     """
     model, resolved = planned(net, example, recipe)
     check_untrained(resolved, recipe)
-    return lower(untrained(calibrate_and_repair(model, resolved, batches, batch_to_inputs=batch_to_inputs)), profile)
+    chosen = profile_of(profile) if isinstance(profile, str) else profile
+    return lower(untrained(calibrate_and_repair(model, resolved, batches, profile=chosen,
+                                                batch_to_inputs=batch_to_inputs)), chosen)
 
 
 @options_checked

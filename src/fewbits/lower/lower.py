@@ -23,7 +23,8 @@ from fewbits.quant.spec import CALIBRATED_METHODS
 def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Program:
     """The integer program that the simulation stands for, with what the recipe leaves in float as float islands.
 
-    profile: whose integers to compute, by name or as a value. Raises LoweringError, naming the layer, for
+    profile: whose integers to compute, by name or as a value; the simulation rounds as it does from now on
+    (`Simulation.follow`). Raises LoweringError, naming the layer, for
     codes the profile does not take, a bias that does not fit, sums that need more bits than the
     accumulator has, or repairs and methods that the recipe wants and that were not made.
     """
@@ -31,6 +32,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     if unfit := unfit_weight(simulation.model):
         raise LoweringError(unfit)
     chosen = profile_of(profile) if isinstance(profile, str) else profile
+    simulation.follow(chosen)
     context = Context(simulation, chosen)
     graph = simulation.model.graph
     for item in graph.inputs:

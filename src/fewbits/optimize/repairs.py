@@ -22,6 +22,7 @@ from fewbits.optimize.gptq import gptq
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
 from fewbits.program.inputs import Batch, bind
+from fewbits.program.profile import ONNXRUNTIME, Profile
 from fewbits.program.program import leaves
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan
@@ -57,12 +58,12 @@ REPAIRS: Mapping[RepairName, Repair] = MappingProxyType({
 """In the order in which they are made."""
 
 
-def calibrate_and_repair(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
+def calibrate_and_repair(model: Model, plan: Plan, batches: Iterable[Batch] = (), *, profile: Profile = ONNXRUNTIME,
                          batch_to_inputs: BatchToInputs = None) -> Simulation:
     """`calibrate`, and then the repairs that the plan names.
 
-    batches: as for `calibrate`; of a one-shot iterator the first ones are kept for the repairs. Raises RepairError for
-    one where a repair needs all of them again, and as each repair does.
+    profile: whose rounding the repairs see; batches: as for `calibrate`; of a one-shot iterator the first ones are kept
+    for the repairs. Raises RepairError for one where a repair needs all of them again, and as each repair does.
     """
     again = [name for name in plan.repairs if REPAIRS[name].ranges_anew]
     once = iter(batches) is batches
@@ -71,6 +72,7 @@ def calibrate_and_repair(model: Model, plan: Plan, batches: Iterable[Batch] = ()
                           "one-shot iterator")
     kept = _Kept(batches, inputs_to_repair_on(model), batch_to_inputs, model) if once and plan.repairs else None
     simulation = calibrate(model, plan, batches if kept is None else kept, batch_to_inputs=batch_to_inputs)
+    simulation.follow(profile)
     if kept is not None and not plan.needs_data:  # calibration had no need of them
         for _ in kept:
             pass

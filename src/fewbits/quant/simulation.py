@@ -15,13 +15,15 @@ from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.options import options_checked
+from fewbits.program.profile import Profile
 from fewbits.quant.batch_norm import affine, channel_axis, is_still
 from fewbits.quant.clipping import warn_of_clipping
 from fewbits.quant.encoding_table import EncodingTable, TensorEncoding
 from fewbits.quant.fake_quantize import FakeQuantize, Mode, fake_quantize, fake_quantize_by_own_range
-from fewbits.quant.plan import Kind, Plan
+from fewbits.quant.plan import Kind, Plan, Treatment
 from fewbits.quant.stretched import warn_of_stretching
 
+_SAME_CODE = 2.0**-14  # means of fewer than 16 384 codes that lie no farther from a tie lie on it, but for float32
 LARGEST_BIAS = 2.0 ** (ACCUMULATOR.bits - 2)  # half the accumulator, so that sums have room beside it
 
 
@@ -39,6 +41,7 @@ class Simulation(nn.Module):
                                           for site in plan.sites.values()
                                           if site.spec is not None and site.kind != "dynamic"})
         self._mode: Mode = "off"
+        self._averages_codes = False
         self._reference: tuple[Model, ...] = ()  # a tuple, so that it is no part of this module
         self.eval()
 
@@ -137,6 +140,19 @@ class Simulation(nn.Module):
         """What its quantizers do together (`set_mode`)."""
         return self._mode
 
+    def follow(self, profile: Profile) -> None:
+        """Rounds as that profile does where profiles differ by more than the last bit of a float: those that rescale by
+        integers round an average pool on the grid of its input first (docs/numerics.md, eq. 22). Lowering sets it to
+        the profile of the program."""
+        self._averages_codes = profile.rescaling != "float"
+
+    def averages_codes(self, node: Node) -> bool:
+        """Whether a node is an average pool that is rounded on the grid of its input."""
+        windowed = node.op == "average_pool" or (node.op == "adaptive_average_pool"
+                                                 and set((node.shape or ())[2:]) != {1})
+        return (self._averages_codes and self._mode == "simulate" and windowed
+                and self.plan.steps[node.name].treatment is not Treatment.FLOAT)
+
     def accumulator_scale(self, node: Node) -> torch.Tensor:
         """float32 [] or [O]: scale of a dot product's sums and of its bias, x_scale · weight_scale (eq. 4)."""
         x = self.quantizer(self.plan.grid(node["input"].name))
@@ -209,12 +225,15 @@ class SimulationVisitor(Visitor):
         self.simulation = simulation
         self._sites: Mapping[str, Any] = simulation.plan.sites
         graph = simulation.model.graph
-        self._norms, self._dots = graph.norms_behind, graph.dots_before
+        self._norms, self._dots, self._nodes = graph.norms_behind, graph.dots_before, graph.by_name
 
     def value(self, name: str, value: Any) -> Any:
         site = self._sites.get(name)
         if name in self._dots and not self.simulation.model.training:
             value = self._rounded_offset(name, value)
+        node = self._nodes.get(name)
+        if node is not None and self.simulation.averages_codes(node):
+            value = self._averaged_codes(node, value)
         return value if site is None or site.spec is None else self.simulation.quantizer(name)(value)
 
     def operand(self, node: Node, argument: str, value: Any) -> Any:
@@ -228,6 +247,17 @@ class SimulationVisitor(Visitor):
         if argument not in self.simulation.plan.steps[node.name].coded:
             return value
         return self.simulation.quantizer(name)(value) if name in self._sites else value
+
+    def _averaged_codes(self, node: Node, value: torch.Tensor) -> torch.Tensor:
+        """A pool's means, rounded half away from 0 as codes of its input (eq. 22)."""
+        grid = self.simulation.plan.grid(node.refs[0])
+        if grid not in self._sites or not isinstance(self.simulation.quantizer(grid).spec.format, Int):
+            return value
+        quantizer = self.simulation.quantizer(grid)
+        scale, zero_point = quantizer.scale.detach().double(), quantizer.zero_point
+        code = value.detach().double() / scale + zero_point
+        rounded = code.sign() * (code.abs() + 0.5 + _SAME_CODE).floor()
+        return value + (((rounded - zero_point) * scale).to(value.dtype) - value).detach()
 
     def _bias(self, node: Node, bias: torch.Tensor) -> torch.Tensor:
         """Biases quantized with the scale of the sums they are added to, in float64 as lowering does; unchanged where a

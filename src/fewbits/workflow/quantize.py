@@ -24,6 +24,7 @@ from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.optimize.repairs import repair
 from fewbits.options import options_checked
+from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
@@ -92,6 +93,7 @@ def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fol
     else:
         console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
         simulation = calibrate_cached(model, resolved, batches, job.cache, data=batches.digest())
+    simulation.follow(profile_of(job.profile))
     return untrained(repair(simulation, batches)) if norms == "fold" else simulation
 
 
