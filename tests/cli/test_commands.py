@@ -392,3 +392,17 @@ def part():
     result = fewbits("train", "mynets:small", *data, "--recipe", "qat-w8a8", "--epochs", "1", "--out", tmp_path / "t")
     assert result.code == 0, result.err
     assert "the report's float column is its accuracy untrained" in result.err
+
+
+def test_a_network_far_from_float_gets_three_lines_of_advice(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    (tmp_path / "coarse.yaml").write_text("version: 1\nweights: {format: int2, block: tensor}\n"
+                                          "activations: {format: uint8, symmetric: false}\n")
+    given = ("mynets:small", "--data", f"npz:{small / 'data.npz'}", "--mean", "0.5", "--std", "0.25", "--weights",
+             small / "small.pt", "--out", tmp_path / "out")
+    told = fewbits("quantize", *given, "--recipe", tmp_path / "coarse.yaml")
+    assert told.code == 0, told.err
+    lines = told.out[told.out.index("far from the float network"):].splitlines()
+    assert "predictions changed); what costs most:" in lines[0]
+    assert sum(" costs " in line for line in lines[1:4]) == 3
+    assert "far from" not in fewbits("quantize", *given, "--recipe", "w8a16", "--profile", "litert-int16").out

@@ -22,6 +22,7 @@ from fewbits.graph.capture import Example, capture
 from fewbits.graph.fold import fold
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
+from fewbits.optimize.outcome import sqnr_of_outputs
 from fewbits.optimize.repairs import repair
 from fewbits.options import options_checked
 from fewbits.program.profile import profile as profile_of
@@ -32,6 +33,7 @@ from fewbits.quant.plan import Plan
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
+from fewbits.report.advice import advice, explained, is_far
 from fewbits.report.explain import explain
 from fewbits.report.report import Report, build
 from fewbits.train.untrained import check_untrained, untrained
@@ -69,7 +71,10 @@ def run(job: Job, console: Console) -> Report:
     model.onnx comes last, once ONNX Runtime gave the program's outputs on every calibration image. Raises ExportError
     when it did not; the rest is then written all the same. A profile that no engine here computes gives no model.onnx.
     """
-    return finish(job, calibrated(job, console), console)
+    simulation = calibrated(job, console)
+    report = finish(job, simulation, console)
+    _advise(job, simulation, report, console)
+    return report
 
 
 @options_checked
@@ -132,6 +137,21 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
     write_whole(job.out / "summary.json", (json.dumps(report.summary(), indent=2) + "\n").encode())
     _export(job, program, batches, console)
     return report
+
+
+def _advise(job: Job, simulation: Simulation, report: Report, console: Console) -> None:
+    """Three lines on what costs most, where the network came out far from the float one on data that somebody gave."""
+    if job.made_up:
+        return
+    first = [next(iter(calibration(job)))]
+    seen = report.comparison
+    sqnr = sqnr_of_outputs((simulation,), first)[0] if seen is None else seen.sqnr
+    if not is_far(seen, sqnr):
+        return
+    flips = "" if seen is None else f", {seen.flips} of {seen.samples} predictions changed"
+    console.print(f"far from the float network ({sqnr:.1f} dB{flips}); what costs most:", highlight=False)
+    for line in advice(report.explanation or explained(simulation, first), simulation):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _export(job: Job, program: Program, batches: Inputs, console: Console) -> None:
