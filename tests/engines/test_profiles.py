@@ -39,8 +39,8 @@ def lowered(simulated, name: str) -> Program | None:
 
 # Seeds 300 to 317, and how many of them the profile has definitions for.
 @pytest.mark.parametrize(("name", "defined"), [
-    ("tensorrt", 18), ("gemmlowp", 6), ("litert", 6), ("litert-single-rounding", 6), ("litert-int16", 2),
-    ("cmsis-nn", 2), ("onnxruntime/sums16-split", 16), ("litert/sums24", 6),
+    ("tensorrt", 18), ("gemmlowp", 4), ("litert", 4), ("litert-single-rounding", 4), ("litert-int16", 2),
+    ("cmsis-nn", 2), ("onnxruntime/sums16-split", 16), ("litert/sums24", 4),
 ])
 def test_no_code_differs(name, defined):
     found = 0
@@ -67,7 +67,7 @@ def asymmetric(block: str, weights: str = "int8", activations: str = "uint8") ->
 ])
 def test_weights_with_zero_points(name, block, weights, activations):
     seen = 0
-    for seed in (302, 304, 306, 308, 311):
+    for seed in range(302, 318):
         simulated, x = simulation(seed, asymmetric(block, weights, activations))
         program = lowered(simulated, name)
         if program is None:
@@ -96,7 +96,7 @@ def test_split_sums_are_the_same_integers():
     ("w8a8", "tensorrt", "has uint8 activations.*, but profile tensorrt takes symmetric signed ones of at most 8 bits: "
                          "use recipe w8a8-symmetric"),
     ("w8a8", "litert", "profile litert takes signed ones of at most 8 bits: use recipe w8a8-signed"),
-    ("w8a8-signed", "onnxruntime", "profile onnxruntime takes unsigned ones of at most 8 bits: use recipe w8a8"),
+    ("w8a16", "onnxruntime", "profile onnxruntime takes unsigned ones of at most 8 bits: use recipe w8a8"),
     ("w8a16", "tensorrt", "has int16 activations, but profile tensorrt takes symmetric signed ones of at most 8 bits"),
     (asymmetric("channel", "int8-narrow", "int8"), "gemmlowp", "has a zero point per channel, but profile gemmlowp "
                                                                "takes one per tensor: use `block: tensor`"),

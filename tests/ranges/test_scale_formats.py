@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fewbits.errors import EncodingError
+from fewbits.errors import EncodingError, OptionError
 from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.rounding import half_away
@@ -145,7 +145,7 @@ def test_what_the_rule_refuses():
     assert encoding_for(-1.0, 1.0, parse("hwgq2"), False, "unit").scale == 1  # its thresholds say where they go
     with pytest.raises(EncodingError, match="integers"):
         encoding_for(-1.0, 1.0, parse("e4m3"), True, "dynamic-weights")
-    with pytest.raises(EncodingError, match="no scale convention"):
+    with pytest.raises(OptionError, match="convention = 'golden' is not allowed"):
         encoding_for(-1.0, 1.0, Int(8), True, "golden")  # type: ignore[arg-type]
     with pytest.raises(EncodingError, match="finite"):
         encoding_for(-1.0, np.inf, parse("nf4"), True)
