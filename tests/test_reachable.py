@@ -29,8 +29,6 @@ KEPT = {
     "numerics.rounding.to_step": LABS,
     "numerics.rounding.stochastic": TRAINING,
     "numerics.rounding.stochastic_from": TRAINING,
-    "optimize.adaround.soft_codes": "AdaRound's eq. 23 by itself, as its golden values have it",
-    "program.examples.as_program": "the records' example programs, on which every table is tested",
     "program.limits.limit_names": "what a profile may lack, of which a test sees that each is used",
     "ranges.fixed_point.fixed_point": LABS,
     "ranges.fixed_point.least_error_point": LABS,

@@ -8,7 +8,7 @@ from torch import nn
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
-from fewbits.optimize.adaround import Schedule, adaround, beta_at, initial, rectified_sigmoid, soft_codes, undecided
+from fewbits.optimize.adaround import Schedule, adaround, beta_at, initial, raised, rectified_sigmoid, undecided
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 
@@ -39,9 +39,10 @@ def test_golden_soft_quantization(golden):
     assert floor.tolist() == example["floor"]
     np.testing.assert_allclose(initial(steps - floor), example["V_init"], rtol=1e-6, atol=1e-9)
     v = doubles(example["V"])
-    soft = soft_codes(floor, v, example["n"], example["p"])
+    low, high = (torch.tensor(example[end], dtype=torch.float64) for end in "np")
+    soft = raised(floor, rectified_sigmoid(v), low, high)
     np.testing.assert_allclose(soft * example["s"], example["W_soft"], rtol=1e-6, atol=1e-12)
-    hard = (floor + (rectified_sigmoid(v) >= 0.5)).clamp(example["n"], example["p"])
+    hard = raised(floor, rectified_sigmoid(v) >= 0.5, low, high)
     assert hard.tolist() == example["q_hard"]
     assert float(undecided(rectified_sigmoid(v), 2).sum()) == pytest.approx(example["freg_sum_beta2"], rel=1e-6)
 

@@ -63,9 +63,9 @@ def beta_at(iteration: int, iterations: int, warm_start: float = 0.2,
     return beta[1] + 0.5 * (beta[0] - beta[1]) * (1 + math.cos(math.pi * share))
 
 
-def soft_codes(floor: torch.Tensor, v: torch.Tensor, low: int, high: int) -> torch.Tensor:
-    """clip(⌊W/s⌋ + h(V), low, high)."""
-    return (floor + rectified_sigmoid(v)).clamp(low, high)
+def raised(floor: torch.Tensor, by: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """clip(⌊W/s⌋ + by, low, high), broadcast: soft codes for `by` = h(V) (eq. 22), hard ones for 0 or 1."""
+    return torch.minimum(torch.maximum(floor + by, low), high)
 
 
 def adaround(simulation: Simulation, batches: Iterable[Batch], *, schedule: Schedule | None = None, seed: int = 0,
@@ -114,7 +114,7 @@ def round_layer(simulation: Simulation, evidence: Evidence, schedule: Schedule,
     for iteration in range(schedule.iterations):
         which = torch.randint(len(wanted), (schedule.rows,), generator=generator)
         h = rectified_sigmoid(v)
-        soft = torch.minimum(torch.maximum(floor + h, low), high) * scale
+        soft = raised(floor, h, low, high) * scale
         loss = (evidence.outputs(soft, which) - wanted[which]).square().sum(1).mean() / unit
         if iteration >= schedule.warm_start * schedule.iterations:
             beta = beta_at(iteration, schedule.iterations, schedule.warm_start, schedule.beta)
@@ -122,7 +122,7 @@ def round_layer(simulation: Simulation, evidence: Evidence, schedule: Schedule,
         adam.zero_grad()
         loss.backward()
         adam.step()
-    chosen = torch.minimum(torch.maximum(floor + (v.detach() >= 0), low), high) + zero_point
+    chosen = raised(floor, v.detach() >= 0, low, high) + zero_point
     chosen = chosen.reshape(weight.shape)
     better = evidence.error(layer.matrix(numbers(encoding, chosen))) < unit
     return chosen if better else plain

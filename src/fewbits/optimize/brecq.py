@@ -16,7 +16,7 @@ import torch
 from fewbits.errors import CalibrationError
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Visitor
-from fewbits.optimize.adaround import Schedule, beta_at, initial, rectified_sigmoid, undecided
+from fewbits.optimize.adaround import Schedule, beta_at, initial, raised, rectified_sigmoid, undecided
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.layer import layers
 from fewbits.optimize.outcome import check_reread, unless_worse
@@ -51,11 +51,10 @@ class _Rounding:
     v: torch.Tensor
 
     def soft(self) -> torch.Tensor:
-        return torch.minimum(torch.maximum(self.floor + rectified_sigmoid(self.v), self.low), self.high) * self.scale
+        return raised(self.floor, rectified_sigmoid(self.v), self.low, self.high) * self.scale
 
     def codes(self) -> torch.Tensor:
-        up = (self.v.detach() >= 0).float()
-        return torch.minimum(torch.maximum(self.floor + up, self.low), self.high) + self.zero_point
+        return raised(self.floor, self.v.detach() >= 0, self.low, self.high) + self.zero_point
 
 
 def blocks(simulation: Simulation) -> Iterator[Block]:
