@@ -17,7 +17,7 @@ from fewbits.artifact.codec import Reader, Writer, decode, encode
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, Int
-from fewbits.program.ops import RECORDS, Node
+from fewbits.program.ops import RECORDS, Add, Div, Gather, Max, Min, Node, Sub
 from fewbits.program.profile import ONNXRUNTIME, PORTABLE, Profile
 from fewbits.storage.refusal import Refusal
 
@@ -226,3 +226,26 @@ def test_structures_that_cannot_be_stored(structure: Any) -> None:
             structure = [structure]
     with pytest.raises(Refusal):
         encode(structure, Any, Writer(), ("top",))
+
+
+@pytest.mark.parametrize(("old", "now"), [
+    ({"Add": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9, "subtract": True}}, Sub),
+    ({"Add": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9}}, Add),
+    ({"Larger": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9}}, Max),
+    ({"Larger": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9, "least": True}}, Min),
+    ({"Larger": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9, "least": False}}, Max),
+    ({"Quotient": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9}}, Div),
+    ({"Pick": {"name": "y", "input": "a", "axis": 1, "indices": [2, 0]}}, Gather),
+])
+def test_files_of_earlier_versions_name_operators_as_they_did(old: dict, now: type) -> None:
+    node = decode(old, Node, Reader({}), ("top",))
+    assert type(node) is now
+    assert through(node, Node).name == "y"
+
+
+def test_what_no_version_called_so_is_refused() -> None:
+    for wrong in ({"Larger": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9, "least": 1}},
+                  {"Sub": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9, "subtract": True}},
+                  {"Larger": 3}, {"Smaller": {}}):
+        with pytest.raises(Refusal):
+            decode(wrong, Node, Reader({}), ("top",))

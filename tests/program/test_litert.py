@@ -51,7 +51,7 @@ def program(act: str, kind: str, profile: Profile) -> tuple[Program, dict[str, n
         "linear": lambda: op.Linear("y", "a", weight, bias, low, high),
         "matmul": lambda: op.MatMul("y", "a", "b", low, high),
         "add": lambda: op.Add("y", "a", "b", low, high),
-        "subtract": lambda: op.Add("y", "a", "b", low, high, subtract=True),
+        "subtract": lambda: op.Sub("y", "a", "b", low, high),
         "multiply": lambda: op.Mul("y", "a", "b", low, high),
         "requantize": lambda: op.Requantize("y", "a", low, high),
         "average_pool": lambda: op.AveragePool("y", "a", (3, 3), (2, 2), both, positions(

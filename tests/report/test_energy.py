@@ -48,7 +48,7 @@ def test_arithmetic_and_memory_apart(two_layers: Case) -> None:
 
 def test_every_node_is_counted_or_known_to_move_only(everything: Case) -> None:
     """Nodes that compute have arithmetic; those that move codes have bytes."""
-    moving = {"Reshape", "Transpose", "Slice", "Pick", "Pad", "MaxPool", "Table", "Constant", "Embedding"}
+    moving = {"Reshape", "Transpose", "Slice", "Gather", "Pad", "MaxPool", "Table", "Constant", "Embedding"}
     for node, work in zip(everything.program.nodes, integer_work(everything.program), strict=True):
         assert bool(work.operations) != (type(node).__name__ in moving), node
         assert work.bytes > 0

@@ -23,6 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from fewbits.artifact.old_names import present_name
 from fewbits.errors import FewbitsError
 from fewbits.limits import SEQUENCE_ITEMS
 from fewbits.numerics.encoding import Encoding, Quantized
@@ -230,11 +231,13 @@ def decode(data: Any, kind: Any, reader: Reader, place: Place = ()) -> Any:
         return _decode_format(data, members, place)
     classes: dict[str, type] = {member.__name__: member for member in members if _is_class(member)}
     if len(members) > 1 and isinstance(data, dict) and len(data) == 1 and not data.keys() <= {"shape"}:
-        tag = next(iter(data))
+        tag, inside = next(iter(data.items()))
+        if kind is Node:
+            tag, inside = present_name(tag, inside)
         if tag not in classes:
             raise Refusal(f"holds {quoted(tag)} at {_spell(place)}, which this fewbits does not know",
                           "upgrade fewbits, or save the program again")
-        return _decode_fields(data[tag], classes[tag], reader, place)
+        return _decode_fields(inside, classes[tag], reader, place)
     if classes and len(members) == 1:
         return _decode_fields(data, members[0], reader, place)
     for member in members:

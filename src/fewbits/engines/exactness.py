@@ -188,7 +188,7 @@ def _saturates(program: Program, node: op.Conv | op.Linear | op.DynamicLinear, r
 
 def _needs_fusion(program: Program, node: op.Add, ranges: dict[str, Interval]) -> bool:
     """Whether any two codes that can meet have another sum without fused multiply-adds."""
-    fused = (program.profile.addition == "fma" and not node.subtract
+    fused = (program.profile.addition == "fma"
              and program.values[node.first].shape == program.values[node.second].shape)
     if not fused:
         return False

@@ -27,7 +27,7 @@ def picked(context: Context, node: Node, source: str, orders: Mapping[int, np.nd
     for axis, order in orders.items():
         shape[axis] = len(order)
         name = node.name if axis == [*orders][-1] else f"{node.name}.axis{axis}"
-        source = moved(context, op.Pick(name, source, axis, tuple(order.tolist())), tuple(shape))
+        source = moved(context, op.Gather(name, source, axis, tuple(order.tolist())), tuple(shape))
     context.names[node.name] = source
 
 

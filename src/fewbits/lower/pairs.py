@@ -20,8 +20,7 @@ def sub(context: Context, node: Node) -> None:
         return table(context, node)
     y = context.result(node)
     first, second = context.read(node["self"]), context.read(node["other"])
-    context.names[node.name] = context.emit(op.Add(y.name, first, second, y.low, y.high, subtract=True), y.shape,
-                                            y.encoding)
+    context.names[node.name] = context.emit(op.Sub(y.name, first, second, y.low, y.high), y.shape, y.encoding)
 
 
 def mul(context: Context, node: Node) -> None:
@@ -35,14 +34,13 @@ def mul(context: Context, node: Node) -> None:
 def quotient(context: Context, node: Node) -> None:
     y = context.result(node)
     first, second = context.read(node["first"]), context.read(node["second"])
-    context.names[node.name] = context.emit(op.Quotient(y.name, first, second, y.low, y.high), y.shape, y.encoding)
+    context.names[node.name] = context.emit(op.Div(y.name, first, second, y.low, y.high), y.shape, y.encoding)
 
 
 def larger(context: Context, node: Node) -> None:
-    y, least = context.result(node), node.target is torch.ops.aten.minimum.default
+    y, kind = context.result(node), op.Min if node.target is torch.ops.aten.minimum.default else op.Max
     first, second = context.read(node["self"]), context.read(node["other"])
-    context.names[node.name] = context.emit(op.Larger(y.name, first, second, y.low, y.high, least), y.shape,
-                                            y.encoding)
+    context.names[node.name] = context.emit(kind(y.name, first, second, y.low, y.high), y.shape, y.encoding)
 
 
 def choose(context: Context, node: Node) -> None:

@@ -31,7 +31,7 @@ def channel_shuffle(context: Context, node: Node) -> None:
     channels = context.values[source].shape[1]
     assert channels is not None, "only the batch is unknown"
     order = np.arange(channels).reshape(node["groups"], -1).T.reshape(-1)
-    passed(context, node, op.Pick(node.name, source, 1, tuple(int(i) for i in order)))
+    passed(context, node, op.Gather(node.name, source, 1, tuple(int(i) for i in order)))
 
 
 def pixel_shuffle(context: Context, node: Node) -> None:
@@ -60,7 +60,7 @@ def resize_nearest(context: Context, node: Node) -> None:
         picked = F.interpolate(numbers, goal if factor is None else None, factor, mode=mode).long().flatten().tolist()
         shape[axis] = goal
         last = axis == len(shape) - 1
-        pick = op.Pick(node.name if last else f"{node.name}.rows{axis}", source, axis, tuple(picked))
+        pick = op.Gather(node.name if last else f"{node.name}.rows{axis}", source, axis, tuple(picked))
         source = moved(context, pick, tuple(shape))
     context.names[node.name] = source
 
@@ -77,7 +77,7 @@ def expand(context: Context, node: Node) -> None:
         size = shape[axis] = node.shape[axis]
         assert size is not None, "the operator table refuses to repeat along the batch"
         name = node.name if axis == grown[-1] else f"{node.name}.axis{axis}"
-        source = moved(context, op.Pick(name, source, axis, (0,) * size), tuple(shape))
+        source = moved(context, op.Gather(name, source, axis, (0,) * size), tuple(shape))
     context.names[node.name] = source
 
 

@@ -88,7 +88,7 @@ def _one_zero_behind(context: Context, name: str, source: str, axis: int) -> str
 def _picked(context: Context, name: str, source: str, axis: int, entries: list[int]) -> str:
     shape = list(context.values[source].shape)
     shape[axis] = len(entries)
-    return moved(context, op.Pick(name, source, axis, tuple(entries)), tuple(shape))
+    return moved(context, op.Gather(name, source, axis, tuple(entries)), tuple(shape))
 
 
 def max_pool(context: Context, node: Node) -> None:

@@ -78,7 +78,7 @@ def _all_give(program: Program, inputs: dict[str, np.ndarray], portable: Collect
 
 
 def _is_fused(program: Program, node: op.Add) -> bool:
-    return (program.profile.addition == "fma" and not node.subtract
+    return (program.profile.addition == "fma"
             and program.values[node.first].shape == program.values[node.second].shape)
 
 

@@ -150,7 +150,7 @@ def _beside(context: Context, value: Stored, rank: int, order: tuple[int, ...]) 
     return context.ordered(value, tuple(axis - missing for axis in order if axis >= missing))
 
 
-def _add(context: Context, node: op.Add) -> Stored | None:
+def _add(context: Context, node: op.Add | op.Sub) -> Stored | None:
     if not context.is_bytes(node.first, node.second, node.name):
         return None
     profile = context.program.profile
@@ -160,13 +160,13 @@ def _add(context: Context, node: op.Add) -> Stored | None:
     added = context.added(node.name)
     low, high = node.low + added, node.high + added
     same = context.program.values[node.first].shape == context.program.values[node.second].shape
-    if profile.addition == "fma" and same and not node.subtract:
+    if profile.addition == "fma" and same and isinstance(node, op.Add):
         ratio_a, ratio_b, offset = fma_constants(a, b, y)
         return _pair(context, node, PairOf(structs.ADD_FMA, float(ratio_a), float(ratio_b), offset=float(offset),
                                            zero_a=context.added(node.first), zero_b=context.added(node.second),
                                                zero_y=added,
                                            low=low, high=high))
-    return _pair(context, node, PairOf(structs.SUBTRACT if node.subtract else structs.ADD, float(a.scale),
+    return _pair(context, node, PairOf(structs.SUBTRACT if isinstance(node, op.Sub) else structs.ADD, float(a.scale),
                                        float(b.scale),
                                        float(y.scale), zero_a=context.zero(node.first),
                                            zero_b=context.zero(node.second),
@@ -185,7 +185,7 @@ def _mul(context: Context, node: op.Mul) -> Stored | None:
                                        low=node.low + added, high=node.high + added))
 
 
-def _by_table(context: Context, node: op.Quotient | op.Larger) -> Stored | None:
+def _by_table(context: Context, node: op.Div | op.Max | op.Min) -> Stored | None:
     if not context.is_bytes(node.first, node.second, node.name):
         return None
     return _pair(context, node, _all_pairs(context, node))
@@ -218,5 +218,5 @@ def _threshold(context: Context, node: op.Threshold) -> Stored | None:
 FORMS: Forms = {
     op.Quantize: _quantize, op.Constant: _constant, op.FloatConstant: _plain_constant,
     op.ExactConstant: _plain_constant, op.Table: _table,
-    op.Requantize: _requantize, op.Concat: _concat, op.Dequantize: _dequantize, op.Add: _add, op.Mul: _mul,
-    op.Quotient: _by_table, op.Larger: _by_table, op.Threshold: _threshold}
+    op.Requantize: _requantize, op.Concat: _concat, op.Dequantize: _dequantize, op.Add: _add, op.Sub: _add,
+    op.Mul: _mul, op.Div: _by_table, op.Max: _by_table, op.Min: _by_table, op.Threshold: _threshold}

@@ -41,7 +41,7 @@ def _slice(context: Context, node: op.Slice) -> Stored | None:
     return context.call(node, (x,), out, lambda a, b: (moved_by(a[part], b, None), None))
 
 
-def _pick(context: Context, node: op.Pick) -> Stored | None:
+def _gather(context: Context, node: op.Gather) -> Stored | None:
     x = context.stored[node.input]
     if x.dtype not in _MOVED or not node.indices:
         return None
@@ -95,5 +95,5 @@ def _embedding(context: Context, node: op.Embedding) -> Stored | None:
     return context.call(node, (numbers,), out, make)
 
 
-FORMS: Forms = {op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Pick: _pick, op.Pad: _pad,
+FORMS: Forms = {op.Reshape: _reshape, op.Transpose: _transpose, op.Slice: _slice, op.Gather: _gather, op.Pad: _pad,
                 op.Embedding: _embedding}

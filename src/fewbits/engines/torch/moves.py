@@ -8,7 +8,7 @@ from fewbits.program import ops as op
 from fewbits.program.program import Program
 
 
-def _pick(program: Program, node: op.Pick) -> Step:
+def _gather(program: Program, node: op.Gather) -> Step:
     indices = torch.tensor(node.indices)
     return lambda x: x.index_select(node.axis, indices)
 
@@ -32,7 +32,7 @@ def _pad(program: Program, node: op.Pad) -> Step:
 
 
 KERNELS: Kernels = {
-    op.Pick: _pick,
+    op.Gather: _gather,
     op.Reshape: _reshape,
     op.Transpose: _transpose,
     op.Slice: _slice,

@@ -13,12 +13,12 @@ from fewbits.program.ops.pairs import add_codes
 from fewbits.program.program import Program
 
 
-def _add(program: Program, node: op.Add) -> Step:
+def _add(program: Program, node: op.Add | op.Sub) -> Step:
     if program.profile.addition == "integer":
         return _add_integers(program, node)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     same_shape = program.values[node.first].shape == program.values[node.second].shape
-    if program.profile.addition == "fma" and same_shape and not node.subtract:
+    if program.profile.addition == "fma" and same_shape and isinstance(node, op.Add):
         codes_a, codes_b = (np.arange(e.format.low, e.format.high + 1).astype(e.format.dtype)
                             for e in (first, second))
         grid = np.broadcast_arrays(codes_a[:, None], codes_b[None, :])
@@ -28,17 +28,18 @@ def _add(program: Program, node: op.Add) -> Step:
     scales = [(tensor(e.scale), int(e.zero_point)) for e in (first, second)]
     (scale_a, zero_a), (scale_b, zero_b) = scales
     scale_y, saturate = tensor(y.scale), saturating(program, node)
-    join = torch.sub if node.subtract else torch.add
+    join = torch.sub if isinstance(node, op.Sub) else torch.add
     return lambda a, b: saturate(join((a.float() - zero_a) * scale_a, (b.float() - zero_b) * scale_b) / scale_y)
 
 
-def _add_integers(program: Program, node: op.Add) -> Step:
+def _add_integers(program: Program, node: op.Add | op.Sub) -> Step:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     rounding = rounding_of(program, node)
     raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, first, second, y)
     rescale_a, rescale_b = rescaler(onto_a, rounding), rescaler(onto_b, rounding)
     finish = rescaling(program, node, from_sum)
-    zero_a, zero_b, join = int(first.zero_point), int(second.zero_point), torch.sub if node.subtract else torch.add
+    zero_a, zero_b = int(first.zero_point), int(second.zero_point)
+    join = torch.sub if isinstance(node, op.Sub) else torch.add
     return lambda a, b: finish(join(rescale_a((a.long() - zero_a) << raised), rescale_b((b.long() - zero_b) << raised)))
 
 
@@ -58,7 +59,7 @@ def _mul(program: Program, node: op.Mul) -> Step:
     return step
 
 
-def _quotient(program: Program, node: op.Quotient) -> Step:
+def _div(program: Program, node: op.Div) -> Step:
     scale, saturate = tensor(program.encoding(node.name).scale), saturating(program, node)
     (scale_a, zero_a), (scale_b, zero_b) = [(tensor(e.scale), int(e.zero_point)) for e in (
         program.encoding(node.first), program.encoding(node.second))]
@@ -71,9 +72,9 @@ def _quotient(program: Program, node: op.Quotient) -> Step:
     return step
 
 
-def _larger(program: Program, node: op.Larger) -> Step:
+def _max_or_min(program: Program, node: op.Max | op.Min) -> Step:
     first, second = (regridding(program, name, node) for name in (node.first, node.second))
-    choose = torch.minimum if node.least else torch.maximum
+    choose = torch.minimum if isinstance(node, op.Min) else torch.maximum
     return lambda a, b: choose(first(a), second(b))
 
 
@@ -85,7 +86,9 @@ def _choose(program: Program, node: op.Choose) -> Step:
 KERNELS: Kernels = {
     op.Choose: _choose,
     op.Add: _add,
+    op.Sub: _add,
     op.Mul: _mul,
-    op.Quotient: _quotient,
-    op.Larger: _larger,
+    op.Div: _div,
+    op.Max: _max_or_min,
+    op.Min: _max_or_min,
 }

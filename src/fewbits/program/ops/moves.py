@@ -12,11 +12,11 @@ from fewbits.program.ops.samples import IMAGE, X
 from fewbits.program.ops.work import nothing
 from fewbits.program.value import PLAIN, Kind, Scope, Shape, Value
 
-__all__ = ["Pad", "Pick", "Reshape", "Slice", "Transpose"]
+__all__ = ["Gather", "Pad", "Reshape", "Slice", "Transpose"]
 
 
 @dataclass(frozen=True, eq=False)
-class Pick(Node):
+class Gather(Node):
     """Some of the entries along an axis, in any order, any number of times: nearest resize, expand, repeat, flip."""
 
     input: str
@@ -59,7 +59,7 @@ class Pad(Node):
     margins: tuple[tuple[int, int], ...]
 
 
-def _pick(program: Scope, node: Pick, x: np.ndarray) -> np.ndarray:
+def _gather(program: Scope, node: Gather, x: np.ndarray) -> np.ndarray:
     return x.take(node.indices, node.axis)
 
 
@@ -108,8 +108,8 @@ def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: 
 
 
 RECORDS = {
-    Pick: _moves("entries along an axis, in any order, any number of times", _pick, called(lambda x: x.flip(3)),
-                 Pick("y", "x", 3, (6, 6, 0, 2)), (None, 3, 6, 4)),
+    Gather: _moves("entries along an axis, in any order, any number of times", _gather, called(lambda x: x.flip(3)),
+                 Gather("y", "x", 3, (6, 6, 0, 2)), (None, 3, 6, 4)),
     Reshape: _moves("the same numbers in another shape", _reshape,
                     called(lambda x: x.flatten(2).unflatten(2, (x.shape[3], x.shape[2]))),
                     Reshape("y", "x", (-1, 9, 14)), (None, 9, 14)),

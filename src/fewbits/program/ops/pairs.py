@@ -28,18 +28,27 @@ from fewbits.program.ops.steps import Codes, centred, coarsest_regrid, f32, reac
 from fewbits.program.ops.work import multiply, numbers, requantized, together
 from fewbits.program.value import Scope, Value
 
-__all__ = ["Add", "Choose", "Larger", "Mul", "Quotient"]
+__all__ = ["Add", "Choose", "Div", "Max", "Min", "Mul", "Sub"]
 
 
 @dataclass(frozen=True, eq=False)
 class Add(Node):
-    """Sum or difference of two values of any encodings, broadcast; the profile says how sums are rounded (eq. 7)."""
+    """Sum of two values of any encodings, broadcast; the profile says how sums are rounded (eq. 7)."""
 
     first: str
     second: str
     low: int
     high: int
-    subtract: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sub(Node):
+    """Difference of two values of any encodings, broadcast (eq. 7, the float form; 21)."""
+
+    first: str
+    second: str
+    low: int
+    high: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +62,7 @@ class Mul(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Quotient(Node):
+class Div(Node):
     """One value divided by another, of any encodings, broadcast; a divisor of 0 counts as 2^-64 (eq. 25)."""
 
     first: str
@@ -63,14 +72,23 @@ class Quotient(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Larger(Node):
-    """The larger of two values of any encodings, or the `least`, broadcast (eq. 24)."""
+class Max(Node):
+    """The larger of two values of any encodings, broadcast (eq. 24)."""
 
     first: str
     second: str
     low: int
     high: int
-    least: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Min(Node):
+    """The smaller of two values of any encodings, broadcast (eq. 24)."""
+
+    first: str
+    second: str
+    low: int
+    high: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +102,7 @@ class Choose(Node):
     high: int
 
 
-Pair = Add | Mul | Quotient | Larger
+Pair = Add | Sub | Mul | Div | Max | Min
 
 
 # ------------------------------------------------------------------------------- the definition
@@ -106,21 +124,21 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return odd.view(np.float64).astype(f32).reshape(total.shape)
 
 
-def add_codes(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
+def add_codes(program: Scope, node: Add | Sub, a: Codes, b: Codes) -> Codes:
     """Eq. 7 or 21, in the profile's form; differences, and sums that broadcast, take the float form of eq. 7."""
     if program.profile.addition == "integer":
         return _add_integers(program, node, a, b)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    if node.subtract or program.profile.addition == "float" or _broadcasts(program, node):
+    if isinstance(node, Sub) or program.profile.addition == "float" or _broadcasts(program, node):
         left, right = first.decode(a), second.decode(b)
-        v = (left - right if node.subtract else left + right) / y.scale
+        v = (left - right if isinstance(node, Sub) else left + right) / y.scale
         return saturate(v, int(y.zero_point), node.low, node.high, y)
     ratio_a, ratio_b, fixed = fma_constants(first, second, y)
     v = fma(a.astype(f32), ratio_a, fma(b.astype(f32), ratio_b, fixed))
     return saturate(v, 0, node.low, node.high, y)  # the zero point is inside `fixed`, before rounding
 
 
-def add_codes_unfused(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
+def add_codes_unfused(program: Scope, node: Add | Sub, a: Codes, b: Codes) -> Codes:
     """What a processor without fused multiply-adds makes of a sum that eq. 7 takes with them: every product rounded."""
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     ratio_a, ratio_b = first.scale / y.scale, second.scale / y.scale
@@ -137,21 +155,21 @@ def fma_constants(first: Encoding, second: Encoding, y: Encoding) -> tuple[np.nd
     return ratio_a, ratio_b, zero_y - fma(ratio_a, zero_a, ratio_b * zero_b)
 
 
-def _add_integers(program: Scope, node: Add, a: Codes, b: Codes) -> Codes:
+def _add_integers(program: Scope, node: Add | Sub, a: Codes, b: Codes) -> Codes:
     """Eq. 21: both codes raised, brought to the grid of twice the larger scale, added, and brought to the output's."""
     y, rounding = program.encoding(node.name), rescale.rounding(program.profile, "other")
     raised, onto_a, onto_b, from_sum = _addition(program, node)
     left = ROUNDINGS[rounding](centred(program, node.first, a) << raised, onto_a)
     right = ROUNDINGS[rounding](centred(program, node.second, b) << raised, onto_b)
-    return rescaled(left - right if node.subtract else left + right, from_sum, rounding, y, node.low, node.high)
+    return rescaled(left - right if isinstance(node, Sub) else left + right, from_sum, rounding, y, node.low, node.high)
 
 
-def _addition(program: Scope, node: Add) -> tuple[int, Fixed, Fixed, Fixed]:
+def _addition(program: Scope, node: Add | Sub) -> tuple[int, Fixed, Fixed, Fixed]:
     return rescale.addition(program.profile, program.encoding(node.first), program.encoding(node.second),
                             program.encoding(node.name))
 
 
-def _raised_reach(program: Scope, node: Add) -> int:
+def _raised_reach(program: Scope, node: Add | Sub) -> int:
     return reach(program, node.first, node.second) << _addition(program, node)[0]
 
 
@@ -170,7 +188,7 @@ def _product_factor(program: Scope, node: Mul) -> rescale.Factor:
                            program.encoding(node.name))
 
 
-def _quotient(program: Scope, node: Quotient, a: Codes, b: Codes) -> Codes:
+def _div(program: Scope, node: Div, a: Codes, b: Codes) -> Codes:
     y, divisor = program.encoding(node.name), program.encoding(node.second).decode(b)
     divisor = np.where(divisor == 0, f32(constants.NO_DIVISOR), divisor)
     with np.errstate(over="ignore"):  # infinite quotients saturate
@@ -178,10 +196,10 @@ def _quotient(program: Scope, node: Quotient, a: Codes, b: Codes) -> Codes:
     return saturate(v, int(y.zero_point), node.low, node.high, y)
 
 
-def _larger(program: Scope, node: Larger, a: Codes, b: Codes) -> Codes:
+def _max_or_min(program: Scope, node: Max | Min, a: Codes, b: Codes) -> Codes:
     first, second = (regridded(program, codes, name, node.name, node.low, node.high)
                      for codes, name in ((a, node.first), (b, node.second)))
-    return np.minimum(first, second) if node.least else np.maximum(first, second)
+    return np.minimum(first, second) if isinstance(node, Min) else np.maximum(first, second)
 
 
 def _choose(program: Scope, node: Choose, condition: np.ndarray, a: Codes, b: Codes) -> Codes:
@@ -234,7 +252,7 @@ _SIGNED_RESULT = Value(IMAGE, Encoding(parse("int8"), 0.04, 7))
 
 RECORDS = {
     Add: Record(
-        does="sum or difference of two activations",
+        does="sum of two activations",
         equations="7, 21",
         reads=reads_two,
         takes=frozenset({"codes"}),
@@ -243,18 +261,39 @@ RECORDS = {
         reference=add_codes,
         sums=None,
         rescaling=Rescaling(lambda program, node: _addition(program, node)[3], _raised_reach, "other"),
-        limits={"broadcast sum or product": _broadcasts, "difference": lambda program, node: node.subtract},
+        limits={"broadcast sum or product": _broadcasts},
         work=_both_work,
         float_work=_one_addition,
         holds=holds_nothing,
-        computes=("add", "sub"),
-        layer=called(lambda x: x + x.flip(2) - 0.5 * x.flip(3)),
+        computes=("add",),
+        layer=called(lambda x: x + x.flip(2)),
         examples=lambda: (
             Example(Add("y", "a", "b", 3, 255), _BOTH, Value(IMAGE, Y)),
             Example(Add("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
             Example(Add("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y), {}, "onnxruntime-portable"),
-            Example(Add("y", "a", "b", 0, 255, subtract=True), _BOTH, Value(IMAGE, X)),
             Example(Add("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+        ),
+    ),
+    Sub: Record(
+        does="difference of two activations",
+        equations="7, 21",
+        reads=reads_two,
+        takes=frozenset({"codes"}),
+        writes="codes",
+        check=unchecked,
+        reference=add_codes,
+        sums=None,
+        rescaling=Rescaling(lambda program, node: _addition(program, node)[3], _raised_reach, "other"),
+        limits={"broadcast sum or product": _broadcasts, "difference": always},
+        work=_both_work,
+        float_work=_one_addition,
+        holds=holds_nothing,
+        computes=("sub",),
+        layer=called(lambda x: x - x.flip(3)),
+        examples=lambda: (
+            Example(Sub("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, X)),
+            Example(Sub("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+            Example(Sub("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
         ),
     ),
     Mul: Record(
@@ -280,14 +319,14 @@ RECORDS = {
             Example(Mul("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "litert"),
         ),
     ),
-    Quotient: Record(
+    Div: Record(
         does="one activation divided by another",
         equations="25",
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
         check=unchecked,
-        reference=_quotient,
+        reference=_div,
         sums=None,
         rescaling=None,
         limits={"quotient of two activations": always},
@@ -297,18 +336,18 @@ RECORDS = {
         computes=("quotient",),
         layer=called(lambda x: x / (x.flip(3).abs() + 0.5)),
         examples=lambda: (
-            Example(Quotient("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
-            Example(Quotient("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+            Example(Div("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
+            Example(Div("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
         ),
     ),
-    Larger: Record(
-        does="the larger, or the smaller, of two activations",
+    Max: Record(
+        does="the larger of two activations",
         equations="24",
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
         check=unchecked,
-        reference=_larger,
+        reference=_max_or_min,
         sums=None,
         rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.first, node.second), node.name),
                             lambda program, node: reach(program, node.first, node.second), "other"),
@@ -317,11 +356,34 @@ RECORDS = {
         float_work=_one_addition,
         holds=holds_nothing,
         computes=("larger",),
-        layer=called(lambda x: torch.maximum(x, torch.minimum(x.flip(2), x.flip(3)))),
+        layer=called(lambda x: torch.maximum(x, x.flip(3))),
         examples=lambda: (
-            Example(Larger("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
-            Example(Larger("y", "a", "b", 5, 250, least=True), _ONE_BROADCAST, Value(IMAGE, X)),
-            Example(Larger("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+            Example(Max("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
+            Example(Max("y", "a", "b", 5, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+            Example(Max("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+        ),
+    ),
+    Min: Record(
+        does="the smaller of two activations",
+        equations="24",
+        reads=reads_two,
+        takes=frozenset({"codes"}),
+        writes="codes",
+        check=unchecked,
+        reference=_max_or_min,
+        sums=None,
+        rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.first, node.second), node.name),
+                            lambda program, node: reach(program, node.first, node.second), "other"),
+        limits={},
+        work=_both_work,
+        float_work=_one_addition,
+        holds=holds_nothing,
+        computes=("larger",),
+        layer=called(lambda x: torch.minimum(x, x.flip(3))),
+        examples=lambda: (
+            Example(Min("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
+            Example(Min("y", "a", "b", 5, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+            Example(Min("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
         ),
     ),
     Choose: Record(

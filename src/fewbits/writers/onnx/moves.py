@@ -30,7 +30,7 @@ def _pad(b: OnnxBuilder, node: op.Pad) -> None:
                    b.constant(f"{node.name}.zero", zero)], node.name)
 
 
-def _gather(b: OnnxBuilder, node: op.Pick) -> None:
+def _gather(b: OnnxBuilder, node: op.Gather) -> None:
     indices = b.constant(f"{node.name}.indices", np.array(node.indices, np.int64))
     b.node("Gather", [node.input, indices], node.name, axis=node.axis)
 
@@ -46,5 +46,5 @@ FORMS: FormTable = {
     op.Transpose: Forms(_transpose, _transpose, _transpose),
     op.Slice: Forms(_slice, _slice, _slice),
     op.Pad: Forms(_pad, _pad, _twin_pad),
-    op.Pick: Forms(_gather, _gather, _gather),
+    op.Gather: Forms(_gather, _gather, _gather),
 }

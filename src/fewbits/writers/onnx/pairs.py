@@ -19,7 +19,7 @@ from fewbits.writers.onnx.steps import (
 )
 
 
-def _quotient(b: OnnxBuilder, node: op.Quotient) -> None:
+def _div(b: OnnxBuilder, node: op.Div) -> None:
     first, second = (b.dequantize(name, b.name(name, "real")) for name in (node.first, node.second))
     zero = b.constant(f"{node.name}.zero", np.array(0, np.float32))
     missing = b.node("Equal", [second, zero], b.name(node.name, "missing"))
@@ -29,8 +29,16 @@ def _quotient(b: OnnxBuilder, node: op.Quotient) -> None:
     bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
 
 
-def _larger(b: OnnxBuilder, node: op.Larger) -> None:
-    float_pair(b, node, "Min" if node.least else "Max")  # a quantizer keeps the order
+def _max(b: OnnxBuilder, node: op.Max) -> None:
+    float_pair(b, node, "Max")  # a quantizer keeps the order
+
+
+def _min(b: OnnxBuilder, node: op.Min) -> None:
+    float_pair(b, node, "Min")
+
+
+def _sub(b: OnnxBuilder, node: op.Sub) -> None:
+    float_pair(b, node, "Sub")
 
 
 def _adds_equal_shapes(b: OnnxBuilder, node: op.Add) -> bool:
@@ -40,8 +48,6 @@ def _adds_equal_shapes(b: OnnxBuilder, node: op.Add) -> bool:
 def _integer_add(b: OnnxBuilder, node: op.Add) -> None:
     if node.name in b.portable:
         return _tabulated_add(b, node)
-    if node.subtract:
-        return float_pair(b, node, "Sub")
     if b.program.profile.addition == "float" or not _adds_equal_shapes(b, node):
         return float_pair(b, node, "Sum")
     inputs = both(b, node) + b.grid(node.name, b.program.encoding(node.name))
@@ -52,7 +58,7 @@ def _qdq_add(b: OnnxBuilder, node: op.Add) -> None:
     if node.name in b.portable:
         return _tabulated_add(b, node)
     fused = b.program.profile.addition == "fma" and _adds_equal_shapes(b, node)
-    float_pair(b, node, "Sub" if node.subtract else "Add" if fused else "Sum")
+    float_pair(b, node, "Add" if fused else "Sum")
 
 
 def _integer_mul(b: OnnxBuilder, node: op.Mul) -> None:
@@ -86,19 +92,27 @@ def _tabulated_add(b: OnnxBuilder, node: op.Add) -> None:
 
 
 def _twin_add(b: OnnxBuilder, node: op.Add) -> None:
-    twin_bounded(b, node, lambda out: b.node("Sub" if node.subtract else "Add", [node.first, node.second], out))
+    twin_bounded(b, node, lambda out: b.node("Add", [node.first, node.second], out))
+
+
+def _twin_sub(b: OnnxBuilder, node: op.Sub) -> None:
+    twin_bounded(b, node, lambda out: b.node("Sub", [node.first, node.second], out))
 
 
 def _twin_mul(b: OnnxBuilder, node: op.Mul) -> None:
     twin_bounded(b, node, lambda out: b.node("Mul", [node.first, node.second], out))
 
 
-def _twin_quotient(b: OnnxBuilder, node: op.Quotient) -> None:
+def _twin_div(b: OnnxBuilder, node: op.Div) -> None:
     twin_bounded(b, node, lambda out: b.node("Div", [node.first, node.second], out))
 
 
-def _twin_larger(b: OnnxBuilder, node: op.Larger) -> None:
-    twin_bounded(b, node, lambda out: b.node("Min" if node.least else "Max", [node.first, node.second], out))
+def _twin_max(b: OnnxBuilder, node: op.Max) -> None:
+    twin_bounded(b, node, lambda out: b.node("Max", [node.first, node.second], out))
+
+
+def _twin_min(b: OnnxBuilder, node: op.Min) -> None:
+    twin_bounded(b, node, lambda out: b.node("Min", [node.first, node.second], out))
 
 
 def _choose(b: OnnxBuilder, node: op.Choose) -> None:
@@ -116,8 +130,10 @@ def _twin_choose(b: OnnxBuilder, node: op.Choose) -> None:
 
 FORMS: FormTable = {
     op.Choose: Forms(_choose, _choose, _twin_choose),
-    op.Quotient: Forms(_quotient, _quotient, _twin_quotient),
-    op.Larger: Forms(_larger, _larger, _twin_larger),
+    op.Div: Forms(_div, _div, _twin_div),
+    op.Max: Forms(_max, _max, _twin_max),
+    op.Min: Forms(_min, _min, _twin_min),
     op.Add: Forms(_integer_add, _qdq_add, _twin_add),
+    op.Sub: Forms(_sub, _sub, _twin_sub),
     op.Mul: Forms(_integer_mul, _qdq_mul, _twin_mul),
 }

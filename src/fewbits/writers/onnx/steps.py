@@ -50,7 +50,7 @@ def reshape_to(b: OnnxBuilder, source: str, shape: tuple[int, ...], out: str) ->
     return b.node("Reshape", [source, b.constant(f"{out}.shape", np.array(shape, np.int64))], out)
 
 
-def float_pair(b: OnnxBuilder, node: op.Add | op.Mul | op.Larger | op.MatMul, operator: str) -> None:
+def float_pair(b: OnnxBuilder, node: op.Add | op.Sub | op.Mul | op.Max | op.Min | op.MatMul, operator: str) -> None:
     reals = [b.dequantize(name, b.name(name, "real")) for name in (node.first, node.second)]
     real = b.node(operator, reals, b.name(node.name, "real"))
     bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
