@@ -2,8 +2,8 @@
 
 Networks of timm and of transformers as they are called, with random weights (batch norms re-estimated on the data,
 which are random, too): whether each becomes a program, and whether the reference, the torch executor and ONNX Runtime
-give the same codes of it. Each runs in a process of its own, and its line is added to the results at once, so that a
-run that was ended goes on where it was. Both packages are optional and have to be installed beside fewbits; timm
+give the same codes of it. They run in another process, and each line is added to the results at once, so that a run
+that was ended goes on where it was. Both packages are optional and have to be installed beside fewbits; timm
 imports torchvision, whose wheel has no operators for some builds of torch: see docs/zoo.md.
 """
 
@@ -32,7 +32,7 @@ SIZES = {  # of square images, where another than 64 is wanted
     "crossvit_tiny_240": 240,
     "mixer_s32_224": 64,
     "visformer_tiny": 224,
-    "efficientvit_m0": 224,
+    "efficientvit_m0": 224, "efficientformer_l1": 224,
     "coat_lite_tiny": 64,
     "nest_tiny": 224,
     "maxvit_rmlp_pico_rw_256": 256,
@@ -53,8 +53,6 @@ TIMM = (
     "swinv2_tiny_window8_256", "xcit_nano_12_p16_224", "cait_xxs24_224", "eva02_tiny_patch14_224", "efficientvit_m0",
     "visformer_tiny", "crossvit_tiny_240", "inception_v3",
 )
-
-LIMIT = 420  # seconds for one network
 
 
 @dataclass(frozen=True)
@@ -399,47 +397,46 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no network after so long")
     parser.add_argument("--again", action="store_true", help="also those that have a line")
     parser.add_argument("--write", type=Path, help="the document to write of all results")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.one:
-        print("RESULT " + json.dumps(asdict(measured(given.one))))
+    if given.child:
+        for name in given.names:
+            print(f"BEGIN {name}", flush=True)
+            print("RESULT " + json.dumps(asdict(measured(name))), flush=True)
         return
     begin = time.monotonic()
     given.results.parent.mkdir(parents=True, exist_ok=True)
-    for name in given.names or (*TRANSFORMERS, *TIMM):
-        if not given.again and name in known(given.results):
-            continue
-        if time.monotonic() - begin > given.seconds:
-            break
-        _run(name, given.results)
+    left = [name for name in given.names or (*TRANSFORMERS, *TIMM) if given.again or name not in known(given.results)]
+    while left and time.monotonic() - begin < given.seconds:
+        left = _run(left, given.results, begin + given.seconds)
     if given.write:
         given.write.write_text(document(known(given.results)))
 
 
-def _run(name: str, results: Path) -> None:
-    """In a process of its own; what ends it otherwise than by a result is said, and nothing is kept."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.zoo", "--one", name]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        print(f"{name}: not done in {LIMIT} s", flush=True)
-        return
-    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
-    if line is None:
-        print(f"{name}: CRASH {(done.stderr.strip().splitlines() or ['no words'])[-1][:300]}", flush=True)
-        return
-    with results.open("a") as file:
-        file.write(line.removeprefix("RESULT ") + "\n")
-    result = Result(**json.loads(line.removeprefix("RESULT ")))
-    told = f"{result.sqnr:.1f} dB, {result.nodes} nodes, {result.differing} differing, {result.seconds:.0f} s"
-    print(f"{name}: {result.refused or told}", flush=True)
+def _run(names: list[str], results: Path, until: float) -> list[str]:
+    """Measures networks one by one in a process of their own, until one ends it or time is over; those that are left.
+    What ends the process otherwise than by a result is said, and nothing is kept of it."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.zoo", "--child", *names]
+    left = list(names)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={
+            **os.environ, "OMP_NUM_THREADS": "1"}) as child:
+        assert child.stdout is not None and child.stderr is not None
+        for line in child.stdout:
+            if line.startswith("BEGIN ") and time.monotonic() > until:
+                child.kill()
+                return left
+            if not line.startswith("RESULT "):
+                continue
+            with results.open("a") as file:
+                file.write(line.removeprefix("RESULT "))
+            result = Result(**json.loads(line.removeprefix("RESULT ")))
+            left.remove(result.name)
+            told = f"{result.sqnr:.1f} dB, {result.nodes} nodes, {result.differing} differing, {result.seconds:.0f} s"
+            print(f"{result.name}: {result.refused or told}", flush=True)
+        words = child.stderr.read().strip().splitlines()
+    if left:
+        print(f"{left[0]}: CRASH {(words or ['no words'])[-1][:300]}", flush=True)
+    return left[1:]
 
 
 if __name__ == "__main__":

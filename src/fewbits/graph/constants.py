@@ -32,17 +32,27 @@ Pair = tuple[Any, Any]  # a value for each size of the batch; one object where i
 def without_constants(model: Model) -> list[Node]:
     """The nodes that depend on data, reading parameters where others computed constants; these are put into the model.
 
-    Raises CaptureError where the model returns a constant.
+    What depends on the batch's size and differs from image to image stays, with what it is computed from, where what
+    depends on data reads it. Raises CaptureError where the model returns a constant.
     """
     found = _Constants(model)
-    kept: list[Node] = []
     for node in model.graph.nodes:
-        if not found.evaluate(node):
-            kept += [found.read(part) for part in _own_rows(found, node)]
+        found.evaluate(node)
     for name in model.graph.outputs:
         if name in found.constants:
             raise CaptureError(f"output {name!r} is a constant: it depends on no input")
-    return kept
+    kept: list[Node] = []
+    whole: set[str] = set(model.graph.outputs)  # values that are needed in their full size
+    for node in reversed(model.graph.nodes):
+        if node.name not in found.values:
+            parts = [found.read(part) for part in _own_rows(found, node)]
+        elif node.name in whole:
+            parts = [found.read(node, only_plain=True)]
+        else:
+            continue
+        kept += reversed(parts)
+        whole |= {name for part in parts for name in part.refs if name in found.values}
+    return kept[::-1]
 
 
 class _Constants:
@@ -53,22 +63,20 @@ class _Constants:
         self.values: dict[str, Pair] = {}
         self.constants: dict[str, Param] = {}
 
-    def evaluate(self, node: Node) -> bool:
-        """Computes a node's value, where it depends on no data and is a constant or needs nothing else to be known."""
+    def evaluate(self, node: Node) -> None:
+        """Computes a node's value, where it depends on no data, and the constant that stands for it, where one does."""
         pair = self._pair(node)
         if pair is None:
-            return False
+            return
         self.values[node.name] = pair
         if not isinstance(pair[0], torch.Tensor):
-            # Sizes stay, where what stays reads them; lists of constants are read by their items.
-            return pair[0] is pair[1] or not isinstance(pair[0], int)
+            return
         constant = pair[0] if pair[0] is pair[1] else _of_one_image(*pair)
         if constant is None or (pair[0] is not pair[1] and self._starts_a_sequence(node)):
-            return False  # it numbers the images, or has as many numbers as there are
+            return  # it numbers the images, or has as many numbers as there are
         name = f"{node.name}.constant"
         self.constants[node.name] = Param(name)
         self.model.set_tensor(name, constant.detach())
-        return True
 
     def _starts_a_sequence(self, node: Node) -> bool:
         """Whether recurrent layers alone read a value: their first state, which they take in its full size."""
@@ -112,10 +120,13 @@ class _Constants:
         one = torch.empty((), dtype=getattr(torch, made.dtype))
         return one.expand([_SIZES[which] if size is None else size for size in shape])
 
-    def read(self, node: Node) -> Node:
-        """The node with parameters in the place of constants."""
+    def read(self, node: Node, only_plain: bool = False) -> Node:
+        """The node with parameters in the place of constants; `only_plain`: of those that no batch is in."""
         def leaf(item: Any) -> Any:
-            return self.constants.get(item.name, item) if isinstance(item, Ref) else item
+            if not isinstance(item, Ref) or item.name not in self.constants:
+                return item
+            first, second = self.values[item.name]
+            return item if only_plain and first is not second else self.constants[item.name]
 
         return node.changed(leaf)
 
