@@ -13,6 +13,7 @@ from fewbits.engines.native.executor import NativeExecutor
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import DataError, KernelError, ProgramError
 from fewbits.kernels import library
+from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
 from fewbits.program import reference
@@ -28,6 +29,7 @@ from fewbits.program.ops import (
     ExactCall,
     FloatCall,
     LayerNorm,
+    Linear,
     Pad,
     Quantize,
 )
@@ -120,6 +122,26 @@ def test_a_pad_is_the_margin_of_the_convolutions_that_read_it() -> None:
     same(program, reference.run(program, inputs), executor.run(inputs))
     same(program, reference.run(program, inputs, ("p",)), executor.run(inputs, ("p",)))
     assert "p" not in executor.arena(inputs).offsets
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_large_layers_of_few_bits_read_their_bits(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    x, y = Encoding(parse("uint8"), 0.02, 7), Encoding(parse("uint8"), 20.0, 100)
+    format = parse(f"int{bits}")
+    codes = rng.integers(format.low, format.high + 1, (700, 800)).astype(np.int8)
+    scale = rng.uniform(0.5, 1, (700, 1)).astype(np.float32)
+    node = Linear("y", "q", Quantized(codes, Encoding(format, scale, block=CHANNEL)), None, 0, 255)
+    program = Program(profile("onnxruntime"), ("x",), (Quantize("q", "x"), node), {
+        "x": Value((None, 800), None), "q": Value((None, 800), x), "y": Value((None, 700), y)}, "y")
+    executor = NativeExecutor(program)
+    for rows in (1, 3, 9, 1):
+        inputs = {"x": rng.uniform(0, 5, (rows, 800)).astype(np.float32)}
+        same(program, reference.run(program, inputs), executor.run(inputs))
+    held = executor._packed["y in few bits"]
+    assert (held is None) == (bits == 8)
+    if held is not None:
+        assert held[1].nbytes < 1.2 * codes.size * bits / 8
 
 
 def test_a_constant_that_is_added_broadcasts_whatever_the_batch() -> None:

@@ -143,7 +143,7 @@ def random_layer(rng: Generator) -> tuple[Layer, np.ndarray]:
             groups = int(rng.integers(2, 5))
             channels, outs = groups * int(rng.integers(1, 13)), groups * int(rng.integers(1, 40))
         else:
-            groups = channels = outs = int(rng.choice([2, 7, 16, 24, 64, 70, 131]))
+            groups = channels = outs = int(rng.choice([2, 7, 16, 24, 32, 55, 64, 70, 100, 131]))
     dilation = (1, 1) if rng.random() < 0.7 else (2, 2)
     top, bottom, left, right = (int(m) for m in (rng.integers(0, 3, 4) if rng.random() < 0.7 else np.zeros(4, int)))
     height = max(height, 1 + dilation[0] * (kernel[0] - 1) - top - bottom)

@@ -9,6 +9,7 @@ from fewbits.engines.native.context import Context, Forms, Stored, channels_last
 from fewbits.kernels import structs
 from fewbits.kernels.calls import address
 from fewbits.kernels.conv import Layer, pack
+from fewbits.kernels.few_bits import FewBits
 from fewbits.kernels.products import Matrices
 from fewbits.kernels.rescaling import Rescaling
 from fewbits.program import ops as op
@@ -111,9 +112,49 @@ def _linear(context: Context, node: op.Linear) -> Stored | None:
     if x.order[-1] != last:
         x = context.ordered(x, plain(len(x.shape)))
     depth, rows = x.shape[-1], x.sizes(range(last))
+    few = _few_bits(context, node, x, rows, made)
+    if few is not None:
+        return few
     layer = Layer(_weights(node).reshape(-1, 1, 1, depth), node.bias, made, context.zero(node.input))
     y = context.new(node.name, (*x.shape[:-1], len(layer.weights)), x.order, made.dtype)
     return layer_call(context, node, x, y, layer, (1, 1, rows, depth))
+
+
+def _packed_few(context: Context, node: op.Linear, made: Rescaling) -> tuple[FewBits, np.ndarray] | None:
+    """The layer by its packed bits; None where the weights have more than 16 values, or not of 8 bits."""
+    centred = centred_weight(node.weight)
+    values, places = np.unique(centred, return_inverse=True)
+    if values.size > 16 or values.min() < -128 or values.max() > 127:
+        return None
+    bits = 1 if values.size <= 2 else 2 if values.size <= 4 else 4
+    layer = FewBits(places.reshape(centred.shape).astype(np.uint8), bits, np.resize(values, 2**bits).astype(np.int8),
+                    centred.shape[1], None, context.zero(node.input), node.bias, made)
+    blob, _ = layer.packed()
+    return replace(layer, w=layer.w[:, :0]), blob
+
+
+_FEW_ROWS = 4
+_MANY_WEIGHTS = 2**19  # beyond the second-level cache what limits is how many bytes are read (benchmarks.native_kernels)
+
+
+def _few_bits(context: Context, node: op.Linear, x: Stored, rows: int, made: Rescaling) -> Stored | None:
+    """A large layer of few rows whose weights have few values, straight from their packed bits; None for any other."""
+    w = node.weight.codes
+    if rows > _FEW_ROWS or w.size < _MANY_WEIGHTS or x.dtype != np.uint8:
+        return None
+    key = f"{node.name} in few bits"
+    if key not in context.packed:
+        context.packed[key] = _packed_few(context, node, made)
+    if context.packed[key] is None:
+        return None
+    layer, blob = context.packed[key]
+    y = context.new(node.name, (*x.shape[:-1], len(w)), x.order, made.dtype)
+    depth = x.shape[-1]
+
+    def make(a: np.ndarray, b: np.ndarray) -> tuple[structs.Call, Any]:
+        return layer.struct(x.physical(a).reshape(rows, depth), blob, None, y.physical(b)), (layer, blob)
+
+    return context.call(node, (x,), y, make)
 
 
 def _matmul(context: Context, node: op.MatMul) -> Stored | None:
