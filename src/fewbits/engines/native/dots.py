@@ -134,7 +134,7 @@ def _packed_few(context: Context, node: op.Linear, made: Rescaling) -> tuple[Few
 
 
 _FEW_ROWS = 4
-_MANY_WEIGHTS = 2**19  # beyond the second-level cache what limits is how many bytes are read (benchmarks.native_kernels)
+_MANY_WEIGHTS = 2**19  # beyond the second-level cache the bytes that are read are what limits
 
 
 def _few_bits(context: Context, node: op.Linear, x: Stored, rows: int, made: Rescaling) -> Stored | None:
