@@ -128,12 +128,14 @@ def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch]
                           batch_to_inputs=batch_to_inputs)
 
 
+@options_checked
 def report(model: QuantizedModel, *, sim: Simulation, batches: Iterable[Batch], test: Iterable[Any] | None = None,
-           explanation: Explanation | None = None, batch_to_inputs: Callable[[Any], Any] | None = None) -> Report:
+           explanation: Explanation | None = None, batch_to_inputs: Callable[[Any], Any] | None = None,
+           processor: Target = "any") -> Report:
     """What happened: ledger, errors by tensor, engines compared, bytes, latency; accuracy where `test` gives labels.
 
     sim: the simulation the model was lowered from; batches: re-iterable; test: (inputs, labels) batches;
-    explanation: of `fb.explain`, its plots shown in the page.
+    explanation: of `fb.explain`, its plots shown in the page; processor: as for `export_onnx`.
     """
     return build(model.program, sim, batches, test=test, explanation=explanation,
-                 batch_to_inputs=batch_to_inputs)
+                 batch_to_inputs=batch_to_inputs, processor=processor)
