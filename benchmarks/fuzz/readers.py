@@ -40,7 +40,7 @@ from fewbits.graph.pt2 import read_pt2
 from fewbits.lower.lower import lower
 from fewbits.quant import cache
 from fewbits.quant.calibrate import calibrate
-from fewbits.quant.plan import plan
+from fewbits.quant.planner import plan
 from fewbits.quant.recipe import presets, recipe
 from fewbits.quant.tensorrt_table import read_table, write_table
 from fewbits.storage import container

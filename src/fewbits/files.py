@@ -2,21 +2,24 @@
 
 import contextlib
 import fcntl
+import mmap
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from fewbits.errors import FileError
 
 
-def write_whole(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+def write_whole(path: str | Path, data: bytes | Iterable[bytes | memoryview],
+                check: Callable[[memoryview], None] = lambda written: None) -> None:
     """Writes beside, syncs to the disk, then renames. A link is followed, and the file it points at replaced.
 
-    data: the bytes, or pieces of them in order, of which one is in memory at a time.
+    data: the bytes, or pieces of them in order, of which one is in memory at a time; check: is given what was written,
+    mapped, before it takes the name, and raises what keeps it from that.
     Raises FileError when that fails, and for a target that is no regular file (a device, a pipe, a folder, a link to
     itself); what was there before stays, and nothing else does.
     """
@@ -31,6 +34,7 @@ def write_whole(path: str | Path, data: bytes | Iterable[bytes | memoryview]) ->
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
+            check(_mapped(beside))
             os.replace(beside, target)
         except BaseException:  # an interrupt too leaves nothing behind
             with contextlib.suppress(OSError):
@@ -95,6 +99,13 @@ def _check_target(path: str | Path, target: Path) -> None:
         kind = ("a folder" if stat.S_ISDIR(mode) else "a link that leads to itself" if stat.S_ISLNK(mode)
                 else "a pipe or a device")
         raise FileError(f"{os.fspath(path)} was not written: it is {kind}; name a file, or a place where there is none")
+
+
+def _mapped(path: Path) -> memoryview:
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _part(target: Path) -> tuple[Path, BinaryIO]:

@@ -18,7 +18,7 @@ from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
 from fewbits.data.normalize import CAFFE_IMAGENET, MNIST
 from fewbits.data.preparation import Preparation
-from fewbits.engines.torch.executor import TorchExecutor
+from fewbits.engines.torch import executor
 from fewbits.errors import FileError, VerificationError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -288,15 +288,14 @@ def test_a_forged_preparation_is_refused(tmp_path: Path, document: str, words: s
 
 
 def test_what_the_torch_executor_computes_otherwise_is_not_saved(tmp_path: Path, monkeypatch) -> None:
-    file, right = tmp_path / "a.fewbits", TorchExecutor.run
+    file, right = tmp_path / "a.fewbits", executor.walk_once
 
-    def wrong(executor: TorchExecutor, inputs, keep=()):
-        results = right(executor, inputs, keep)
-        return results | {name: codes + 1 for name, codes in results.items() if name == "a.conv"}
+    def wrong(program, inputs):
+        return ((name, codes + (name == "a.conv")) for name, codes in right(program, inputs))
 
     save_verified(every_node(), file)
     older = file.read_bytes()
-    monkeypatch.setattr(TorchExecutor, "run", wrong)
+    monkeypatch.setattr("fewbits.artifact.verify.walk_once", wrong)
     with pytest.raises(VerificationError, match=r"a.fewbits was not written: the torch executor does not compute 'a"):
         fb.QuantizedModel(every_node()).save(file)
     assert file.read_bytes() == older

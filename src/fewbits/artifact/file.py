@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -78,15 +79,25 @@ def sizes(path: str | Path) -> tuple[Item, ...]:
 
 def to_bytes(program: Program, preparation: Preparation = UNKNOWN) -> bytes:
     """The bytes of the file. Raises Refusal when the program holds what a file cannot."""
-    expected = vectors.expected(program)
-    data = container.build(_tensors(program, expected, preparation), this_writer())
-    again = from_bytes(data, "the new file")
-    if container.build(_tensors(again.program, again.vectors, again.preparation), this_writer()) != data:
-        raise Refusal("would not give the same program back", "report this to the makers of fewbits")
+    tensors = tensors_of(program, vectors.expected(program), preparation)
+    data = container.build(tensors, this_writer())
+    read_again(memoryview(data), tensors)
     return data
 
 
-def from_bytes(data: bytes, path: str) -> Artifact:
+def read_again(written: memoryview, tensors: Mapping[str, np.ndarray]) -> Artifact:
+    """What was written, read. Raises Refusal unless it gives the same tensors when it is written again."""
+    read_back = from_bytes(written, "the new file")
+    again = tensors_of(read_back.program, read_back.vectors, read_back.preparation)
+    same = again.keys() == tensors.keys() and all(
+        array.dtype == tensors[name].dtype and array.shape == tensors[name].shape
+        and array.tobytes() == tensors[name].tobytes() for name, array in again.items())
+    if not same:
+        raise Refusal("would not give the same program back", "report this to the makers of fewbits")
+    return read_back
+
+
+def from_bytes(data: bytes | memoryview, path: str) -> Artifact:
     """Inverse of `to_bytes`. path: for the Artifact only. Raises Refusal."""
     held = container.parse(data)
     reader = Reader(held.tensors, _RESERVED)
@@ -102,7 +113,8 @@ def from_bytes(data: bytes, path: str) -> Artifact:
                     itemise(held, reader.places, {PROGRAM: "program JSON", PREPARATION: "preparation JSON"}))
 
 
-def _tensors(program: Program, expected: Vectors, preparation: Preparation) -> dict[str, np.ndarray]:
+def tensors_of(program: Program, expected: Vectors, preparation: Preparation) -> dict[str, np.ndarray]:
+    """All that a file holds. Raises Refusal when the program holds what a file cannot."""
     writer = Writer(_RESERVED)
     document = container.to_json(encode(program, Program, writer))
     if len(document) > container.HEADER_LIMIT:

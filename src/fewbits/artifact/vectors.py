@@ -102,8 +102,8 @@ def _tokens(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 def expected(program: Program) -> Vectors:
     """Runs the reference on the test vectors. Raises ProgramError when its codes have other shapes."""
     exact = exact_part(program)
-    codes = run_all(exact, inputs(exact, program))
-    for name, array in codes.items():
+    kept, hashes, outputs = set(_stored(exact)), {}, {}
+    for name, array in reference.walk(exact, inputs(exact, program)):
         # Inside the graph a size that moves with the batch may be a multiple of it (heads folded into the batch).
         shape = program.values[name].shape
         fits = array.shape == batch_shape(program, name) if program.returns(name) else (
@@ -111,13 +111,17 @@ def expected(program: Program) -> Vectors:
         if not fits:
             raise ProgramError(f"the codes of {name!r} have shape {list(array.shape)}, not the program's "
                                f"{list(batch_shape(program, name))}: mend its value")
+        hashes[name] = hash_codes(array)
+        if name in kept:
+            outputs[name] = array
     samples = {}
     if program.has_islands:
         islands = float_half(program)
-        floats = run_all(islands, inputs(islands, program))
-        samples = {name: sample(floats[name]) for name in results(islands)}
-    return Vectors({node.name: hash_codes(codes[node.name]) for node in exact.nodes},
-                   {name: codes[name] for name in _stored(exact)}, samples)
+        wanted = results(islands)
+        found = {name: sample(array) for name, array in reference.walk(islands, inputs(islands, program))
+                 if name in wanted}
+        samples = {name: found[name] for name in wanted}
+    return Vectors(hashes, {name: outputs[name] for name in _stored(exact)}, samples)
 
 
 def run_all(program: Program, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -142,7 +146,8 @@ def sample(array: np.ndarray) -> np.ndarray:
 def hash_codes(codes: np.ndarray) -> bytes:
     """8 bytes of BLAKE2b over "2x3x8x8:" and the codes, row-major, each least significant byte first."""
     shape = "x".join(map(str, codes.shape))
-    return short_hash(f"{shape}:".encode() + codes.astype(codes.dtype.newbyteorder("<")).tobytes())
+    ordered = np.ascontiguousarray(codes.astype(codes.dtype.newbyteorder("<"), copy=False))
+    return short_hash(f"{shape}:".encode(), ordered.reshape(-1).view(np.uint8).data)
 
 
 def put(vectors: Vectors, program: Program, writer: Writer) -> None:

@@ -15,6 +15,7 @@ from fewbits.engines.compare import Part, difference, difference_of_numbers
 from fewbits.engines.engine import Engine, Results
 from fewbits.engines.executors import Torch
 from fewbits.engines.registry import engine as engine_of
+from fewbits.engines.torch.executor import walk_once
 from fewbits.errors import FewbitsError, VerificationError
 from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
@@ -73,11 +74,9 @@ def torch_disputes(artifact: Artifact) -> str | None:
     """The first node whose test vectors the torch executor does not compute as the file has them, None where it
     computes all. The slow reference runs no more than the float islands."""
     exact = vectors.exact_part(artifact.program)
-    names = [node.name for node in exact.nodes]
-    if names:
-        codes = Torch().prepare(exact, names).run(vectors.inputs(exact, artifact.program)).codes
-        for name in names:
-            if hash_codes(codes[name]) != artifact.vectors.hashes[name]:
+    if exact.nodes:
+        for name, codes in walk_once(exact, vectors.inputs(exact, artifact.program)):
+            if hash_codes(codes) != artifact.vectors.hashes[name]:
                 return name
     return _Islands(artifact).replay(Torch()).first if artifact.program.has_islands else None
 

@@ -134,8 +134,9 @@ def from_facts(name: str, facts: Any, data: memoryview, limit: int) -> Stored:
 def said_bytes(facts: Any) -> int:
     """What a tensor takes in memory by its facts alone, which nothing has borne out yet; 0 where they say nothing."""
     kind, shape = (facts.get("type"), facts.get("shape")) if isinstance(facts, dict) else (None, None)
-    known = isinstance(kind, str) and isinstance(shape, list) and all(map(_is_count, shape))
-    return prod(shape) * WIDTHS.get(kind, 0) if known else 0
+    if not (isinstance(kind, str) and isinstance(shape, list) and all(map(_is_count, shape))):
+        return 0
+    return prod(shape) * WIDTHS.get(kind, 0)
 
 
 class _FactsError(Exception):

@@ -59,19 +59,21 @@ def called(name: str, call: str, arguments: Mapping[str, Argument], values: tupl
     """The result of the call of a node. name: the node's, for errors; values: what its arguments read, in their order.
     Raises ProgramError for row numbers that an embedding does not have."""
     given: Iterator[torch.Tensor] = iter(values)
-
-    def resolve(argument: Any) -> Any:
-        if isinstance(argument, tuple):
-            return [resolve(item) for item in argument]
-        return next(given) if isinstance(argument, Read) else argument
-
-    resolved = {argument: resolve(value) for argument, value in arguments.items()}
+    resolved = {argument: _resolved(value, given) for argument, value in arguments.items()}
     try:
         return FLOAT_CALLS[call](**resolved)
     except IndexError:  # an embedding's; no other call takes indices
         numbers, rows = resolved["indices"], len(resolved["weight"])
         raise ProgramError(f"{name!r} is given the row numbers {int(numbers.min())} to {int(numbers.max())}, but "
                            f"has rows 0 to {rows - 1}") from None
+
+
+def _resolved(argument: Any, given: Iterator[torch.Tensor]) -> Any:
+    """With the next of the values in the place of each that is read. (A function within `called` would hold itself, and
+    with it the values, until the collector comes by.)"""
+    if isinstance(argument, tuple):
+        return [_resolved(item, given) for item in argument]
+    return next(given) if isinstance(argument, Read) else argument
 
 
 def read_by(arguments: Mapping[str, Argument]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ operation, in the order of the equations in docs/numerics.md. Calls of float isl
 once.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -20,15 +20,28 @@ def run(program: Program, inputs: Mapping[str, np.ndarray], keep: Collection[str
     inputs: float32 (for embeddings int64) arrays by input name. Raises ProgramError when one is missing or of
     another shape.
     """
-    values = check_inputs(program, inputs)
     wanted = dict.fromkeys([*program.outputs, *keep])
+    found = {name: x for name, x in check_inputs(program, inputs).items() if name in wanted}
+    found |= {name: codes for name, codes in walk(program, inputs) if name in wanted}
+    return {name: found[name] for name in wanted}
+
+
+def walk(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and value of each node as `run` gives them, in running order; none is kept longer than a node reads it.
+
+    Raises ProgramError as `run` does.
+    """
+    values = check_inputs(program, inputs)
     last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
     for i, node in enumerate(program.nodes):
-        values[node.name] = record_of(node).reference(program, node, *(values[name] for name in reads(node)))
+        value = record_of(node).reference(program, node, *(values[name] for name in reads(node)))
+        yield node.name, value
+        if node.name in last_use:
+            values[node.name] = value
+        del value
         for name in reads(node):
-            if last_use[name] == i and name not in wanted:
+            if last_use[name] == i:
                 values.pop(name, None)
-    return {name: values[name] for name in wanted}
 
 
 def check_inputs(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -102,9 +102,12 @@ def stores(dtype: np.dtype) -> bool:
     return dtype.newbyteorder("<") in _NAMES
 
 
-def short_hash(data: bytes | memoryview) -> bytes:
+def short_hash(*data: bytes | memoryview) -> bytes:
     """8 bytes of BLAKE2b: enough to name what is damaged; the SHA-256 digest is what refuses it."""
-    return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
+    found = hashlib.blake2b(digest_size=HASH_BYTES)
+    for piece in data:
+        found.update(piece)
+    return found.digest()
 
 
 def to_json(value: Any) -> bytes:
@@ -145,15 +148,15 @@ def expected_size(head: bytes) -> int:
     return len(head) + _entries(_parsed(head))[-1].end
 
 
-def parse(data: bytes) -> Container:
+def parse(data: bytes | memoryview) -> Container:
     """Tensors of a file's bytes, all hashes checked. Raises Refusal, naming the damaged tensor if it is one.
 
     Allocates nothing beyond the header's JSON: tensors are views of `data`.
     """
-    length = header_length(data)
+    length = header_length(bytes(data[:_LENGTH_BYTES + 1]))
     if len(data) < _LENGTH_BYTES + length:
         raise Refusal(f"is cut short inside its header, after {len(data)} bytes")
-    head, body = data[:_LENGTH_BYTES + length], memoryview(data)[_LENGTH_BYTES + length:]
+    head, body = bytes(data[:_LENGTH_BYTES + length]), memoryview(data)[_LENGTH_BYTES + length:]
     header = _parsed(head)
     entries = _entries(header)
     check_size(len(data), len(head) + entries[-1].end)

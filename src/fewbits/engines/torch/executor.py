@@ -8,15 +8,16 @@ addition with fused products is a table over both codes, filled by the reference
 exact: they are torch's float32.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
 
 from fewbits.engines.torch import KERNELS
 from fewbits.engines.torch.nnpack import without_nnpack
+from fewbits.engines.torch.steps import Step
 from fewbits.program import reference
-from fewbits.program.ops import reads
+from fewbits.program.ops import Node, reads
 from fewbits.program.program import Program
 
 
@@ -26,17 +27,36 @@ class TorchExecutor:
     def __init__(self, program: Program):
         self.program = program
         self._steps = [(node, KERNELS[type(node)](program, node)) for node in program.nodes]
-        self._last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
 
     def run(self, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, np.ndarray]:
         """Codes of the program's outputs and of the values named in `keep`, as `reference.run` gives them."""
-        checked = reference.check_inputs(self.program, inputs)
-        values = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in checked.items()}
         wanted = dict.fromkeys([*self.program.outputs, *keep])
-        with torch.no_grad(), without_nnpack():
-            for i, (node, step) in enumerate(self._steps):
-                values[node.name] = step(*(values[name] for name in reads(node)))
-                for name in reads(node):
-                    if self._last_use[name] == i and name not in wanted:
-                        values.pop(name, None)
-        return {name: values[name].numpy() for name in wanted}
+        found = {name: x for name, x in reference.check_inputs(self.program, inputs).items() if name in wanted}
+        found |= {name: codes for name, codes in self.walk(inputs) if name in wanted}
+        return {name: found[name] for name in wanted}
+
+    def walk(self, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and value of each node as `run` gives them, in running order; none is kept longer than it is read."""
+        return _walk(self.program, self._steps, inputs)
+
+
+def walk_once(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """As `TorchExecutor.walk`, the constants of each node prepared only while it runs: less memory, for one run."""
+    return _walk(program, ((node, KERNELS[type(node)](program, node)) for node in program.nodes), inputs)
+
+
+def _walk(program: Program, steps: Iterable[tuple[Node, Step]],
+          inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    checked = reference.check_inputs(program, inputs)
+    values = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in checked.items()}
+    last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
+    for i, (node, step) in enumerate(steps):
+        with torch.no_grad(), without_nnpack():  # what the caller does in between has its gradients, and NNPACK
+            value = step(*(values[name] for name in reads(node)))
+        yield node.name, value.numpy()
+        if node.name in last_use:
+            values[node.name] = value
+        del value, step
+        for name in reads(node):
+            if last_use[name] == i:
+                values.pop(name, None)

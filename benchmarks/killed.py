@@ -1,0 +1,219 @@
+"""Work that is killed at random moments, and begun again: `python -m benchmarks.killed --kills 20`.
+
+Each verb is run once in peace; then again and again into one folder, each run killed (SIGKILL) after a random part of the
+time the first took, until one comes to its end. What it wrote must be the same, byte for byte, and nothing half-written
+may be left. Then a full disk (a small tmpfs, where this may mount one), a folder that may not be written, Ctrl-C, and two
+runs at once into one folder.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "quantize": (
+        (
+            "quantize",
+            "digits_net",
+            "--weights",
+            "{data}/net.fewbits",
+            "--data",
+            "digits",
+            "--recipe",
+            "w8a8",
+            "--cache",
+            "{out}/ranges.json",
+            "--out",
+            "{out}/net",
+        ),
+        ("net/model.fewbits", "net/model.onnx"),
+    ),
+    "calibrate": (
+        (
+            "calibrate",
+            "digits_net",
+            "--weights",
+            "{data}/net.fewbits",
+            "--data",
+            "digits",
+            "--cache",
+            "{out}/ranges.json",
+        ),
+        ("ranges.json",),
+    ),
+    "train": (
+        (
+            "train",
+            "digits_net",
+            "--weights",
+            "{data}/net.fewbits",
+            "--data",
+            "digits",
+            "--recipe",
+            "lsq-w4a4",
+            "--epochs",
+            "6",
+            "--checkpoint",
+            "{out}/train.ckpt",
+            "--out",
+            "{out}/net",
+        ),
+        ("net/model.fewbits",),
+    ),
+    "compress": (
+        (
+            "compress",
+            "digits_net",
+            "--weights",
+            "{data}/net.fewbits",
+            "--data",
+            "digits",
+            "--target-size",
+            "6x",
+            "--epochs",
+            "6",
+            "--out",
+            "{out}/small.fewbits",
+        ),
+        ("small.fewbits",),
+    ),
+}
+"""What is typed, and which files must be the same. (Reports name times.)"""
+
+
+def main(
+    kills: Annotated[int, typer.Option(help="Of each verb")] = 20,
+    verb: Annotated[str | None, typer.Option(help="Only this one")] = None,
+    seed: Annotated[int, typer.Option(help="Of the moments")] = 0,
+) -> None:
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as place:
+        data = Path(place) / "data"
+        data.mkdir()
+        _network(data)
+        for name, (words, files) in VERBS.items():
+            if verb in (None, name):
+                _killed(name, words, files, data, Path(place), kills, chance)
+        if verb is None:
+            _stopped(data, Path(place))
+
+
+def _command(words: Sequence[str], data: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "fewbits", *(word.format(data=data, out=out) for word in words)]
+
+
+def _network(data: Path) -> None:
+    """A trained network, and another folder of data."""
+    from fewbits.artifact.weights import save_weights
+    from fewbits.data.sets import digits
+    from fewbits.tasks.registry import TASKS
+    from fewbits.tasks.training import initialised, train
+
+    net = initialised(TASKS["digits_net"].build, 0)
+    train(net, digits().train, epochs=3, normalize=digits().normalize, batch_size=64, seed=0)
+    save_weights(net.state_dict(), data / "net.fewbits")
+    np.savez(data / "images.npz", x=np.zeros((8, 1, 8, 8), np.uint8), y=np.zeros(8, np.int64))
+
+
+def _killed(
+    name: str, words: Sequence[str], files: Sequence[str], data: Path, place: Path, kills: int, chance: random.Random
+) -> None:
+    whole, again = place / f"{name}-whole", place / f"{name}-killed"
+    whole.mkdir()
+    begun = time.monotonic()
+    subprocess.run(_command(words, data, whole), check=True, capture_output=True)
+    took = time.monotonic() - begun
+    done = finished = differing = left = 0
+    while done < kills:
+        shutil.rmtree(again, ignore_errors=True)
+        again.mkdir()
+        while True:
+            process = subprocess.Popen(_command(words, data, again), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.2, 1.1) * took if done < kills else None)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                done += 1
+                continue
+            assert process.stderr is not None
+            told = process.stderr.read().decode()
+            assert process.returncode == 0, f"{name} does not go on: {told[-500:]}"
+            break
+        finished += 1
+        differing += sum((whole / file).read_bytes() != (again / file).read_bytes() for file in files)
+        left += len(list(again.rglob("*.part")))
+    print(
+        f"{name}: {took:.1f} s in peace; {done} kills, {finished} runs to their end, {differing} files differ, "
+        f"{left} parts left",
+        flush=True,
+    )
+
+
+def _stopped(data: Path, place: Path) -> None:
+    words = VERBS["quantize"][0]
+    full = place / "full"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(full)], capture_output=True)
+    if mounted.returncode == 0:
+        try:
+            (full / "net").mkdir()
+            (full / "net/model.fewbits").write_bytes(b"an older file")
+            _told("a full disk", _command(words, data, full))
+            assert (full / "net/model.fewbits").read_bytes() == b"an older file", "the older file is gone"
+            assert not list(full.rglob("*.part")), "a part is left"
+        finally:
+            subprocess.run(["umount", str(full)], check=True)
+    else:
+        print("a full disk: not tried, this may not mount a tmpfs")
+    closed = place / "closed"
+    closed.mkdir(mode=0o555)
+    if os.geteuid() == 0:
+        os.chmod(place, 0o755)
+        print("a folder that may not be written: as user 65534")
+        _told("a folder that may not be written", _command(words, data, closed), user=65534)
+    else:
+        _told("a folder that may not be written", _command(words, data, closed))
+    stopped = place / "stopped"
+    stopped.mkdir()
+    process = subprocess.Popen(
+        _command(words, data, stopped), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert "Traceback" not in told, told
+    print(f"Ctrl-C: exit code {process.returncode}, {told.strip()!r}")
+    both = place / "both"
+    both.mkdir()
+    processes = [
+        subprocess.Popen(_command(words, data, both), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [(process.communicate()[1], process.returncode) for process in processes]
+    assert all("Traceback" not in told for told, _ in ends), ends
+    alone = (place / "quantize-whole/net/model.fewbits").read_bytes()
+    same = (both / "net/model.fewbits").read_bytes() == alone
+    print(f"two runs at once: exit codes {[code for _, code in ends]}, the file is {'the same' if same else 'another'}")
+
+
+def _told(what: str, command: list[str], user: int | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, user=user)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    print(f"{what}: exit code 2, {done.stderr.strip()!r}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
