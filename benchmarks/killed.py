@@ -1,9 +1,9 @@
 """Work that is killed at random moments, and begun again: `python -m benchmarks.killed --kills 20`.
 
-Each verb is run once in peace; then again and again into one folder, each run killed (SIGKILL) after a random part of the
-time the first took, until one comes to its end. What it wrote must be the same, byte for byte, and nothing half-written
-may be left. Then a full disk (a small tmpfs, where this may mount one), a folder that may not be written, Ctrl-C, and two
-runs at once into one folder.
+Each verb is run once in peace; then again and again into one folder, each run killed (SIGKILL) after a random part of
+the time the first took, until one comes to its end. What it wrote must be the same, byte for byte, and nothing
+half-written may be left. Then a full disk (a small tmpfs, where this may mount one), a folder that may not be written,
+Ctrl-C, and two runs at once into one folder.
 """
 
 import contextlib

@@ -339,6 +339,8 @@ def _put(quantizer: FakeQuantize, name: str, found: AimetEncoding) -> list[str]:
     if int(np.prod(shape, dtype=np.int64)) != len(found.scale):
         return [f"{name!r} has {len(found.scale)} scales, and the plan {int(np.prod(shape, dtype=np.int64))}"]
     lowest = format.low - int(format.narrow and found.of_type)
+    if any(abs(offset) > 2**32 for offset in found.offset):
+        return [f"{name!r} has an offset that is no code of {format}"]
     zero = lowest - np.array(found.offset, np.int64).reshape(shape)
     if (zero < format.low).any() or (zero > format.high).any():
         return [f"{name!r} has an offset that is no code of {format}"]

@@ -22,11 +22,15 @@ _MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.
                    4: torch.preserve_format}
 _STRIDED, _POSITIONAL = 7, 1
 _SHOWN, _NAME_SHOWN = 8, 80  # operators in a refusal, and letters of their names
+_LONGEST = 900  # letters of a refusal: names in a file may have any length
 _PLAIN = ("as_int", "as_ints", "as_string", "as_strings", "as_bool", "as_bools", "as_int_lists")
 
 
 class Pt2Error(Exception):
     """What a file holds that is not read, and the mend; the reader puts the file's name in front."""
+
+    def __init__(self, told: str):
+        super().__init__(told if len(told) <= _LONGEST else f"{told[:_LONGEST]}… (cut): save it again")
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from fewbits.errors import FileError
 from fewbits.files import read_whole, write_whole
 from fewbits.limits import CHECKPOINT_BYTES, DOCUMENT_DEPTH
 from fewbits.storage import container
-from fewbits.storage.refusal import Refusal
+from fewbits.storage.refusal import Refusal, quoted
 from fewbits.storage.writer import this_writer
 
 State = Any
@@ -77,13 +77,13 @@ def _document(held: container.Container) -> dict[str, Any]:
             document["facts"], dict):
         raise Refusal("is no checkpoint")
     if document["version"] != _VERSION:
-        raise Refusal(f"is a checkpoint of another fewbits, version {document['version']!r}")
+        raise Refusal(f"is a checkpoint of another fewbits, version {quoted(document['version'])}")
     return document
 
 
 def _check_job(document: Mapping[str, Any], job: Job) -> None:
     if document["kind"] != job.kind:
-        raise Refusal(f"is of another kind of work, {document['kind']!r}, and this is {job.kind!r}")
+        raise Refusal(f"is of another kind of work, {quoted(document['kind'])}, and this is {job.kind!r}")
     kept = document["facts"]
     for what in (*job.facts, *kept):
         there, here = kept.get(what), job.facts.get(what)
