@@ -150,7 +150,8 @@ def page(cache: dict[str, dict], names: list[str]) -> str:
             flips = f"{flips} of {good[0]['decisions']}" if good[0]["decisions"] else ""
             each = ", ".join(f"{cell['sqnr']:.1f}" for cell in good)
             lines.append(f"| {row} | **{means[row]:.1f}** ({each}) | {flips} | "
-                         f"{statistics.mean(cell['seconds'] for cell in good):.1f} | |")
+                         f"{statistics.mean(cell['seconds'] for cell in good):.1f} | "
+                         f"{next((cell['note'] for cell in cells if cell['note']), '')} |")
         lines += _verdict(name, cache, means)
     if missing:
         lines += ["\n## Not run\n", *(f"- {item}" for item in missing)]
