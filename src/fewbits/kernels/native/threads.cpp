@@ -51,7 +51,13 @@ class Pool {
     wake_.notify_all();
     one(job, 0);
     take(job);
-    while (busy_.load(std::memory_order_acquire) != 0) relax();
+    for (int i = 0; busy_.load(std::memory_order_acquire) != 0; ++i) {
+      if (i < kSpins) {
+        relax();
+      } else {
+        std::this_thread::yield();  // the processor is somebody else's: let it come back to the thread that works
+      }
+    }
   }
 
  private:
