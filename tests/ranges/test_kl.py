@@ -9,6 +9,7 @@ import torch
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import parse
+from fewbits.ranges import kl
 from fewbits.ranges.kl import KlRule, divergence, divergences, spread, threshold
 from fewbits.ranges.rule import MinMaxRule, Target
 from fewbits.ranges.scale import encoding_for
@@ -154,3 +155,24 @@ def test_where_the_published_threshold_is_sound_the_bare_rule_is_it():
     observer.update(x)
     target = Target(parse("int8"), True)
     assert KlRule().range(observer, target) == KlRule("nvidia").range(observer, target)
+
+
+@pytest.mark.parametrize(("format", "symmetric", "sides", "levels"), [
+    ("int8", True, (-1, 1), 128), ("int8", False, (-1, 1), 128), ("uint8", False, (-1, 1), 128),
+    ("uint8", False, (0, 1), 256), ("int8", False, (0, 1), 256), ("int8", False, (-1, 0), 256),
+    ("int8", True, (0, 1), 128), ("uint8", True, (0, 1), 256), ("int4", True, (-1, 1), 8),
+    ("uint4", False, (0, 1), 16)])
+@pytest.mark.parametrize("variant", ["guarded", "slides", "nvidia"])
+def test_as_many_levels_as_magnitudes_have_codes(monkeypatch, format, symmetric, sides, levels, variant):
+    """Half of the codes for data on both sides of 0; all of them on one side, unless the format is symmetric and
+    signed, which has as many below 0."""
+    low, high = sides
+    x = torch.rand(5000, generator=torch.Generator().manual_seed(0)) * (high - low) + low
+    asked, plain = [], kl.threshold
+    monkeypatch.setattr(kl, "threshold", lambda counts, levels, *more: (asked.append(levels), plain(counts, levels,
+                                                                                                   *more))[1])
+    rule = KlRule(variant)
+    observer = rule.observer(TENSOR)
+    observer.update(x)
+    rule.range(observer, Target(parse(format), symmetric))
+    assert set(asked) == {levels}

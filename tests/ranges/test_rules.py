@@ -11,7 +11,7 @@ from fewbits.quant.spec import Spec
 from fewbits.ranges.histogram import Histogram
 from fewbits.ranges.isotone import IsotoneRule
 from fewbits.ranges.moving_average import MovingAverageRule
-from fewbits.ranges.mse import MseRule
+from fewbits.ranges.mse import MseRule, error_on_grids
 from fewbits.ranges.percentile import PercentileRule
 from fewbits.ranges.registry import RANGE_RULES, parse_rule
 from fewbits.ranges.rule import Target
@@ -162,3 +162,19 @@ def test_a_percentile_leaves_out_as_many_numbers_as_it_says():
         assert (int((real < low).sum()), int((real > high).sum())) == (outside, outside)
         low, high = range_of(PercentileRule(percent), x, "int8")
         assert int(((real < low) | (real > high)).sum()) == outside // 2 * 2, "every magnitude is there twice"
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.15])
+@pytest.mark.parametrize("format", ["int16", "int12", "int8", "int4"])
+def test_the_error_of_a_grid_is_that_of_rounding_every_number(format, share):
+    """Grids finer than the histogram's bins, whose rounding error is taken as step²/12, and coarser ones; with clipping
+    and without."""
+    x = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    histogram = Histogram(TENSOR)
+    histogram.update(x)
+    scale = np.array([share / parse(format).high])
+    real = x.double().numpy()
+    codes = np.clip(np.rint(real / scale), parse(format).low, parse(format).high)
+    exact = float(np.mean((codes * scale - real) ** 2))
+    (got,) = error_on_grids(histogram.blocks[0], scale, np.zeros(1, np.int32), parse(format))
+    assert got == pytest.approx(exact, rel=0.03)
