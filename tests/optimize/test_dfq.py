@@ -283,3 +283,28 @@ def test_columns_are_the_weights_of_a_channel():
         view = columns(model, chain)
         assert view.shape[0] * view.shape[2] == model.tensor(chain.first["weight"].name).shape[0]
         assert view.numel() == model.tensor(chain.second["weight"].name).numel()
+
+
+def test_data_free_correction_takes_off_the_mean_error_of_each_sum():
+    """b' = b − (W_q − W)·E[x], E[x] of the ReLU behind a batch norm by sampling what that says of its channels."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)).eval()
+    norm = net[1]
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(64, 6)
+    model = fold(capture(net, x))
+    sim = calibrate(model, plan(model, "w4a8"), [x])
+    done = correct_biases_without_data(sim)
+    samples = norm.bias.detach().double() + norm.weight.detach().double().abs() * torch.randn(
+        400_000, 8, generator=torch.Generator().manual_seed(1)).double()
+    mean = samples.clamp(min=0).mean(0)
+    weight = sim.reference.tensor("3.weight").detach()
+    error = sim.quantizer("3.weight")(weight).double() - weight.double()
+    wanted = net[3].bias.detach().double() - error @ mean
+    moved = done.model.tensor("3.bias").detach().double()
+    torch.testing.assert_close(moved, wanted, atol=0.02 * float((error @ mean).abs().max()), rtol=0)
+    assert float((moved - net[3].bias.detach()).abs().max()) > 0.01, "else there was nothing to correct"

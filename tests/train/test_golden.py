@@ -83,6 +83,8 @@ def test_dorefa_weights(matrix, bits):
     weight, expected = matrix
     quantizer = weight_quantizer("dorefa", f"int{bits}" if bits > 1 else "binary", weight)
     close(quantizer(weight).detach(), expected[f"dorefa_w{bits}"]["W"])
+    codes, scale = quantizer.codes_and_scale(weight)  # what is stored, beside what is trained with
+    close(codes * scale, expected[f"dorefa_w{bits}"]["W"])
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
