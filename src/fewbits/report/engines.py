@@ -65,7 +65,8 @@ class EngineAgreement:
 @options_checked
 def agreement(program: Program, batches: Iterable[Batch], every_value: bool = False,
               reference_batches: int | None = None, threads: int = 1,
-              batch_to_inputs: BatchToInputs = None, processor: Target = "this") -> tuple[EngineAgreement, ...]:
+              batch_to_inputs: BatchToInputs = None, processor: Target = "this",
+              ready: Prepared | None = None) -> tuple[EngineAgreement, ...]:
     """Codes compared engine by engine, in one pass over the batches; torch alone under a profile that no engine
     here computes.
 
@@ -73,9 +74,11 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
     code per element. every_value: adds rows for every value but accumulators, through a debug copy.
     reference_batches: how many batches the (slow) reference runs, None for all; behind them the torch
     executor, compared with it until then, stands in for it. processor: for which one ONNX Runtime's model is
-    written, as for an export. Raises VerificationError when an engine returns another shape, DataError as `bound` does.
+    written, as for an export; ready: the program in ONNX Runtime as it runs by default, so written, where it is at
+    hand. Raises VerificationError when an engine returns another shape, DataError as `bound` does.
     """
-    checks = [_Check(part, every_value, threads, processor) for part in parts_of(program)]
+    checks = [_Check(part, every_value, threads, processor, ready if part.program is program else None)
+              for part in parts_of(program)]
     wanted = dict.fromkeys(name for check in checks for name in check.wanted)
     keep = tuple(name for name in wanted if name not in program.inputs)
     executor = TorchExecutor(program)
@@ -95,7 +98,7 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
 class _Check:
     """One program, or half of one, on every engine. wanted: the values of the reference that it needs."""
 
-    def __init__(self, part: Part, every_value: bool, threads: int, processor: Target):
+    def __init__(self, part: Part, every_value: bool, threads: int, processor: Target, ready: Prepared | None):
         self.part, program = part, part.program
         everything = tuple(node.name for node in program.nodes)
         every = part.extent == "islands" or (every_value and part.extent == "integers")
@@ -114,7 +117,9 @@ class _Check:
             self.rows += rows.values()
             # Nothing is fused with optimisation off, so that the copy which gives every value serves for both.
             copies = [rows] if level == "off" or len(rows) == 1 else [{copy: row} for copy, row in rows.items()]
-            self._models += [(engine.prepare(program, everything if True in copy else ()), copy) for copy in copies]
+            for copy in copies:
+                at_hand = ready if (form, level) == ("integer", "all") and True not in copy else None
+                self._models.append((at_hand or engine.prepare(program, everything if True in copy else ()), copy))
 
     def torch(self, known: Arrays) -> None:
         """known: what the reference gives for this batch."""

@@ -41,15 +41,17 @@ class Latency:
 
 @options_checked
 def latency(program: Program, inputs: Mapping[str, np.ndarray], threads: int = 1, rounds: int = 200,
-            seconds: float = 5.0, processor: Target = "any") -> Latency:
+            seconds: float = 5.0, processor: Target = "any", integers: OnnxSession | None = None) -> Latency:
     """Both models timed on one batch, turn by turn, so that a change of clock meets both.
 
     inputs: float32 arrays by input name; threads: of the engine; rounds: timed runs of each at most, fewer
-    (but 5) once `seconds` have passed; processor: for which one the integer model is written, as for an export.
+    (but 5) once `seconds` have passed; processor: for which one the integer model is written, as for an export;
+    integers: that model in a session on as many threads, where there is one.
     """
-    portable = portable_nodes(program, processor, this_processor())
-    models = float_onnx_bytes(program), onnx_bytes(program, portable=portable)
-    sessions = [OnnxSession(model, "all", threads) for model in models]
+    if integers is None:
+        portable = portable_nodes(program, processor, this_processor())
+        integers = OnnxSession(onnx_bytes(program, portable=portable), "all", threads)
+    sessions = OnnxSession(float_onnx_bytes(program), "all", threads), integers
     for session in sessions:
         for _ in range(_WARM_UP):
             session.run(inputs)

@@ -6,8 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from fewbits.engines.exactness import Target, exactness
+from fewbits.engines.exactness import Target, exactness, portable_nodes
 from fewbits.engines.executable import Executable
+from fewbits.engines.onnx_session import OnnxSession
+from fewbits.engines.onnxruntime import PreparedModel
 from fewbits.engines.processor import this_processor
 from fewbits.files import write_whole
 from fewbits.options import options_checked
@@ -28,6 +30,7 @@ from fewbits.report.simulation_gap import simulation_gap
 from fewbits.report.sites import site_errors
 from fewbits.report.sizes import float_file_bytes, size_items, stored_items
 from fewbits.report.terminal import render
+from fewbits.writers.onnx.program import onnx_bytes
 
 
 class Report(Findings):
@@ -76,13 +79,17 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
     comparison = None
     if test is not None:
         comparison = compare(float_model or simulation.model, Executable(program), test, batch_to_inputs)
-    engines = agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs, processor)
+    ready = None
+    if program.profile.engine == "onnxruntime":
+        portable = portable_nodes(program, processor, this_processor())
+        ready = PreparedModel(program, OnnxSession(onnx_bytes(program, portable=portable), "all", threads))
+    engines = agreement(program, batches, every_value, reference_batches, threads, batch_to_inputs, processor, ready)
     return Report(
         model=model, recipe=recipe, images=engines[-1].images, comparison=comparison, ledger=entries,
         sites=site_errors(program, simulation, batches, batch_to_inputs),
         gap=simulation_gap(program, simulation, batches, batch_to_inputs),
         engines=engines,
-        latency=latency(program, timed, threads, processor=processor) if program.profile.engine else None,
+        latency=latency(program, timed, threads, integers=ready.session) if ready else None,
         energy=energy_estimates(program),
         float_bytes=float_file_bytes(simulation.model),
         sizes=items or stored_items(entries),
