@@ -57,7 +57,11 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
     for node in graph.nodes:
         row = node.operator
         where = f" at {node.source}" if node.source else ""
-        if node.name in exact and node.role not in ("pass", "size"):
+        if node.role != "size" and node.dtype is not None and node.dtype not in DTYPES:
+            problems.append(f"{node.name} ({node.target}){where}: it makes {node.dtype}, and a program holds float32, "
+                            "integers and truth values: leave the cast out of the network")
+            refused.add(node.name)
+        elif node.name in exact and node.role not in ("pass", "size"):
             if node.role != "gone" and call_name(node.target) not in EXACT_CALLS:
                 problems.append(f"{node.name} ({node.target}){where}: of integers and truth values no exact form of it "
                                 "is known")
