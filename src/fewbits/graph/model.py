@@ -72,7 +72,8 @@ class Model(nn.Module):
         *path, leaf = name.split(".")
         module: nn.Module = self
         for part in path:
-            module._modules.setdefault(part, nn.Module())
+            if part not in module._modules:
+                module._modules[part] = nn.Module()
             module = _child(module, part)
         module._parameters.pop(leaf, None)
         module._buffers.pop(leaf, None)
