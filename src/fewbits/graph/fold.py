@@ -57,13 +57,17 @@ def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
         return name
 
     def redirect(item: object) -> object:
-        return Ref(target(item.name)) if isinstance(item, Ref) else item
+        return Ref(target(item.name)) if isinstance(item, Ref) and item.name in renamed else item
 
     nodes = [node.changed(redirect) for node in nodes]
     graph = model.graph
     structure = fill(graph.structure, {name: target(name) for name in leaves(graph.structure)})
     predicted = model.predicted
     used = dict.fromkeys(name for node in nodes for name in node.params)
+    if tuple(nodes) == graph.nodes and structure == graph.structure and used.keys() == dict(
+            (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))).keys():
+        model.eval()
+        return  # the same nodes, each of them the very one, and nothing to forget
     state = {name: model.tensor(name) for name in used}
     for name in list(model._modules):
         del model._modules[name]

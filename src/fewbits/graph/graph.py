@@ -112,7 +112,9 @@ class Node:
         return tuple(dict.fromkeys(item.name for item in _items(self.arguments) if isinstance(item, Param)))
 
     def changed(self, leaf: Callable[[Any], Any]) -> "Node":
-        """The node with `leaf` applied to every leaf of its arguments."""
+        """The node with `leaf` applied to every leaf of its arguments: itself where that changes none."""
+        if all(leaf(item) is item for item in _items(self.arguments)):
+            return self
         return replace(self, arguments={name: map_leaves(value, leaf) for name, value in self.arguments.items()})
 
     def run(self, arguments: Mapping[str, Any]) -> Any:
