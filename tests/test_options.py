@@ -79,7 +79,8 @@ def test_there_are_options() -> None:
     assert len(OPTIONS) > 30
 
 
-@pytest.mark.parametrize(("where", "function", "option"), OPTIONS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("where", "function", "option"), OPTIONS,
+                         ids=[f"{where}-{option}" for where, _, option in OPTIONS])
 def test_another_word_is_refused(where, function, option) -> None:
     with pytest.raises((OptionError, TypeError)) as refused:
         function(**{option: "nonsense"})
