@@ -155,6 +155,7 @@ def test_islands_of_random_networks(first):
 def test_every_call_of_the_operator_table_has_a_float_form():
     """An operator that may be left in float is in the table of calls, and every call there has an ONNX form."""
     targets = {call_name(target) for row in OPERATORS if row.role in ("dot", "combine", "clamp", "norm")
+               and row.name != "enter"  # where float inputs begin to be quantized: nothing is computed
                for target in row.targets}
     assert targets <= set(FLOAT_CALLS)
     assert {name.removeprefix("aten.").split(".")[0] for name in FLOAT_CALLS} == set(float_forms._CALLS)
@@ -263,7 +264,7 @@ def test_weights_alone(format, tmp_path):
     bits = {"e4m3": 8, "nf4": 4, "ternary": 2, "binary": 1}.get(format) or int(format.lstrip("uint"))
     assert stored["mix.linear1.weight"] == 8 * 16 * bits / 8
     assert stored["head.weight"] == 11 * 8 * bits / 8, "once for both uses"
-    mask = next(name for name in stored if name.endswith("mask"))
+    mask = next(name for name in stored if name.endswith("masked_fill.seen"))
     assert stored[mask] == 5, "36 bits"
     assert export_onnx(program, tmp_path / "a.onnx", [tokens])
 

@@ -14,7 +14,7 @@ from fewbits.graph.draft import Draft
 from fewbits.graph.functions import adaptive_max_pool, bounded, insert_zeros, join, quotient
 from fewbits.graph.graph import Node, Param, Ref, Shape
 from fewbits.graph.interpolation import INTERPOLATIONS, interpolated
-from fewbits.graph.masks import is_exact
+from fewbits.graph.masks import is_exact, reads_floats
 from fewbits.graph.model import Model
 from fewbits.graph.norms import divided, length, multiplied
 from fewbits.graph.pieces import as_number, chosen, gated_by_comparison, masked, threshold
@@ -85,7 +85,8 @@ def _per_axis(value: Any, rank: int) -> list[int]:
 
 def _division(draft: Draft, node: Node) -> bool:
     """By a parameter a product with its inverse; by what the model computes a quotient."""
-    if is_exact(draft, node["self"]) and is_exact(draft, node["other"]):
+    both = node["self"], node["other"]
+    if all(is_exact(draft, value) for value in both) and not any(reads_floats(draft, value) for value in both):
         return False
     if divided(draft, node):
         return True

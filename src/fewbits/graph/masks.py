@@ -84,6 +84,17 @@ def is_exact(draft: Draft, value: Any) -> bool:
     return all(is_exact(draft, Ref(name)) for name in node.refs)
 
 
+def reads_floats(draft: Draft, value: Any) -> bool:
+    """Whether an exact value comes from a float input."""
+    if not isinstance(value, Ref):
+        return False
+    node = draft.maker(value)
+    if node is None:
+        given = draft.model.graph.inputs_by_name.get(value.name)
+        return given is not None and given.dtype == "float32"
+    return any(reads_floats(draft, Ref(name)) for name in node.refs)
+
+
 # ------------------------------------------------------------------------------------ what hides
 
 

@@ -33,6 +33,10 @@ class Onnx:
 Form = Onnx | float | Literal["x"]
 
 
+EVERYWHERE = (-4.0, 4.0)
+"""The domain of a function of any number."""
+
+
 @dataclass(frozen=True)
 class Unary:
     """A row.
@@ -45,7 +49,7 @@ class Unary:
     call: Callable[..., Any]
     form: Callable[[Mapping[str, Any]], Form]
     examples: tuple[Mapping[str, Any], ...] = ({},)
-    domain: tuple[float, float] = (-4.0, 4.0)
+    domain: tuple[float, float] = EVERYWHERE
 
     @property
     def word(self) -> str:

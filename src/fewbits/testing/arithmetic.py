@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewbits.program.functions import two_pieces
-from fewbits.program.unary import UNARY
+from fewbits.program.unary import EVERYWHERE, UNARY
 from fewbits.testing.convolutions import activation, conv_layer
 from fewbits.testing.growing import Growing
 
@@ -99,8 +99,8 @@ class Function(nn.Module):
         self.given, (self.low, self.high) = g.pick(*self.row.examples), self.row.domain
 
     def forward(self, x):
-        whole = self.low < 0 < self.high
-        return self.row.call(x if whole else x.sigmoid() * (self.high - self.low) + self.low, **self.given)
+        inside = x if self.row.domain == EVERYWHERE else x.sigmoid() * (self.high - self.low) + self.low
+        return self.row.call(inside, **self.given)
 
 
 class Scaled(nn.Module):
