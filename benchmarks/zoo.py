@@ -74,7 +74,7 @@ Made = tuple[torch.nn.Module, Any, list[Any]]  # a network, an example, batches
 
 
 def _image_network(name: str) -> Made:
-    import timm
+    import timm  # pyright: ignore[reportMissingImports]  # not among the development packages
 
     size = SIZES.get(name, 64)
     told = {"img_size": size} if name.startswith(RESIZED) and size == 64 else {}
@@ -151,7 +151,7 @@ Inputs = Callable[[int], dict[str, torch.Tensor]]  # of so many texts, images or
 
 def transformers_networks() -> dict[str, tuple[Callable[[], torch.nn.Module], Inputs]]:
     """Families of the package by name: encoders, decoders, both, vision, speech."""
-    import transformers as t
+    import transformers as t  # pyright: ignore[reportMissingImports]  # nor is this
 
     cache = {"use_cache": False}
     waves = dict(conv_dim=(32,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **SIGHT)

@@ -119,7 +119,8 @@ def _work(reader: Reader, good: bytes, first: int, count: int, told: mmap.mmap) 
         path.write_bytes(good)
         right = reader.read(path) if reader.signed else None
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         begun = _peak()

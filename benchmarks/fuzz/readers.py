@@ -193,7 +193,9 @@ def _spoilt_weights(data: bytes, rng: random.Random) -> tuple[bytes, bool]:
 
 def _weights_file(path: Path) -> Any:
     held = WeightsFile(path, weights.LIMIT)
-    held.items(), held.bounds(), held.shapes()
+    held.items()
+    held.bounds()
+    held.shapes()
     return {
         name: (str(tensor.dtype), tensor.shape, tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
         for name, tensor in held.state_dict().items()
@@ -404,7 +406,7 @@ def _recipes() -> tuple[dict[str, Any], ...]:
 
 def _spoilt_recipe(_: bytes, rng: random.Random) -> tuple[bytes, bool]:
     document = copy.deepcopy(rng.choice(_recipes()))
-    for _ in range(rng.choice((0, 1, 1, 2))):
+    for _time in range(rng.choice((0, 1, 1, 2))):
         change(
             document,
             rng,

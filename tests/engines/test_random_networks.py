@@ -32,8 +32,8 @@ def test_no_code_differs_in_networks_of_the_layers_that_records_name():
     assert not offered, "records name layers that become none of their nodes"
 
 
-# Token numbers, masks and RMS norms: no random network draws them yet; tests/graph/test_written_otherwise.py, tests/frozen
-# and the examples of their records hold them.
+# Token numbers, masks and RMS norms: no random network draws them yet. tests/graph/test_written_otherwise.py,
+# tests/frozen and the examples of their records hold them.
 NOT_DRAWN = {"choose", "enter", "index_select", "rms_norm"}
 NODES_NOT_DRAWN = {op.Choose, op.ExactCall, op.ExactConstant}
 
