@@ -99,9 +99,11 @@ def change(document: Any, rng: random.Random, words: Sequence[Any] = ()) -> None
         elif dice < 0.36 and isinstance(document, dict):
             document[str(rng.choice((*words, *ODD)))[:50]] = document.pop(key)
         else:
-            counted = isinstance(inner, int | float) and not isinstance(inner, bool)
-            near = [inner + 1, inner - 1, inner * 2, -inner] if counted else []
-            near += [inner[:-1], inner + inner] if isinstance(inner, str) else []
+            near: list[Any] = []
+            if isinstance(inner, int | float) and not isinstance(inner, bool):
+                near = [inner + 1, inner - 1, inner * 2, -inner]
+            elif isinstance(inner, str):
+                near = [inner[:-1], inner + inner]
             document[key] = rng.choice(
                 [*near, *near, *rng.choices((*NUMBERS, *ODD), k=4), *rng.choices(words or ODD, k=3)]
             )
