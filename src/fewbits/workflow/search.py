@@ -17,6 +17,7 @@ from fewbits.graph.model import Model
 from fewbits.options import options_checked
 from fewbits.quant.recipe import Recipe
 from fewbits.report.scatter import Axis, Series, scatter
+from fewbits.search.costs import Cost
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.limit import Limit
 from fewbits.search.problem import Problem
@@ -60,7 +61,7 @@ def run_search(model: Model, calibration: Any, samples: Any, limit: Limit, *, ba
     evaluations = Evaluations(Problem.of(space, calibration, samples, profile), log, executor, workers)
     if method == "ristretto":
         swept = ristretto(evaluations, limit)
-        point = Point(swept.assignment, _costs(space, swept.assignment), swept.combined)
+        point = Point(swept.assignment, _priced(costs_of(space), swept.assignment), swept.combined)
         excess = max(limit.excess(evaluations.problem, swept.combined), 0.0)
         return Found(space.recipe(swept.assignment), point, excess, swept.suggestion, ())
     if method == "greedy":
@@ -138,18 +139,19 @@ def _once(points: Sequence[Point]) -> list[Point]:
 def _uniform(evaluations: Evaluations, known: Sequence[Point]) -> list[Point]:
     """The plans of one width everywhere, where the menu has it."""
     space, found = evaluations.problem.space, []
+    costs = costs_of(space)
     for bits in _UNIFORM:
         numbers = [next((at for at, spec in enumerate(group.specs) if spec.format.bits == bits), None)
                    for group in space.groups]
         if None not in numbers:
             assignment: Assignment = tuple(number or 0 for number in numbers)
             if all(point.assignment != assignment for point in known):
-                found.append(Point(assignment, _costs(space, assignment), evaluations.measured([assignment])[0]))
+                found.append(Point(assignment, _priced(costs, assignment), evaluations.measured([assignment])[0]))
     return found
 
 
-def _costs(space: Space, assignment: Assignment) -> dict[str, float]:
-    return {name: cost.of(assignment) for name, cost in costs_of(space).items()}
+def _priced(costs: Mapping[str, Cost], assignment: Assignment) -> dict[str, float]:
+    return {name: cost.of(assignment) for name, cost in costs.items()}
 
 
 def _note(result: Result, limit: Limit) -> str:
