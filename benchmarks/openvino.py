@@ -32,11 +32,11 @@ from fewbits.report.machine import this_machine
 from fewbits.tasks.registry import TASKS
 from fewbits.tasks.training import initialised, train
 from fewbits.testing import random_program
-from fewbits.writers.onnx.program import Form, onnx_bytes, output_name
+from fewbits.writers.onnx.program import OnnxForm, onnx_bytes, output_name
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
-FORMS: tuple[Form, ...] = get_args(Form)
+FORMS: tuple[OnnxForm, ...] = get_args(OnnxForm)
 Inputs = dict[str, np.ndarray]
 
 
@@ -101,7 +101,7 @@ class Counts:
                     found.update(beginnings(program, given[0], form, setting))
 
 
-def beginnings(program: Program, given: Inputs, form: Form, setting: Setting) -> Iterator[str]:
+def beginnings(program: Program, given: Inputs, form: OnnxForm, setting: Setting) -> Iterator[str]:
     """Kinds of the nodes at which differences begin."""
     actual = OpenVinoSession(onnx_bytes(program, form, every_code=True), setting).run(given)
     known = given | reference.run(program, given, tuple(node.name for node in program.nodes))

@@ -35,7 +35,7 @@ from fewbits.search.limit import Limit
 from fewbits.train.untrained import check_untrained, untrained
 from fewbits.workflow.quantize import planned
 from fewbits.workflow.search import Found, Method, run_search
-from fewbits.writers.onnx.program import Form
+from fewbits.writers.onnx.program import OnnxForm
 
 
 class QuantizedModel(Executable):
@@ -120,7 +120,7 @@ def load(path: str | Path, engine: str | Engine = "torch") -> QuantizedModel:
 
 
 @options_checked
-def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch], *, form: Form = "integer",
+def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch], *, form: OnnxForm = "integer",
                 processor: Target = "any", batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
     """Writes ONNX after checking it on `verify` (export/verified.py); returns the codes compared. processor: where the
     file must be exact: `any` x86-64, those with `vnni` (faster there), or `this` one."""

@@ -3,7 +3,7 @@
 from toy_record import Hypotenuse
 
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import Forms, FormTable, bounded, quantize_onto
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, quantize_onto
 
 
 def _hypotenuse(b: OnnxBuilder, node: Hypotenuse) -> None:
@@ -21,4 +21,4 @@ def _twin(b: OnnxBuilder, node: Hypotenuse) -> None:
     b.node("Identity", [_length(b, node, node.first, node.second)], node.name)
 
 
-FORMS: FormTable = {Hypotenuse: Forms(_hypotenuse, _hypotenuse, _twin)}
+FORMS: FormTable = {Hypotenuse: OnnxForms(_hypotenuse, _hypotenuse, _twin)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import Example, Record, always, called, holds_nothing, reads_two, unchecked
 from fewbits.program.ops.samples import IMAGE, X, Y
 from fewbits.program.ops.steps import Codes, saturate
@@ -14,7 +14,7 @@ from fewbits.program.value import Scope, Value
 
 
 @dataclass(frozen=True, eq=False)
-class Hypotenuse(Node):
+class Hypotenuse(ProgramNode):
     """√(a² + b²) of two values of any encodings, broadcast."""
 
     first: str

@@ -17,7 +17,7 @@ from fewbits.artifact.codec import Reader, Writer, decode, encode
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, Int
-from fewbits.program.ops import RECORDS, Add, Div, Gather, Max, Min, Node, Sub
+from fewbits.program.ops import RECORDS, Add, Div, Gather, Max, Min, ProgramNode, Sub
 from fewbits.program.profile import ONNXRUNTIME, PORTABLE, Profile
 from fewbits.storage.refusal import Refusal
 
@@ -55,7 +55,7 @@ def quantized(draw: st.DrawFn) -> Quantized:
 def instances(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a declared type: what a program may hold, and much that it may not."""
     origin, arguments = get_origin(kind) or kind, get_args(kind)
-    if kind is Node:
+    if kind is ProgramNode:
         return st.one_of([instances(member) for member in RECORDS])
     if origin in (Union, UnionType):
         return st.one_of([instances(member) for member in arguments])
@@ -84,9 +84,9 @@ def instances(kind: Any) -> st.SearchStrategy[Any]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(instances(Node), max_size=2).map(tuple))
-def test_any_node_round_trips(nodes: tuple[Node, ...]) -> None:
-    decoded = through(nodes, tuple[Node, ...])
+@given(st.lists(instances(ProgramNode), max_size=2).map(tuple))
+def test_any_node_round_trips(nodes: tuple[ProgramNode, ...]) -> None:
+    decoded = through(nodes, tuple[ProgramNode, ...])
     for one, other in zip(nodes, decoded, strict=True):
         assert type(one) is type(other)
         for name in get_type_hints(type(one)):
@@ -144,7 +144,7 @@ def test_a_dataclass_nobody_foresaw_round_trips() -> None:
     assert decoded.table.dtype == np.float64
     inner = Quantized(np.array([3, 4]), Encoding(Int(8), 0.5))
     assert through(fresh(scale=inner, either=fresh(either=None)), Fresh).scale == inner
-    assert through((fresh(either=None),), tuple[Node | Fresh, ...])[0].either is None
+    assert through((fresh(either=None),), tuple[ProgramNode | Fresh, ...])[0].either is None
 
 
 def test_defaults_are_left_out() -> None:
@@ -238,9 +238,9 @@ def test_structures_that_cannot_be_stored(structure: Any) -> None:
     ({"Pick": {"name": "y", "input": "a", "axis": 1, "indices": [2, 0]}}, Gather),
 ])
 def test_files_of_earlier_versions_name_operators_as_they_did(old: dict, now: type) -> None:
-    node = decode(old, Node, Reader({}), ("top",))
+    node = decode(old, ProgramNode, Reader({}), ("top",))
     assert type(node) is now
-    assert through(node, Node).name == "y"
+    assert through(node, ProgramNode).name == "y"
 
 
 def test_what_no_version_called_so_is_refused() -> None:
@@ -248,4 +248,4 @@ def test_what_no_version_called_so_is_refused() -> None:
                   {"Sub": {"name": "y", "first": "a", "second": "b", "low": 0, "high": 9, "subtract": True}},
                   {"Larger": 3}, {"Smaller": {}}):
         with pytest.raises(Refusal):
-            decode(wrong, Node, Reader({}), ("top",))
+            decode(wrong, ProgramNode, Reader({}), ("top",))

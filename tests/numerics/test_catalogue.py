@@ -5,7 +5,7 @@ import pytest
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.catalogue import CATALOGUE, entry
-from fewbits.numerics.formats import Int, Table, parse
+from fewbits.numerics.formats import Int, Levels, parse
 from fewbits.testing.format import boundary_grid, check_format
 
 # name: bits, count of numbers, smallest above 0, largest
@@ -79,5 +79,5 @@ def test_names_are_unique_and_their_own():
 
 
 def test_tables_without_a_name_parse_back():
-    for table in (Table((-1, 0, 2.5)), Table((0, 1), (0.25,), "down"), Table((0.1, 0.2, 0.3), ties="away")):
+    for table in (Levels((-1, 0, 2.5)), Levels((0, 1), (0.25,), "down"), Levels((0.1, 0.2, 0.3), ties="away")):
         assert parse(str(table)) == table

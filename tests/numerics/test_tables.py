@@ -12,13 +12,13 @@ from fewbits.errors import EncodingError
 from fewbits.numerics.formats import parse
 from fewbits.numerics.levels import additive_powers, codebook, inq_levels, powers, ternary
 from fewbits.numerics.rounding import half_away
-from fewbits.numerics.tables import Table
+from fewbits.numerics.tables import Levels
 
 
 @pytest.mark.parametrize(("ties", "codes"), [("even", [0, 2, 2]), ("up", [1, 2, 3]), ("down", [0, 1, 2]),
                                              ("toward-zero", [1, 1, 2]), ("away", [0, 2, 3])])
 def test_ties(ties, codes):
-    table = Table((-1.0, 0.0, 1.0, 2.0), ties=ties)
+    table = Levels((-1.0, 0.0, 1.0, 2.0), ties=ties)
     x = np.array([-0.5, 0.5, 1.5])
     for kind in (np.float32, np.float64):
         assert table.encode(x.astype(kind)).tolist() == codes
@@ -31,7 +31,7 @@ def test_nearest_by_brute_force(numbers, xs):
     numbers = sorted({v + 0.0 for v in numbers})
     if len(numbers) < 2:
         return
-    table = Table(tuple(numbers))
+    table = Levels(tuple(numbers))
     x = np.array(xs, np.float32)
     got = table.decode(table.encode(x)).astype(np.float64)
     best = abs(x.astype(np.float64)[:, None] - np.array(numbers)).min(1)
@@ -41,7 +41,7 @@ def test_nearest_by_brute_force(numbers, xs):
 
 
 def test_a_threshold_that_no_float32_hits():
-    table = Table((0.0, 1.0), (0.1,), "up")
+    table = Levels((0.0, 1.0), (0.1,), "up")
     below, above = np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(0))
     assert float(below) > 0.1 > float(above)
     assert table.encode(np.float32([below, above])).tolist() == [1, 0]
@@ -146,7 +146,7 @@ def test_what_it_cannot_hold():
     ((0, 1, 2), (0.5,), "even", "2 thresholds"), ((0, 1), (np.nan,), "even", "finite")])
 def test_tables_that_cannot_be(numbers, thresholds, ties, words):
     with pytest.raises(EncodingError, match=words):
-        Table(numbers, thresholds, ties)
+        Levels(numbers, thresholds, ties)
 
 
 @pytest.mark.parametrize("text", ["table(a,b)", "table(1,2;3;4;5)", "table()", "pow2-9", "inq-1", "apot-99", "log2-1"])

@@ -20,7 +20,7 @@ CODES = np.arange(-128, 128, dtype=np.int8)
 ONE = Encoding(Int(8), 1.0)
 
 
-def codes(chosen: Profile, node: op.Node, **constants: Quantized) -> np.ndarray:
+def codes(chosen: Profile, node: op.ProgramNode, **constants: Quantized) -> np.ndarray:
     """Codes of one node named `y` on constants, alike in the reference and in torch."""
     values = {name: Value(data.codes.shape, data.encoding) for name, data in constants.items()}
     shape = np.broadcast_shapes(*(data.codes.shape for data in constants.values()))

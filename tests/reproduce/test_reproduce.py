@@ -15,9 +15,9 @@ from fewbits.data.split import DataSet, Split
 from fewbits.documents.reproductions import document
 from fewbits.errors import DataError
 from fewbits.quant.recipe import presets
-from fewbits.reproduce.deep_compression import Plan, _stages, compress
+from fewbits.reproduce.deep_compression import Schedule, _stages, compress
 from fewbits.reproduce.few_bits import Training, run
-from fewbits.reproduce.row import Given, Result, listed, record, results
+from fewbits.reproduce.row import Given, RowResult, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.tasks.few_bit_nets import mlp_norm
 
@@ -33,7 +33,7 @@ def data(count: int) -> DataSet:
 
 
 def test_a_row_run_small() -> None:
-    plan = Plan("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 3, 6, 2, 1)
+    plan = Schedule("lenet_300_100", (0.05, 0.1, 0.3), (16, 16, 16), 0.02, 3, 6, 2, 1)
     measured = compress(plan, Given(data(6700), 0), lambda _: None)
     assert measured["error"] <= 2
     assert measured["times_smaller"] > 30
@@ -61,7 +61,7 @@ def test_sizes_of_stages_are_the_papers_estimate(golden) -> None:
 
 
 def test_records_are_kept_by_seed(tmp_path: Path) -> None:
-    one = Result(1, 2.5, "a machine", {"error": 1.5, "parts": {"codes": 3}})
+    one = RowResult(1, 2.5, "a machine", {"error": 1.5, "parts": {"codes": 3}})
     record(tmp_path, "row", one)
     record(tmp_path, "row", replace(one, seed=0))
     record(tmp_path, "row", replace(one, seconds=3.0))
@@ -96,7 +96,7 @@ def test_the_page_of_reproductions_is_made_of_the_records() -> None:
 
 
 def test_rows_as_json(tmp_path: Path) -> None:
-    record(tmp_path, "bnn-mlp", Result(1, 2.5, "a machine", {"few bits": 98.5}))
+    record(tmp_path, "bnn-mlp", RowResult(1, 2.5, "a machine", {"few bits": 98.5}))
     found = {entry["name"]: entry for entry in listed(ROWS.values(), tmp_path)}
     assert found["bnn-mlp"]["results"] == [{"seed": 1, "seconds": 2.5, "machine": "a machine",
                                             "measured": {"few bits": 98.5}, "processor_seconds": None}]

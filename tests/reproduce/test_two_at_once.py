@@ -4,12 +4,12 @@ import multiprocessing
 
 import pytest
 
-from fewbits.reproduce.row import Result, record, results
+from fewbits.reproduce.row import RowResult, record, results
 
 
 def write(folder, first):
     for seed in range(first, 40, 2):
-        record(folder, "row", Result(seed, 1.0, "here", {"accuracy": seed}))
+        record(folder, "row", RowResult(seed, 1.0, "here", {"accuracy": seed}))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

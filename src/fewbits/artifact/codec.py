@@ -29,7 +29,7 @@ from fewbits.limits import SEQUENCE_ITEMS
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Format, parse
 from fewbits.numerics.packing import pack, packed_bytes, unpack
-from fewbits.program.ops import RECORDS, Node
+from fewbits.program.ops import RECORDS, ProgramNode
 from fewbits.storage.container import RANK_LIMIT, stores
 from fewbits.storage.refusal import Refusal, quoted
 
@@ -232,7 +232,7 @@ def decode(data: Any, kind: Any, reader: Reader, place: Place = ()) -> Any:
     classes: dict[str, type] = {member.__name__: member for member in members if _is_class(member)}
     if len(members) > 1 and isinstance(data, dict) and len(data) == 1 and not data.keys() <= {"shape"}:
         tag, inside = next(iter(data.items()))
-        if kind is Node:
+        if kind is ProgramNode:
             tag, inside = present_name(tag, inside)
         if tag not in classes:
             raise Refusal(f"holds {quoted(tag)} at {_spell(place)}, which this fewbits does not know",
@@ -391,7 +391,7 @@ def _fields(kind: type) -> Mapping[str, tuple[Any, Any]]:
 
 def _members(kind: Any) -> list[Any]:
     """The alternatives of a union, or the type itself."""
-    if kind is Node:
+    if kind is ProgramNode:
         return list(RECORDS)
     return list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
 

@@ -21,7 +21,7 @@ from fewbits.files import write_whole
 from fewbits.progress import track
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.training import initialised
-from fewbits.workflow.compress import Goal, Job, run
+from fewbits.workflow.compress import CompressJob, Goal, run
 
 _FEW = 512  # weights: below, a codebook costs about what it saves
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".th")
@@ -59,7 +59,7 @@ def compress(
         given = Given(mean, std, divide, bgr, label_offset)
         split, preparation = open_data(data, given, task.preparation, task.example_shape)
         goal = Goal(ratio, max_drop if max_drop is not None or ratio is not None else 0.1)
-        run(Job(source, net, split, preparation.normalize, goal, out, epochs, seed), console)
+        run(CompressJob(source, net, split, preparation.normalize, goal, out, epochs, seed), console)
     else:
         if max_drop is not None:
             raise DataError("--max-drop is measured on labelled images: give --data")

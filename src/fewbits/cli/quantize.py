@@ -30,7 +30,7 @@ from fewbits.tasks.digits_net import digits_net
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.stand_in import stand_in
 from fewbits.tasks.training import initialised, train
-from fewbits.workflow.quantize import Job, run
+from fewbits.workflow.quantize import QuantizeJob, run
 
 _DEMO_EPOCHS, _DEMO_SEED = 30, 0
 
@@ -63,7 +63,7 @@ def quantize(
     given = Given(mean, std, divide, bgr, label_offset)
     split, preparation = (stand_in(task), task.preparation) if data is None else open_data(
         data, given, task.preparation, task.example_shape)
-    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache, explain,
+    job = QuantizeJob(network, net, split, preparation, recipe, profile, out, batch_size, seed, plan, cache, explain,
               made_up=data is None, processor=processor)
     show(run(job, console), out, console)
 
@@ -77,7 +77,7 @@ def demo(
     console.print(f"training a small residual network on {len(data.train)} handwritten digits")
     net: nn.Module = initialised(digits_net, _DEMO_SEED)
     train(net, data.train, epochs=_DEMO_EPOCHS, normalize=DIGITS, seed=_DEMO_SEED)
-    job = Job("digits_net", net, data, Preparation(DIGITS), DEFAULT_RECIPE, "onnxruntime", out)
+    job = QuantizeJob("digits_net", net, data, Preparation(DIGITS), DEFAULT_RECIPE, "onnxruntime", out)
     show(run(job, console), out, console)
 
 

@@ -14,7 +14,7 @@ import fewbits.reproduce
 from fewbits.data.sets import load
 from fewbits.errors import DataError
 from fewbits.report.machine import this_machine
-from fewbits.reproduce.row import Given, Result, Row, figures, listed, record, results
+from fewbits.reproduce.row import Given, Row, RowResult, figures, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.reproduce.stages import BY
 
@@ -53,7 +53,7 @@ def reproduce(
         raise DataError(f"{row} is of {kind}, not of {data}: give --data {chosen.data_hint}")
     start, started = time.monotonic(), time.process_time()
     measured = chosen.run(Given(load(data), seed, weights), lambda line: console.print(line, highlight=False))
-    result = Result(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
+    result = RowResult(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
                     measured, round(time.process_time() - started, 1))
     for table in _beside(chosen, result):
         console.print(table)
@@ -81,7 +81,7 @@ def _short(machine: str) -> str:
     return machine.split(" (")[0].split(",")[0]
 
 
-def _beside(row: Row, result: Result) -> list[Table]:
+def _beside(row: Row, result: RowResult) -> list[Table]:
     measured = dict(result.measured)
     tables = [Table("figure", "published", "measured", title=f"{row.name}, seed {result.seed}, {result.seconds} s")]
     for name, make in BY.items():

@@ -36,7 +36,7 @@ from fewbits.train.after_training import AfterTraining, calibrate_activations
 from fewbits.train.distillation import Distillation
 from fewbits.train.fit import Adam, Epoch, fit
 from fewbits.train.registry import trainable
-from fewbits.workflow.quantize import Job, calibrated, calibration, finish, make_folder
+from fewbits.workflow.quantize import QuantizeJob, calibrated, calibration, finish, make_folder
 
 
 def train(
@@ -76,7 +76,7 @@ def train(
     if float_epochs and weights is None:
         console.print(f"training {network} in float for {float_epochs} epochs")
         train_in_float(net, split.train, epochs=float_epochs, normalize=normalize, batch_size=batch_size, seed=seed)
-    job = Job(network, net, split, preparation, recipe, profile, out, batch_size, show_plan=plan,
+    job = QuantizeJob(network, net, split, preparation, recipe, profile, out, batch_size, show_plan=plan,
               processor=processor)
     learning = trainable(calibrated(job, console, norms="keep"))
     lower(learning, profile)  # what has no program is refused before anything is learned

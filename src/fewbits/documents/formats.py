@@ -26,7 +26,7 @@ def document() -> str:
         "## What a format cannot hold", _answers(),
         "## Rounding", _docstring(rounding),
         "## Floats", _docstring(floats),
-        "## Tables", _first_paragraphs(tables.Table.__doc__ or ""),
+        "## Tables", _first_paragraphs(tables.Levels.__doc__ or ""),
         "## Scales", _docstring(scale),
         "## Scales that are quantized themselves", _docstring(microscaling),
         "## Other tools", _tools(),

@@ -4,7 +4,7 @@ import sys
 from dataclasses import fields
 
 from fewbits.program import ops
-from fewbits.program.ops import Node, Record
+from fewbits.program.ops import ProgramNode, Record
 from fewbits.program.profile import PROFILES
 
 _KINDS = {"codes": "codes", "sums": "sums", "float32": "floats", "int64": "int64", "int32": "int32",
@@ -29,21 +29,21 @@ def document() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _families() -> dict[str, dict[type[Node], Record]]:
-    found: dict[str, dict[type[Node], Record]] = {}
+def _families() -> dict[str, dict[type[ProgramNode], Record]]:
+    found: dict[str, dict[type[ProgramNode], Record]] = {}
     for kind, record in ops.RECORDS.items():
         found.setdefault(kind.__module__, {})[kind] = record
     return found
 
 
-def _family(module: str, records: dict[type[Node], Record]) -> str:
+def _family(module: str, records: dict[type[ProgramNode], Record]) -> str:
     rows = [_row(kind, record) for kind, record in records.items()]
     head = ("operator", "computes", "equations", "fields", "reads", "writes", "sums", "limits")
     said = (sys.modules[module].__doc__ or "").strip()
     return f"## {module.rpartition('.')[2].capitalize()}\n\n{said}\n\n{_table(head, rows)}"
 
 
-def _row(kind: type[Node], record: Record) -> tuple[str, ...]:
+def _row(kind: type[ProgramNode], record: Record) -> tuple[str, ...]:
     reads = ", ".join(words for each, words in _KINDS.items() if each in record.takes) or "nothing"
     writes = {"codes": "codes", "float32": "floats", "moved": "what it reads", "plain": "plain numbers"}[record.writes]
     sums = "" if record.sums is None else "numbers" if record.sums.products is None else "products"

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import fewbits.reproduce
-from fewbits.reproduce.row import Result, Row, results
+from fewbits.reproduce.row import Row, RowResult, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.reproduce.stages import BY
 
@@ -32,7 +32,7 @@ def document(folder: Path = RECORDS) -> str:
     return "\n".join([_HEAD, _learned(found), *(_row(row, found[row.name]) for row in ROWS.values())])
 
 
-def _learned(found: Mapping[str, Sequence[Result]]) -> str:
+def _learned(found: Mapping[str, Sequence[RowResult]]) -> str:
     """The rows that learn in few bits, beside the float network."""
     lines = ["## Learning in few bits, at a glance", "",
              "Accuracy in % (mean ± standard deviation), and few bits minus float, in points.", "",
@@ -45,7 +45,7 @@ def _learned(found: Mapping[str, Sequence[Result]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _row(row: Row, found: Sequence[Result]) -> str:
+def _row(row: Row, found: Sequence[RowResult]) -> str:
     recipe = f" Recipe `{row.recipe}`." if row.recipe else ""
     lines = [f"## {row.name}", "", f"{row.what}. Source: {row.source}.{recipe}", ""]
     if not found:
@@ -65,7 +65,7 @@ def _row(row: Row, found: Sequence[Result]) -> str:
     return "\n".join([*lines, "", f"{seconds}. {machines}.", ""])
 
 
-def _duration(one: Result) -> str:
+def _duration(one: RowResult) -> str:
     of_it = f" ({one.processor_seconds:g} s of the processor)" if one.processor_seconds is not None else ""
     return f"{one.seconds:g} s{of_it}"
 

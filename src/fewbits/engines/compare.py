@@ -10,20 +10,18 @@ cut (program/islands.py), and each half is fed the reference's own numbers at th
   TOLERANCE, codes are counted by their bits.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from fewbits.engines.engine import Results
+from fewbits.engines.engine import Arrays, Results
 from fewbits.options import options_checked
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.islands import float_half, integer_half, shares
 from fewbits.program.program import Program
 from fewbits.program.value import PLAIN
 
-Arrays = Mapping[str, np.ndarray]
 Extent = Literal["integers", "islands", "whole"]
 
 

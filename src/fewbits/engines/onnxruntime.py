@@ -9,7 +9,7 @@ from fewbits.engines.processor import this_processor
 from fewbits.options import options_checked
 from fewbits.program.program import Program
 from fewbits.writers.onnx.builder import output_name
-from fewbits.writers.onnx.program import Form, onnx_bytes
+from fewbits.writers.onnx.program import OnnxForm, onnx_bytes
 
 
 @options_checked
@@ -17,7 +17,7 @@ from fewbits.writers.onnx.program import Form, onnx_bytes
 class OnnxRuntime(Engine):
     """form, level, processor: of the model that it runs; threads: of one operator, 0 leaves the number to it."""
 
-    form: Form = "integer"
+    form: OnnxForm = "integer"
     level: Level = "all"
     threads: int = 0
     processor: Target = "this"

@@ -23,9 +23,9 @@ from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
 from fewbits.program.value import PLAIN
 from fewbits.progress import track
-from fewbits.writers.onnx.program import Form, onnx_bytes
+from fewbits.writers.onnx.program import OnnxForm, onnx_bytes
 
-_LEVELS: dict[Form, tuple[Level, ...]] = {"integer": ("off", "all"), "qdq": ("all",)}
+_LEVELS: dict[OnnxForm, tuple[Level, ...]] = {"integer": ("off", "all"), "qdq": ("all",)}
 """Optimisation levels at which each form must equal the program."""
 
 _LEAST_RATIO = 1e3
@@ -33,7 +33,7 @@ _LEAST_RATIO = 1e3
 
 
 @options_checked
-def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, form: Form = "integer",
+def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, form: OnnxForm = "integer",
                 processor: Target = "any", batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
     """Writes the program as ONNX, after ONNX Runtime gave the program's outputs, bit for bit, on every batch
     of `verify`: the integer form with optimisation off and on, QDQ as it runs by default.
@@ -66,13 +66,13 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
 
 
 @options_checked
-def exported_bytes(program: Program, form: Form, processor: Target) -> bytes:
+def exported_bytes(program: Program, form: OnnxForm, processor: Target) -> bytes:
     """The file that `export_onnx` writes, unchecked."""
     written = exactness(program, processor, this_processor())
     return onnx_bytes(program, form, portable=written.portable, metadata=described(program, form, written))
 
 
-def described(program: Program, form: Form, written: Exactness) -> dict[str, str]:
+def described(program: Program, form: OnnxForm, written: Exactness) -> dict[str, str]:
     """What an exported file says of itself: the profile, and where its codes are the program's."""
     at = "every optimisation level" if form == "integer" else "the default optimisation level"
     told = {"fewbits.profile": program.profile.name, "fewbits.exact_on": written.where,
@@ -98,7 +98,7 @@ class _Writing:
     """Which file is being made."""
 
     path: str | Path
-    form: Form
+    form: OnnxForm
     portable: frozenset[str]
 
     def bytes(self, part: Program) -> bytes:

@@ -39,7 +39,7 @@ def decompose(model: Model) -> tuple[list[Node], dict[str, str]]:
     return draft.finish(), draft.renamed
 
 
-Rule = Callable[[Draft, Node], bool]
+Decomposition = Callable[[Draft, Node], bool]
 
 
 def _transposed_conv(draft: Draft, node: Node) -> bool:
@@ -331,7 +331,7 @@ def _cat(draft: Draft, node: Node) -> bool:
     return True
 
 
-_RULES: dict[Any, Rule] = {  # by the call that is taken apart
+_RULES: dict[Any, Decomposition] = {  # by the call that is taken apart
     aten.conv_transpose1d.default: _transposed_conv, aten.conv_transpose2d.input: _transposed_conv,
     aten.conv_transpose3d.input: _transposed_conv,
     aten.scaled_dot_product_attention.default: attention, aten.softmax.int: softmax, aten.log_softmax.int: turned,

@@ -335,9 +335,9 @@ def _bounded(draft: Draft, node: Node, factor: float) -> Masked | None:
     return Masked(_again(draft, node, self=first.value), first.seen, first.empty, first.low)
 
 
-Rule = Callable[[Draft, Node, float], Masked | None]
+MaskRule = Callable[[Draft, Node, float], Masked | None]
 
-_RULES: dict[Any, Rule] = {
+_RULES: dict[Any, MaskRule] = {
     aten.add.Tensor: _sum, aten.sub.Tensor: _difference, aten.mul.Tensor: _scaled, aten.div.Tensor: _scaled,
     aten.masked_fill.Scalar: _filled, aten.masked_fill.Tensor: _filled,
     aten.where.self: _chosen, aten.where.ScalarSelf: _chosen, aten.where.ScalarOther: _chosen,

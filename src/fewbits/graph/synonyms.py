@@ -62,10 +62,10 @@ def plain_call(target: Any, arguments: Arguments, known: Tensors) -> Plain:
     return target, arguments
 
 
-Rule = Callable[[Arguments, Tensors], Plain | None]
+Synonym = Callable[[Arguments, Tensors], Plain | None]
 
 
-def _named(target: Any, **names: str) -> Rule:
+def _named(target: Any, **names: str) -> Synonym:
     """Another name for the same call, some of its arguments under other names."""
     return lambda given, known: (target, {names.get(name, name): value for name, value in given.items()})
 
@@ -96,7 +96,7 @@ def _expanded_as(given: Arguments, known: Tensors) -> Plain | None:
                                  "implicit": False}
 
 
-def _swapped(first: str, second: str) -> Rule:
+def _swapped(first: str, second: str) -> Synonym:
     return lambda given, known: (aten.transpose.int, {"self": given["self"], "dim0": given[first],
                                                       "dim1": given[second]})
 
@@ -119,7 +119,7 @@ def _moved(given: Arguments, known: Tensors) -> Plain:
                                   "dims": [places[axis] if axis in places else next(rest) for axis in range(rank)]}
 
 
-def _bits(name: str) -> Rule:
+def _bits(name: str) -> Synonym:
     """`&`, `|` and `^`: of truth values the logical operator, of numbers the one on their bits."""
     def rule(given: Arguments, known: Tensors) -> Plain:
         first, second = given["self"], given["other"]
@@ -132,7 +132,7 @@ def _bits(name: str) -> Rule:
     return rule
 
 
-def _bits_of_truth(name: str) -> Rule:
+def _bits_of_truth(name: str) -> Synonym:
     def rule(given: Arguments, known: Tensors) -> Plain | None:
         if known.dtypes["self"] is not torch.bool or known.dtypes.get("other", torch.bool) is not torch.bool:
             return None
@@ -141,7 +141,7 @@ def _bits_of_truth(name: str) -> Rule:
     return rule
 
 
-def _with_alpha(target: Any) -> Rule:
+def _with_alpha(target: Any) -> Synonym:
     return lambda given, known: (target, {"self": given["self"], "other": given["other"],
                                           "alpha": given.get("alpha", 1)})
 
@@ -157,7 +157,7 @@ def _narrow(given: Arguments, known: Tensors) -> Plain:
                                "end": given["start"] + given["length"], "step": 1}
 
 
-_RULES: dict[Any, Rule] = {
+_RULES: dict[Any, Synonym] = {
     aten.view.default: _named(aten.reshape.default, size="shape"), aten.view_as.default: _like_other,
     aten._unsafe_view.default: _named(aten.reshape.default, size="shape"),
     aten.reshape_as.default: _like_other, aten.expand_as.default: _expanded_as,

@@ -33,7 +33,7 @@ class Context:
 
     simulation: Simulation
     profile: Profile
-    nodes: list[op.Node] = field(default_factory=list)
+    nodes: list[op.ProgramNode] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Context:
         self._nodes = self.simulation.model.graph.by_name
         self._norms = self.simulation.model.graph.norms_behind
 
-    def emit(self, node: op.Node, shape: Shape, encoding: Encoding | None, dtype: Dtype = "float32") -> str:
+    def emit(self, node: op.ProgramNode, shape: Shape, encoding: Encoding | None, dtype: Dtype = "float32") -> str:
         """Adds a node; returns the name of its value. encoding: None for plain numbers, which are of type `dtype`."""
         self.nodes.append(node)
         self.values[node.name] = Value(shape, encoding, dtype)
@@ -80,7 +80,7 @@ class Context:
         codes = encoding.format.values().astype(np.float64)
         return (codes - float(encoding.zero_point)) * float(encoding.scale)
 
-    def result(self, node: Node) -> "Result":
+    def result(self, node: Node) -> "Emitted":
         """Name, encoding and code bounds of what a number-making node writes: those of its closing clamp where it
         has one, of its own tensor otherwise. Raises LoweringError for activations the profile does not take."""
         site = self.simulation.plan.grid(node.name)
@@ -94,7 +94,7 @@ class Context:
         self.check_rounding(self.simulation.quantizer(site))
         self.check_codes(site, encoding)
         limits = encoding.encode(np.array(self.clamped(site), np.float32)).codes
-        return Result(site, shape, encoding, int(limits[0]), int(limits[1]))
+        return Emitted(site, shape, encoding, int(limits[0]), int(limits[1]))
 
     def stored(self, encoding: Encoding) -> Encoding:
         """An activation's encoding in a profile's codes: where these have no sign, signed codes are raised by 2^(b−1),
@@ -135,7 +135,7 @@ class Context:
         return self.simulation.plan.grid(node.name) not in self.simulation.plan.sites
 
     def uneven(self, node: Node) -> FakeQuantize | None:
-        """The quantizer of what a node writes where its numbers are those of a Float or Table, else None."""
+        """The quantizer of what a node writes where its numbers are those of a Float or Levels, else None."""
         site = self.simulation.plan.grid(node.name)
         if site not in self.simulation.plan.sites or self.simulation.plan.sites[site].spec is None:
             return None
@@ -143,7 +143,7 @@ class Context:
         return None if isinstance(quantizer.spec.format, Int) else quantizer
 
     def uneven_encoding(self, quantizer: FakeQuantize) -> Encoding:
-        """The integers that an activation of a Float or Table has in the program. Raises LoweringError where it has
+        """The integers that an activation of a Float or Levels has in the program. Raises LoweringError where it has
         none, or they span more than the profile's codes."""
         integers(quantizer)
         self.check_rounding(quantizer)
@@ -155,7 +155,7 @@ class Context:
         return encoding
 
     def level_codes(self, quantizer: FakeQuantize) -> np.ndarray:
-        """The codes of a Float or Table activation, ascending: uint8."""
+        """The codes of a Float or Levels activation, ascending: uint8."""
         format, zero_point = quantizer.spec.format, int(self.uneven_encoding(quantizer).zero_point)
         assert not isinstance(format, Int), "integers are all their codes"
         return (levels(format, integers(quantizer)) + zero_point).astype(np.uint8)
@@ -257,7 +257,7 @@ def integers(quantizer: FakeQuantize) -> IntegerForm:
 
 
 @dataclass(frozen=True)
-class Result:
+class Emitted:
     """What a node writes: name, shape, encoding, and the bounds of its codes."""
 
     name: str

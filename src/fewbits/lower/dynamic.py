@@ -22,7 +22,7 @@ def dynamic_dot(context: Context, node: Node) -> None:
         kernel = context.array(weight).shape[2:]
         dilation, stride = (sizes_of(node[each], len(kernel)) for each in ("dilation", "stride"))
         margins = margins_of(node["padding"], kernel, dilation)
-        made: op.Node = op.DynamicConv(name, source, weight, bias, stride, margins, dilation, node["groups"])
+        made: op.ProgramNode = op.DynamicConv(name, source, weight, bias, stride, margins, dilation, node["groups"])
     else:
         made = op.DynamicLinear(name, source, weight, bias)
     context.names[node.name] = context.emit(made, node.shape, None)

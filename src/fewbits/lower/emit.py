@@ -9,13 +9,13 @@ from fewbits.lower.context import Context, Rules
 from fewbits.program import ops as op
 
 
-def passed(context: Context, node: Node, made: op.Node) -> None:
+def passed(context: Context, node: Node, made: op.ProgramNode) -> None:
     """Emits a node that keeps the encoding of the value it reads."""
     assert node.shape is not None, "only splits return lists"
     context.names[node.name] = moved(context, made, node.shape)
 
 
-def moved(context: Context, made: op.Node, shape: Shape) -> str:
+def moved(context: Context, made: op.ProgramNode, shape: Shape) -> str:
     """Emits a node that moves numbers about, on the way to a result."""
     source = context.values[op.reads(made)[0]]
     return context.emit(made, shape, source.encoding, source.dtype)

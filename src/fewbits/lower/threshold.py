@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 
 from fewbits.errors import LoweringError
-from fewbits.numerics.formats import Float, Table
+from fewbits.numerics.formats import Float, Levels
 from fewbits.numerics.integer_form import IntegerForm, in_steps, levels
 
-Range = tuple[float, float]
+Bounds = tuple[float, float]
 
 
-def of_sums(name: str, format: Float | Table, form: IntegerForm, scale: float, gain: np.ndarray, offset: np.ndarray,
-            bounds: Range, limits: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def of_sums(name: str, format: Float | Levels, form: IntegerForm, scale: float, gain: np.ndarray, offset: np.ndarray,
+            bounds: Bounds, limits: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """(thresholds, direction) of sums: int32 [O, n], int8 [O].
 
     A sum t becomes the number nearest to clip(gain · t + offset, bounds) / scale, all of it float64; scale: of the
@@ -33,7 +33,7 @@ def of_sums(name: str, format: Float | Table, form: IntegerForm, scale: float, g
     return found.astype(np.int32), direction.astype(np.int8)
 
 
-def of_numbers(format: Float | Table, form: IntegerForm, scale: np.ndarray) -> np.ndarray:
+def of_numbers(format: Float | Levels, form: IntegerForm, scale: np.ndarray) -> np.ndarray:
     """Thresholds of float32 numbers x that become the number nearest to x / scale, in float32: float32 [1, n];
     infinite where no number reaches the level."""
     def steps(places: np.ndarray) -> np.ndarray:

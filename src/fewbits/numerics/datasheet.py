@@ -3,7 +3,7 @@
 import numpy as np
 
 from fewbits.numerics.catalogue import CATALOGUE, Entry
-from fewbits.numerics.formats import Float, Format, Int, Table
+from fewbits.numerics.formats import Float, Format, Int, Levels
 
 _LISTED = 256
 """Up to so many codes a data sheet lists them all."""
@@ -56,7 +56,7 @@ def _kind(format: Format) -> list[tuple[str, str]]:
         point = [] if format.fraction is None else [("step", exact(_unit(format)))]
         return [*point, ("rounding", "half-even, or any rule of rounding.py by name"),
                 ("beyond the range", "saturates; infinities too"), ("NaN", f"becomes the lowest code, {format.low}")]
-    if isinstance(format, Table):
+    if isinstance(format, Levels):
         limits = "half way" if format.thresholds is None else ", ".join(exact(t) for t in format.thresholds)
         return [("thresholds", limits), ("ties", format.ties), ("beyond the range", "the outer codes; infinities too"),
                 ("NaN", "becomes the lowest code, 0")]

@@ -69,7 +69,7 @@ class Encoding:
             object.__setattr__(self, name, value)
 
     def encode(self, real: np.ndarray, rounding: Rounding = half_even) -> "Quantized":
-        """Nearest codes, ties to even (a Table's own), saturating; or by another rule of rounding.py.
+        """Nearest codes, ties to even (`Levels` say theirs), saturating; or by another rule of rounding.py.
 
         real: any shape and strides; arithmetic in its type, float32 or float64 (narrower ones in float32).
         Large arrays are encoded in chunks: no memory is needed beside the codes. A rule with a generator

@@ -10,11 +10,11 @@ from fewbits.errors import EncodingError
 from fewbits.numerics.floats import Float, parse_float, sign_magnitude
 from fewbits.numerics.integers import Int
 from fewbits.numerics.levels import named_table
-from fewbits.numerics.tables import Table, parse_table
+from fewbits.numerics.tables import Levels, parse_table
 
-__all__ = ["ACCUMULATOR", "Float", "Format", "Int", "Table", "parse", "sign_magnitude"]
+__all__ = ["ACCUMULATOR", "Float", "Format", "Int", "Levels", "parse", "sign_magnitude"]
 
-Format = Int | Float | Table
+Format = Int | Float | Levels
 
 ACCUMULATOR = Int(32)
 """The format of accumulators and of the biases added to them."""

@@ -1,4 +1,4 @@
-"""Float and Table formats as integers with a float scale, so that integer dot products can use them."""
+"""Float formats and those of listed levels as integers with a float scale, for integer dot products."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,7 +8,7 @@ from math import gcd, lcm
 import numpy as np
 
 from fewbits.errors import EncodingError
-from fewbits.numerics.formats import Float, Format, Int, Table
+from fewbits.numerics.formats import Float, Format, Int, Levels
 from fewbits.numerics.rounding import Rounding, half_even
 
 UNSIGNED = Int(8, signed=False)
@@ -27,7 +27,7 @@ class IntegerForm:
 def integer_form(format: Format, wanted: Int | None) -> IntegerForm | None:
     """How the numbers of a format are represented by integers; None when they are not.
 
-    An Int is its own form. A Float or Table whose numbers are all multiples of one step, none above 127 of them
+    An Int is its own form. A Float or Levels whose numbers are all multiples of one step, none above 127 of them
     (ternary, binary, short powers of two), has it exactly in int8; any other one only where `wanted` says which
     integers to round to, its largest number becoming the largest of them.
     """
@@ -41,7 +41,7 @@ def integer_form(format: Format, wanted: Int | None) -> IntegerForm | None:
     return IntegerForm(wanted, format.largest / wanted.high, False)
 
 
-def in_steps(format: Float | Table, form: IntegerForm, numbers: np.ndarray,
+def in_steps(format: Float | Levels, form: IntegerForm, numbers: np.ndarray,
              rounding: Rounding = half_even) -> np.ndarray:
     """`numbers`, in units of the format's scale, as multiples of the integer step: whole float64, any shape.
     rounding: to the format; from there to the integers it is half_even, in float64: a number of the format may lie
@@ -49,7 +49,7 @@ def in_steps(format: Float | Table, form: IntegerForm, numbers: np.ndarray,
     return half_even(format.nearest(numbers, rounding).astype(np.float64) / form.step)
 
 
-def levels(format: Float | Table, form: IntegerForm) -> np.ndarray:
+def levels(format: Float | Levels, form: IntegerForm) -> np.ndarray:
     """The integers that a format's numbers become, each once, ascending: int64.
 
     Raises EncodingError when they span more than 8 bits.
@@ -63,7 +63,7 @@ def levels(format: Float | Table, form: IntegerForm) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _exact_step(format: Float | Table, most: int) -> float | None:
+def _exact_step(format: Float | Levels, most: int) -> float | None:
     """The largest step of which every number is a multiple, if none is more than `most` of them."""
     if format.bits > 8:
         return None

@@ -1,4 +1,4 @@
-"""Table formats: numbers listed one by one, for every codebook that is neither an integer nor a float format."""
+"""Formats of listed levels, for every codebook that is neither an integer nor a float format."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +16,7 @@ Ties = Literal["even", "up", "down", "toward-zero", "away"]
 
 @options_checked
 @dataclass(frozen=True)
-class Table:
+class Levels:
     """A codebook of ascending numbers; a code is an index into it. Unused codes decode to the highest number.
 
     numbers: 2 to 65536, each finite and in the range of float32.
@@ -132,10 +132,10 @@ class Table:
         return f"table({';'.join(parts)}{'' if self.ties == 'even' else ';' + self.ties})"
 
 
-def parse_table(text: str) -> Table | None:
+def parse_table(text: str) -> Levels | None:
     """Inverse of str for tables without a name: `table(NUMBERS[;THRESHOLDS][;TIES])`, separated by commas.
 
-    None when the text is none of these. Raises EncodingError as Table does, and for what is no number.
+    None when the text is none of these. Raises EncodingError as Levels does, and for what is no number.
     """
     if not (text.startswith("table(") and text.endswith(")")):
         return None
@@ -147,17 +147,17 @@ def parse_table(text: str) -> Table | None:
         raise EncodingError(f"{text!r} lists something that is no number: write table(-1,0,1)") from None
     if not 1 <= len(lists) <= 2:
         raise EncodingError(f"{text!r} has {len(lists)} lists: write table(NUMBERS) or table(NUMBERS;THRESHOLDS)")
-    return Table(lists[0], lists[1] if len(lists) == 2 else None, ties.strip())  # type: ignore[arg-type]
+    return Levels(lists[0], lists[1] if len(lists) == 2 else None, ties.strip())  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=64)
-def _numbers(table: Table) -> np.ndarray:
+def _numbers(table: Levels) -> np.ndarray:
     """The numbers as float32 [high + 1]; cached."""
     return np.array(table.numbers, np.float32)
 
 
 @lru_cache(maxsize=128)
-def _last_below(table: Table, dtype: np.dtype) -> np.ndarray:
+def _last_below(table: Levels, dtype: np.dtype) -> np.ndarray:
     """Per boundary the last number of a float type that still takes the lower code, ascending.
 
     Comparing with these is exact for every float of that type: the boundary itself may lie between two.

@@ -5,7 +5,7 @@ shift of means. Mostly the outputs follow; where they do not, the model that was
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,12 @@ from torch.utils import _pytree as pytree
 
 from fewbits.errors import RepairError, RepairWarning
 from fewbits.program.inputs import Batch
-from fewbits.quant.calibrate import model_inputs
+from fewbits.quant.calibrate import BatchToInputs, model_inputs
 from fewbits.quant.simulation import Simulation
 
 TOLERATED = 0.1
 """dB by which outputs may become worse: a few images tell no less."""
 
-BatchToInputs = Callable[[Any], Any] | None
 
 
 def check_reread(batches: Iterable[Batch], repair: str, even_if_worse: bool) -> None:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 from fewbits.errors import RepairError, RepairWarning
 from fewbits.graph.model import Model
@@ -24,7 +23,7 @@ from fewbits.optimize.smoothquant import smooth
 from fewbits.program.inputs import Batch, bind
 from fewbits.program.profile import ONNXRUNTIME, Profile
 from fewbits.program.program import leaves
-from fewbits.quant.calibrate import calibrate
+from fewbits.quant.calibrate import BatchToInputs, calibrate
 from fewbits.quant.plan import Plan
 from fewbits.quant.recipe import RepairName
 from fewbits.quant.simulation import Simulation
@@ -32,7 +31,6 @@ from fewbits.quant.simulation import Simulation
 MOST, FEWEST = 256, 16
 """Inputs that a repair which works layer by layer looks at. It keeps all of them, and runs each twice."""
 _ELEMENTS = 2**26  # of the values alive at once, for all inputs together: 256 MiB, and as much for the simulation
-BatchToInputs = Callable[[Any], Any] | None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ of float calls, so that a program is data.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from fewbits.program.functions import lookup
 aten = torch.ops.aten
 
 Given = Mapping[str, Any]  # arrays and numbers by the names of the call's schema
-
-Dtype = Literal["float32", "int64", "int32", "uint8", "int8", "bool"]
-"""Types of values that are no codes."""
 
 DTYPES: Mapping[str, np.dtype] = {name: np.dtype(name) for name in (
     "float32", "int64", "int32", "uint8", "int8", "bool")}

@@ -5,7 +5,7 @@ import numpy as np
 
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops import Constant, Linear, Quantize
 from fewbits.program.ops.record import Example
 from fewbits.program.ops.samples import X
@@ -22,7 +22,7 @@ def as_program(example: Example, seed: int = 0) -> tuple[Program, dict[str, np.n
     """The program around an example's node, and inputs for it: a batch of 2, beyond the range of their codes here and
     there. Codes are quantized inputs, sums those of a fully connected layer."""
     random = np.random.default_rng(seed)
-    nodes: list[Node] = [Constant(name, data) for name, data in example.constants.items()]
+    nodes: list[ProgramNode] = [Constant(name, data) for name, data in example.constants.items()]
     values = {name: Value(data.codes.shape, data.encoding) for name, data in example.constants.items()}
     inputs: dict[str, np.ndarray] = {}
 

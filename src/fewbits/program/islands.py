@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops import (
     Constant,
     Dequantize,
@@ -56,7 +56,7 @@ def _island_nodes(program: Program) -> set[str]:
             or (is_move(node) and program.is_float(node.name))}
 
 
-def _half(program: Program, nodes: Iterable[Node], taken: Iterable[str]) -> Program:
+def _half(program: Program, nodes: Iterable[ProgramNode], taken: Iterable[str]) -> Program:
     """Some of the nodes as a program of their own. taken: values of it that the rest reads; the program's outputs and
     what nobody reads are outputs, too."""
     nodes = tuple(nodes)

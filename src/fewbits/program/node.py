@@ -8,7 +8,7 @@ Margins = tuple[tuple[int, int], ...]  # (before, after) per axis behind the cha
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class ProgramNode:
     """One operation of a program. Abstract: what a program holds is one of `ops.RECORDS`."""
 
     name: str

@@ -10,7 +10,7 @@ import numpy as np
 
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops import Constant, Conv, FloatCall, Linear, reads, record_of
 from fewbits.program.profile import Profile
 from fewbits.program.value import PLAIN, Kind, Value
@@ -32,7 +32,7 @@ class Program:
 
     profile: Profile
     inputs: tuple[str, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[ProgramNode, ...]
     values: Mapping[str, Value]
     structure: Any
 
@@ -58,7 +58,7 @@ class Program:
             if name not in self.by_name:
                 raise ProgramError(f"output {name!r} is an input passed through: it has no codes")
 
-    def _check_read(self, node: Node, name: str) -> None:
+    def _check_read(self, node: ProgramNode, name: str) -> None:
         """Raises ProgramError where a node reads a value of a kind that it does not take."""
         kind, takes = self.kind(name), record_of(node).takes
         if kind not in takes:
@@ -67,7 +67,7 @@ class Program:
             raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is {_KINDS[kind]}: "
                                f"{article} {type(node).__name__} reads {words}, and nothing else")
 
-    def _wrongly_written(self, node: Node) -> str | None:
+    def _wrongly_written(self, node: ProgramNode) -> str | None:
         """What a node writes, in words, where its value is of another kind; None where it is of that."""
         kind, writes = self.kind(node.name), record_of(node).writes
         if writes == "moved":
@@ -86,19 +86,19 @@ class Program:
         return "sums" if self.is_accumulator(name) else "codes"
 
     @cached_property
-    def by_name(self) -> Mapping[str, Node]:
+    def by_name(self) -> Mapping[str, ProgramNode]:
         """What writes each value, inputs left out."""
         return {node.name: node for node in self.nodes}
 
     @cached_property
-    def _readers(self) -> Mapping[str, tuple[Node, ...]]:
-        found: dict[str, list[Node]] = {}
+    def _readers(self) -> Mapping[str, tuple[ProgramNode, ...]]:
+        found: dict[str, list[ProgramNode]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(reads(node)):
                 found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
-    def readers(self, name: str) -> tuple[Node, ...]:
+    def readers(self, name: str) -> tuple[ProgramNode, ...]:
         """The nodes that read a value, in running order."""
         return self._readers.get(name, ())
 

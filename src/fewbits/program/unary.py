@@ -26,11 +26,11 @@ class Onnx:
     """An ONNX operator applied to the function's number, to constants, and to what other operators give."""
 
     operator: str
-    operands: "tuple[Form, ...]" = (X,)
+    operands: "tuple[UnaryForm, ...]" = (X,)
     attributes: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
-Form = Onnx | float | Literal["x"]
+UnaryForm = Onnx | float | Literal["x"]
 
 
 EVERYWHERE = (-4.0, 4.0)
@@ -47,7 +47,7 @@ class Unary:
     """
 
     call: Callable[..., Any]
-    form: Callable[[Mapping[str, Any]], Form]
+    form: Callable[[Mapping[str, Any]], UnaryForm]
     examples: tuple[Mapping[str, Any], ...] = ({},)
     domain: tuple[float, float] = EVERYWHERE
 
@@ -65,20 +65,20 @@ class Unary:
                 else argument.default_value for argument in schema.arguments[1:]}
 
 
-def _is(operator: str, **attributes: str | float) -> Callable[[Mapping[str, Any]], Form]:
+def _is(operator: str, **attributes: str | float) -> Callable[[Mapping[str, Any]], UnaryForm]:
     """One ONNX operator. attributes: a number, or the name of the argument that it is."""
-    def form(given: Mapping[str, Any]) -> Form:
+    def form(given: Mapping[str, Any]) -> UnaryForm:
         return Onnx(operator, attributes={name: given[value] if isinstance(value, str) else value
                                           for name, value in attributes.items()})
 
     return form
 
 
-def _applied(operator: str, *operands: Form) -> Onnx:
+def _applied(operator: str, *operands: UnaryForm) -> Onnx:
     return Onnx(operator, operands)
 
 
-def _elu(given: Mapping[str, Any]) -> Form:
+def _elu(given: Mapping[str, Any]) -> UnaryForm:
     if given["scale"] == given["input_scale"] == 1:
         return Onnx("Elu", attributes={"alpha": given["alpha"]})
     below = _applied("Sub", _applied("Exp", _applied("Mul", _applied("Min", X, 0.0), given["input_scale"])), 1.0)
@@ -86,7 +86,7 @@ def _elu(given: Mapping[str, Any]) -> Form:
                     _applied("Mul", below, given["alpha"] * given["scale"]))
 
 
-def _gelu(given: Mapping[str, Any]) -> Form:
+def _gelu(given: Mapping[str, Any]) -> UnaryForm:
     """x/2 · (1 + erf(x/√2)), or with tanh(√(2/π) · (x + 0.044715 x³)) in erf's place (Hendrycks and Gimpel 2016)."""
     if given["approximate"] == "tanh":
         cube = _applied("Mul", _applied("Mul", _applied("Mul", X, X), X), 0.044715)
@@ -96,17 +96,17 @@ def _gelu(given: Mapping[str, Any]) -> Form:
     return _applied("Mul", _applied("Mul", X, 0.5), _applied("Add", gate, 1.0))
 
 
-def _softplus(given: Mapping[str, Any]) -> Form:
+def _softplus(given: Mapping[str, Any]) -> UnaryForm:
     """log(1 + exp(βx))/β; where βx is above ATen's threshold of 20, whose x is nearer than float32 tells."""
     beta = given["beta"]
     return Onnx("Softplus") if beta == 1 else _applied("Div", _applied("Softplus", _applied("Mul", X, beta)), beta)
 
 
-def _difference(given: Mapping[str, Any]) -> Form:
+def _difference(given: Mapping[str, Any]) -> UnaryForm:
     return _applied("Sub", given["other"], X if given["alpha"] == 1 else _applied("Mul", X, given["alpha"]))
 
 
-def _filled(value: str | float) -> Callable[[Mapping[str, Any]], Form]:
+def _filled(value: str | float) -> Callable[[Mapping[str, Any]], UnaryForm]:
     """One number everywhere: an argument's name, or the number."""
     return lambda given: _applied("Expand", given[value] if isinstance(value, str) else value, Onnx("Shape"))
 
@@ -114,8 +114,8 @@ def _filled(value: str | float) -> Callable[[Mapping[str, Any]], Form]:
 _RELATIONS = {"gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal", "ne": "Equal"}
 
 
-def _two_pieces(given: Mapping[str, Any]) -> Form:
-    def line(slope: float, offset: float) -> Form:
+def _two_pieces(given: Mapping[str, Any]) -> UnaryForm:
+    def line(slope: float, offset: float) -> UnaryForm:
         return _applied("Add", _applied("Mul", X, slope), offset) if slope else offset
 
     one = line(given["slope"], given["offset"])

@@ -3,7 +3,7 @@
 from fewbits.errors import LoweringError
 from fewbits.program import rescale
 from fewbits.program.fixed_point import Fixed
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops import Conv, Linear, accumulator_bound, record_of
 from fewbits.program.ops.record import Rescaling
 from fewbits.program.parts import parts
@@ -24,7 +24,7 @@ def check_sums(program: Program) -> None:
             _check_shift(program, node, record.rescaling)
 
 
-def _check_width(program: Program, node: Node) -> None:
+def _check_width(program: Program, node: ProgramNode) -> None:
     profile, needed = program.profile, accumulator_bound(program, node).bits
     kept = program.is_accumulator(node.name)
     available = min(profile.sum_bits, profile.accumulator.bits) if kept else profile.sum_bits
@@ -42,7 +42,7 @@ def _check_width(program: Program, node: Node) -> None:
                         f"use {mend}")
 
 
-def _check_shift(program: Program, node: Node, rescaling: Rescaling) -> None:
+def _check_shift(program: Program, node: ProgramNode, rescaling: Rescaling) -> None:
     factor, magnitude = rescaling.factor(program, node), rescaling.reach(program, node)
     assert isinstance(factor, Fixed), "integer profiles rescale by a multiplier and a shift"
     if rescale.rounding(program.profile, rescaling.role) == "double":

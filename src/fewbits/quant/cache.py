@@ -7,7 +7,7 @@ points, and a digest of all that. Scales are float32 written so that they come b
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fewbits.graph.model import Model
 from fewbits.limits import TEXT_BYTES
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.inputs import Batch
-from fewbits.quant.calibrate import calibrate
+from fewbits.quant.calibrate import BatchToInputs, calibrate
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 from fewbits.storage.container import from_json, to_json
@@ -30,7 +30,7 @@ _VERSION = 2
 
 
 def calibrate_cached(model: Model, plan: Plan, batches: Iterable[Batch], path: str | Path, *, data: str = "",
-                     batch_to_inputs: Callable[[Any], Any] | None = None) -> Simulation:
+                     batch_to_inputs: BatchToInputs = None) -> Simulation:
     """As `calibrate`, but reads the encodings from `path` if it exists, else calibrates and writes them there.
 
     The batches are not looked at when the file exists. data: what they are, such as a digest; a file of other data is

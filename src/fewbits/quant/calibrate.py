@@ -15,9 +15,11 @@ from fewbits.quant.one_number import OneNumberCheck
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 
+BatchToInputs = Callable[[Any], Any] | None
+
 
 def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
-              batch_to_inputs: Callable[[Any], Any] | None = None,
+              batch_to_inputs: BatchToInputs = None,
               callback: Callable[[Simulation], object] | None = None) -> Simulation:
     """Runs every batch through the float model, watches each tensor, and fits its encoding.
 
@@ -73,7 +75,7 @@ def _numbered(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
 
 
 def model_inputs(model: Model, batch: Batch,
-                 batch_to_inputs: Callable[[Any], Any] | None = None) -> dict[str, torch.Tensor]:
+                 batch_to_inputs: BatchToInputs = None) -> dict[str, torch.Tensor]:
     """A batch as the model's inputs by name. Raises DataError for a wrong shape or type, no values, NaN or Inf."""
     inputs = bind([item.name for item in model.graph.inputs], batch, batch_to_inputs)
     for item in model.graph.inputs:

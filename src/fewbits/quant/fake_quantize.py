@@ -8,7 +8,7 @@ from torch import nn
 
 from fewbits.errors import CalibrationError
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.numerics.formats import Float, Int, Table
+from fewbits.numerics.formats import Float, Int, Levels
 from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
 from fewbits.numerics.rounding import RULES, Rounding, half_even
 from fewbits.options import check_option
@@ -83,7 +83,7 @@ class _NearestStraightThrough(torch.autograd.Function):
     """The nearest number of a Float or Table, with the gradient of the identity inside its range, 0 outside."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, format: Float | Table, rounding: Rounding) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, format: Float | Levels, rounding: Rounding) -> torch.Tensor:
         lowest = -format.largest if format.signed else 0.0
         ctx.save_for_backward((x >= lowest) & (x <= format.largest))
         return format.nearest(x, rounding)
@@ -93,7 +93,7 @@ class _NearestStraightThrough(torch.autograd.Function):
         return gradients[0] * ctx.saved_tensors[0], None, None
 
 
-def fake_nearest(x: torch.Tensor, scale: torch.Tensor, format: Float | Table,
+def fake_nearest(x: torch.Tensor, scale: torch.Tensor, format: Float | Levels,
                  rounding: Rounding = half_even) -> torch.Tensor:
     """scale · nearest(x / scale): the numbers of a Float or a Table, which have no zero point.
 

@@ -55,7 +55,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Step:
+class NodePlan:
     """What becomes of one node. grid: name of the value whose encoding its result has, or would have if the recipe
     did not leave it in float; coded: its arguments that are parameters in codes."""
 
@@ -73,7 +73,7 @@ class Plan:
     done after calibration and that was not done yet (optimize/repairs.py)."""
 
     sites: Mapping[str, Site]
-    steps: Mapping[str, Step]
+    steps: Mapping[str, NodePlan]
     repairs: tuple[RepairName, ...] = ()
 
     def grid(self, value: str) -> str:

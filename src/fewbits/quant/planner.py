@@ -17,7 +17,7 @@ from fewbits.numerics.block import TENSOR
 from fewbits.numerics.formats import parse
 from fewbits.program.exact_calls import DTYPES, EXACT_CALLS
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
-from fewbits.quant.plan import Kind, Plan, Site, Step, Treatment
+from fewbits.quant.plan import Kind, NodePlan, Plan, Site, Treatment
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
 from fewbits.quant.spec import Spec
 
@@ -159,7 +159,7 @@ class _Planner:
         self.shapes, self.ends = model.shapes(), _ends(self.graph)
         self.sites: dict[str, Site] = {}
         self.wanted: dict[str, str] = {}  # of each parameter, so that two uses of one agree
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, NodePlan] = {}
         self.exact = exact_names(self.graph)
 
     def plan(self) -> Plan:
@@ -173,7 +173,7 @@ class _Planner:
                     self._add(Site(item.name, "input", item.shape, spec, because))
         for node in self.graph.nodes:
             if node.name in self.exact:
-                self.steps[node.name] = Step(node.name, node.op or "exact", Treatment.EXACT, "", node.source)
+                self.steps[node.name] = NodePlan(node.name, node.op or "exact", Treatment.EXACT, "", node.source)
                 continue
             row, role = _row(node), self._role(node)
             if role == "dot":
@@ -184,7 +184,7 @@ class _Planner:
                     self._param_site(node["weight"], "weight", *self._resolve(node, "weights"))
             treatment, grid = self._treatment(node, role), self._grid_of(node, role)
             coded = tuple(name for name, value in node.arguments.items() if self._is_coded(node, name, value))
-            self.steps[node.name] = Step(node.name, row.name, treatment, grid, node.source, coded)
+            self.steps[node.name] = NodePlan(node.name, row.name, treatment, grid, node.source, coded)
         for node in self.graph.nodes:
             self._settle(node)
         self._check_dynamic()

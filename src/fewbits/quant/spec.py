@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.formats import Format, Int, Table
+from fewbits.numerics.formats import Format, Int, Levels
 from fewbits.numerics.rounding import RULES
 from fewbits.options import options_checked
 from fewbits.ranges.dynamic import DynamicRule
@@ -43,7 +43,7 @@ class Spec:
     def __post_init__(self):
         if self.rounding not in RULES:
             raise EncodingError(f"no rounding is called {self.rounding!r}: choose one of {', '.join(RULES)}")
-        if self.rounding != "half_even" and isinstance(self.format, Table):
+        if self.rounding != "half_even" and isinstance(self.format, Levels):
             raise EncodingError(f"{self.format} has thresholds of its own: it takes no rounding {self.rounding}")
         self.rule.check(self.block)
         if self.rule.even_grids_only and not isinstance(self.format, Int):

@@ -13,7 +13,7 @@ import numpy as np
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.numerics.formats import Float, Format, Int, Table, parse
+from fewbits.numerics.formats import Float, Format, Int, Levels, parse
 
 _E8M0 = parse("e8m0")
 _E4M3 = parse("e4m3")
@@ -38,7 +38,7 @@ def mx_of(largest: np.ndarray, format: Format, block: Block) -> Encoding:
         if format.bits != 8 or not format.signed:
             raise EncodingError(f"MX has integers of 8 bits, signed, not {format}")
         top, unit = 0, 2.0**-6
-    elif isinstance(format, Table):
+    elif isinstance(format, Levels):
         raise EncodingError(f"MX has floats and 8-bit integers, not {format}")
     else:
         top, unit = format.highest_exponent, 1.0

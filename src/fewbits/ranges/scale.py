@@ -22,7 +22,7 @@ Others give a power of two, a fixed point whose zero point is always 0, or leave
 An asymmetric range is widened to contain 0, spread over all codes, and its zero point is rounded, so that
 the number 0 has a code of its own: scale = (high − low)/(q_max − q_min), zero_point = q_min − low/scale.
 
-A format with a fixed point (`q4.4`) has scale 2^-fraction whatever the range. A Float or a Table has no zero
+A format with a fixed point (`q4.4`) has scale 2^-fraction whatever the range. A Float or Levels has no zero
 point, so that all its ranges are symmetric: its largest number takes the largest magnitude, scale =
 max/largest. Floats of 16 bits and more carry their exponents themselves: scale 1.
 
@@ -37,7 +37,7 @@ import numpy as np
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import TENSOR, Block
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.formats import Float, Format, Int, Table
+from fewbits.numerics.formats import Float, Format, Int, Levels
 from fewbits.numerics.rounding import half_even
 from fewbits.options import options_checked
 from fewbits.ranges.microscaling import mx_of, nvfp4_of
@@ -86,7 +86,7 @@ def scale_and_zero_point(low: np.ndarray, high: np.ndarray, format: Format, symm
     if convention == "unit" or (isinstance(format, Float) and format.bits >= 16):
         return np.ones(low.shape), no_shift
     if symmetric or not isinstance(format, Int) or convention in _POWERS_OF_TWO:
-        explicit = isinstance(format, Table) and format.thresholds is not None
+        explicit = isinstance(format, Levels) and format.thresholds is not None
         if not format.signed and not explicit and (low < 0).any():
             raise EncodingError(f"symmetric {format} cannot hold {low.min():.6g}: "
                                 "use a signed format or an asymmetric one")

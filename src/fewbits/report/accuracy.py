@@ -11,7 +11,7 @@ import torch
 from fewbits.errors import DataError
 from fewbits.graph.evaluating import evaluating
 from fewbits.progress import track
-from fewbits.report.batches import BatchToInputs
+from fewbits.quant.calibrate import BatchToInputs
 from fewbits.report.intervals import Interval, clopper_pearson, paired_difference, sign_test
 from fewbits.report.sqnr import decibels
 

@@ -1,7 +1,6 @@
 """Batches as both sides of a measurement take them: tensors for the model, arrays for the Program."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -10,8 +9,7 @@ from fewbits.errors import DataError
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.program.program import Program
 from fewbits.progress import track
-
-BatchToInputs = Callable[[Any], Any] | None
+from fewbits.quant.calibrate import BatchToInputs
 
 
 def bound(program: Program, batches: Iterable[Batch], what: str,

@@ -80,11 +80,11 @@ class _Parameters:
         floats = {node.name for node in program.nodes if isinstance(node, op.FloatConstant)}
         return cls(frozenset(decoded) | inside | floats, decoded)
 
-    def moved_numbers(self, program: Program, node: op.Node) -> int:
+    def moved_numbers(self, program: Program, node: op.ProgramNode) -> int:
         """Numbers that a node reads and writes."""
         return 0 if node.name in self.names else numbers(program, node.name, *op.reads(node))
 
-    def moved_bytes(self, program: Program, node: op.Node) -> float:
+    def moved_bytes(self, program: Program, node: op.ProgramNode) -> float:
         """Bytes of the values a node reads and writes; of decoded parameters, those of their codes."""
         if node.name in self.names:
             return 0
@@ -92,7 +92,7 @@ class _Parameters:
                    for name in (node.name, *op.reads(node)))
 
 
-def _weights(node: op.Node) -> tuple[Quantized, ...]:
+def _weights(node: op.ProgramNode) -> tuple[Quantized, ...]:
     return (node.weight,) if isinstance(node, op.Conv | op.Linear) else ()
 
 
@@ -100,5 +100,5 @@ def _stored(data: Quantized) -> int:
     return packed_bytes(data.codes.size, data.encoding.format) + _REAL * data.encoding.scale.size
 
 
-def _bias_bytes(node: op.Node) -> int:
+def _bias_bytes(node: op.ProgramNode) -> int:
     return _REAL * node.bias.size if isinstance(node, op.Conv | op.Linear) and node.bias is not None else 0

@@ -1,13 +1,13 @@
 """Whether every engine gives the Program's codes: reference, torch, and ONNX Runtime in both forms."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from fewbits.engines.compare import Difference, Part, parts_of, value_differences
-from fewbits.engines.engine import Engine, Prepared, Results
+from fewbits.engines.engine import Arrays, Engine, Prepared, Results
 from fewbits.engines.exactness import Target
 from fewbits.engines.executors import Torch
 from fewbits.engines.onnx_session import Level
@@ -18,13 +18,13 @@ from fewbits.options import options_checked
 from fewbits.program import reference
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
-from fewbits.report.batches import BatchToInputs, arrays, bound
-from fewbits.writers.onnx.program import Form
+from fewbits.quant.calibrate import BatchToInputs
+from fewbits.report.batches import arrays, bound
+from fewbits.writers.onnx.program import OnnxForm
 
-Arrays = Mapping[str, np.ndarray]
 Extent = Literal["outputs", "every value", "float islands", "end to end"]
 
-_SETTINGS: tuple[tuple[Form, Level], ...] = (("integer", "off"), ("integer", "all"), ("qdq", "all"), ("qdq", "off"))
+_SETTINGS: tuple[tuple[OnnxForm, Level], ...] = (("integer", "off"), ("integer", "all"), ("qdq", "all"), ("qdq", "off"))
 
 
 @dataclass(frozen=True)

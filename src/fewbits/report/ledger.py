@@ -14,7 +14,7 @@ from fewbits.numerics.packing import packed_bytes
 from fewbits.program import ops as op
 from fewbits.program.float_calls import call_name
 from fewbits.program.program import Program
-from fewbits.quant.plan import Plan, Step, Treatment
+from fewbits.quant.plan import NodePlan, Plan, Treatment
 
 _FLOAT = "float32"
 _IN_THRESHOLDS = "part of the thresholds behind"
@@ -219,12 +219,12 @@ class _Accountant:
         self.explained[codes] = "input"
         return Operation(name, "input", InputTreatment.QUANTIZED, type(self.nodes[codes]).__name__, codes, "")
 
-    def _operation(self, node: Node, step: Step) -> Operation:
+    def _operation(self, node: Node, step: NodePlan) -> Operation:
         made, value = self._made(node, step)
         return Operation(node.name, step.op, step.treatment, type(made).__name__ if made else "", value,
                          step.source)
 
-    def _made(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
+    def _made(self, node: Node, step: NodePlan) -> tuple[op.ProgramNode | None, str]:
         """The program's node for a node of the graph, if it needs one, and the name of its result."""
         match step.treatment:
             case Treatment.SIZE:
@@ -257,7 +257,7 @@ class _Accountant:
         self.explained[step.grid] = "accumulator" if self.program.is_accumulator(step.grid) else "activation"
         return made, step.grid
 
-    def _as_it_is(self, node: Node) -> tuple[op.Node | None, str]:
+    def _as_it_is(self, node: Node) -> tuple[op.ProgramNode | None, str]:
         """A call on token numbers, positions or masks, or a move among them."""
         if node.role == "pass":
             return self._moved(node)
@@ -270,7 +270,7 @@ class _Accountant:
         self.values[node.name], self.explained[node.name] = node.name, "as it is"
         return made, node.name
 
-    def _left_in_float(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
+    def _left_in_float(self, node: Node, step: NodePlan) -> tuple[op.ProgramNode | None, str]:
         """A float call, with a quantizer behind it where its result is quantized; or a move among floats."""
         if node.role == "pass":
             return self._moved(node)
@@ -287,7 +287,7 @@ class _Accountant:
             self.explained[node.name] = "activation"
         return made, node.name
 
-    def _summed_as_it_comes(self, node: Node, step: Step) -> tuple[op.Node | None, str]:
+    def _summed_as_it_comes(self, node: Node, step: NodePlan) -> tuple[op.ProgramNode | None, str]:
         coded = node.name in self.plan.sites
         made = self.nodes.get(f"{node.name}.unrounded" if coded else node.name)
         if not isinstance(made, op.Dynamic):
@@ -299,7 +299,7 @@ class _Accountant:
             self.explained[node.name] = "activation"
         return made, node.name
 
-    def _moved(self, node: Node) -> tuple[op.Node | None, str]:
+    def _moved(self, node: Node) -> tuple[op.ProgramNode | None, str]:
         made = self.nodes.get(node.name)
         if made is not None:
             self.values[node.name] = node.name

@@ -15,9 +15,10 @@ from fewbits.files import write_whole
 from fewbits.options import options_checked
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
+from fewbits.quant.calibrate import BatchToInputs
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import Classifier, compare
-from fewbits.report.batches import BatchToInputs, arrays, bound
+from fewbits.report.batches import arrays, bound
 from fewbits.report.energy import energy_estimates
 from fewbits.report.engines import agreement
 from fewbits.report.explain import Explanation

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewbits.engines.engine import Arrays
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import CalibrationError
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
+from fewbits.quant.calibrate import BatchToInputs
 from fewbits.quant.simulation import Simulation, SimulationVisitor
-from fewbits.report.batches import BatchToInputs, arrays, bound
+from fewbits.report.batches import arrays, bound
 from fewbits.report.sites import float_outputs, value_names
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from fewbits.graph.model import Visitor
 from fewbits.lower.inputs import input_codes
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program, leaves
+from fewbits.quant.calibrate import BatchToInputs
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
-from fewbits.report.batches import BatchToInputs, arrays, bound
+from fewbits.report.batches import arrays, bound
 from fewbits.report.sqnr import decibels
 
 

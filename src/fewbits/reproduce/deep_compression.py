@@ -42,7 +42,7 @@ _BIAS_CENTROIDS = 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """network; densities and centroids: by layer, in order; price: of a bit (`flow.Settings`); float_epochs,
     prune_epochs, share_epochs, tune_epochs: of the four trainings; rate: the highest of the compressed network's;
     teacher: the network that it learns from beside the labels, trained as its float original is, which serves by
@@ -60,7 +60,7 @@ class Plan:
     teacher: str | None = None
 
 
-def compress(plan: Plan, given: Given, log: Log) -> Mapping[str, Any]:
+def compress(plan: Schedule, given: Given, log: Log) -> Mapping[str, Any]:
     """Trains in float, prunes, shares, codes; gives errors in %, sizes, and the table by layer and stage.
 
     float_error, error: of the test images; validation_float_error, validation_error; pruned_error: before sharing;
@@ -155,7 +155,7 @@ def _error(net: nn.Module, split: Split) -> float:
     return round(100 * (1 - evaluate(net, split.batches(1000)).mean), 4)
 
 
-def _row(name: str, what: str, published: Mapping[str, float], plan: Plan) -> Row:
+def _row(name: str, what: str, published: Mapping[str, float], plan: Schedule) -> Row:
     return Row(name, what, _SOURCE, published, "mnist:DIR", partial(compress, plan), seconds=900)
 
 
@@ -163,15 +163,15 @@ ROWS = (
     _row("deep-compression-lenet-300-100", "LeNet-300-100 on MNIST, 40x at no loss",
          {"float_error": 1.64, "error": 1.58, "times_smaller": 40, "times_smaller_pruned": 12,
           "times_smaller_shared": 32},
-         Plan("lenet_300_100", (0.105, 0.14, 0.3), (32, 32, 32), 0.0125, 24, 40, 8, 4, teacher="lenet_caffe")),
+         Schedule("lenet_300_100", (0.105, 0.14, 0.3), (32, 32, 32), 0.0125, 24, 40, 8, 4, teacher="lenet_caffe")),
     _row("deep-compression-lenet-300-100-beyond", "the same network, smaller than the paper's",
          {"float_error": 1.64, "error": 1.58, "times_smaller": 40},
-         Plan("lenet_300_100", (0.051, 0.085, 0.3), (32, 32, 32), 0.05, 24, 60, 12, 4, teacher="lenet_caffe")),
+         Schedule("lenet_300_100", (0.051, 0.085, 0.3), (32, 32, 32), 0.05, 24, 60, 12, 4, teacher="lenet_caffe")),
     _row("deep-compression-lenet-5", "Caffe's LeNet (20-50-500-10) on MNIST, 39x at no loss",
          {"float_error": 0.80, "error": 0.74, "times_smaller": 39, "times_smaller_pruned": 12,
           "times_smaller_shared": 33},
-         Plan("lenet_caffe", (0.66, 0.16, 0.092, 0.2), (32, 32, 32, 32), 0.01, 8, 24, 4, 2, 0.03, "lenet_twn")),
+         Schedule("lenet_caffe", (0.66, 0.16, 0.092, 0.2), (32, 32, 32, 32), 0.01, 8, 24, 4, 2, 0.03, "lenet_twn")),
     _row("deep-compression-lenet-5-beyond", "the same network, smaller than the paper's",
          {"float_error": 0.80, "error": 0.74, "times_smaller": 39},
-         Plan("lenet_caffe", (0.5, 0.08, 0.0126, 0.12), (32, 32, 32, 32), 0.03, 8, 50, 8, 4, 0.03, "lenet_twn")),
+         Schedule("lenet_caffe", (0.5, 0.08, 0.0126, 0.12), (32, 32, 32, 32), 0.03, 8, 50, 8, 4, 0.03, "lenet_twn")),
 )

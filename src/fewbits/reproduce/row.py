@@ -43,7 +43,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Result:
+class RowResult:
     """One run. seed; seconds: wall clock; machine: processor and threads; measured: as `Row.run` gave it;
     processor_seconds: what it took of the processor, which a busy machine lengthens less; None in old records."""
 
@@ -54,18 +54,18 @@ class Result:
     processor_seconds: float | None = None
 
 
-def results(folder: Path, name: str) -> list[Result]:
+def results(folder: Path, name: str) -> list[RowResult]:
     """What is recorded of a row, by seed. Raises DataError for a record that does not read."""
     path = folder / f"{name}.json"
     if not os.path.lexists(path):
         return []
     try:
-        return [Result(**entry) for entry in json.loads(read_whole(path, TEXT_BYTES, "a record of results"))]
+        return [RowResult(**entry) for entry in json.loads(read_whole(path, TEXT_BYTES, "a record of results"))]
     except (ValueError, TypeError, RecursionError):
         raise DataError(f"{path} is no record of results: delete it, and run the row again") from None
 
 
-def record(folder: Path, name: str, result: Result) -> None:
+def record(folder: Path, name: str, result: RowResult) -> None:
     """Adds a result to a row's record, in place of an earlier one of the same seed."""
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):  # two runs may end at once, and each adds to what is there
@@ -74,7 +74,7 @@ def record(folder: Path, name: str, result: Result) -> None:
         write_whole(folder / f"{name}.json", (json.dumps(entries, indent=1) + "\n").encode())
 
 
-def figures(row: Row, found: Iterable[Result]) -> list[str]:
+def figures(row: Row, found: Iterable[RowResult]) -> list[str]:
     """Names of the figures that sum a row up: those its source gives, or the accuracies where it gives none."""
     measured = dict.fromkeys(name for one in found for name in one.measured)
     return list(row.published) or [name for name in ("float", "few bits", "program") if name in measured]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-Table = list[tuple[str, ...]]
+Rows = list[tuple[str, ...]]
 
 _PAPER = {
     "lenet_300_100": ((8, 3.1, 2.32), (9, 3.8, 3.04), (26, 15.7, 12.70), (8, 3.1, 2.49)),
@@ -17,13 +17,13 @@ _PAPER = {
 """By network: layer by layer, then in all: weights kept, and bytes after sharing and after coding, in %."""
 
 
-def by_layer(found: Sequence[Mapping[str, Any]]) -> Table:
+def by_layer(found: Sequence[Mapping[str, Any]]) -> Rows:
     """A row a layer and one for the whole file: weights kept, then bytes after each stage in % of four for each weight.
 
     The paper's in brackets. Pruned and shared as the paper counts them: gaps of five bits, and codes of whole bits;
     coded: what stands in the file; entropy: the bound of its codes and gaps. The last row counts biases and header too.
     """
-    table: Table = [("layer", "weights", "kept, %", "pruned, %", "shared, %", "coded, %", "entropy, %")]
+    table: Rows = [("layer", "weights", "kept, %", "pruned, %", "shared, %", "coded, %", "entropy, %")]
     *paper, whole = _PAPER[found[0]["settings"]["network"]]
     layers = [one["layers"] for one in found]
     weights = {name: layer["weights"] for name, layer in layers[0].items()}
@@ -46,7 +46,7 @@ def _row(name: str, weights: int, kept: float, stages: Sequence[float], paper: S
             f"{coded:.2f} ({paper[2]:g})", f"{entropy[0]:.2f}" if entropy else "")
 
 
-def by_part(found: Sequence[Mapping[str, Any]]) -> Table:
+def by_part(found: Sequence[Mapping[str, Any]]) -> Rows:
     """A row a part of the file: bytes, and its share in %."""
     whole = mean(one["bytes"] for one in found)
     names = dict.fromkeys(name for one in found for name in one["parts"])

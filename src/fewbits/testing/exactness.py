@@ -16,9 +16,9 @@ from fewbits.program.program import Program
 from fewbits.program.value import Value
 from fewbits.report.engines import agreement
 from fewbits.testing.saturation import probe
-from fewbits.writers.onnx.program import Form, onnx_bytes, output_name
+from fewbits.writers.onnx.program import OnnxForm, onnx_bytes, output_name
 
-_SESSIONS: tuple[tuple[Form, Level], ...] = (("integer", "off"), ("integer", "all"), ("qdq", "all"))
+_SESSIONS: tuple[tuple[OnnxForm, Level], ...] = (("integer", "off"), ("integer", "all"), ("qdq", "all"))
 """The sessions that promise equality."""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fewbits.numerics.encoding import Encoding
-from fewbits.numerics.formats import Format, Table, parse
+from fewbits.numerics.formats import Format, Levels, parse
 from fewbits.numerics.packing import pack, unpack
 
 
@@ -44,7 +44,7 @@ def boundary_grid(format: Format, around: int = 2) -> np.ndarray:
     """float32, ascending: every number of the format, every point half way or threshold between two, and the
     `around` nearest float32 on both sides of each; a sample of them above 16 bits."""
     numbers = _finite_numbers(format)
-    between = np.array(format.boundaries) if isinstance(format, Table) else (numbers[:-1] + numbers[1:]) / 2
+    between = np.array(format.boundaries) if isinstance(format, Levels) else (numbers[:-1] + numbers[1:]) / 2
     points = np.concatenate([numbers, between]).astype(np.float32)
     grid = [points]
     for direction in (-np.inf, np.inf):
@@ -68,7 +68,7 @@ def _check_grid(format: Format, grid: np.ndarray) -> None:
     _check(format, np.array_equal(format.encode(grid.astype(np.float64)), codes), "float64 gives other codes")
     _check(format, np.array_equal(format.nearest(torch.from_numpy(grid)).numpy(), got, equal_nan=True),
            "torch and NumPy disagree")
-    if isinstance(format, Table) and format.thresholds is not None:
+    if isinstance(format, Levels) and format.thresholds is not None:
         return
     numbers = _finite_numbers(format)
     numbers = numbers.astype(np.float32).astype(np.float64)
@@ -76,7 +76,7 @@ def _check_grid(format: Format, grid: np.ndarray) -> None:
     x = grid[within].astype(np.float64)
     place = np.searchsorted(numbers, x).clip(1, len(numbers) - 1)
     least = np.minimum(abs(x - numbers[place - 1]), abs(x - numbers[place]))
-    slack = np.spacing(abs(x).astype(np.float32)).astype(np.float64) if isinstance(format, Table) else 0.0
+    slack = np.spacing(abs(x).astype(np.float32)).astype(np.float64) if isinstance(format, Levels) else 0.0
     _check(format, bool((abs(x - exact[within]) <= least + slack).all()), "encoding is not to the nearest number")
 
 

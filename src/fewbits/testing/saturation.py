@@ -143,7 +143,7 @@ def _linear(program: Program, node: op.Linear) -> Probe:
     return _shown(program, node, layer, codes[None], summed, 0)
 
 
-def _shown(program: Program, node: op.Conv | op.Linear, layer: Callable[[np.ndarray, int, int], op.Node],
+def _shown(program: Program, node: op.Conv | op.Linear, layer: Callable[[np.ndarray, int, int], op.ProgramNode],
            codes: np.ndarray, summed: Callable[[bool], np.ndarray], axes: int) -> Probe:
     """The program around a layer. layer: of a bias and bounds; codes: of its input; summed: its sums [1, O];
     axes: that its output has behind the channels, each of size 1."""
@@ -160,7 +160,7 @@ def _shown(program: Program, node: op.Conv | op.Linear, layer: Callable[[np.ndar
     single = weight.encoding.scale.ndim == 0
     grid = Encoding(y, 1.0, 0) if not raw else Encoding(
         ACCUMULATOR, np.ones(() if single else shape), 0, TENSOR if single else Block((-1, 1, *[-1] * axes)))
-    nodes: list[op.Node] = [op.Quantize("codes", "x"), layer(bias, *(_WHOLE if raw else (y.low, y.high)))]
+    nodes: list[op.ProgramNode] = [op.Quantize("codes", "x"), layer(bias, *(_WHOLE if raw else (y.low, y.high)))]
     values = {"x": Value((None, *codes.shape[1:]), None), "codes": Value((None, *codes.shape[1:]), _one(x)),
               "y": Value((None, *shape[1:]), grid)}
     if raw and node.name not in program.outputs:

@@ -7,7 +7,7 @@ from fewbits.engines.native import FORMS as NATIVE
 from fewbits.engines.torch import KERNELS
 from fewbits.graph import operators
 from fewbits.lower.rules import RULES
-from fewbits.program.ops import RECORDS, Node
+from fewbits.program.ops import RECORDS, ProgramNode
 from fewbits.writers.onnx import FORMS
 
 REFUSED: Mapping[str, Mapping[Any, str]] = {"torch kernels (engines/torch)": {}, "ONNX forms (writers/onnx)": {}}
@@ -20,7 +20,7 @@ _COMPUTING = ("dot", "combine", "clamp", "norm")
 def check_tables() -> list[str]:
     """What is forgotten, a sentence each: an operator of a program without a record, a torch kernel or an ONNX form, an
     operator of the graph without a lowering rule or a record that computes it, and entries that belong to nothing."""
-    kinds = set(Node.__subclasses__())
+    kinds = set(ProgramNode.__subclasses__())
     told = _missing("records (program/ops)", RECORDS, {kind for kind in kinds if kind.__module__.startswith("fewbits.")
                                                        or kind in RECORDS})
     for what, table in (("torch kernels (engines/torch)", KERNELS), ("ONNX forms (writers/onnx)", FORMS)):

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from fewbits.errors import EncodingError
-from fewbits.numerics.formats import Table
+from fewbits.numerics.formats import Levels
 from fewbits.options import options_checked
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.plan import Site
@@ -20,7 +20,7 @@ class _HalfWave(torch.autograd.Function):
     """The nearest level, with the gradient of one of the paper's three half-wave rectifiers."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, levels: Table, backward: Backward) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, levels: Levels, backward: Backward) -> torch.Tensor:
         ctx.save_for_backward(x)
         ctx.highest, ctx.kind = levels.largest, backward
         return levels.nearest(x)
@@ -55,7 +55,7 @@ class HalfWaveGaussian(FakeQuantize):
         super().__init__(site)
         assert backward in get_args(Backward)
         self.backward = backward
-        if not isinstance(self.spec.format, Table) or self.spec.format.signed:
+        if not isinstance(self.spec.format, Levels) or self.spec.format.signed:
             raise EncodingError(f"tensor {site.name!r}: HWGQ's activations are levels above 0 such as hwgq2, not "
                                 f"{self.spec.format}")
 

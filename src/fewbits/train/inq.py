@@ -9,7 +9,7 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import TENSOR
-from fewbits.numerics.formats import Table
+from fewbits.numerics.formats import Levels
 from fewbits.quant.plan import Site
 from fewbits.train.from_weights import FromWeights
 
@@ -40,7 +40,7 @@ class IncrementalPowers(FromWeights):
         super().__init__(site)
         self.portions = portions or _PORTIONS
         name = str(self.spec.format)
-        if not isinstance(self.spec.format, Table) or name not in ("inq-2", "inq-3", "inq-4", "inq-5"):
+        if not isinstance(self.spec.format, Levels) or name not in ("inq-2", "inq-3", "inq-4", "inq-5"):
             raise EncodingError(f"tensor {site.name!r}: INQ's weights are inq-2, inq-3, inq-4 or inq-5, not {name}")
         if self.spec.block != TENSOR:
             raise EncodingError(f"tensor {site.name!r}: INQ has one scale per tensor, not per {self.spec.block}: use "

@@ -16,11 +16,11 @@ from fewbits.options import options_checked
 from fewbits.quant.fake_quantize import FakeQuantize, fake_quantize
 from fewbits.quant.plan import Site
 
-Range = Literal["document", "efficient"]
+RangeMode = Literal["document", "efficient"]
 
 
 @options_checked
-def step_of(alpha: torch.Tensor, bits: int, always_positive: bool, range: Range) -> torch.Tensor:
+def step_of(alpha: torch.Tensor, bits: int, always_positive: bool, range: RangeMode) -> torch.Tensor:
     """The step for numbers up to α: 2α / 2^b, or for positive ones in the efficient range α / (2^b − 1)."""
     if always_positive and range == "efficient":
         return alpha / (2**bits - 1)
@@ -35,11 +35,11 @@ class FirstBatchRange(FakeQuantize):
     started: torch.Tensor
 
     @options_checked
-    def __init__(self, site: Site, range: Range):
+    def __init__(self, site: Site, range: RangeMode):
         super().__init__(site)
         if not isinstance(self.spec.format, Int):
             raise EncodingError(f"tensor {site.name!r}: the lab's quantizer has integers, not {self.spec.format}")
-        self.range: Range = range
+        self.range: RangeMode = range
         self.register_buffer("started", torch.tensor(False))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,7 @@ from fewbits.errors import DataError, FileError
 from fewbits.numerics.finite import not_finite
 from fewbits.progress import track
 from fewbits.report.accuracy import evaluate
-from fewbits.storage.checkpoint import Job as Kept
-from fewbits.storage.checkpoint import read_checkpoint, write_checkpoint
+from fewbits.storage.checkpoint import Job, read_checkpoint, write_checkpoint
 from fewbits.storage.digests import digest_of_state
 from fewbits.train.kept import fits_optimizer
 
@@ -43,7 +42,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Job:
+class CompressJob:
     """What to compress, on what, and where to put it."""
 
     name: str
@@ -65,7 +64,7 @@ class _State:
     reached: list[tuple[float, float]]  # (times smaller, points lost) of each attempt
 
 
-def run(job: Job, console: Console) -> None:
+def run(job: CompressJob, console: Console) -> None:
     """Writes the best attempt to `job.out`. Killed and started again, it goes on at the epoch it was in.
 
     Attempts prune ever more, each going on from the weights of the one before. With a ratio, the first that
@@ -135,20 +134,20 @@ def _points(net: nn.Module, split: Split, normalize: Normalize | None) -> float:
     return 100 * evaluate(net, split.batches(500, normalize)).mean
 
 
-def _belongs_to(job: Job) -> Kept:
+def _belongs_to(job: CompressJob) -> Job:
     """What must be the same for kept work to be taken up."""
-    return Kept("compression", {
+    return Job("compression", {
         "network": job.name, "start weights": digest_of_state(job.net.state_dict()), "data": job.data.train.digest(),
         "normalisation": str(job.normalize), "goal": str(job.goal), "length": f"{job.epochs} epochs",
         "seed": str(job.seed)})
 
 
-def _keep(path: Path, belongs_to: Kept, state: _State) -> None:
+def _keep(path: Path, belongs_to: Job, state: _State) -> None:
     write_checkpoint(path, belongs_to, {"attempt": state.attempt, "progress": vars(state.progress),
                                         "reached": state.reached})
 
 
-def _taken_up(path: Path, job: Job, belongs_to: Kept, console: Console) -> _State:
+def _taken_up(path: Path, job: CompressJob, belongs_to: Job, console: Console) -> _State:
     """Where the job was, or its beginning. Raises FileError for kept work of another job, damaged or forged."""
     if not os.path.lexists(path):
         return _State(0, Progress(), [])

@@ -44,7 +44,7 @@ _REPORTED_IMAGES = 256
 
 @options_checked
 @dataclass(frozen=True)
-class Job:
+class QuantizeJob:
     """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
     keeps the ranges, read where it exists; explain: whether the report says what each tensor costs; made_up: whether
     nobody gave data, and `data` only has the right shape; processor: where the ONNX file must be exact."""
@@ -65,7 +65,7 @@ class Job:
     processor: Target = "any"
 
 
-def run(job: Job, console: Console) -> Report:
+def run(job: QuantizeJob, console: Console) -> Report:
     """Writes model.fewbits, report.html, summary.json and model.onnx into `job.out`; returns the report.
 
     model.onnx comes last, once ONNX Runtime gave the program's outputs on every calibration image. Raises ExportError
@@ -78,7 +78,7 @@ def run(job: Job, console: Console) -> Report:
 
 
 @options_checked
-def calibrated(job: Job, console: Console, norms: Literal["fold", "keep"] = "fold") -> Simulation:
+def calibrated(job: QuantizeJob, console: Console, norms: Literal["fold", "keep"] = "fold") -> Simulation:
     """The simulation of the network, calibrated and repaired. norms: `keep` leaves batch norm live, for training, which
     takes no recipe with repairs."""
     batches = calibration(job)
@@ -116,12 +116,12 @@ def first_two(batches: Inputs) -> Tensor:
     return example if len(example) > 1 else torch.cat([example, example])
 
 
-def calibration(job: Job) -> Inputs:
+def calibration(job: QuantizeJob) -> Inputs:
     """The batches that calibrate."""
     return job.data.draw_calibration(job.seed).inputs(job.batch_size, job.preparation.normalize)
 
 
-def finish(job: Job, simulation: Simulation, console: Console) -> Report:
+def finish(job: QuantizeJob, simulation: Simulation, console: Console) -> Report:
     """Lowers, writes, reports and exports a simulation of the job's network."""
     program, batches = lower(simulation, job.profile), calibration(job)
     make_folder(job.out)
@@ -139,7 +139,7 @@ def finish(job: Job, simulation: Simulation, console: Console) -> Report:
     return report
 
 
-def _advise(job: Job, simulation: Simulation, report: Report, console: Console) -> None:
+def _advise(job: QuantizeJob, simulation: Simulation, report: Report, console: Console) -> None:
     """Three lines on what costs most, where the network came out far from the float one on data that somebody gave."""
     if job.made_up:
         return
@@ -154,7 +154,7 @@ def _advise(job: Job, simulation: Simulation, report: Report, console: Console) 
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _export(job: Job, program: Program, batches: Inputs, console: Console) -> None:
+def _export(job: QuantizeJob, program: Program, batches: Inputs, console: Console) -> None:
     if not program.profile.engine:
         console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
                       "reference and the torch executor", highlight=False)

@@ -18,7 +18,7 @@ from fewbits.kernels.moves import move_struct
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Int
 from fewbits.program import ops as op
-from fewbits.program.ops import Node, reads
+from fewbits.program.ops import ProgramNode, reads
 from fewbits.program.program import Program
 
 Order = tuple[int, ...]
@@ -125,9 +125,9 @@ class Context:
         return int(self.encoding(name).zero_point) + self.added(name)
 
     @cached_property
-    def readers(self) -> Mapping[str, Sequence[Node]]:
+    def readers(self) -> Mapping[str, Sequence[ProgramNode]]:
         """The nodes that read a value."""
-        found: dict[str, list[Node]] = {}
+        found: dict[str, list[ProgramNode]] = {}
         for node in self.program.nodes:
             for name in reads(node):
                 found.setdefault(name, []).append(node)
@@ -140,7 +140,7 @@ class Context:
         return Stored(name, tuple(int(size) for size in shape), order, np.dtype(dtype),
                       self.added(name) if np.dtype(dtype) == np.uint8 else 0)
 
-    def call(self, node: Node, reads: Sequence[Stored], writes: Stored, make: Make) -> Stored:
+    def call(self, node: ProgramNode, reads: Sequence[Stored], writes: Stored, make: Make) -> Stored:
         """Appends a native call, unless it writes nothing."""
         if writes.bytes == 0:
             return writes
@@ -197,4 +197,4 @@ def through_all_codes(context: Context, node: Any, source: str, function: Callab
 Form = Callable[[Context, Any], Stored | None]
 """From a node, its calls; None where there is none for it, and nothing has been appended."""
 
-Forms = Mapping[type[Node], Form]
+Forms = Mapping[type[ProgramNode], Form]

@@ -22,7 +22,7 @@ from fewbits.kernels import library, structs
 from fewbits.kernels.calls import Calls, aligned
 from fewbits.program import reference
 from fewbits.program.memory import Arena, Buffer, arranged
-from fewbits.program.ops import Dequantize, Node, reads
+from fewbits.program.ops import Dequantize, ProgramNode, reads
 from fewbits.program.program import Program
 
 _FLOATS = {"float32": np.float32, "int64": np.int64}
@@ -189,7 +189,7 @@ class NativeExecutor:
         encoding = self.program.values[name].encoding
         return value.dtype if encoding is None or value.dtype == np.float32 else encoding.format.dtype
 
-    def _in_torch(self, context: Context, node: Node) -> Stored:
+    def _in_torch(self, context: Context, node: ProgramNode) -> Stored:
         """A node that runs in torch on the arrays of the arena; its result has its axes in their order."""
         if node.name not in self._torch:
             self._torch[node.name] = KERNELS[type(node)](self.program, node)

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewbits.engines.torch.steps import Kernels, Step, exact_type, flat_margins, rescaling, tensor
+from fewbits.engines.torch.steps import Kernels, TorchKernel, exact_type, flat_margins, rescaling, tensor
 from fewbits.program import ops as op
 from fewbits.program import rescale
 from fewbits.program.program import Program
 
 
-def _conv(program: Program, node: op.Conv) -> Step:
+def _conv(program: Program, node: op.Conv) -> TorchKernel:
     dtype, zero = exact_type(program, node), int(program.encoding(node.input).zero_point)
     weight, bias = _weight(node, dtype)
     finish = _finish(program, node, (1, -1, *[1] * len(node.stride)))
@@ -35,21 +35,21 @@ def _weight(node: op.Conv | op.Linear, dtype: torch.dtype) -> tuple[torch.Tensor
     return tensor(w, dtype), None if node.bias is None else tensor(node.bias, dtype)
 
 
-def _linear(program: Program, node: op.Linear) -> Step:
+def _linear(program: Program, node: op.Linear) -> TorchKernel:
     dtype, zero = exact_type(program, node), int(program.encoding(node.input).zero_point)
     weight, bias = _weight(node, dtype)
     finish = _finish(program, node, (-1,))
     return lambda x: finish(F.linear(x.to(dtype) - zero, weight, bias))
 
 
-def _matmul(program: Program, node: op.MatMul) -> Step:
+def _matmul(program: Program, node: op.MatMul) -> TorchKernel:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     zero_a, zero_b, dtype = int(first.zero_point), int(second.zero_point), exact_type(program, node)
     finish = rescaling(program, node, rescale.matrix_product(program.profile, first, second, y))
     return lambda a, b: finish((a.to(dtype) - zero_a) @ (b.to(dtype) - zero_b))
 
 
-def _finish(program: Program, node: op.Conv | op.Linear, shape: tuple[int, ...]) -> Step:
+def _finish(program: Program, node: op.Conv | op.Linear, shape: tuple[int, ...]) -> TorchKernel:
     """Accumulators with their bias to codes. shape: of a per-channel constant."""
     if program.is_accumulator(node.name):
         return lambda acc: acc.to(torch.int32)

@@ -6,17 +6,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewbits.engines.torch.steps import Kernels, Step, exact_type, flat_margins, tensor
+from fewbits.engines.torch.steps import Kernels, TorchKernel, exact_type, flat_margins, tensor
 from fewbits.program import dynamic
 from fewbits.program import ops as op
 from fewbits.program.program import Program
 
 
-def _dynamic_linear(program: Program, node: op.DynamicLinear) -> Step:
+def _dynamic_linear(program: Program, node: op.DynamicLinear) -> TorchKernel:
     return _dynamic(program, node, F.linear, (-1,))
 
 
-def _dynamic_conv(program: Program, node: op.DynamicConv) -> Step:
+def _dynamic_conv(program: Program, node: op.DynamicConv) -> TorchKernel:
     rank, margins = len(node.stride), flat_margins(node.padding)
     convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
 
@@ -27,7 +27,7 @@ def _dynamic_conv(program: Program, node: op.DynamicConv) -> Step:
 
 
 def _dynamic(program: Program, node: op.DynamicConv | op.DynamicLinear,
-             sums: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], shape: tuple[int, ...]) -> Step:
+             sums: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], shape: tuple[int, ...]) -> TorchKernel:
     """As reference._dynamic; sums of integers are exact in the type that eq. 9 allows."""
     weight, dtype = program.constant(node.weight), exact_type(program, node)
 

@@ -15,9 +15,9 @@ import torch
 
 from fewbits.engines.torch import KERNELS
 from fewbits.engines.torch.nnpack import without_nnpack
-from fewbits.engines.torch.steps import Step
+from fewbits.engines.torch.steps import TorchKernel
 from fewbits.program import reference
-from fewbits.program.ops import Node, reads
+from fewbits.program.ops import ProgramNode, reads
 from fewbits.program.program import Program
 
 
@@ -45,7 +45,7 @@ def walk_once(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[tu
     return _walk(program, ((node, KERNELS[type(node)](program, node)) for node in program.nodes), inputs)
 
 
-def _walk(program: Program, steps: Iterable[tuple[Node, Step]],
+def _walk(program: Program, steps: Iterable[tuple[ProgramNode, TorchKernel]],
           inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     checked = reference.check_inputs(program, inputs)
     values = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in checked.items()}

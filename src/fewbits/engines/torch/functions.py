@@ -2,12 +2,12 @@
 
 import torch
 
-from fewbits.engines.torch.steps import Kernels, Step, code_type, tensor
+from fewbits.engines.torch.steps import Kernels, TorchKernel, code_type, tensor
 from fewbits.program import ops as op
 from fewbits.program.program import Program
 
 
-def _table(program: Program, node: op.Table) -> Step:
+def _table(program: Program, node: op.Table) -> TorchKernel:
     table = tensor(node.table, code_type(program, node.name))
     flat, rows, lowest = table.reshape(-1), len(node.table), program.encoding(node.input).format.low
 
@@ -20,7 +20,7 @@ def _table(program: Program, node: op.Table) -> Step:
     return step
 
 
-def _threshold(program: Program, node: op.Threshold) -> Step:
+def _threshold(program: Program, node: op.Threshold) -> TorchKernel:
     sums = program.values[node.input].encoding is not None
     dtype = torch.int64 if sums else torch.float32
     shape = [1] * len(program.values[node.name].shape)

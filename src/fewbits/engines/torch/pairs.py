@@ -4,7 +4,16 @@ import numpy as np
 import torch
 
 from fewbits.engines.torch.fixed_point import rescaler
-from fewbits.engines.torch.steps import Kernels, Step, code_type, regridding, rescaling, rounding_of, saturating, tensor
+from fewbits.engines.torch.steps import (
+    Kernels,
+    TorchKernel,
+    code_type,
+    regridding,
+    rescaling,
+    rounding_of,
+    saturating,
+    tensor,
+)
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program import rescale
@@ -13,7 +22,7 @@ from fewbits.program.ops.pairs import add_codes
 from fewbits.program.program import Program
 
 
-def _add(program: Program, node: op.Add | op.Sub) -> Step:
+def _add(program: Program, node: op.Add | op.Sub) -> TorchKernel:
     if program.profile.addition == "integer":
         return _add_integers(program, node)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
@@ -32,7 +41,7 @@ def _add(program: Program, node: op.Add | op.Sub) -> Step:
     return lambda a, b: saturate(join((a.float() - zero_a) * scale_a, (b.float() - zero_b) * scale_b) / scale_y)
 
 
-def _add_integers(program: Program, node: op.Add | op.Sub) -> Step:
+def _add_integers(program: Program, node: op.Add | op.Sub) -> TorchKernel:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     rounding = rounding_of(program, node)
     raised, onto_a, onto_b, from_sum = rescale.addition(program.profile, first, second, y)
@@ -43,7 +52,7 @@ def _add_integers(program: Program, node: op.Add | op.Sub) -> Step:
     return lambda a, b: finish(join(rescale_a((a.long() - zero_a) << raised), rescale_b((b.long() - zero_b) << raised)))
 
 
-def _mul(program: Program, node: op.Mul) -> Step:
+def _mul(program: Program, node: op.Mul) -> TorchKernel:
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
     zero_a, zero_b, zero_y = int(first.zero_point), int(second.zero_point), int(y.zero_point)
     factor = rescale.product(program.profile, first, second, y)
@@ -59,7 +68,7 @@ def _mul(program: Program, node: op.Mul) -> Step:
     return step
 
 
-def _div(program: Program, node: op.Div) -> Step:
+def _div(program: Program, node: op.Div) -> TorchKernel:
     scale, saturate = tensor(program.encoding(node.name).scale), saturating(program, node)
     (scale_a, zero_a), (scale_b, zero_b) = [(tensor(e.scale), int(e.zero_point)) for e in (
         program.encoding(node.first), program.encoding(node.second))]
@@ -72,13 +81,13 @@ def _div(program: Program, node: op.Div) -> Step:
     return step
 
 
-def _max_or_min(program: Program, node: op.Max | op.Min) -> Step:
+def _max_or_min(program: Program, node: op.Max | op.Min) -> TorchKernel:
     first, second = (regridding(program, name, node) for name in (node.first, node.second))
     choose = torch.minimum if isinstance(node, op.Min) else torch.maximum
     return lambda a, b: choose(first(a), second(b))
 
 
-def _choose(program: Program, node: op.Choose) -> Step:
+def _choose(program: Program, node: op.Choose) -> TorchKernel:
     first, second = (regridding(program, name, node) for name in (node.first, node.second))
     return lambda condition, a, b: torch.where(condition, first(a), second(b))
 

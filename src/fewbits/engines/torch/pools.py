@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from fewbits.engines.torch.steps import (
     Kernels,
-    Step,
+    TorchKernel,
     code_type,
     exact_type,
     flat_margins,
@@ -26,7 +26,7 @@ _POOLS: dict[int, tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]
 """The largest and the sum, by the number of axes."""
 
 
-def _max_pool(program: Program, node: op.MaxPool) -> Step:
+def _max_pool(program: Program, node: op.MaxPool) -> TorchKernel:
     pool = _POOLS[len(node.kernel)][0]
     dtype = torch.float32 if program.is_float(node.name) else code_type(program, node.name)
 
@@ -37,7 +37,7 @@ def _max_pool(program: Program, node: op.MaxPool) -> Step:
     return step
 
 
-def _average_pool(program: Program, node: op.AveragePool) -> Step:
+def _average_pool(program: Program, node: op.AveragePool) -> TorchKernel:
     x, sums = program.encoding(node.input), _window_sums(program, node)
     if program.profile.rescaling != "float":
         return _average_in_place(program, node, sums)
@@ -46,7 +46,7 @@ def _average_pool(program: Program, node: op.AveragePool) -> Step:
     return lambda x: saturate(sums(x).float().mul_(multiplier))
 
 
-def _window_sums(program: Program, node: op.AveragePool) -> Step:
+def _window_sums(program: Program, node: op.AveragePool) -> TorchKernel:
     """Exact sums of the numbers in each window."""
     dtype, zero = exact_type(program, node), int(program.encoding(node.input).zero_point)
     pool = _POOLS[len(node.kernel)][1]
@@ -54,7 +54,7 @@ def _window_sums(program: Program, node: op.AveragePool) -> Step:
     return lambda x: pool(F.pad(x.to(dtype) - zero, margins), node.kernel, node.stride, divisor_override=1)
 
 
-def _average_in_place(program: Program, node: op.AveragePool, sums: Step) -> Step:
+def _average_in_place(program: Program, node: op.AveragePool, sums: TorchKernel) -> TorchKernel:
     finish, counts = regridding(program, node.input, node), tensor(node.counts, torch.int64)
     half, zeros = counts // 2, counts * int(program.encoding(node.input).zero_point)
 
@@ -65,7 +65,7 @@ def _average_in_place(program: Program, node: op.AveragePool, sums: Step) -> Ste
     return step
 
 
-def _mean(program: Program, node: op.Mean) -> Step:
+def _mean(program: Program, node: op.Mean) -> TorchKernel:
     x = program.encoding(node.input)
     count = program.count(node.input, node.axes)
     factor = rescale.mean(program.profile, x, program.encoding(node.name), count)

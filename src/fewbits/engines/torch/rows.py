@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from fewbits.engines.torch.steps import Kernels, Step, saturating, tensor
+from fewbits.engines.torch.steps import Kernels, TorchKernel, saturating, tensor
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program.ops.rows import lookup
 from fewbits.program.program import Program
 
 
-def _softmax(program: Program, node: op.Softmax) -> Step:
+def _softmax(program: Program, node: op.Softmax) -> TorchKernel:
     y = program.encoding(node.name)
     table = tensor(constants.exponentials(program.encoding(node.input), node.factor), torch.int64)
     scale, saturate = tensor(y.scale), saturating(program, node)
@@ -33,7 +33,7 @@ def _softmax(program: Program, node: op.Softmax) -> Step:
     return step
 
 
-def _log_softmax(program: Program, node: op.LogSoftmax) -> Step:
+def _log_softmax(program: Program, node: op.LogSoftmax) -> TorchKernel:
     x, y, unit = program.encoding(node.input), program.encoding(node.name), 2**constants.SOFTMAX_BITS
     powers, below = tensor(constants.exponentials(x, 1.0), torch.int64), tensor(constants.steps_below(x), torch.int64)
     whole, part = (tensor(table, torch.int64) for table in constants.logarithms())
@@ -50,7 +50,7 @@ def _log_softmax(program: Program, node: op.LogSoftmax) -> Step:
     return step
 
 
-def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
+def _layer_norm(program: Program, node: op.LayerNorm) -> TorchKernel:
     axes = tuple(range(-node.axes, 0))
     y, length = program.encoding(node.name), program.count(node.input, axes)
     epsilon = float(constants.integer_epsilon(program.encoding(node.input), node.epsilon, length))
@@ -70,7 +70,7 @@ def _layer_norm(program: Program, node: op.LayerNorm) -> Step:
     return step
 
 
-def _embedding(program: Program, node: op.Embedding) -> Step:
+def _embedding(program: Program, node: op.Embedding) -> TorchKernel:
     return lambda numbers: torch.from_numpy(lookup(program, node, numbers.numpy()))
 
 

@@ -11,25 +11,25 @@ from fewbits.engines.torch.fixed_point import Rescale, rescaler
 from fewbits.program import ops as op
 from fewbits.program import rescale
 from fewbits.program.fixed_point import Fixed
-from fewbits.program.ops import Node
+from fewbits.program.ops import ProgramNode
 from fewbits.program.program import Program
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.int32): torch.int32,
           np.dtype(np.int16): torch.int16, np.dtype(np.uint16): torch.uint16}
 
-Step = Callable[..., torch.Tensor]
+TorchKernel = Callable[..., torch.Tensor]
 """From what a node reads to what it writes."""
 
-Kernels = Mapping[type[Node], Callable[[Program, Any], Step]]
+Kernels = Mapping[type[ProgramNode], Callable[[Program, Any], TorchKernel]]
 """By the class of a node, what makes its step."""
 
 
-def exact_type(program: Program, node: Node) -> torch.dtype:
+def exact_type(program: Program, node: ProgramNode) -> torch.dtype:
     """The floating type in which every partial sum of the node is exact."""
     return torch.float32 if op.accumulator_bound(program, node).magnitude < 2**24 else torch.float64
 
 
-def rounding_of(program: Program, node: Node) -> str:
+def rounding_of(program: Program, node: ProgramNode) -> str:
     """Which of `fixed_point.ROUNDINGS` brings the integers of a node to codes."""
     rescaling = op.record_of(node).rescaling
     assert rescaling is not None, "only what has a factor is rounded by it"
@@ -65,7 +65,7 @@ def rescaling(program: Program, node: Any, factor: rescale.Factor) -> Rescale:
     return lambda acc: saturate(acc.float().mul_(scale))
 
 
-def regridding(program: Program, source: str, node: Any) -> Step:
+def regridding(program: Program, source: str, node: Any) -> TorchKernel:
     """Codes of `source` on the grid of what the node writes, as the reference does."""
     x, y = program.encoding(source), program.encoding(node.name)
     scale_x, zero_x, scale_y = tensor(x.scale), int(x.zero_point), tensor(y.scale)

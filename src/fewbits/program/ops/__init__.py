@@ -13,7 +13,7 @@ from fewbits.program.accumulator import Bound
 from fewbits.program.float_calls import Argument as Argument
 from fewbits.program.float_calls import Read as Read
 from fewbits.program.node import Margins as Margins
-from fewbits.program.node import Node as Node
+from fewbits.program.node import ProgramNode as ProgramNode
 from fewbits.program.node import Sizes as Sizes
 from fewbits.program.ops import dots, dynamic, exact, floats, functions, grids, moves, pairs, pools, rows
 from fewbits.program.ops.dots import *  # noqa: F403  its operators, by its __all__
@@ -29,14 +29,14 @@ from fewbits.program.ops.record import Record as Record
 from fewbits.program.ops.rows import *  # noqa: F403  its operators, by its __all__
 from fewbits.program.value import Scope
 
-RECORDS: Mapping[type[Node], Record] = {
+RECORDS: Mapping[type[ProgramNode], Record] = {
     **grids.RECORDS, **dots.RECORDS, **pairs.RECORDS, **pools.RECORDS, **rows.RECORDS, **functions.RECORDS,
     **moves.RECORDS, **floats.RECORDS, **dynamic.RECORDS, **exact.RECORDS,
 }
 """What is known of every operator. A program holds nodes of these classes and of no others."""
 
 
-def record_of(node: Node) -> Record:
+def record_of(node: ProgramNode) -> Record:
     """The record of a node's class. Raises ProgramError where there is none."""
     record = RECORDS.get(type(node))
     if record is None:
@@ -44,17 +44,17 @@ def record_of(node: Node) -> Record:
     return record
 
 
-def reads(node: Node) -> tuple[str, ...]:
+def reads(node: ProgramNode) -> tuple[str, ...]:
     """Names of the values a node reads, in order."""
     return record_of(node).reads(node)
 
 
-def is_move(node: Node) -> bool:
+def is_move(node: ProgramNode) -> bool:
     """Whether a node moves numbers or picks among them, so that what it writes is of the kind that it reads."""
     return record_of(node).writes == "moved"
 
 
-def accumulator_bound(program: Scope, node: Node) -> Bound:
+def accumulator_bound(program: Scope, node: ProgramNode) -> Bound:
     """Interval of the sums of a node that adds up, over all inputs that the codes it reads allow (docs/numerics.md,
     eq. 9). Every term's interval contains 0 (the zero point is a code), so the sum of the intervals bounds each partial
     sum too, and what padding leaves out."""

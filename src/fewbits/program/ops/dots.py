@@ -12,7 +12,7 @@ from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program import rescale
 from fewbits.program.accumulator import Bound, dot_bound, interval
-from fewbits.program.node import Margins, Node, Sizes
+from fewbits.program.node import Margins, ProgramNode, Sizes
 from fewbits.program.ops.record import (
     Called,
     Example,
@@ -36,7 +36,7 @@ __all__ = ["Conv", "Linear", "MatMul"]
 
 
 @dataclass(frozen=True, eq=False)
-class Conv(Node):
+class Conv(ProgramNode):
     """Cross-correlation over one to three axes, grouped, strided, dilated; padded with the number 0 (the zero point).
 
     weight: [O, C/groups, *kernel], one scale or one per output channel; bias: int32 [O], at scale
@@ -55,7 +55,7 @@ class Conv(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Linear(Node):
+class Linear(ProgramNode):
     """Last axis times a matrix. weight: [O, K]; bias, low, high: as for Conv."""
 
     input: str
@@ -66,7 +66,7 @@ class Linear(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class MatMul(Node):
+class MatMul(ProgramNode):
     """Matrix product of two values over the last axis of the first and the last but one of the second, the axes
     before them broadcast (eq. 11)."""
 

@@ -10,7 +10,7 @@ from fewbits.errors import ProgramError
 from fewbits.numerics.formats import Int
 from fewbits.program import dynamic
 from fewbits.program.accumulator import Bound, dot_bound
-from fewbits.program.node import Margins, Node, Sizes
+from fewbits.program.node import Margins, ProgramNode, Sizes
 from fewbits.program.ops.record import Example, Operations, Record, Sums, holds_nothing
 from fewbits.program.ops.samples import IMAGE, weight
 from fewbits.program.ops.steps import Codes, convolved, f32
@@ -21,7 +21,7 @@ __all__ = ["Dynamic", "DynamicConv", "DynamicLinear"]
 
 
 @dataclass(frozen=True, eq=False)
-class DynamicConv(Node):
+class DynamicConv(ProgramNode):
     """As Conv, of float32 that is brought to codes by its own range in each run, to float32 (eq. 28 to 30).
 
     weight: name of a constant in signed integers, one scale or one per output channel, zero point 0; bias: name of a
@@ -38,7 +38,7 @@ class DynamicConv(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class DynamicLinear(Node):
+class DynamicLinear(ProgramNode):
     """As Linear, of float32 that is brought to codes by its own range in each run. weight, bias: as for DynamicConv."""
 
     input: str

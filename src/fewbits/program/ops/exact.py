@@ -9,7 +9,7 @@ import numpy as np
 from fewbits.errors import ProgramError
 from fewbits.program.exact_calls import DTYPES, EXACT_CALLS, exactly
 from fewbits.program.float_calls import Argument, Read, read_by
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import Example, Record, holds_nothing, reads_none, unchecked
 from fewbits.program.ops.work import nothing
 from fewbits.program.value import PLAIN, Scope, Value
@@ -18,14 +18,14 @@ __all__ = ["ExactCall", "ExactConstant"]
 
 
 @dataclass(frozen=True, eq=False)
-class ExactConstant(Node):
+class ExactConstant(ProgramNode):
     """Integers or truth values known beforehand; the type of the value says which."""
 
     data: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class ExactCall(Node):
+class ExactCall(ProgramNode):
     """One call on integers, truth values, and float32 that every engine computes to the same bits (eq. 31).
 
     call: a name of exact_calls.EXACT_CALLS; arguments: by the names of its schema.

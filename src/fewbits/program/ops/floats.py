@@ -8,7 +8,7 @@ import torch
 
 from fewbits.errors import ProgramError
 from fewbits.program.float_calls import FLOAT_CALLS, Argument, Read, called, read_by
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import Example, Operations, Record, holds_nothing, reads_none, unchecked
 from fewbits.program.ops.samples import IMAGE
 from fewbits.program.ops.work import float_products, nothing, numbers
@@ -18,14 +18,14 @@ __all__ = ["FloatCall", "FloatConstant"]
 
 
 @dataclass(frozen=True, eq=False)
-class FloatConstant(Node):
+class FloatConstant(ProgramNode):
     """float32 numbers known beforehand, that a float island reads: a bias, the gain of a norm."""
 
     data: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class FloatCall(Node):
+class FloatCall(ProgramNode):
     """One call in float32 (eq. 27), on float32 values, int64 ones that number rows, or masks.
 
     call: a name of float_calls.FLOAT_CALLS; arguments: by the names of its schema.

@@ -6,7 +6,7 @@ import numpy as np
 
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import parse
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import Example, Held, Record, always, called, reads_one, unchecked
 from fewbits.program.ops.samples import IMAGE, SUMS, X, Y
 from fewbits.program.ops.steps import Codes, f32
@@ -17,7 +17,7 @@ __all__ = ["Table", "Threshold"]
 
 
 @dataclass(frozen=True, eq=False)
-class Table(Node):
+class Table(ProgramNode):
     """Any function of one number, as its codes (eq. 12).
 
     table: output codes [rows, 256] (65536 for 16-bit codes), by input code less the lowest; one row, or one per
@@ -30,7 +30,7 @@ class Table(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Threshold(Node):
+class Threshold(ProgramNode):
     """Codes by comparison (eq. 16), for numbers that are not evenly spaced and for signs.
 
     It reads 32-bit sums or a float32 input, and nothing else. levels: the codes written, uint8 [n + 1], ascending;

@@ -7,7 +7,7 @@ import numpy as np
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
 from fewbits.numerics.rounding import half_away, half_even
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import (
     Example,
     Operations,
@@ -28,21 +28,21 @@ __all__ = ["Concat", "Constant", "Dequantize", "Quantize", "Requantize"]
 
 
 @dataclass(frozen=True, eq=False)
-class Quantize(Node):
+class Quantize(ProgramNode):
     """Float32, of an input or an island, to codes (eq. 1)."""
 
     input: str
 
 
 @dataclass(frozen=True, eq=False)
-class Constant(Node):
+class Constant(ProgramNode):
     """Codes known beforehand."""
 
     data: Quantized
 
 
 @dataclass(frozen=True, eq=False)
-class Requantize(Node):
+class Requantize(ProgramNode):
     """The same numbers on another grid, bounded: a ReLU or clamp that stands alone."""
 
     input: str
@@ -51,7 +51,7 @@ class Requantize(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Concat(Node):
+class Concat(ProgramNode):
     """Values one behind the other along an axis, each brought to the output's encoding; one with a batch of 1 (a
     constant) stands for every image of the others."""
 
@@ -62,7 +62,7 @@ class Concat(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Dequantize(Node):
+class Dequantize(ProgramNode):
     """Codes, sums or a constant's codes to the float32 numbers they stand for (eq. 2): the way into a float island."""
 
     input: str

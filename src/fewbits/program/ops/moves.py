@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch.nn.functional as F
 
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import Example, Layer, Record, called, holds_nothing, reads_one, unchecked
 from fewbits.program.ops.samples import IMAGE, X
 from fewbits.program.ops.work import nothing
@@ -16,7 +16,7 @@ __all__ = ["Gather", "Pad", "Reshape", "Slice", "Transpose"]
 
 
 @dataclass(frozen=True, eq=False)
-class Gather(Node):
+class Gather(ProgramNode):
     """Some of the entries along an axis, in any order, any number of times: nearest resize, expand, repeat, flip."""
 
     input: str
@@ -25,7 +25,7 @@ class Gather(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Reshape(Node):
+class Reshape(ProgramNode):
     """The same codes in another shape; -1 stands where the batch is."""
 
     input: str
@@ -33,7 +33,7 @@ class Reshape(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Transpose(Node):
+class Transpose(ProgramNode):
     """Axes in another order."""
 
     input: str
@@ -41,7 +41,7 @@ class Transpose(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Slice(Node):
+class Slice(ProgramNode):
     """start:stop:step along one axis, all of them ≥ 0 and inside the axis."""
 
     input: str
@@ -52,7 +52,7 @@ class Slice(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Pad(Node):
+class Pad(ProgramNode):
     """The number 0 around: one (before, after) per axis, none negative."""
 
     input: str
@@ -83,7 +83,7 @@ def _pad(program: Scope, node: Pad, x: np.ndarray) -> np.ndarray:
 _CODES: frozenset[Kind] = frozenset({"codes"})
 
 
-def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: Node, shape: Shape) -> Record:
+def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: ProgramNode, shape: Shape) -> Record:
     """The record of a node that moves numbers, with one example that reads an image."""
     return Record(
         does=does,

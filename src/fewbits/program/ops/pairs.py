@@ -11,7 +11,7 @@ from fewbits.numerics.formats import parse
 from fewbits.program import requantize as constants
 from fewbits.program import rescale
 from fewbits.program.fixed_point import ROUNDINGS, Fixed
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import (
     Example,
     Operations,
@@ -32,7 +32,7 @@ __all__ = ["Add", "Choose", "Div", "Max", "Min", "Mul", "Sub"]
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Node):
+class Add(ProgramNode):
     """Sum of two values of any encodings, broadcast; the profile says how sums are rounded (eq. 7)."""
 
     first: str
@@ -42,7 +42,7 @@ class Add(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Sub(Node):
+class Sub(ProgramNode):
     """Difference of two values of any encodings, broadcast (eq. 7, the float form; 21)."""
 
     first: str
@@ -52,7 +52,7 @@ class Sub(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Mul(Node):
+class Mul(ProgramNode):
     """Product of two values of any encodings, broadcast (eq. 10)."""
 
     first: str
@@ -62,7 +62,7 @@ class Mul(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Div(Node):
+class Div(ProgramNode):
     """One value divided by another, of any encodings, broadcast; a divisor of 0 counts as 2^-64 (eq. 25)."""
 
     first: str
@@ -72,7 +72,7 @@ class Div(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Max(Node):
+class Max(ProgramNode):
     """The larger of two values of any encodings, broadcast (eq. 24)."""
 
     first: str
@@ -82,7 +82,7 @@ class Max(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Min(Node):
+class Min(ProgramNode):
     """The smaller of two values of any encodings, broadcast (eq. 24)."""
 
     first: str
@@ -92,7 +92,7 @@ class Min(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Choose(Node):
+class Choose(ProgramNode):
     """One of two values of any encodings by a truth value, the first where it is true, broadcast (eq. 32)."""
 
     condition: str

@@ -12,7 +12,7 @@ from fewbits.numerics.formats import parse
 from fewbits.program import requantize as constants
 from fewbits.program import rescale
 from fewbits.program.accumulator import Bound, interval
-from fewbits.program.node import Margins, Node, Sizes
+from fewbits.program.node import Margins, ProgramNode, Sizes
 from fewbits.program.ops.record import (
     Example,
     Operations,
@@ -44,7 +44,7 @@ __all__ = ["AveragePool", "MaxPool", "Mean"]
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool(Node):
+class MaxPool(ProgramNode):
     """Largest code in each window; padding never wins."""
 
     input: str
@@ -55,7 +55,7 @@ class MaxPool(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class AveragePool(Node):
+class AveragePool(ProgramNode):
     """Mean of each window (eq. 8), in which padding adds 0. counts: int32, what the sum of each window is divided by:
     one axis per axis of the image, each of the output's size or 1."""
 
@@ -69,7 +69,7 @@ class AveragePool(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Mean(Node):
+class Mean(ProgramNode):
     """Mean over axes (eq. 8). axes: ascending, none of them the batch; keep: whether they stay as 1."""
 
     input: str

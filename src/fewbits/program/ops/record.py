@@ -10,7 +10,7 @@ from torch import nn
 from fewbits.numerics.encoding import Quantized
 from fewbits.options import options_checked
 from fewbits.program.accumulator import Bound
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.rescale import Factor, Role
 from fewbits.program.value import Kind, Scope, Value
 
@@ -40,7 +40,7 @@ class Example:
     reads: codes, sums and floats that the program makes of inputs of its own; constants: codes known beforehand.
     """
 
-    node: Node
+    node: ProgramNode
     reads: Mapping[str, Value]
     writes: Value
     constants: Mapping[str, Quantized] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
 from fewbits.program import requantize as constants
 from fewbits.program.functions import EMPTY, Empty
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import (
     Example,
     Held,
@@ -32,7 +32,7 @@ __all__ = ["Embedding", "LayerNorm", "LogSoftmax", "Softmax"]
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax(Node):
+class Softmax(ProgramNode):
     """Of factor · input, over the last axis (eq. 13). mask: uint8, broadcastable to the input; where it is 0 the
     result is 0; None for none; seen: a value of truth values that is such a mask, in its place; empty: what a row gives
     in which nothing is seen."""
@@ -47,7 +47,7 @@ class Softmax(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class LogSoftmax(Node):
+class LogSoftmax(ProgramNode):
     """Over the last axis (eq. 26)."""
 
     input: str
@@ -56,7 +56,7 @@ class LogSoftmax(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class LayerNorm(Node):
+class LayerNorm(ProgramNode):
     """Over the last `axes` axes (eq. 14). gain, shift: float32, broadcastable to the input; epsilon: in units of the
     input, squared; about: what the numbers are measured from, their mean or 0 (an RMS norm)."""
 
@@ -71,7 +71,7 @@ class LayerNorm(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding(Node):
+class Embedding(ProgramNode):
     """Rows of a table by number. input: int64 [...]; table: codes [rows, K], in the output's encoding."""
 
     input: str

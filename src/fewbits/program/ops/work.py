@@ -5,7 +5,7 @@ from collections import Counter
 from math import prod
 
 from fewbits.numerics.energy import macs
-from fewbits.program.node import Node
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import Operations
 from fewbits.program.value import Scope
 
@@ -15,7 +15,7 @@ def numbers(program: Scope, *names: str) -> int:
     return sum(prod(1 if size is None else size for size in program.values[name].shape) for name in names)
 
 
-def requantized(program: Scope, node: Node) -> Operations:
+def requantized(program: Scope, node: ProgramNode) -> Operations:
     """Bringing each result to codes, where the node does: one multiplication and one addition in float32."""
     if program.is_accumulator(node.name):
         return {}
@@ -52,6 +52,6 @@ def float_products(count: int) -> Operations:
     return macs(count, "fp32")
 
 
-def nothing(program: Scope, node: Node) -> Operations:
+def nothing(program: Scope, node: ProgramNode) -> Operations:
     """Of nodes that look up or move codes."""
     return {}

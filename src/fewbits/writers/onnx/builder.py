@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.ops import Constant
 from fewbits.program.program import Program
-from fewbits.program.unary import Form, Onnx, X
+from fewbits.program.unary import Onnx, UnaryForm, X
 
 OPSET = 19
 OPSET_OF_FEW_BITS = 21  # 4-bit integers, and a scale for each run of numbers
@@ -79,9 +79,9 @@ class OnnxBuilder:
         """Adds a node that writes several tensors."""
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}"))
 
-    def unary(self, form: Form, source: str, output: str) -> str:
+    def unary(self, form: UnaryForm, source: str, output: str) -> str:
         """Adds the operators of a function of one number (program/unary.py) that reads `source`; returns `output`."""
-        def operand(item: Form) -> str:
+        def operand(item: UnaryForm) -> str:
             if item == X:
                 return source
             if isinstance(item, Onnx):

@@ -9,8 +9,8 @@ from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.writers.onnx.builder import MICROSOFT, OnnxBuilder, output_name
 from fewbits.writers.onnx.steps import (
-    Forms,
     FormTable,
+    OnnxForms,
     both,
     bounded,
     conv_sums,
@@ -169,7 +169,7 @@ def _twin_matmul(b: OnnxBuilder, node: op.MatMul) -> None:
 
 
 FORMS: FormTable = {
-    op.Conv: Forms(_integer_conv, _qdq_conv, _twin_conv),
-    op.Linear: Forms(_integer_linear, _qdq_linear, _twin_linear),
-    op.MatMul: Forms(_integer_matmul, _qdq_matmul, _twin_matmul),
+    op.Conv: OnnxForms(_integer_conv, _qdq_conv, _twin_conv),
+    op.Linear: OnnxForms(_integer_linear, _qdq_linear, _twin_linear),
+    op.MatMul: OnnxForms(_integer_matmul, _qdq_matmul, _twin_matmul),
 }

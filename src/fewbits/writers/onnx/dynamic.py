@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from fewbits.program import ops as op
 from fewbits.writers.onnx.builder import OnnxBuilder, unsigned
-from fewbits.writers.onnx.steps import Forms, FormTable, onnx_pads
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, onnx_pads
 
 
 def _dynamic_conv(b: OnnxBuilder, node: op.DynamicConv) -> None:
@@ -64,6 +64,6 @@ def _twin_dynamic_linear(b: OnnxBuilder, node: op.DynamicLinear) -> None:
 
 
 FORMS: FormTable = {
-    op.DynamicConv: Forms(_dynamic_conv, _dynamic_conv, _twin_dynamic_conv),
-    op.DynamicLinear: Forms(_dynamic_linear, _dynamic_linear, _twin_dynamic_linear),
+    op.DynamicConv: OnnxForms(_dynamic_conv, _dynamic_conv, _twin_dynamic_conv),
+    op.DynamicLinear: OnnxForms(_dynamic_linear, _dynamic_linear, _twin_dynamic_linear),
 }

@@ -9,7 +9,7 @@ from onnx import TensorProto
 from fewbits.program.exact_calls import DTYPES, apart, common_type
 from fewbits.program.ops import ExactCall, ExactConstant, Read
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import Forms, FormTable
+from fewbits.writers.onnx.steps import FormTable, OnnxForms
 
 ELEMENTS: Mapping[str, int] = {
     "float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8,
@@ -180,6 +180,6 @@ _CALLS: Mapping[str, Callable[[_Call], str]] = {
 """By the call's name without its overload."""
 
 FORMS: FormTable = {
-    ExactConstant: Forms(_constant, _constant, _constant),
-    ExactCall: Forms(_call, _call, _call),
+    ExactConstant: OnnxForms(_constant, _constant, _constant),
+    ExactCall: OnnxForms(_call, _call, _call),
 }

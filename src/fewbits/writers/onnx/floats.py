@@ -12,7 +12,7 @@ from fewbits.program.requantize import NO_DIVISOR
 from fewbits.program.unary import BY_WORD, UNARY
 from fewbits.program.windows import margins_of
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import Forms, FormTable
+from fewbits.writers.onnx.steps import FormTable, OnnxForms
 
 _BOOL, _INT32 = 9, 6  # of TensorProto
 
@@ -316,6 +316,6 @@ _CALLS: Mapping[str, Emit] = {row.word: _unary for row in UNARY} | {
 """By the call's name without its overload."""
 
 FORMS: FormTable = {
-    op.FloatConstant: Forms(_float_constant, _float_constant, _float_constant),
-    op.FloatCall: Forms(_float_call, _float_call, _float_call),
+    op.FloatConstant: OnnxForms(_float_constant, _float_constant, _float_constant),
+    op.FloatCall: OnnxForms(_float_call, _float_call, _float_call),
 }

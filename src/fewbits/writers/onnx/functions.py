@@ -6,7 +6,7 @@ from onnx import TensorProto
 from fewbits.program import ops as op
 from fewbits.program.unary import BY_WORD
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import Forms, FormTable, reshape_to
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, reshape_to
 
 
 def _table(b: OnnxBuilder, node: op.Table) -> None:
@@ -62,6 +62,6 @@ def _twin_threshold(b: OnnxBuilder, node: op.Threshold) -> None:
 
 
 FORMS: FormTable = {
-    op.Table: Forms(_table, _table, _twin_table),
-    op.Threshold: Forms(_threshold, _threshold, _twin_threshold),
+    op.Table: OnnxForms(_table, _table, _twin_table),
+    op.Threshold: OnnxForms(_threshold, _threshold, _twin_threshold),
 }

@@ -3,7 +3,7 @@
 from fewbits.program import ops as op
 from fewbits.writers.onnx.builder import MICROSOFT, OnnxBuilder
 from fewbits.writers.onnx.decode import emit_dequantize
-from fewbits.writers.onnx.steps import Forms, FormTable, bounded, quantize_onto, twin_bounded
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, quantize_onto, twin_bounded
 
 
 def _quantize(b: OnnxBuilder, node: op.Quantize) -> None:
@@ -68,9 +68,9 @@ def _twin_concat(b: OnnxBuilder, node: op.Concat) -> None:
 
 
 FORMS: FormTable = {
-    op.Quantize: Forms(_quantize, _quantize, _twin_identity),
-    op.Constant: Forms(_constant, _constant, _twin_constant),
-    op.Dequantize: Forms(emit_dequantize, emit_dequantize, _twin_identity),
-    op.Concat: Forms(_integer_concat, _qdq_concat, _twin_concat),
-    op.Requantize: Forms(_integer_requantize, _qdq_requantize, _twin_requantize),
+    op.Quantize: OnnxForms(_quantize, _quantize, _twin_identity),
+    op.Constant: OnnxForms(_constant, _constant, _twin_constant),
+    op.Dequantize: OnnxForms(emit_dequantize, emit_dequantize, _twin_identity),
+    op.Concat: OnnxForms(_integer_concat, _qdq_concat, _twin_concat),
+    op.Requantize: OnnxForms(_integer_requantize, _qdq_requantize, _twin_requantize),
 }

@@ -4,7 +4,7 @@ import numpy as np
 
 from fewbits.program import ops as op
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import Forms, FormTable, reshape_to
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, reshape_to
 
 
 def _reshape(b: OnnxBuilder, node: op.Reshape) -> None:
@@ -42,9 +42,9 @@ def _twin_pad(b: OnnxBuilder, node: op.Pad) -> None:
 
 
 FORMS: FormTable = {
-    op.Reshape: Forms(_reshape, _reshape, _reshape),
-    op.Transpose: Forms(_transpose, _transpose, _transpose),
-    op.Slice: Forms(_slice, _slice, _slice),
-    op.Pad: Forms(_pad, _pad, _twin_pad),
-    op.Gather: Forms(_gather, _gather, _gather),
+    op.Reshape: OnnxForms(_reshape, _reshape, _reshape),
+    op.Transpose: OnnxForms(_transpose, _transpose, _transpose),
+    op.Slice: OnnxForms(_slice, _slice, _slice),
+    op.Pad: OnnxForms(_pad, _pad, _twin_pad),
+    op.Gather: OnnxForms(_gather, _gather, _gather),
 }

@@ -8,8 +8,8 @@ from fewbits.program import requantize as constants
 from fewbits.program.ops.pairs import add_codes
 from fewbits.writers.onnx.builder import MICROSOFT, OnnxBuilder
 from fewbits.writers.onnx.steps import (
-    Forms,
     FormTable,
+    OnnxForms,
     both,
     bounded,
     float_pair,
@@ -129,11 +129,11 @@ def _twin_choose(b: OnnxBuilder, node: op.Choose) -> None:
 
 
 FORMS: FormTable = {
-    op.Choose: Forms(_choose, _choose, _twin_choose),
-    op.Div: Forms(_div, _div, _twin_div),
-    op.Max: Forms(_max, _max, _twin_max),
-    op.Min: Forms(_min, _min, _twin_min),
-    op.Add: Forms(_integer_add, _qdq_add, _twin_add),
-    op.Sub: Forms(_sub, _sub, _twin_sub),
-    op.Mul: Forms(_integer_mul, _qdq_mul, _twin_mul),
+    op.Choose: OnnxForms(_choose, _choose, _twin_choose),
+    op.Div: OnnxForms(_div, _div, _twin_div),
+    op.Max: OnnxForms(_max, _max, _twin_max),
+    op.Min: OnnxForms(_min, _min, _twin_min),
+    op.Add: OnnxForms(_integer_add, _qdq_add, _twin_add),
+    op.Sub: OnnxForms(_sub, _sub, _twin_sub),
+    op.Mul: OnnxForms(_integer_mul, _qdq_mul, _twin_mul),
 }

@@ -13,8 +13,8 @@ from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.writers.onnx.builder import MICROSOFT, OnnxBuilder
 from fewbits.writers.onnx.steps import (
-    Forms,
     FormTable,
+    OnnxForms,
     bounded,
     onnx_pads,
     qdq_weight,
@@ -150,7 +150,7 @@ def _twin_mean(b: OnnxBuilder, node: op.Mean) -> None:
 
 
 FORMS: FormTable = {
-    op.MaxPool: Forms(_max_pool, _max_pool, _max_pool),
-    op.AveragePool: Forms(_integer_average_pool, _qdq_average_pool, _twin_average_pool),
-    op.Mean: Forms(_integer_mean, _qdq_mean, _twin_mean),
+    op.MaxPool: OnnxForms(_max_pool, _max_pool, _max_pool),
+    op.AveragePool: OnnxForms(_integer_average_pool, _qdq_average_pool, _twin_average_pool),
+    op.Mean: OnnxForms(_integer_mean, _qdq_mean, _twin_mean),
 }

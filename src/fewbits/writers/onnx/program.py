@@ -20,13 +20,13 @@ from fewbits.writers.onnx.builder import OnnxBuilder, output_name
 from fewbits.writers.onnx.decode import only_inside
 from fewbits.writers.onnx.exact import ELEMENTS
 
-Form = Literal["integer", "qdq"]
+OnnxForm = Literal["integer", "qdq"]
 
 _ELEMENT = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8}
 
 
 @options_checked
-def onnx_bytes(program: Program, form: Form = "integer", every_code: bool = False, *,
+def onnx_bytes(program: Program, form: OnnxForm = "integer", every_code: bool = False, *,
                portable: Collection[str] = (), metadata: Mapping[str, str] | None = None) -> bytes:
     """The program as a serialized ONNX model.
 

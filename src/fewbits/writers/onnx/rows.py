@@ -8,7 +8,7 @@ from onnx import TensorProto
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import Forms, FormTable, bounded, quantize_onto
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, quantize_onto
 
 
 def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
@@ -147,8 +147,8 @@ def _twin_embedding(b: OnnxBuilder, node: op.Embedding) -> None:
 
 
 FORMS: FormTable = {
-    op.Embedding: Forms(_embedding, _embedding, _twin_embedding),
-    op.Softmax: Forms(_softmax, _softmax, _twin_softmax),
-    op.LogSoftmax: Forms(_log_softmax, _log_softmax, _twin_log_softmax),
-    op.LayerNorm: Forms(_layer_norm, _layer_norm, _twin_layer_norm),
+    op.Embedding: OnnxForms(_embedding, _embedding, _twin_embedding),
+    op.Softmax: OnnxForms(_softmax, _softmax, _twin_softmax),
+    op.LogSoftmax: OnnxForms(_log_softmax, _log_softmax, _twin_log_softmax),
+    op.LayerNorm: OnnxForms(_layer_norm, _layer_norm, _twin_layer_norm),
 }

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from fewbits.numerics.encoding import Quantized
 from fewbits.program import ops as op
-from fewbits.program.node import Margins, Node
+from fewbits.program.node import Margins, ProgramNode
 from fewbits.writers.onnx.builder import OnnxBuilder, unsigned
 
 Emit = Callable[[OnnxBuilder, Any], None]
@@ -17,7 +17,7 @@ Emit = Callable[[OnnxBuilder, Any], None]
 
 
 @dataclass(frozen=True)
-class Forms:
+class OnnxForms:
     """What an operator is in ONNX. integer: with operators on codes; qdq: a float operator between quantizers;
     twin: in the float network that the program stands for."""
 
@@ -26,7 +26,7 @@ class Forms:
     twin: Emit
 
 
-FormTable = Mapping[type[Node], Forms]
+FormTable = Mapping[type[ProgramNode], OnnxForms]
 
 
 def bounded(b: OnnxBuilder, node: Any, emit: Callable[[str], str]) -> None:
