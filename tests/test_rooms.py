@@ -14,7 +14,7 @@ FLOORS = (
     ("errors",),
     ("limits",),
     ("files", "options", "progress", "rich_once"),
-    ("storage",),
+    ("storage", "plots", "notebook"),
     ("data",),
     ("numerics",),
     ("kernels",),

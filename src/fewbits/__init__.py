@@ -8,14 +8,17 @@
 
 import fewbits.rich_once  # noqa: F401, I001  # before all others
 
+from fewbits import plots
 from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report, search
 from fewbits.artifact.into_network import read_weights
 from fewbits.data.normalize import Normalize
 from fewbits.data.preparation import Preparation
+from fewbits.data.sets import load as data_set
 from fewbits.encodings.aimet import load_encodings, save_encodings
 from fewbits.errors import FewbitsError
 from fewbits.graph.fold import fold
 from fewbits.numerics.energy import costs_45nm as costs
+from fewbits.numerics.fields import float_fields
 from fewbits.numerics.fixed import Fixed
 from fewbits.numerics.formats import parse
 from fewbits.optimize.absorb import absorb_high_biases
@@ -55,9 +58,9 @@ from fewbits.train.registry import trainable
 __all__ = ["Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize", "Preparation",
            "QuantLinear", "QuantizedModel", "Quantizer", "absorb_high_biases", "adaround", "calibrate",
            "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "correct_biases",
-           "correct_biases_without_data", "costs", "dynamic_fixed_point", "equalize", "evaluate", "explain",
-           "export_onnx", "fit", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold",
+           "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize", "evaluate", "explain",
+           "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold",
            "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse",
-           "plan", "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
+           "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
            "reestimate_batch_norm", "repair", "report", "round_pass", "rounding_study", "save_encodings",
            "scale_and_zero_point", "search", "sequential_mse", "smooth", "trainable"]

@@ -11,6 +11,7 @@ from fewbits.cli.calibration_study import calibration_study
 from fewbits.cli.compress import compress, decompress
 from fewbits.cli.encodings import encodings
 from fewbits.cli.formats import formats
+from fewbits.cli.lab import lab
 from fewbits.cli.quantize import demo, quantize
 from fewbits.cli.reproduce import reproduce
 from fewbits.cli.rounding_study import rounding_study
@@ -24,7 +25,8 @@ app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, ri
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
 for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, search, sensitivity,
-             rounding_study, calibration_study, formats, compress, decompress, reproduce):
+             rounding_study, calibration_study, formats, compress, decompress, reproduce,
+             lab):
     app.command()(verb)
 
 

@@ -95,7 +95,7 @@ def train(
     learning.to("cpu")
     write_whole(make_folder(out) / "history.json", history_json(before, told, "% of the held-out examples").encode())
     if scored is not None:
-        write_whole(out / "history.svg", curve(before, told, "% of the held-out examples").encode())
+        curve(before, told, "% of the held-out examples").save(out / "history.svg")
     if any(isinstance(quantizer, AfterTraining) for quantizer in learning.quantizers()) and split.test.y is not None:
         reached = evaluate(learning, split.test.batches(batch_size, normalize)).mean
         console.print(f"with float activations, as published: {100 * reached:.2f} % of the test examples")

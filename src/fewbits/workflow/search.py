@@ -15,8 +15,10 @@ from fewbits.errors import SearchError
 from fewbits.files import write_whole
 from fewbits.graph.model import Model
 from fewbits.options import options_checked
+from fewbits.plots.axes import Axis
+from fewbits.plots.picture import Picture
+from fewbits.plots.points import Series, points
 from fewbits.quant.recipe import Recipe
-from fewbits.report.scatter import Axis, Series, scatter
 from fewbits.search.costs import Cost
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.limit import Limit
@@ -92,21 +94,21 @@ def write(found: Found, out: Path, minimize: str, limit: Limit) -> list[Path]:
         files[out / "plans" / f"{number:02}.yaml"] = plan_text(recipe, summary(point))
     if found.front:
         files[out / "front.json"] = json.dumps([_as_json(point) for _, point in found.front], indent=1) + "\n"
-        files[out / "front.svg"] = picture(found, minimize)
+        files[out / "front.svg"] = picture(found, minimize).svg
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text.encode())
     return list(files)
 
 
-def picture(found: Found, minimize: str) -> str:
+def picture(found: Found, minimize: str) -> Picture:
     """The front and the chosen plan, cost against signal to noise."""
-    points = [point for _, point in found.front]
-    labels = [f"{number:02}" for number in range(len(points))]
+    best = [point for _, point in found.front]
+    labels = [f"{number:02}" for number in range(len(best))]
     chosen = found.point
-    return scatter(f"Plans by {minimize} and signal to noise", Axis(minimize, logarithmic=True), Axis("dB"),
-                   [Series("front", [each.costs[minimize] for each in points],
-                           [each.measured.sqnr for each in points], labels, line=True),
+    return points(f"Plans by {minimize} and signal to noise", Axis(minimize, logarithmic=True), Axis("dB"),
+                   [Series("front", [each.costs[minimize] for each in best],
+                           [each.measured.sqnr for each in best], labels, line=True),
                     Series("plan.yaml", [chosen.costs[minimize]], [chosen.measured.sqnr], ["plan.yaml"])])
 
 
