@@ -111,8 +111,9 @@ def test_batches_at_run_time(recipe):
     assert alone.shape == (1, 3)
     if recipe != "dynamic-w8a8":  # whose grid is that of the batch
         assert torch.allclose(alone, program(X)[:1], atol=1e-6)
+    assert torch.equal(program(X[0]), alone[0]), "one input without a batch axis is a batch of one"
     for batch, sentence in ((X[:0], "is empty"), (X.half(), "float16"), (X.to("meta"), "meta device"),
-                            (X[0, 0], "has shape"), (X[0], "has shape 3, but the model takes N×3")):
+                            (X[0, 0], "has shape"), (X[0, :2], "has shape 2, but the model takes N×3")):
         with pytest.raises(DataError, match=sentence):
             program(batch)
     with pytest.raises(CalibrationError, match="meta device"):

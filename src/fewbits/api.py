@@ -17,6 +17,7 @@ from fewbits.engines.registry import engine as engine_of
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example
 from fewbits.graph.capture import capture as capture_whole
+from fewbits.graph.exporter import BatchSize
 from fewbits.graph.model import Model
 from fewbits.graph.pt2 import read_pt2
 from fewbits.graph.whole import Whole, capture_parts
@@ -56,15 +57,17 @@ class QuantizedModel(Executable):
 
 
 @overload
-def capture(net: nn.Module | str | Path, example: Example) -> Model: ...
+def capture(net: nn.Module | str | Path, example: Example, *, batch: BatchSize = "any") -> Model: ...
 @overload
 def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str]) -> Whole: ...
-def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str] | None = None) -> Model | Whole:
+def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str] | None = None, *,
+            batch: BatchSize = "any") -> Model | Whole:
     """The graph of a network (graph/capture.py); or with `parts`, graphs of those submodules (graph/whole.py), as for
     detectors, whose boxes are chosen by code that has no integer form. net: a module, or the path of a .pt2 file, of
-    which nothing is unpickled or run (graph/pt2.py)."""
+    which nothing is unpickled or run (graph/pt2.py); batch: `fixed` for a network, taken whole, whose batches all have
+    the example's size."""
     given = net if isinstance(net, nn.Module) else read_pt2(net)
-    return capture_whole(given, example) if parts is None else capture_parts(given, example, parts)
+    return capture_whole(given, example, batch) if parts is None else capture_parts(given, example, parts)
 
 
 def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> QuantizedModel:

@@ -136,7 +136,6 @@ def with_nan() -> nn.Module:
 
 
 @pytest.mark.parametrize(("net", "example", "sentence"), [
-    (nn.Linear(3, 3), torch.randn(1, 3), "batch of 1"),
     (nn.Linear(3, 3), torch.tensor(1.0), "batch"),
     (nn.Linear(3, 3), [torch.randn(2, 3)], "the example is a list"),
     (nn.Linear(3, 3), (torch.randn(2, 3), 4), "the example holds a int"),

@@ -8,7 +8,7 @@ import torch
 from fewbits.engines.engine import Arrays, Engine
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import VerificationError
-from fewbits.program.inputs import Batch, bind, check
+from fewbits.program.inputs import Batch, bind, check, with_batch_axis, without_batch_axis
 from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program, fill
 from fewbits.program.value import PLAIN
@@ -39,23 +39,27 @@ class Executable:
         """Dequantized float32 tensors in the structure of the model's own output.
 
         Called with the model's arguments: one tensor, several by position, or all by name. Raises DataError
-        when they are not what the model takes.
+        when they are not what the model takes. One input without its batch axis gives one result without it.
         """
-        return self._filled(self._prepared.numbers(self._inputs(kwargs or (args[0] if len(args) == 1 else args))))
+        inputs, alone = self._inputs(kwargs or (args[0] if len(args) == 1 else args))
+        return self._filled(self._prepared.numbers(inputs), alone)
 
     def codes(self, *args: Any, **kwargs: torch.Tensor) -> Any:
         """The integers behind the outputs, in the same structure: activation codes, or int32 accumulators; an output
         that the recipe left in float is that float32. Raises VerificationError for accumulators that an engine gives as
         float32 numbers alone, and that these do not tell."""
-        results = self._prepared.run(self._inputs(kwargs or (args[0] if len(args) == 1 else args)))
+        inputs, alone = self._inputs(kwargs or (args[0] if len(args) == 1 else args))
+        results = self._prepared.run(inputs)
         return self._filled({name: results.codes[name] if name in results.codes
-                             else self._behind(name, results.numbers[name]) for name in self.program.outputs})
+                             else self._behind(name, results.numbers[name]) for name in self.program.outputs}, alone)
 
-    def _inputs(self, batch: Batch) -> dict[str, np.ndarray]:
-        inputs = bind(self.program.inputs, batch)
+    def _inputs(self, batch: Batch) -> tuple[dict[str, np.ndarray], bool]:
+        """Arrays by name, and whether they are one input without a batch axis."""
+        given = bind(self.program.inputs, batch)
+        inputs, alone = with_batch_axis(given, {name: self.program.values[name].shape for name in given})
         for name, tensor in inputs.items():
             check(tensor, name, self.program.values[name].shape, self.program.values[name].dtype)
-        return {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
+        return {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}, alone
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copies: without the prepared steps, which are made again."""
@@ -78,8 +82,9 @@ class Executable:
         scale = encoding.block.expand(encoding.scale, numbers.shape).astype(np.float64)
         return np.rint(numbers / scale).astype(encoding.format.dtype)
 
-    def _filled(self, arrays: Arrays) -> Any:
-        return fill(self.program.structure, {name: torch.from_numpy(array) for name, array in arrays.items()})
+    def _filled(self, arrays: Arrays, alone: bool) -> Any:
+        filled = fill(self.program.structure, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        return without_batch_axis(filled) if alone else filled
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.program.nodes)} nodes, {self.program.profile.name}, {self.engine})"

@@ -18,7 +18,7 @@ from fewbits.errors import ExportError, VerificationError
 from fewbits.files import write_whole
 from fewbits.options import options_checked
 from fewbits.program import reference
-from fewbits.program.inputs import Batch, bind
+from fewbits.program.inputs import Batch, bind, with_batch_axis
 from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
 from fewbits.program.value import PLAIN
@@ -57,7 +57,9 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
     check = _Check(program, writing, model)
     compared = 0
     for number, batch in enumerate(track(verify, "verifying")):
-        inputs = {name: x.detach().cpu().numpy() for name, x in bind(program.inputs, batch, batch_to_inputs).items()}
+        given, _ = with_batch_axis(bind(program.inputs, batch, batch_to_inputs),
+                                   {name: program.values[name].shape for name in program.inputs})
+        inputs = {name: x.detach().cpu().numpy() for name, x in given.items()}
         compared += check.compare(inputs, number)
     if not compared:
         raise VerificationError(f"{path} was not written: there was no batch to verify it on")

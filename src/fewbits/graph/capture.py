@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from fewbits.errors import CaptureError
 from fewbits.graph.batch_sizes import check_other_sizes
 from fewbits.graph.calls import Call, check_batch, running_example
-from fewbits.graph.exporter import follow
+from fewbits.graph.exporter import BatchSize, follow
 from fewbits.graph.graph import Style
 from fewbits.graph.model import Model, unfit_weight
 from fewbits.graph.plain_module import plain_module
@@ -22,30 +22,49 @@ from fewbits.options import options_checked
 Example = torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]
 
 
-def capture(net: nn.Module, example: Example) -> Model:
+@options_checked
+def capture(net: nn.Module, example: Example, batch: BatchSize = "any") -> Model:
     """The graph of `net`, in inference mode, with a batch of any size.
 
     net: left as it is; its weights are copied once; a `Model`, such as `read_pt2` gives, is a graph already and only
     checked. example: what the model takes (a tensor, a tuple of positional tensors or a dict of named ones), first axis
-    the batch, at least 2 of them.
+    the batch; a batch of 1 is taken twice, and a vector that the network takes without a batch axis gets one. batch:
+    `fixed` for a network that takes batches of the example's size alone.
     The model's outputs on the example equal those of `net`, bit for bit (of attention without its fused inference
     kernel, which rounds in another order), and those on one input and on one more its own, nearly. Raises CaptureError
-    for a batch of 1, control flow that depends on data or on the batch size, an output that is no tensor, NaN or Inf in
-    a weight, and whatever else the exporter cannot follow; it then names the submodules that can be captured on their
-    own.
+    for control flow that depends on data or on the batch size, an output that is no tensor, NaN or Inf in a weight, and
+    whatever else the exporter cannot follow; it then names the submodules that can be captured on their own.
     """
     style, args, kwargs = split_example(example)
-    return capture_call(net, args, kwargs, style)
+    if batch == "fixed":
+        return capture_call(net, args, kwargs, style, batch)
+    if all(tensor.ndim and len(tensor) == 1 for tensor in (*args, *kwargs.values())):
+        args, kwargs = pytree.tree_map(lambda tensor: torch.cat([tensor, tensor]), (args, kwargs))
+        try:
+            return capture_call(net, args, kwargs, style)
+        except CaptureError as error:
+            raise CaptureError(f"{error} (the example, a batch of 1, was taken twice; batch=\"fixed\" keeps it as it "
+                               "is)") from error
+    if not (isinstance(example, torch.Tensor) and example.ndim == 1 and example.is_floating_point()):
+        return capture_call(net, args, kwargs, style)
+    try:
+        return capture_call(net, args, kwargs, style)
+    except CaptureError:
+        if not _takes_rows(net, example):
+            raise
+    return capture_call(net, (torch.stack([example, example]),), {}, style)
 
 
 @options_checked
-def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], style: Style = "tuple") -> Model:
+def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], style: Style = "tuple",
+                 batch: BatchSize = "any") -> Model:
     """As `capture`, of a call whose tensors may stand in lists, tuples and dicts. The model takes them one by one, in
     that order; arguments that are no tensors keep the value they have here."""
     tensors = Call(args, kwargs).tensors
     for number, tensor in enumerate(tensors):
-        _check_batch_is_first(tensor, number, tensors)
-        check_batch(tensor)
+        if batch == "any":
+            _check_batch_is_first(tensor, number, tensors)
+            check_batch(tensor)
     if not isinstance(net, nn.Module):
         raise CaptureError(f"the network is a {type(net).__name__}: give an nn.Module")
     net = plain_module(net).eval()
@@ -60,7 +79,7 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     given, named = pytree.tree_map_only(torch.Tensor, torch.clone, (args, dict(kwargs)))
     with running_example(), torch.no_grad(), _without_fused_attention():
         expected = net(*given, **named)
-    model = net if isinstance(net, Model) else read_traced(follow(net, args, kwargs), style)
+    model = net if isinstance(net, Model) else read_traced(follow(net, args, kwargs, batch), style)
     model.eval()
     for node in model.graph.nodes:
         if node.target is torch.ops.aten.batch_norm.default and node["running_mean"] is None:
@@ -69,10 +88,26 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     with torch.no_grad():
         actual = model(**kwargs) if style == "dict" else model(*tensors)
     _check_equal(plain(expected), actual)
-    if not isinstance(net, Model):
+    if not isinstance(net, Model) and batch == "any":
         with _without_fused_attention():
             check_other_sizes(net, model, args, kwargs)
     return model
+
+
+def _takes_rows(net: nn.Module, vector: torch.Tensor) -> bool:
+    """Whether a network gives for two rows what it gives for each vector alone: it takes vectors without a batch axis,
+    and batches of them."""
+    if not isinstance(net, nn.Module):
+        return False
+    try:
+        with torch.no_grad():
+            plain_net = plain_module(net).eval()
+            alone, both = (pytree.tree_leaves(plain_net(x)) for x in (vector, torch.stack([vector, vector])))
+    except Exception:  # of the user's own code: it does not take them
+        return False
+    return len(alone) == len(both) and all(
+        isinstance(two, torch.Tensor) and torch.allclose(two, torch.stack([one, one])) for one, two in
+        zip(alone, both, strict=True))
 
 
 def _check_batch_is_first(tensor: torch.Tensor, number: int, tensors: list[torch.Tensor]) -> None:

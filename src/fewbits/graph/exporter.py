@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,18 +20,23 @@ from fewbits.graph.graph import Shape
 from fewbits.graph.lines import user_line
 from fewbits.graph.regions import inline_regions
 from fewbits.graph.traced import Traced
+from fewbits.options import options_checked
 from fewbits.graph.undisturbed import undisturbed, unlogged
 
 _SHOWN = 8  # names of submodules in an error
 
 
-def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
-    """The operators of one call, the first axis of every tensor moving with the batch.
+BatchSize = Literal["any", "fixed"]
+
+
+@options_checked
+def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: BatchSize = "any") -> Traced:
+    """The operators of one call, the first axis of every tensor moving with the batch, unless it is fixed.
 
     Raises CaptureError that says where it fails, and which submodules can be captured on their own.
     """
     try:
-        exported = _export(net, args, kwargs)
+        exported = _export(net, args, kwargs, batch)
     except Exception as error:  # the exporter raises dozens of kinds; each becomes one sentence
         parts = _capturable(net, args, kwargs)
         shown = f"{json.dumps(parts[:_SHOWN])}{' and more' if parts[_SHOWN:] else ''}"
@@ -67,9 +72,9 @@ def _shape(value: torch.Tensor) -> Shape:
     return tuple(size if isinstance(size, int) else None for size in value.shape)
 
 
-def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ExportedProgram:
+def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: BatchSize) -> ExportedProgram:
     def moving(leaf: Any) -> Any:
-        return {0: Dim.DYNAMIC} if isinstance(leaf, torch.Tensor) else None
+        return {0: Dim.DYNAMIC} if isinstance(leaf, torch.Tensor) and batch == "any" else None
 
     given = inspect.signature(net.forward).bind(*args, **kwargs).arguments  # *args as a tuple, **kwargs as a dict
     shapes = pytree.tree_map(moving, dict(given))
@@ -97,7 +102,7 @@ def _capturable(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         try:
             for tensor in call.tensors:
                 check_batch(tensor)
-            _export(module, call.args, call.kwargs)
+            _export(module, call.args, call.kwargs, "any")
         except Exception:  # that it fails is the answer
             continue
         found.append(name)
@@ -113,6 +118,7 @@ def _explain(error: Exception) -> str:
                 "use torch.where")
     if "specialized" in text or "constraint" in text.lower():
         return (f"the model fixes the batch size{place}: write shapes with x.shape[0] or -1 "
-                "instead of a number, and give recurrent layers batch_first=True")
+                "instead of a number, and give recurrent layers batch_first=True; or capture it with batch=\"fixed\", for "
+                "batches of the example's size alone")
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     return f"torch.export cannot follow the model{place}: {first}"

@@ -10,6 +10,7 @@ from torch import nn
 from fewbits.errors import CaptureError
 from fewbits.graph.graph import Graph, Node, Param, Ref, Shape, map_leaves
 from fewbits.graph.operators import TRAINING_ARGUMENT
+from fewbits.program.inputs import with_batch_axis, without_batch_axis
 from fewbits.program.program import fill
 
 Tensors = Mapping[str, torch.Tensor]
@@ -100,8 +101,14 @@ class Model(nn.Module):
         return tensor
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
-        """As the user's model: positional or named tensors in, its own structure out."""
-        return self.run(self.named_inputs(args, kwargs))
+        """As the user's model: positional or named tensors in, its own structure out. One input without its batch axis
+        gives one result without it."""
+        inputs, alone = self.batched(self.named_inputs(args, kwargs))
+        return without_batch_axis(self.run(inputs)) if alone else self.run(inputs)
+
+    def batched(self, inputs: Tensors) -> tuple[Tensors, bool]:
+        """Inputs by name, one input without a batch axis as a batch of one, and whether it was."""
+        return with_batch_axis(inputs, {item.name: item.shape for item in self.graph.inputs})
 
     def named_inputs(self, args: tuple[torch.Tensor, ...], kwargs: Tensors) -> dict[str, torch.Tensor]:
         """Call arguments by input name. Raises CaptureError when they are not the model's."""

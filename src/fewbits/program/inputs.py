@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from fewbits.errors import DataError
 
@@ -38,6 +39,22 @@ def bind(names: Sequence[str], batch: Batch,
         if not isinstance(tensor, torch.Tensor):
             raise DataError(f"input {name!r} of a batch is a {type(tensor).__name__}, not a tensor")
     return {name: given[name] for name in names}
+
+
+def with_batch_axis(tensors: Mapping[str, torch.Tensor],
+                    shapes: Mapping[str, Sequence[int | None]]) -> tuple[dict[str, torch.Tensor], bool]:
+    """One input without a batch axis as a batch of one, and whether it was: every tensor lacks the first axis of its
+    shape and fits the others. Anything else stays what it is."""
+    alone = bool(tensors) and all(
+        isinstance(tensor, torch.Tensor) and len(shapes[name]) == tensor.ndim + 1 and shapes[name][0] in (None, 1)
+        and all(wanted in (None, size) for wanted, size in zip(shapes[name][1:], tensor.shape, strict=True))
+        for name, tensor in tensors.items())
+    return ({name: tensor[None] for name, tensor in tensors.items()} if alone else dict(tensors)), alone
+
+
+def without_batch_axis(outputs: Any) -> Any:
+    """The results of one input, in the same structure."""
+    return pytree.tree_map(lambda leaf: leaf[0] if isinstance(leaf, torch.Tensor) else leaf, outputs)
 
 
 def check(tensor: torch.Tensor, name: str, shape: Sequence[int | None], dtype: str = "float32") -> None:

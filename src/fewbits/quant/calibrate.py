@@ -77,7 +77,7 @@ def _numbered(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
 def model_inputs(model: Model, batch: Batch,
                  batch_to_inputs: BatchToInputs = None) -> dict[str, torch.Tensor]:
     """A batch as the model's inputs by name. Raises DataError for a wrong shape or type, no values, NaN or Inf."""
-    inputs = bind([item.name for item in model.graph.inputs], batch, batch_to_inputs)
+    inputs, _ = model.batched(bind([item.name for item in model.graph.inputs], batch, batch_to_inputs))
     for item in model.graph.inputs:
         tensor = inputs[item.name]
         check(tensor, item.name, item.shape, item.dtype)

@@ -15,6 +15,7 @@ from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import ACCUMULATOR, Int
 from fewbits.options import options_checked
+from fewbits.program.inputs import without_batch_axis
 from fewbits.program.profile import Profile
 from fewbits.quant.batch_norm import affine, channel_axis, is_still
 from fewbits.quant.clipping import warn_of_clipping
@@ -171,7 +172,8 @@ class Simulation(nn.Module):
                 and weight.spec.block in (TENSOR, CHANNEL))
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> Any:
-        return self.run(self.model.named_inputs(args, kwargs))
+        inputs, alone = self.model.batched(self.model.named_inputs(args, kwargs))
+        return without_batch_axis(self.run(inputs)) if alone else self.run(inputs)
 
     def run(self, inputs: Tensors, visitor: "SimulationVisitor | None" = None) -> Any:
         """The model's outputs, from inputs by name."""

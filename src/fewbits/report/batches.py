@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fewbits.errors import DataError
-from fewbits.program.inputs import Batch, bind, check
+from fewbits.program.inputs import Batch, bind, check, with_batch_axis
 from fewbits.program.program import Program
 from fewbits.progress import track
 from fewbits.quant.calibrate import BatchToInputs
@@ -24,7 +24,8 @@ def bound(program: Program, batches: Iterable[Batch], what: str,
     number = -1
     for number, batch in enumerate(track(batches, what)):
         try:
-            tensors = bind(program.inputs, batch, batch_to_inputs)
+            tensors, _ = with_batch_axis(bind(program.inputs, batch, batch_to_inputs),
+                                         {name: program.values[name].shape for name in program.inputs})
             for name, tensor in tensors.items():
                 check(tensor, name, program.values[name].shape, program.values[name].dtype)
                 if not tensor.numel() or not torch.isfinite(tensor).all():
