@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/fewbits demo --out build/demo
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks labs
 	$(BIN)/pyright
 
 clean:

@@ -1,4 +1,5 @@
-"""Compiles the native kernels when the package is built or installed; without a compiler it goes on without them."""
+"""Compiles the native kernels when the package is built or installed; without a compiler it goes on without them. The
+labs go into the wheel."""
 
 import importlib.util
 import sysconfig
@@ -14,6 +15,8 @@ class KernelHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":
             return
+        if version == "standard":  # an editable installation runs the labs of its checkout
+            build_data["force_include"]["labs"] = "fewbits/labs"
         spec = importlib.util.spec_from_file_location("kernel_build", Path(self.root) / "src/fewbits/kernels/build.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -2,8 +2,8 @@
 # # EECE695D: what a number costs, and how to have fewer of them
 #
 # The lecture "Efficient ML Systems: Quantization" goes from number formats over shared weights (k-means) to linear
-# quantization and integer dot products. Here is each of its examples, computed; each number stands beside the one that
-# is printed, and where the two differ it says which is right. Everything is a public function of `fewbits`.
+# quantization and integer dot products. Here is each of its examples, computed; each number stands beside the one
+# that is printed, and where the two differ it says which is right. Everything is a public function of `fewbits`.
 
 # %%
 import numpy as np
@@ -25,9 +25,10 @@ draws = 20
 # %% [markdown]
 # ## 1. What quantization is, and what it saves
 #
-# Quantization maps numbers of a large set to numbers of a small one, so that each takes fewer bits: 32 to 16, 8, 4. (The
-# slide lists FP32 among the small sets. That is right only for the way from the real numbers to FP32.) Four things get
-# cheaper: arithmetic, bandwidth, storage and silicon. The lecture's table of energy and area, 45 nm at 0.9 V:
+# Quantization maps numbers of a large set to numbers of a small one, so that each takes fewer bits: 32 to 16, 8, 4.
+# (The slide lists FP32 among the small sets. That is right only for the way from the real numbers to FP32.) Four
+# things get cheaper: arithmetic, bandwidth, storage and silicon. The lecture's table of energy and area, 45 nm at 0.9
+# V:
 
 # %%
 costs = fb.costs()
@@ -52,14 +53,13 @@ plots.bars("Energy of one operation, 45 nm", plots.Axis("pJ", logarithmic=True),
            [("pJ", [cost.pJ[0] for cost in costs.operations.values()])])
 
 # %% [markdown]
-# Bytes from DRAM cost a thousand additions. A weight of 8 bits instead of 32 is a quarter of them: the "up to 4X" of the
-# slide.
+# Bytes from DRAM cost a thousand additions. A weight of 8 bits instead of 32 is a quarter of them: the "up to 4X" of
+# the slide.
 #
 # ## 2. Integers
 #
-# n bits count from 0 to 2ⁿ − 1 (the slide lost the minus). With a sign bit and a magnitude they reach from
-# −(2ⁿ⁻¹ − 1) to 2ⁿ⁻¹ − 1, with two zeros: the slide's "−2ⁿ⁻¹ − 1" cannot be. Two's complement spends the second zero on
-# −2ⁿ⁻¹.
+# n bits count from 0 to 2ⁿ − 1 (the slide lost the minus). With a sign bit and a magnitude they reach from −(2ⁿ⁻¹ −
+# 1) to 2ⁿ⁻¹ − 1, with two zeros: the slide's "−2ⁿ⁻¹ − 1" cannot be. Two's complement spends the second zero on −2ⁿ⁻¹.
 
 # %%
 integers = {}
@@ -98,9 +98,9 @@ print(example)
 assert (example.sign, example.exponent, example.fraction / 2**23, example.code) == (0, 125, 0.0625, 0x3E880000)
 
 # %% [markdown]
-# BF16 is FP32 with 16 bits of the fraction cut off, TF32 has FP32's exponent and FP16's fraction. "Identical underflow,
-# overflow" holds for the exponent: the largest BF16 is 0.4 % below the largest FP32, and its subnormal numbers end 16
-# bits earlier.
+# BF16 is FP32 with 16 bits of the fraction cut off, TF32 has FP32's exponent and FP16's fraction. "Identical
+# underflow, overflow" holds for the exponent: the largest BF16 is 0.4 % below the largest FP32, and its subnormal
+# numbers end 16 bits earlier.
 
 # %%
 formats = {name: fb.parse(name) for name in ("fp32", "tf32", "bf16", "fp16", "e5m2", "e4m3")}
@@ -132,15 +132,17 @@ print(table(["accumulator", "sum", "error, %"], [["exact", exact, 0.0],
 assert abs(in_fp32 - exact) / exact < 1e-6 < 0.1 < abs(float(in_bf16) - exact) / exact
 
 # %% [markdown]
-# The sum in BF16 stops growing where a product is less than half a step of it. (Throughput of an A100 as the lecture has
-# it: FP32 1×, TF32 8×, FP16 and BF16 16×. No such card is needed here, so it is only quoted.)
+# The sum in BF16 stops growing where a product is less than half a step of it. (Throughput of an A100 as the lecture
+# has it: FP32 1×, TF32 8×, FP16 and BF16 16×. No such card is needed here, so it is only quoted.)
 #
 # ## 4. K-means: few values, any values
 #
-# Sixteen weights, four shared values: minimise (1/n) Σᵢ minⱼ (xᵢ − cⱼ)². (The slide writes c_k under a minimum over j.)
+# Sixteen weights, four shared values: minimise (1/n) Σᵢ minⱼ (xᵢ − cⱼ)². (The slide writes c_k under a minimum over
+# j.)
 
 # %%
-W = np.array([[2.09, -0.98, 1.48, 0.09], [0.05, -0.14, -1.08, 2.12], [-0.91, 1.92, 0.0, -1.03], [1.87, 0.0, 1.53, 1.49]])
+W = np.array([[2.09, -0.98, 1.48, 0.09], [0.05, -0.14, -1.08, 2.12], [-0.91, 1.92, 0.0, -1.03],
+              [1.87, 0.0, 1.53, 1.49]])
 book = fb.kmeans_quantize(W, bits=2)
 print("centroids", book.centroids)
 print("index of each weight\n", book.labels, sep="")
@@ -152,8 +154,8 @@ plots.matrices("K-means of the lecture's weights", [("32 bits each", W), ("an in
                                                                           book.decode())])
 
 # %% [markdown]
-# Stored are an index of 2 bits for each weight and a codebook of four floats: 16 · 2 + 4 · 32 = 160 bits instead of 512,
-# the lecture's 3.2×.
+# Stored are an index of 2 bits for each weight and a codebook of four floats: 16 · 2 + 4 · 32 = 160 bits instead of
+# 512, the lecture's 3.2×.
 
 # %%
 stored = W.size * 2 + 4 * 32
@@ -161,8 +163,8 @@ print(f"{W.size * 32} bits / {stored} bits = {W.size * 32 / stored}")
 assert W.size * 32 / stored == 3.2
 
 # %% [markdown]
-# Lloyd's iteration finds the optimum or not, as it begins; `kmeans_quantize` alone gives the optimum of all clusterings
-# (dynamic programming, as the numbers lie on a line).
+# Lloyd's iteration finds the optimum or not, as it begins; `kmeans_quantize` alone gives the optimum of all
+# clusterings (dynamic programming, as the numbers lie on a line).
 
 # %%
 starts = {start: fb.kmeans_quantize(W, 2, start=start, seed=seed) for start, seed in
@@ -175,8 +177,8 @@ print(f"the worst of 50 random starts: {worst:.4f}")
 assert worst > 10 * book.error(W)
 
 # %% [markdown]
-# Trained further, each shared value moves by the sum of its members' gradients. (The figure's gradients are not in the
-# text; these are those of the paper's figure, as far as memory has them.)
+# Trained further, each shared value moves by the sum of its members' gradients. (The figure's gradients are not in
+# the text; these are those of the paper's figure, as far as memory has them.)
 
 # %%
 gradient = np.array([[-0.03, -0.01, 0.03, 0.02], [-0.01, 0.01, -0.02, 0.12], [-0.01, 0.02, 0.04, 0.01],
@@ -203,9 +205,9 @@ plots.matrices("Linear quantization to 2 bits", [("weights", W), ("codes", affin
 
 # %% [markdown]
 # S is (2.12 + 1.08) / 3 = 1.0667, printed as 1.07. With the printed S the reconstruction is the printed one (2.14 and
-# −1.07), with the exact S it is 2.1333 and −1.0667; the codes are the same. The line for Z must read
-# round(−2 − (−1.08) / 1.07) = round(−0.99) = −1; the slide has "−2 − 1/1". The real 0 has the code Z, exactly: zeros stay
-# zeros, in weights that were pruned, behind a ReLU and in padding.
+# −1.07), with the exact S it is 2.1333 and −1.0667; the codes are the same. The line for Z must read round(−2 −
+# (−1.08) / 1.07) = round(−0.99) = −1; the slide has "−2 − 1/1". The real 0 has the code Z, exactly: zeros stay zeros,
+# in weights that were pruned, behind a ReLU and in padding.
 
 # %%
 printed = fb.linear_quantize(W, bits=2, scale=1.07, zero_point=-1)
@@ -226,9 +228,9 @@ plots.points("Error of the 4×4 example", plots.Axis("bits"), plots.Axis("mean s
 #
 # ## 6. Does it matter how one rounds?
 #
-# q = clip(round(r / S) + Z). The lecture quotes AdaRound's table: the first layer of ResNet-18 in 4 bits on ImageNet, the
-# layer rounded to nearest, up, down, and at random 100 times. ImageNet is not here; the same study on a small network
-# with the same question:
+# q = clip(round(r / S) + Z). The lecture quotes AdaRound's table: the first layer of ResNet-18 in 4 bits on ImageNet,
+# the layer rounded to nearest, up, down, and at random 100 times. ImageNet is not here; the same study on a small
+# network with the same question:
 
 # %%
 source = fb.data_set(data)
@@ -250,7 +252,8 @@ class SmallNet(nn.Module):
 
 torch.manual_seed(0)
 net = SmallNet(source.train.x.shape[-1])
-fb.fit(net, source.train.batches(32, normalize, torch.Generator().manual_seed(0)), epochs=epochs, optimizer=fb.Adam(3e-3))
+fb.fit(net, source.train.batches(32, normalize, torch.Generator().manual_seed(0)), epochs=epochs,
+       optimizer=fb.Adam(3e-3), quiet=True)
 net.eval()
 test = source.test.batches(256, normalize)
 calibration = list(source.calibration.inputs(64, normalize))
@@ -260,8 +263,9 @@ model = fb.fold(fb.capture(net, calibration[0]))
 print(f"float: {float_accuracy:.2f} % of {len(source.test)} test images")
 
 # %% [markdown]
-# As in the paper it is the first layer that is rounded; the others have 8 bits, to nearest. At 4 bits per layer, nearest loses little on so easy
-# a task, so the study is of 2 bits too: the shape of the lecture's table appears where the error is large.
+# As in the paper it is the first layer that is rounded; the others have 8 bits, to nearest. At 4 bits per layer,
+# nearest loses little on so easy a task, so the study is of 2 bits too: the shape of the lecture's table appears
+# where the error is large.
 
 # %%
 def accuracy_of(sim) -> float:
@@ -290,15 +294,16 @@ plots.bars("First layer rounded: accuracy", plots.Axis("%"), [row.way for row in
            spread=[[row.deviation for row in rows] for rows in studies.values()])
 
 # %% [markdown]
-# Up and down alone shift every weight the same way, and the outputs with it; at random the shifts cancel, and some draws
-# beat rounding to nearest. AdaRound, the last row, chooses each weight's direction by what it does to the layer's output.
-# The best of the draws is chosen on calibration images here, and scored on the test images like all others.
+# Up and down alone shift every weight the same way, and the outputs with it; at random the shifts cancel, and some
+# draws beat rounding to nearest. AdaRound, the last row, chooses each weight's direction by what it does to the
+# layer's output. The best of the draws is chosen on calibration images here, and scored on the test images like all
+# others.
 #
 # ## 7. Integer dot products
 #
-# With W = S_W (q_W − Z_W) and X = S_X (q_X − Z_X) the product has four terms:
-# S_Y (q_Y − Z_Y) = S_W S_X (q_W·q_X − Z_X Σ q_W − Z_W Σ q_X + n Z_W Z_X). (In the slide the transposes are missing in the
-# first line, and the formula for q_Y lacks its last rounding and clipping.)
+# With W = S_W (q_W − Z_W) and X = S_X (q_X − Z_X) the product has four terms: S_Y (q_Y − Z_Y) = S_W S_X (q_W·q_X −
+# Z_X Σ q_W − Z_W Σ q_X + n Z_W Z_X). (In the slide the transposes are missing in the first line, and the formula for
+# q_Y lacks its last rounding and clipping.)
 
 # %%
 w, v = np.array([[0.6, -1.2, 0.3, 0.9]]), np.array([[1.0, 0.25, -0.5, 2.0]])
@@ -311,7 +316,7 @@ print(table(["term", "integers"], [["Σ q_W q_X", int(terms.products.item())],
                                    ["− Z_X Σ q_W", -int(terms.of_input_zero.item())],
                                    ["+ Σ Z_W Z_X", int(terms.of_both.item())],
                                    ["accumulator, int32", int(product.accumulator.item())]]))
-print(f"exact {float((w @ v.T).item()):.4f}, in integers {product.dequantize().item():.4f} (code {product.codes.item()})")
+print(f"exact {(w @ v.T).item():.4f}, in integers {product.dequantize().item():.4f} (code {product.codes.item()})")
 assert product.accumulator.item() == int(((q_w.codes.astype(int) - int(q_w.encoding.zero_point))
                                           * (q_v.codes.astype(int) - int(q_v.encoding.zero_point))).sum())
 
@@ -328,9 +333,9 @@ print(f"q_bias = −Z_X Σ q_W = {symmetric.q_bias.item()}, computed once")
 # %% [markdown]
 # ## 8. Symmetric ranges: which scale?
 #
-# Tools disagree about the scale of a symmetric range, and so do the lectures. Full range, max / 2ᴺ⁻¹, clips the largest
-# number by one step; restricted range, max / (2ᴺ⁻¹ − 1), gives the lowest code away. The slide attributes the full range
-# to "ONNX, PyTorch": PyTorch in fact computes max / 127.5, and ONNX Runtime restricts its int8 weights.
+# Tools disagree about the scale of a symmetric range, and so do the lectures. Full range, max / 2ᴺ⁻¹, clips the
+# largest number by one step; restricted range, max / (2ᴺ⁻¹ − 1), gives the lowest code away. The slide attributes the
+# full range to "ONNX, PyTorch": PyTorch in fact computes max / 127.5, and ONNX Runtime restricts its int8 weights.
 
 # %%
 conventions = {name: fb.scale_and_zero_point(W, 8, symmetric=True, convention=name)[0] for name in

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The QAT lab: training through a rounding
 #
-# "Quantization-aware training" (Hardware System Design, 2023) defines the straight-through estimator, a quantizer and a
-# linear layer that uses it, trains 20 epochs in FP32 and 20 in INT8, and shows what the switch costs. All of it runs
-# here, and its three exercises are three public names: `fb.round_pass`, `fb.Quantizer`, `fb.QuantLinear`.
+# "Quantization-aware training" (Hardware System Design, 2023) defines the straight-through estimator, a quantizer and
+# a linear layer that uses it, trains 20 epochs in FP32 and 20 in INT8, and shows what the switch costs. All of it
+# runs here, and its three exercises are three public names: `fb.round_pass`, `fb.Quantizer`, `fb.QuantLinear`.
 
 # %%
 import copy
@@ -27,8 +27,8 @@ few_bit_epochs = 6
 # %% [markdown]
 # ## 1. Levels and their error
 #
-# b bits make 2ᵇ levels, 4 bits 16. Q(x) = [x / s] · s maps a number to the nearest multiple of the step s; the picture
-# is the lab's, with s = 1. What is lost is at most half a step, a sawtooth of mean square s² / 12.
+# b bits make 2ᵇ levels, 4 bits 16. Q(x) = [x / s] · s maps a number to the nearest multiple of the step s; the
+# picture is the lab's, with s = 1. What is lost is at most half a step, a sawtooth of mean square s² / 12.
 
 # %%
 x = torch.linspace(-4, 4, 1601)
@@ -43,9 +43,9 @@ plots.points("Q(x) with s = 1, and its error", plots.Axis("x"), plots.Axis(""),
 #
 # ## 2. PTQ or QAT
 #
-# Post-training quantization takes a trained network as it is: fast, and of some loss. Quantization-aware training lets
-# the network get used to the rounding: slower, and more exact. Backpropagation needs dL/dw, and the rounding in between
-# has the derivative 0 nearly everywhere: nothing would be learned.
+# Post-training quantization takes a trained network as it is: fast, and of some loss. Quantization-aware training
+# lets the network get used to the rounding: slower, and more exact. Backpropagation needs dL/dw, and the rounding in
+# between has the derivative 0 nearly everywhere: nothing would be learned.
 
 # %%
 w = torch.tensor([0.3, -1.2, 2.6], requires_grad=True)
@@ -56,8 +56,9 @@ assert not w.grad.any()
 # %% [markdown]
 # ## Exercise 1. The straight-through estimator
 #
-# Forward the rounding, backward the identity. The class is the lab's template with its two lines filled in (in the slides
-# the second `@staticmethod` stands outside of the class, and the underscores of `__init__` and `always_pos` are lost):
+# Forward the rounding, backward the identity. The class is the lab's template with its two lines filled in (in the
+# slides the second `@staticmethod` stands outside of the class, and the underscores of `__init__` and `always_pos`
+# are lost):
 
 
 # %%
@@ -84,8 +85,8 @@ assert gradients["the class"] == gradients["fb.round_pass"] == [1.0, 2.0, 3.0]
 # %% [markdown]
 # ## Exercise 2. The quantizer
 #
-# q_x = clip([(x − off) / s], Q_n, Q_p) · s + off. INT8 has Q_n = −128 and Q_p = 127, UINT8 0 and 255. The example: INT4,
-# s = 0.5, off = 0, Q_n = −8, Q_p = 7.
+# q_x = clip([(x − off) / s], Q_n, Q_p) · s + off. INT8 has Q_n = −128 and Q_p = 127, UINT8 0 and 255. The example:
+# INT4, s = 0.5, off = 0, Q_n = −8, Q_p = 7.
 
 # %%
 int4 = fb.Quantizer(4)
@@ -109,8 +110,8 @@ print("gradient:", x.grad.tolist())
 assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 # %% [markdown]
-# It is *fake* quantization: the numbers that come out are floats on the grid. In deployment the codes are what is stored
-# and multiplied; a lowered program of `fewbits` is exactly that, further down.
+# It is *fake* quantization: the numbers that come out are floats on the grid. In deployment the codes are what is
+# stored and multiplied; a lowered program of `fewbits` is exactly that, further down.
 #
 # **The range.** α = max |x| and s = α / 2ᵇ⁻¹ (the code's 2α / 2ᵇ is the same number). So +α itself is no code and
 # becomes α − s:
@@ -122,9 +123,9 @@ print(f"largest number of 8 bits at α = 1: {float(eight(torch.tensor(2.0)))}, 1
 assert float(eight(torch.tensor(2.0))) == 1 - 1 / 128
 
 # %% [markdown]
-# **The offset.** With `always_pos` the lab sets off = α and keeps the signed codes and the step: the grid reaches from 0
-# to 2α − s, and numbers up to α use only its lower half. What the slide before it says of UINT8 (Q_n = 0, Q_p = 255, step
-# α / 255) spends all codes on them. Both are in `fewbits`, the second is the default of the recipe `lab-int8`.
+# **The offset.** With `always_pos` the lab sets off = α and keeps the signed codes and the step: the grid reaches from
+# 0 to 2α − s, and numbers up to α use only its lower half. What the slide before it says of UINT8 (Q_n = 0, Q_p = 255,
+# step α / 255) spends all codes on them. Both are in `fewbits`, the second is the default of the recipe `lab-int8`.
 
 # %%
 positive = torch.rand(4096, generator=torch.Generator().manual_seed(0))
@@ -261,10 +262,10 @@ assert abs(simulated - integers) < 0.5
 # %% [markdown]
 # ## 5. Five bits, four bits
 #
-# The lab shows PROFIT's table of MobileNets on ImageNet (two of its rows have lost their labels; the paper's "within 1.48
-# points" cannot be made of the rows printed, so a higher baseline is missing too). It cannot be rerun without ImageNet.
-# Beside it, what stands to reason on this small network: weights and activations of 8, 5, 4 and 3 bits, learned with
-# LSQ's steps.
+# The lab shows PROFIT's table of MobileNets on ImageNet (two of its rows have lost their labels; the paper's "within
+# 1.48 points" cannot be made of the rows printed, so a higher baseline is missing too). It cannot be rerun without
+# ImageNet. Beside it, what stands to reason on this small network: weights and activations of 8, 5, 4 and 3 bits,
+# learned with LSQ's steps.
 
 # %%
 profit = [["Full", "68.848 / 88.740", "71.328 / 90.016", "74.728 / 92.136", "73.130 / 91.276"],
@@ -282,7 +283,8 @@ for bits in (8, 5, 4, 3):
     sim = fb.trainable(fb.calibrate(model, fb.plan(model, recipe), calibration))
     fb.fit(sim, train, epochs=few_bit_epochs, optimizer=fb.Adam(1e-3), quiet=True)
     few[bits] = accuracy(fb.lower(fb.calibrate_activations(sim, calibration)))
-print(table(["here", "accuracy of the integers, %"], [["float", accuracy(plain)], *([f"{b}-bit", a] for b, a in few.items())]))
+print(table(["here", "accuracy of the integers, %"], [["float", accuracy(plain)],
+                                                      *([f"{bits}-bit", found] for bits, found in few.items())]))
 assert few[4] > accuracy(plain) - 5
 plots.bars("Accuracy against bits, learned and not", plots.Axis("%"), [f"{bits} bits" for bits in few],
            [("at the switch", [untrained[bits] for bits in few]), ("learned", list(few.values()))])

@@ -22,6 +22,7 @@ from fewbits.numerics.fields import float_fields
 from fewbits.numerics.fixed import Fixed
 from fewbits.numerics.formats import parse
 from fewbits.optimize.absorb import absorb_high_biases
+from fewbits.optimize.adaround import Schedule as AdaRoundSchedule
 from fewbits.optimize.adaround import adaround
 from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
@@ -55,12 +56,13 @@ from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
 
-__all__ = ["Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize", "Preparation",
-           "QuantLinear", "QuantizedModel", "Quantizer", "absorb_high_biases", "adaround", "calibrate",
+__all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize",
+           "Preparation", "QuantLinear", "QuantizedModel", "Quantizer", "absorb_high_biases", "adaround", "calibrate",
            "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "correct_biases",
-           "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize", "evaluate", "explain",
-           "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold",
-           "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse",
-           "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
-           "reestimate_batch_norm", "repair", "report", "round_pass", "rounding_study", "save_encodings",
-           "scale_and_zero_point", "search", "sequential_mse", "smooth", "trainable"]
+           "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize", "evaluate",
+           "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq",
+           "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
+           "minifloat", "narrow", "parse", "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear",
+           "read_weights", "recipe", "reconstruct_blocks", "reestimate_batch_norm", "repair", "report", "round_pass",
+           "rounding_study", "save_encodings", "scale_and_zero_point", "search", "sequential_mse", "smooth",
+           "trainable"]

@@ -62,6 +62,10 @@ class SearchError(FewbitsError):
     """A search without candidates or data, or whose limits contradict each other."""
 
 
+class LabError(FewbitsError):
+    """A check in a lab that does not hold; names its file and line."""
+
+
 class VerificationError(FewbitsError):
     """Two executions of one program gave different codes; nothing was written."""
 

@@ -12,8 +12,8 @@ from fewbits.program.inputs import with_batch_axis
 def linear() -> nn.Linear:
     """The AIMET lab's layer."""
     layer = nn.Linear(4, 4, bias=False)
-    layer.weight.data = torch.tensor([[0.25, -0.32, 1.58, 2.10], [-1.45, 1.82, -0.29, 3.78], [-2.72, -0.12, 2.24, -1.84],
-                                      [1.93, 0.49, 0.00, -3.19]])
+    layer.weight.data = torch.tensor([[0.25, -0.32, 1.58, 2.10], [-1.45, 1.82, -0.29, 3.78],
+                                      [-2.72, -0.12, 2.24, -1.84], [1.93, 0.49, 0.00, -3.19]])
     return layer
 
 

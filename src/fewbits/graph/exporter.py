@@ -20,8 +20,8 @@ from fewbits.graph.graph import Shape
 from fewbits.graph.lines import user_line
 from fewbits.graph.regions import inline_regions
 from fewbits.graph.traced import Traced
-from fewbits.options import options_checked
 from fewbits.graph.undisturbed import undisturbed, unlogged
+from fewbits.options import options_checked
 
 _SHOWN = 8  # names of submodules in an error
 
@@ -118,7 +118,7 @@ def _explain(error: Exception) -> str:
                 "use torch.where")
     if "specialized" in text or "constraint" in text.lower():
         return (f"the model fixes the batch size{place}: write shapes with x.shape[0] or -1 "
-                "instead of a number, and give recurrent layers batch_first=True; or capture it with batch=\"fixed\", for "
-                "batches of the example's size alone")
+                "instead of a number, and give recurrent layers batch_first=True; or capture it with "
+                "batch=\"fixed\", for batches of the example's size alone")
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     return f"torch.export cannot follow the model{place}: {first}"

@@ -26,7 +26,8 @@ pre { font: 12.5px/1.4 monospace; overflow-x: auto; margin: 0 }
 .printed { padding: .6em .8em; border-left: 3px solid #c4571a; margin: 0 0 1em }
 .picture { margin: 1em 0 } .picture svg { max-width: 100%; height: auto }
 code { background: #f0f0ee; padding: 0 .2em } a { color: #1f5fa8 }
-table { border-collapse: collapse } td, th { border-bottom: 1px solid #ccc; padding: .2em .8em .2em 0; text-align: left }
+table { border-collapse: collapse }
+td, th { border-bottom: 1px solid #ccc; padding: .2em .8em .2em 0; text-align: left }
 footer { color: #666; font-size: .85rem; margin-top: 3em }
 {{ colours }}
 </style></head><body>

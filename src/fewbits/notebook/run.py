@@ -4,12 +4,13 @@ import ast
 import contextlib
 import io
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewbits.errors import OptionError
+from fewbits.errors import LabError, OptionError
 from fewbits.notebook.percent import Cell
 
 Shown = Callable[["Ran"], None]
@@ -32,7 +33,8 @@ def run(cells: tuple[Cell, ...], path: Path, settings: Mapping[str, str] | None 
     """Executes the cells one by one, as `python FILE` would.
 
     path: of the file, for error messages; settings: values for names of the settings cell, as text; names: what the
-    cells define is put there. Raises OptionError for a setting that the file does not have, and what the cells raise.
+    cells define is put there. Raises OptionError for a setting that the file does not have, LabError for an
+    assertion that does not hold, and what else the cells raise.
     """
     wanted = dict(settings or {})
     own: dict[str, Any] = {} if names is None else names
@@ -42,8 +44,11 @@ def run(cells: tuple[Cell, ...], path: Path, settings: Mapping[str, str] | None 
             yield Ran(cell)
             continue
         started, printed = time.monotonic(), io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            value = _executed(cell, path, own)
+        try:
+            with contextlib.redirect_stdout(printed):
+                value = _executed(cell, path, own)
+        except AssertionError as error:
+            raise LabError(_unheld(error, cell, path)) from error
         if cell.settings:
             for name in [name for name in wanted if name in own]:
                 own[name] = _as(own[name], name, wanted.pop(name))
@@ -59,9 +64,20 @@ def run(cells: tuple[Cell, ...], path: Path, settings: Mapping[str, str] | None 
 def _executed(cell: Cell, path: Path, names: dict[str, Any]) -> Any:
     """Executes a cell; the value of its last statement where that is an expression."""
     tree = ast.increment_lineno(ast.parse(cell.text), cell.line - 1)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, str(path), "exec"), names)
-    return None if last is None else eval(compile(ast.Expression(last.value), str(path), "eval"), names)
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr):
+        exec(compile(tree, str(path), "exec"), names)
+        return None
+    exec(compile(ast.Module(tree.body[:-1], []), str(path), "exec"), names)
+    return eval(compile(ast.Expression(last.value), str(path), "eval"), names)
+
+
+def _unheld(error: AssertionError, cell: Cell, path: Path) -> str:
+    """Which assertion of a cell failed, and what it says."""
+    line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__))
+                 if frame.filename == str(path) and frame.lineno is not None), cell.line)
+    said = f" ({error})" if str(error) else ""
+    return f"{path.name}, line {line}: a check does not hold: {cell.text.splitlines()[line - cell.line].strip()}{said}"
 
 
 def _as(default: Any, name: str, text: str) -> Any:

@@ -1,5 +1,4 @@
-"""Pictures of numbers, as static SVG: points and curves, bars, histograms, matrices, the staircase of a quantizer; and tables as
-text."""
+"""Pictures of numbers, as static SVG: points and curves, bars, histograms, matrices; and tables as text."""
 
 from fewbits.plots.axes import Axis
 from fewbits.plots.bars import bars

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -45,7 +46,7 @@ def histogram(title: str, values: npt.ArrayLike | torch.Tensor, *, by: Literal["
     else:
         counts, edges = np.histogram(flat, bins)
         beyond = [range is not None and (right < range[0] or left > range[1])
-                  for left, right in zip(edges, edges[1:], strict=False)]
+                  for left, right in pairwise(edges)]
         lines = [] if range is None else [(range[0], number(range[0])), (range[1], number(range[1]))]
         lines += list(marks)
         axis = Axis("x")
@@ -61,7 +62,7 @@ def _drawn(title: str, x: Axis, counts: np.ndarray, edges: np.ndarray, beyond: S
     top = float(counts.max()) or 1.0
     field = Field(x, y, (low - margin, high + margin), (-0.3, math.log10(top) + 0.2) if logarithmic else (0, 1.1 * top))
     parts = [*field.open(title), *field.grid_x(), *field.grid_y(), *field.titles()]
-    for left, right, count, outside in zip(edges, edges[1:], counts, beyond, strict=False):
+    for (left, right), count, outside in zip(pairwise(edges), counts, beyond, strict=True):
         if count:
             a, b, up = field.across(left), field.across(right), field.up(float(count))
             parts.append(f'<rect x="{a:.2f}" y="{up:.1f}" width="{max(0.94 * (b - a), 0.5):.2f}" '

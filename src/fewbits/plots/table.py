@@ -43,7 +43,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], digits: int = 4
 
 
 def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) or hasattr(cell, "__float__") and not isinstance(cell, str)
+    return isinstance(cell, int | float) or (hasattr(cell, "__float__") and not isinstance(cell, str))
 
 
 def _cell(cell: object, digits: int) -> str:
