@@ -9,7 +9,7 @@
 import fewbits.rich_once  # noqa: F401, I001  # before all others
 
 from fewbits import plots
-from fewbits.api import QuantizedModel, capture, export_onnx, load, lower, quantize, report, search
+from fewbits.api import QuantizedModel, capture, compare_plans, export_onnx, load, lower, quantize, report, search
 from fewbits.artifact.into_network import read_weights
 from fewbits.data.normalize import Normalize
 from fewbits.data.preparation import Preparation
@@ -58,10 +58,10 @@ from fewbits.train.registry import trainable
 
 __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize",
            "Preparation", "QuantLinear", "QuantizedModel", "Quantizer", "absorb_high_biases", "adaround", "calibrate",
-           "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "correct_biases",
-           "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize", "evaluate",
-           "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm", "gptq",
-           "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
+           "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "compare_plans",
+           "correct_biases", "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize",
+           "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm",
+           "gptq", "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
            "minifloat", "narrow", "parse", "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear",
            "read_weights", "recipe", "reconstruct_blocks", "reestimate_batch_norm", "repair", "report", "round_pass",
            "rounding_study", "save_encodings", "scale_and_zero_point", "search", "sequential_mse", "smooth",

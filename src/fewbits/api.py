@@ -31,9 +31,11 @@ from fewbits.program.program import Program
 from fewbits.quant.recipe import DEFAULT_RECIPE, Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
+from fewbits.report.plan_figures import PlanComparison
 from fewbits.report.report import Report, build
 from fewbits.search.limit import Limit
 from fewbits.train.untrained import check_untrained, untrained
+from fewbits.workflow.compare_plans import run_compare_plans
 from fewbits.workflow.quantize import planned
 from fewbits.workflow.search import Found, Method, run_search
 from fewbits.writers.onnx.program import OnnxForm
@@ -110,6 +112,19 @@ def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *
     return run_search(model, calibration, list(samples), Limit(max_drop, min_sqnr, max_flips), base=recipe,
                       candidates=menu, minimize=minimize, limits=limits, method=method, profile=profile,
                       log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed)
+
+
+@options_checked
+def compare_plans(net: nn.Module, calibration: Iterable[Batch], test: Iterable[Any],
+                  recipes: Sequence[str | Path | Recipe], *, profile: str = "onnxruntime",
+                  engine: str | Engine | None = None, names: Sequence[str] = ()) -> PlanComparison:
+    """Recipes of one network, each taken to its Program, beside each other: accuracy, flips, SQNR, bytes, memory, bit
+    operations, energy, and latency in `engine` (workflow/compare_plans.py). `print` it, `.render()`, `.page()`,
+    `.picture("bops", "accuracy")`, `.to_json()`.
+
+    net: in float; calibration: re-iterable; test: re-iterable batches of (inputs, labels), or of inputs alone.
+    """
+    return run_compare_plans(net, calibration, test, recipes, profile=profile, engine=engine, names=names)
 
 
 @options_checked

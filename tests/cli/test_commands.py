@@ -18,7 +18,8 @@ def test_quantize_writes_everything(saved):
     assert {path.name for path in saved.iterdir()} == {"model.fewbits", "model.onnx", "report.html", "summary.json"}
     summary = json.loads((saved / "summary.json").read_text())
     assert set(summary) == {"float_accuracy", "accuracy", "samples", "flips", "float_bytes", "bytes", "mismatches",
-                            "compared_codes", "float_ms", "ms"}
+                            "compared_codes", "weight_memory", "activation_memory", "bops", "float_energy_pj",
+                            "energy_pj", "float_ms", "ms"}
     assert summary["samples"] == 40
     assert summary["mismatches"] == 0
     assert summary["compared_codes"] > 10_000
@@ -406,3 +407,20 @@ def test_a_network_far_from_float_gets_three_lines_of_advice(small, fewbits, mon
     assert "predictions changed); what costs most:" in lines[0]
     assert sum(" costs " in line for line in lines[1:4]) == 3
     assert "far from" not in fewbits("quantize", *given, "--recipe", "w8a16", "--profile", "litert-int16").out
+
+
+def test_plans_are_compared(fewbits, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    monkeypatch.syspath_prepend(str(small))
+    given = ["mynets:small", "--weights", "small.pt", "--data", "npz:data.npz", "--mean", "0.5", "--std", "0.25"]
+    done = fewbits("compare-plans", *given, "--recipes", "w8a8,w4a8", "--html", tmp_path / "plans.html", "--json",
+                   tmp_path / "plans.json", "--x", "bops")
+    assert done.code == 0, done.err
+    assert "classes changed" in done.out and "A  w8a8" in done.out
+    assert [plan["name"] for plan in json.loads((tmp_path / "plans.json").read_text())["plans"]] == ["w8a8", "w4a8"]
+    assert "<svg" in (tmp_path / "plans.html").read_text()
+    for options, words in ((["--recipes", " , "], "--recipes names none"), (["--recipes", "w8a8", "--x", "joy"],
+                                                                           "no figure of plans is called 'joy'"),
+                           (["--recipes", "w9"], "no recipe is called 'w9'")):
+        done = fewbits("compare-plans", *given, *options)
+        assert done.code == 2 and words in done.err

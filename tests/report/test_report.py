@@ -58,7 +58,8 @@ def test_the_summary_has_the_demos_keys_and_true_figures(report: Report, residua
                                                          test_set: Labelled) -> None:
     summary = report.summary()
     assert list(summary) == ["float_accuracy", "accuracy", "samples", "flips", "float_bytes", "bytes",
-                             "mismatches", "compared_codes", "float_ms", "ms"]
+                             "mismatches", "compared_codes", "weight_memory", "activation_memory", "bops",
+                             "float_energy_pj", "energy_pj", "float_ms", "ms"]
     seen = compare(residual.simulation.model, Executable(residual.program), test_set)
     assert summary["samples"] == 32
     assert summary["float_accuracy"] == seen.float_accuracy.mean == 30 / 32

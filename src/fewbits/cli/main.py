@@ -8,6 +8,7 @@ from rich.console import Console
 
 from fewbits.cli.calibrate import calibrate
 from fewbits.cli.calibration_study import calibration_study
+from fewbits.cli.compare_plans import compare_plans
 from fewbits.cli.compress import compress, decompress
 from fewbits.cli.encodings import encodings
 from fewbits.cli.formats import formats
@@ -24,9 +25,8 @@ from fewbits.errors import FewbitsError, FewbitsWarning
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help="Takes a float PyTorch model and gives back the same model in few bits, with proof.")
-for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, search, sensitivity,
-             rounding_study, calibration_study, formats, compress, decompress, reproduce,
-             lab):
+for verb in (quantize, demo, evaluate, inspect, verify, export, encodings, calibrate, train, search, compare_plans,
+             sensitivity, rounding_study, calibration_study, formats, compress, decompress, reproduce, lab):
     app.command()(verb)
 
 

@@ -9,6 +9,7 @@ from fewbits.report.accuracy import Comparison
 from fewbits.report.energy import EnergyEstimate
 from fewbits.report.engines import EngineAgreement
 from fewbits.report.explain import Explanation
+from fewbits.report.footprint import Footprint
 from fewbits.report.latency import Latency
 from fewbits.report.ledger import Ledger
 from fewbits.report.machine import Machine
@@ -37,6 +38,7 @@ class Findings:
     engines: tuple[EngineAgreement, ...]
     latency: Latency | None
     energy: tuple[EnergyEstimate, ...]
+    footprint: Footprint
     float_bytes: int
     sizes: tuple[SizeItem, ...]
     stored: str
@@ -61,7 +63,8 @@ class Findings:
 
     def summary(self) -> dict[str, float | int | None]:
         """The figures of the demo's summary.json. Accuracies are shares (0 to 1), None without labels;
-        times are median milliseconds of one batch of `latency.batch`, None where no engine
+        energy in picojoules of one input by the 45 nm table, bytes from on-chip memory; memory in bytes of one input
+        (report/footprint.py); times are median milliseconds of one batch of `latency.batch`, None where no engine
         here computes the profile."""
         seen = self.comparison
         return {
@@ -73,6 +76,11 @@ class Findings:
             "bytes": self.bytes,
             "mismatches": self.mismatches,
             "compared_codes": self.compared_codes,
+            "weight_memory": self.footprint.weight_memory,
+            "activation_memory": self.footprint.activation_memory,
+            "bops": self.footprint.bops,
+            "float_energy_pj": self.energy[0].original.total[0],
+            "energy_pj": self.energy[0].integers.total[0],
             "float_ms": self.latency.float_ms if self.latency else None,
             "ms": self.latency.ms if self.latency else None,
         }

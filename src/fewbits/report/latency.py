@@ -1,6 +1,6 @@
 """How long float and integers take in the same engine, on the same threads, in alternating runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -52,15 +52,22 @@ def latency(program: Program, inputs: Mapping[str, np.ndarray], threads: int = 1
         portable = portable_nodes(program, processor, this_processor())
         integers = OnnxSession(onnx_bytes(program, portable=portable), "all", threads)
     sessions = OnnxSession(float_onnx_bytes(program), "all", threads), integers
-    for session in sessions:
-        for _ in range(_WARM_UP):
-            session.run(inputs)
-    times: tuple[list[float], list[float]] = ([], [])
-    begun = perf_counter()
-    while len(times[0]) < rounds and (len(times[0]) < _FEWEST or perf_counter() - begun < seconds):
-        for session, taken in zip(sessions, times, strict=True):
-            start = perf_counter()
-            session.run(inputs)
-            taken.append(1000 * (perf_counter() - start))
+    times = timed([lambda session=session: session.run(inputs) for session in sessions], rounds, seconds)
     batch = len(inputs[program.inputs[0]])
     return Latency(median(times[0]), median(times[1]), batch, threads, len(times[0]))
+
+
+def timed(runs: Sequence[Callable[[], object]], rounds: int, seconds: float) -> list[list[float]]:
+    """Milliseconds of each call of each run, turn by turn, after some that do not count. rounds: calls of each at most,
+    fewer (but 5) once `seconds` have passed."""
+    for run in runs:
+        for _ in range(_WARM_UP):
+            run()
+    times: list[list[float]] = [[] for _ in runs]
+    begun = perf_counter()
+    while len(times[0]) < rounds and (len(times[0]) < _FEWEST or perf_counter() - begun < seconds):
+        for run, taken in zip(runs, times, strict=True):
+            start = perf_counter()
+            run()
+            taken.append(1000 * (perf_counter() - start))
+    return times

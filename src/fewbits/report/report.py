@@ -23,6 +23,7 @@ from fewbits.report.energy import energy_estimates
 from fewbits.report.engines import agreement
 from fewbits.report.explain import Explanation
 from fewbits.report.findings import Findings
+from fewbits.report.footprint import footprint
 from fewbits.report.latency import latency
 from fewbits.report.ledger import ledger
 from fewbits.report.machine import this_machine
@@ -92,6 +93,7 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
         engines=engines,
         latency=latency(program, timed, threads, integers=ready.session) if ready else None,
         energy=energy_estimates(program),
+        footprint=footprint(program),
         float_bytes=float_file_bytes(simulation.model),
         sizes=items or stored_items(entries),
         stored="file" if items else "stored tensors", machine=this_machine(),

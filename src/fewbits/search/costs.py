@@ -10,7 +10,11 @@ from fewbits.graph.graph import Node
 from fewbits.numerics.energy import costs_45nm
 from fewbits.numerics.formats import Int
 from fewbits.numerics.packing import packed_bytes
+from fewbits.program.program import leaves
+from fewbits.quant.plan import Treatment
 from fewbits.search.space import Assignment, Space
+
+_NO_VALUE = (Treatment.FUSED, Treatment.GONE, Treatment.SIZE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,24 +124,40 @@ def energy(space: Space) -> Cost:
 
 
 def activation_memory(space: Space) -> Cost:
-    """The most bytes of activations that are alive at once, one input, none shared: at each node what it reads and
-    writes, and what later ones still read."""
-    sizes, graph = _Sizes(space), space.model.graph
-    last = {}
+    """The most bytes of activations that are alive at once, one input, none shared but by what only reshapes: at each
+    node what it reads and writes, and what later ones still read. What is not searched counts 32 bits a number."""
+    sizes, graph, steps = _Sizes(space), space.model.graph, space.plan(space.finest).steps
+    shares: dict[str, str] = {}  # a value that has no memory of its own, and whose it lies in
+    made = {item.name: 0 for item in graph.inputs}
     for place, node in enumerate(graph.nodes):
-        for name in node.refs:
-            last[sizes.plan.grid(name)] = place
-    made = {sizes.plan.grid(node.name): place for place, node in reversed(list(enumerate(graph.nodes)))}
-    alive = [(sizes.index[group.site], made.get(group.site, 0), last.get(group.site, len(graph.nodes) - 1))
-             for group in space.groups if group.kind != "weight"]
-    byte_counts = {number: np.ceil(sizes.count(space.groups[number].site)
-                                   * sizes.bits[space.groups[number].site] / 8) for number, _, _ in alive}
+        if node.refs and (steps[node.name].treatment in _NO_VALUE or node.op == "reshape"):
+            shares[node.name] = shares.get(node.refs[0], node.refs[0])
+        elif steps[node.name].treatment not in _NO_VALUE:
+            made[node.name] = place
+    last = dict(made)
+    for place, node in enumerate(graph.nodes):
+        for name in (node.name, *node.refs):
+            last[shares.get(name, name)] = place
+    for name in leaves(graph.structure):
+        last[shares.get(name, name)] = len(graph.nodes)
+    shapes = space.model.shapes()
+    alive = [(name, prod(1 if size is None else size for size in shapes[name] or ()), first, last[name])
+             for name, first in made.items()]
     peaks, seen = [], set()
     for place in range(len(graph.nodes)):
-        here = frozenset(number for number, first, end in alive if first <= place <= end)
-        if here and here not in seen:
-            seen.add(here)
-            peaks.append(Cost(0.0, {number: byte_counts[number] for number in sorted(here)}))
+        here = tuple((name, count) for name, count, first, end in alive if first <= place <= end)
+        if here in seen:
+            continue
+        seen.add(here)
+        constant, linear = 0.0, {}
+        for name, count in here:
+            number = sizes.index.get(sizes.plan.grid(name))
+            if number is None:
+                constant += 4 * count
+            else:
+                linear[number] = linear.get(number, 0.0) + np.ceil(
+                    count * sizes.bits[space.groups[number].site] / 8)
+        peaks.append(Cost(constant, dict(sorted(linear.items()))))
     return Cost(peaks=tuple(peaks))
 
 

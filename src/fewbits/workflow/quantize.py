@@ -1,10 +1,11 @@
 """The main job as one run: quantize, verify, write what was verified, report."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -110,7 +111,7 @@ def planned(net: nn.Module, example: Example, recipe: str | Path | Recipe,
     return model, plan(model, recipe)
 
 
-def first_two(batches: Inputs) -> Tensor:
+def first_two(batches: Iterable[Any]) -> Tensor:
     """The first two inputs, to capture a network by; the first one twice where its batch has no more."""
     example = next(iter(batches))[:2]
     return example if len(example) > 1 else torch.cat([example, example])
