@@ -29,7 +29,7 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import presets
+from fewbits.quant.presets import presets
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import compare
 from fewbits.report.ledger import ledger

@@ -66,7 +66,7 @@ def test_use_moves_nothing(tmp_path):
 
 
 def test_presets_and_files_are_read_the_same_under_every_locale():
-    assert moved("import fewbits as fb; from fewbits.quant.recipe import presets, recipe; "
+    assert moved("from fewbits.quant.presets import presets; from fewbits.quant.recipe import recipe; "
                  "[recipe(name) for name in presets()]", LC_ALL="POSIX", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") == []
 
 

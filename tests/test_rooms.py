@@ -13,7 +13,7 @@ SOURCE = Path(fewbits.__file__).parent
 FLOORS = (
     ("errors",),
     ("limits",),
-    ("files", "options", "progress", "rich_once"),
+    ("files", "options", "progress", "rich_once", "version"),
     ("storage", "plots", "notebook"),
     ("data",),
     ("numerics",),
@@ -36,6 +36,7 @@ FLOORS = (
     ("report",),
     ("reproduce", "workflow"),
     ("testing", "api", "documents"),
+    ("public",),
     ("__init__",),
     ("cli",),
     ("__main__",),

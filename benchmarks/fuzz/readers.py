@@ -41,7 +41,8 @@ from fewbits.lower.lower import lower
 from fewbits.quant import cache
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import presets, recipe
+from fewbits.quant.presets import presets
+from fewbits.quant.recipe import recipe
 from fewbits.quant.tensorrt_table import read_table, write_table
 from fewbits.storage import container
 from fewbits.storage.checkpoint import Job, read_checkpoint, write_checkpoint

@@ -4,65 +4,46 @@
 >>> model = fb.fold(fb.capture(net, example))
 >>> sim = fb.calibrate(model, fb.plan(model, "w8a8"), batches)
 >>> prog = fb.lower(sim)
+
+The names are those of `public.py`. They, and torch with them, are imported when the first one is used, so that
+`fewbits --help` need not wait for them.
 """
 
-import fewbits.rich_once  # noqa: F401, I001  # before all others
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from fewbits import plots
-from fewbits.api import QuantizedModel, capture, compare_plans, export_onnx, load, lower, quantize, report, search
-from fewbits.artifact.into_network import read_weights
-from fewbits.data.normalize import Normalize
-from fewbits.data.preparation import Preparation
-from fewbits.data.sets import load as data_set
-from fewbits.encodings.aimet import load_encodings, save_encodings
-from fewbits.errors import FewbitsError
-from fewbits.graph.fold import fold
-from fewbits.numerics.energy import costs_45nm as costs
-from fewbits.numerics.fields import float_fields
-from fewbits.numerics.fixed import Fixed
-from fewbits.numerics.formats import parse
-from fewbits.optimize.absorb import absorb_high_biases
-from fewbits.optimize.adaround import Schedule as AdaRoundSchedule
-from fewbits.optimize.adaround import adaround
-from fewbits.optimize.batch_norm import reestimate_batch_norm
-from fewbits.optimize.bias_correction import correct_biases, correct_biases_without_data
-from fewbits.optimize.brecq import reconstruct_blocks
-from fewbits.optimize.equalize import equalize
-from fewbits.optimize.gptq import gptq
-from fewbits.optimize.repairs import repair
-from fewbits.optimize.rounding_study import rounding_study
-from fewbits.optimize.sequential_mse import sequential_mse
-from fewbits.optimize.smoothquant import smooth
-from fewbits.quant.cache import calibrate_cached
-from fewbits.quant.calibrate import calibrate
-from fewbits.quant.fake_quantize import round_pass
-from fewbits.quant.planner import plan
-from fewbits.quant.recipe import recipe
-from fewbits.report.accuracy import compare, evaluate
-from fewbits.report.calibration_study import calibration_study
-from fewbits.report.explain import explain
-from fewbits.tensors.batch_norm import fold_batch_norm
-from fewbits.tensors.huffman import huffman
-from fewbits.tensors.layers import Quantizer, QuantLinear
-from fewbits.tensors.linear import linear_quantize, scale_and_zero_point
-from fewbits.tensors.number_formats import dynamic_fixed_point, minifloat
-from fewbits.tensors.products import quantized_conv2d, quantized_linear
-from fewbits.tensors.shared_values import Codebook, kmeans_quantize
-from fewbits.tensors.thresholds import kl_threshold
-from fewbits.train.after_training import calibrate_activations
-from fewbits.train.distillation import Distillation
-from fewbits.train.fit import Adam, Nesterov, fit
-from fewbits.train.freeze import freeze_batch_norm
-from fewbits.train.progressive import narrow
-from fewbits.train.registry import trainable
+import fewbits.rich_once  # noqa: F401  # before all others that import rich
+from fewbits.version import __version__ as __version__
 
-__all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize",
-           "Preparation", "QuantLinear", "QuantizedModel", "Quantizer", "absorb_high_biases", "adaround", "calibrate",
-           "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "compare_plans",
-           "correct_biases", "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize",
-           "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm",
-           "gptq", "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
-           "minifloat", "narrow", "parse", "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear",
-           "read_weights", "recipe", "reconstruct_blocks", "reestimate_batch_norm", "repair", "report", "round_pass",
-           "rounding_study", "save_encodings", "scale_and_zero_point", "search", "sequential_mse", "smooth",
-           "trainable"]
+if TYPE_CHECKING:
+    from fewbits.public import *  # noqa: F403
+    from fewbits.public import __all__ as __all__
+
+VERBS_AND_PACKAGES = ("lower", "report", "search")
+"""Public names that packages have too. Importing such a package binds it to the name, where the function belongs."""
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in VERBS_AND_PACKAGES or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module 'fewbits' has no attribute {name!r}")
+    public = importlib.import_module("fewbits.public")
+    if name == "__all__" or name in public.__all__:
+        return getattr(public, name)
+    if name in globals():  # a package, which the import above has bound
+        return globals()[name]
+    raise AttributeError(f"module 'fewbits' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *importlib.import_module("fewbits.public").__all__})

@@ -11,8 +11,8 @@ from fewbits.artifact.file import UNKNOWN, read
 from fewbits.artifact.save import save_verified
 from fewbits.data.preparation import Preparation
 from fewbits.engines.engine import Engine
-from fewbits.engines.exactness import Target
 from fewbits.engines.executable import Executable
+from fewbits.engines.processor import Target
 from fewbits.engines.registry import engine as engine_of
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example
@@ -28,7 +28,8 @@ from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program
-from fewbits.quant.recipe import DEFAULT_RECIPE, Recipe
+from fewbits.quant.presets import DEFAULT_RECIPE
+from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.explain import Explanation
 from fewbits.report.plan_figures import PlanComparison

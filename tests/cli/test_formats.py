@@ -1,11 +1,14 @@
 """`fewbits formats`, its pictures, and the page made of the same source."""
 
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from fewbits.cli.formats import formats
+from fewbits.cli.output import console
+from fewbits.cli.verbs.formats import Formats
 from fewbits.documents.formats import document
 from fewbits.errors import EncodingError, FileError
 from fewbits.numerics.catalogue import CATALOGUE, entry
@@ -15,20 +18,24 @@ from fewbits.numerics.number_line import number_line
 PAGE = Path(__file__).resolve().parents[2] / "docs/formats.md"
 
 
+def shown(**options):
+    return formats(Formats(**options), console(sys.stdout))
+
+
 def test_the_page_is_not_stale():
     assert PAGE.read_text(encoding="utf-8") == document(), (
         "docs/formats.md is stale: python -m fewbits.documents.formats > docs/formats.md")
 
 
 def test_all_are_listed(capsys):
-    formats(None, None)
+    shown()
     lines = capsys.readouterr().out
     for each in CATALOGUE:
         assert f"  {each.name} " in lines
 
 
 def test_a_data_sheet(capsys):
-    formats("e4m3", None)
+    shown(name="e4m3")
     sheet = capsys.readouterr().out
     for fact in ("-448 to 448", "0.015625", "0.001953125", "bias 7", "253", "0x7f", "saturates", "0x7e 448"):
         assert fact in sheet
@@ -50,23 +57,23 @@ def test_every_format_has_a_sheet_and_a_picture(each):
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
     target = tmp_path / "nf4.svg"
-    formats("nf4", target)
+    shown(name="nf4", plot=target)
     assert target.read_text().startswith("<svg")
     assert [p.name for p in tmp_path.iterdir()] == ["nf4.svg"]
     with pytest.raises(FileError, match="svg"):
-        formats("nf4", tmp_path / "nf4.png")
+        shown(name="nf4", plot=tmp_path / "nf4.png")
     with pytest.raises(FileError, match="was not written"):
-        formats("nf4", tmp_path / "absent" / "nf4.svg")
+        shown(name="nf4", plot=tmp_path / "absent" / "nf4.svg")
     with pytest.raises(EncodingError, match="picture"):
-        formats("fp32", tmp_path / "fp32.svg")
+        shown(name="fp32", plot=tmp_path / "fp32.svg")
     with pytest.raises(FileError, match="name it"):
-        formats(None, target)
+        shown(plot=target)
     assert [p.name for p in tmp_path.iterdir()] == ["nf4.svg"]
 
 
 def test_an_unknown_format_is_named():
     with pytest.raises(EncodingError, match="'int8x'"):
-        formats("int8x", None)
+        shown(name="int8x")
     assert entry("e3m3").about == ""
 
 

@@ -175,7 +175,8 @@ def test_the_command_prints_both_kinds_of_files(tmp_path):
     deltas = [{line.split()[0]: line for line in result.output.splitlines()} for result in printed]
     wanted = sim.encodings().named("0.weight")
     assert f"{min(wanted.delta):.6g}" in deltas[1]["0.weight"]
-    rows = json.loads(CliRunner().invoke(app, ["encodings", str(tmp_path / "net.fewbits"), "--json"]).output)
+    printed = CliRunner().invoke(app, ["encodings", str(tmp_path / "net.fewbits"), "--json"]).output
+    rows = json.loads(printed)["result"]
     weight = next(row for row in rows if row["kind"] == "weight")
     assert weight["delta"] == list(wanted.delta)
     assert weight["offset"] == list(wanted.offset)

@@ -11,7 +11,8 @@ from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import Recipe, Rule, presets, recipe
+from fewbits.quant.presets import presets
+from fewbits.quant.recipe import Recipe, Rule, recipe
 
 
 class Net(nn.Module):

@@ -14,7 +14,7 @@ from fewbits.data.normalize import MNIST
 from fewbits.data.split import DataSet, Split
 from fewbits.documents.reproductions import document
 from fewbits.errors import DataError
-from fewbits.quant.recipe import presets
+from fewbits.quant.presets import presets
 from fewbits.reproduce.deep_compression import Schedule, _stages, compress
 from fewbits.reproduce.few_bits import Training, run
 from fewbits.reproduce.row import Given, RowResult, listed, record, results

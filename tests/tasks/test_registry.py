@@ -67,10 +67,22 @@ def test_a_users_factory_is_found_in_the_working_directory(user_folder: Path) ->
     assert sys.path == path
 
 
+def test_a_users_file_is_found_wherever_it_is(user_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = list(sys.path)
+    (user_folder / "other").mkdir()
+    monkeypatch.chdir(user_folder / "other")
+    task = resolve("../fewbits_test_user.py:good")
+    assert isinstance(task.build(), nn.Linear)
+    assert task.name == "../fewbits_test_user.py:good"
+    assert sys.path == path
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("lenet", r"There is no network 'lenet'; choose one of digits_net, .* or write package.module:"),
+        ("lenet", r"There is no network 'lenet'; choose one of digits_net, .* or write mynet.py:MyNet or package.mod"),
+        ("gone.py:Net", r"there is no file gone.py; mend the name"),
+        ("fewbits_test_user.py", r"names a file and no network in it; write fewbits_test_user.py:MyNet"),
         (":good", r"There is no network ':good'"),
         ("fewbits_test_user:", r"There is no network 'fewbits_test_user:'"),
         ("no_such_module:net", r"there is no module no_such_module in .* or installed"),

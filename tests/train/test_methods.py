@@ -11,7 +11,8 @@ from fewbits.errors import EncodingError, RecipeError
 from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import Recipe, presets, recipe
+from fewbits.quant.presets import presets
+from fewbits.quant.recipe import Recipe, recipe
 from fewbits.testing import check_method
 from fewbits.train.registry import ACTIVATIONS, WEIGHTS, trainable
 

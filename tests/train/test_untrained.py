@@ -8,7 +8,8 @@ from torch import nn
 
 import fewbits as fb
 from fewbits.errors import LoweringError, MethodWarning, RecipeError
-from fewbits.quant.recipe import presets, recipe
+from fewbits.quant.presets import presets
+from fewbits.quant.recipe import recipe
 from fewbits.quant.spec import CALIBRATED_METHODS
 from fewbits.ranges.kmeans import optimal
 from fewbits.train.registry import ACTIVATIONS, WEIGHTS

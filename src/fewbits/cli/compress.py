@@ -2,10 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save
@@ -13,7 +11,8 @@ from torch import Tensor
 
 from fewbits.artifact.into_network import read_weights
 from fewbits.artifact.weights import WeightsFile, save_weights
-from fewbits.cli.data import BgrOption, DivideOption, Given, MeanOption, OffsetOption, StdOption, open_data
+from fewbits.cli.data import open_data
+from fewbits.cli.verbs.compress import Compress, Decompress
 from fewbits.compress.share import Shared, share
 from fewbits.data.weights import load_weights
 from fewbits.errors import DataError
@@ -27,59 +26,39 @@ _FEW = 512  # weights: below, a codebook costs about what it saves
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".th")
 
 
-def compress(
-    source: Annotated[str, typer.Argument(help="A weights file; or, with --data, a network as for quantize")],
-    out: Annotated[Path, typer.Option(help="The .fewbits file to write")],
-    weights: Annotated[Path | None, typer.Option(help="With --data: the trained network's weights")] = None,
-    data: Annotated[str | None, typer.Option(help="Prune, retrain and tune on digits | mnist:DIR | cifar10:DIR | "
-                                                  "npz:FILE")] = None,
-    target_size: Annotated[str | None, typer.Option(help="How many times smaller than the float tensors: 40x")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="With --data: percentage points of accuracy that may be "
-                                                        "lost on the validation images")] = None,
-    bits: Annotated[int, typer.Option(min=1, max=8, help="Without --data: 2^bits values a tensor")] = 5,
-    per_channel: Annotated[bool, typer.Option("--per-channel", help="Without --data: a codebook a channel")] = False,
-    lossless: Annotated[bool, typer.Option("--lossless", help="Without --data: every bit is kept")] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="With --data: epochs of each attempt")] = 12,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    divide: DivideOption = None,
-    bgr: BgrOption = None,
-    label_offset: OffsetOption = None,
-    seed: Annotated[int, typer.Option(help="Order of the training images")] = 0,
-) -> None:
-    """Write weights in few bytes: shared and coded; with --data also pruned and retrained."""
-    console = Console()
-    ratio = _ratio(target_size)
+def compress(asked: Compress, console: Console) -> object:
+    """The job of the verb."""
+    source, out, weights, data = asked.source, asked.out, asked.weights, asked.data
+    ratio = _ratio(asked.target_size)
     if data is not None:
         if weights is None:
             raise DataError("--data trains on from a trained network: give its --weights")
         task = resolve(source)
         net = initialised(task.build, seed=0)
         read_weights(net, weights)
-        given = Given(mean, std, divide, bgr, label_offset)
-        split, preparation = open_data(data, given, task.preparation, task.example_shape)
-        goal = Goal(ratio, max_drop if max_drop is not None or ratio is not None else 0.1)
-        run(CompressJob(source, net, split, preparation.normalize, goal, out, epochs, seed), console)
+        split, preparation = open_data(data, asked, task.preparation, task.example_shape)
+        goal = Goal(ratio, asked.max_drop if asked.max_drop is not None or ratio is not None else 0.1)
+        run(CompressJob(source, net, split, preparation.normalize, goal, out, asked.epochs, asked.seed), console)
     else:
-        if max_drop is not None:
+        if asked.max_drop is not None:
             raise DataError("--max-drop is measured on labelled images: give --data")
-        _without_data(load_weights(_weight_file(source)), ratio, bits, per_channel, lossless, out)
-    show(out, console)
+        state = load_weights(_weight_file(source))
+        _without_data(state, ratio, asked.bits, asked.per_channel, asked.lossless, out)
+    return show(out, console)
 
 
-def decompress(
-    file: Annotated[Path, typer.Argument(help="A .fewbits file of compressed weights")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write")],
-) -> None:
-    """Write the float tensors of a compressed file as safetensors."""
-    held = WeightsFile(file)
+def decompress(asked: Decompress, console: Console) -> object:
+    """The job of the verb."""
+    held, out = WeightsFile(asked.file), asked.out
     state = {name: held.tensor(name) for name in track(held.names, "decode")}
     write_whole(out, save(state))
-    Console().print(f"{out}: {len(state)} tensors, {out.stat().st_size} bytes", highlight=False)
+    console.print(f"{out}: {len(state)} tensors, {out.stat().st_size} bytes", highlight=False)
+    shapes = {name: list(each.shape) for name, each in state.items()}
+    return {"out": out, "bytes": out.stat().st_size, "tensors": shapes}
 
 
-def show(path: Path, console: Console) -> None:
-    """Where each byte of a file of compressed weights goes."""
+def show(path: Path, console: Console) -> object:
+    """Where each byte of a file of compressed weights goes, printed; and returned for JSON."""
     file = WeightsFile(path)
     bounds, decoded = file.bounds(), file.decoded_bytes()
     table = Table("tensor", "part", "bytes", "share", title=f"{path}: {file.size} bytes, {decoded} when decoded, "
@@ -91,6 +70,8 @@ def show(path: Path, console: Console) -> None:
     for name in file.names:
         entropy = f"; entropy {bounds[name]:.0f} bytes" if name in bounds else ""
         console.print(f"{name}: {file.coding(name)}{entropy}", highlight=False, markup=False)
+    return {"file": path, "bytes": file.size, "decoded_bytes": decoded, "items": file.items(), "tensors": {
+        name: {"coding": file.coding(name), "entropy_bytes": bounds.get(name)} for name in file.names}}
 
 
 def _without_data(state: dict[str, Tensor], ratio: float | None, bits: int, per_channel: bool, lossless: bool,

@@ -1,28 +1,22 @@
 """`fewbits encodings`."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from fewbits.artifact.file import read
+from fewbits.cli.verbs.saved import Encodings
 from fewbits.encodings.aimet import read_encodings
 from fewbits.encodings.of_program import encodings_of
 from fewbits.quant.encoding_table import EncodingTable, TensorEncoding
 
 
-def encodings(
-    file: Annotated[Path, typer.Argument(help="A .fewbits file, or an encodings JSON of AIMET")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
-) -> None:
-    """Print minimum, maximum, scale and offset of every tensor of a saved model, or of an AIMET encodings file."""
+def encodings(asked: Encodings, console: Console) -> object:
+    """The job of the verb."""
+    file = asked.file
     table = encodings_of(read(file).program) if file.suffix == ".fewbits" else _of_aimet(file)
-    console = Console()
-    text = json.dumps([asdict(row) for row in table]) if as_json else str(table)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(str(table), highlight=False, markup=False, soft_wrap=True)
+    return list(table)
 
 
 def _of_aimet(file: Path) -> EncodingTable:

@@ -2,13 +2,11 @@
 
 import os
 import time
-from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from fewbits.cli.verbs.lab import Lab
 from fewbits.errors import OptionError
 from fewbits.files import read_whole, write_whole
 from fewbits.limits import TEXT_BYTES
@@ -19,35 +17,32 @@ from fewbits.notebook.percent import cells, title
 from fewbits.notebook.run import Ran, run
 
 
-def lab(
-    name: Annotated[str | None, typer.Argument(help="Which lab; without it, they are listed")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the lab, run, with its pictures to this HTML file")] = None,
-    settings: Annotated[list[str] | None, typer.Option(
-        "--set", help="A value of the lab's settings cell, such as epochs=20; may be repeated")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing while it runs")] = False,
-) -> None:
-    """Run one of the labs, which do the exercises of the source lectures and check every number."""
-    console = Console()
+def lab(asked: Lab, console: Console) -> object:
+    """The job of the verb."""
+    name, out, settings = asked.name, asked.out, asked.settings or []
     if name is None:
-        for known, path in labs().items():
-            console.print(f"  {known:<12}{title(cells(path.read_text()), path)}", highlight=False)
+        known = {each: title(cells(path.read_text()), path) for each, path in labs().items()}
+        for each, told in known.items():
+            console.print(f"  {each:<12}{told}", highlight=False)
         console.print(f"in {os.path.relpath(next(iter(labs().values())).parent)}", highlight=False)
-        return
+        return known
     path = file_of(name)
     source = read_whole(path, TEXT_BYTES, "a lab").decode()
     parts = cells(source)
     started, ran = time.monotonic(), []
-    for each in run(parts, path, _settings(settings or [])):
+    for each in run(parts, path, _settings(settings)):
         ran.append(each)
-        if not quiet:
+        if not asked.quiet:
             _show(each, console)
-    console.print(f"{name}: {sum(each.cell.kind == 'code' for each in ran)} cells ran in "
+    count = sum(each.cell.kind == "code" for each in ran)
+    console.print(f"{name}: {count} cells ran in "
                   f"{time.monotonic() - started:.1f} s, every check held", highlight=False)
     if out is not None:
         if out.suffix.lower() not in (".html", ".htm"):
             raise OptionError(f"--out {out} must end in .html: the lab is written as a page")
-        write_whole(out, page(name, title(parts, path), source, ran, settings or []).encode())
+        write_whole(out, page(name, title(parts, path), source, ran, settings).encode())
         console.print(f"written: {out}", highlight=False)
+    return {"lab": name, "cells": count, "out": out, "printed": [each.printed for each in ran if each.printed]}
 
 
 def _settings(texts: list[str]) -> dict[str, str]:

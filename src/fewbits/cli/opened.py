@@ -7,7 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from fewbits.artifact.into_network import read_weights
-from fewbits.cli.data import Given, open_data
+from fewbits.cli.data import open_data
+from fewbits.cli.verbs.search import Search
+from fewbits.cli.verbs.studies import Calibrate, CalibrationStudy, RoundingStudy, Sensitivity
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
 from fewbits.errors import UntrainedWarning
@@ -30,14 +32,13 @@ class Opened:
     preparation: Preparation
 
 
-def opened(network: str, data: str, weights: Path | None, recipe: str, given: Given, batch_size: int,
-           seed: int) -> Opened:
-    """What the options of `fewbits quantize` mean. Raises FewbitsError."""
-    task = resolve(network)
-    net = network_with_weights(task, weights).eval()
-    split, preparation = open_data(data, given, task.preparation, task.example_shape)
-    calibration = split.draw_calibration(seed).inputs(batch_size, preparation.normalize)
-    model, plan = planned(net, first_two(calibration), recipe)
+def opened(asked: Calibrate | Sensitivity | RoundingStudy | CalibrationStudy | Search) -> Opened:
+    """What these verbs are told of a network and its data. Raises FewbitsError."""
+    task = resolve(asked.network)
+    net = network_with_weights(task, asked.weights).eval()
+    split, preparation = open_data(asked.data, asked, task.preparation, task.example_shape)
+    calibration = split.draw_calibration(asked.seed).inputs(asked.batch_size, preparation.normalize)
+    model, plan = planned(net, first_two(calibration), asked.recipe)
     return Opened(net, model, plan, calibration, split, preparation)
 
 

@@ -1,16 +1,15 @@
 """`fewbits reproduce`."""
 
-import json
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 from rich.console import Console
 from rich.table import Table
 
 import fewbits.reproduce
+from fewbits.cli.verbs.reproduce import Reproduce
 from fewbits.data.sets import load
 from fewbits.errors import DataError
 from fewbits.report.machine import this_machine
@@ -21,24 +20,12 @@ from fewbits.reproduce.stages import BY
 _RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
 
 
-def reproduce(
-    row: Annotated[str | None, typer.Argument(help="Which row; --list names them")] = None,
-    data: Annotated[str | None, typer.Option(help="The row's data, such as mnist:DIR")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Float weights, for rows that begin with some")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and order; each seed is a record of its own")] = 0,
-    show: Annotated[bool, typer.Option("--list", help="Print all rows and what was recorded of them")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --list: everything, as JSON")] = False,
-    records: Annotated[Path, typer.Option(help="The folder of records")] = _RECORDS,
-    keep: Annotated[bool, typer.Option("--record", help="Add the result to the records")] = False,
-) -> None:
-    """Rerun a published result, and print it beside the published figures."""
-    console = Console()
-    if show or row is None:
-        if as_json:
-            console.print_json(json.dumps(listed(ROWS.values(), records)))
-        else:
-            console.print(_table(records))
-        return
+def reproduce(asked: Reproduce, console: Console) -> object:
+    """The job of the verb."""
+    row, data, weights, seed, records = asked.row, asked.data, asked.weights, asked.seed, asked.records or _RECORDS
+    if asked.show or row is None:
+        console.print(_table(records))
+        return listed(ROWS.values(), records)
     if row not in ROWS:
         raise DataError(f"there is no row {row!r}; choose one of {', '.join(ROWS)}")
     chosen = ROWS[row]
@@ -57,8 +44,9 @@ def reproduce(
                     measured, round(time.process_time() - started, 1))
     for table in _beside(chosen, result):
         console.print(table)
-    if keep:
+    if asked.keep:
         record(records, row, result)
+    return {"row": row, "published": dict(chosen.published), **asdict(result)}
 
 
 def _table(records: Path) -> Table:

@@ -1,10 +1,6 @@
 """`fewbits evaluate`, `inspect`, `verify` and `export`: what one does with a saved file."""
 
-from pathlib import Path
-from typing import Annotated, Literal
-
 import torch
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -14,21 +10,12 @@ from fewbits.artifact.file import read, sizes
 from fewbits.artifact.verify import verify as replay
 from fewbits.artifact.weights import holds_weights
 from fewbits.cli.compress import show
-from fewbits.cli.data import (
-    BatchOption,
-    BgrOption,
-    DataOption,
-    DivideOption,
-    Given,
-    MeanOption,
-    OffsetOption,
-    StdOption,
-    open_data,
-)
-from fewbits.cli.processor import ProcessorOption
-from fewbits.engines.exactness import Target, exactness
+from fewbits.cli.data import open_data
+from fewbits.cli.verb import Failed
+from fewbits.cli.verbs.saved import Evaluate, Export, Inspect, Verify
+from fewbits.engines.exactness import exactness
 from fewbits.engines.onnx_session import onnxruntime_version
-from fewbits.engines.processor import this_processor
+from fewbits.engines.processor import Target, this_processor
 from fewbits.errors import VerificationError
 from fewbits.export.verified import export_onnx
 from fewbits.program.ops import accumulator_bound
@@ -37,44 +24,31 @@ from fewbits.report.accuracy import evaluate as measure
 
 _TARGETS: tuple[Target, ...] = ("any", "vnni")
 
-FileArgument = Annotated[Path, typer.Argument(help="A .fewbits file")]
+
+def evaluate(asked: Evaluate, console: Console) -> object:
+    """The job of the verb."""
+    saved = read(asked.file)
+    split, preparation = open_data(asked.data, asked, saved.preparation, _example_shape(saved.program))
+    accuracy = measure(QuantizedModel(saved.program), split.test.batches(asked.batch_size, preparation.normalize))
+    console.print(f"top-1 {accuracy}", highlight=False)
+    return {"top1": accuracy.mean, "samples": accuracy.samples, "interval": accuracy.interval}
 
 
-def evaluate(
-    file: FileArgument,
-    data: DataOption,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    divide: DivideOption = None,
-    bgr: BgrOption = None,
-    label_offset: OffsetOption = None,
-    batch_size: BatchOption = 64,
-) -> None:
-    """Print a saved model's accuracy on the test images, with its 95 % interval."""
-    saved = read(file)
-    given = Given(mean, std, divide, bgr, label_offset)
-    split, preparation = open_data(data, given, saved.preparation, _example_shape(saved.program))
-    accuracy = measure(QuantizedModel(saved.program), split.test.batches(batch_size, preparation.normalize))
-    Console().print(f"top-1 {accuracy}", highlight=False)
-
-
-def inspect(file: FileArgument) -> None:
-    """Print a saved model's integer graph, its accumulators, and where each byte of the file goes."""
-    console = Console()
+def inspect(asked: Inspect, console: Console) -> object:
+    """The job of the verb."""
+    file = asked.file
     if holds_weights(file):
-        show(file, console)
-        return
+        return show(file, console)
     artifact = read(file)
     program = artifact.program
     console.print(str(program), highlight=False, markup=False)
     console.print(f"data: {artifact.preparation}", highlight=False, markup=False)
     for line in _processors(program):
         console.print(line, highlight=False, markup=False)
+    bounds = {node.name: accumulator_bound(program, node) for node in program.dot_products}
     sums = Table("layer", "sums lie in", "bits needed", title="accumulators, proved from weights and code ranges")
-    for node in program.dot_products:
-        bound = accumulator_bound(program, node)
-        sums.add_row(node.name, f"{bound.low} … {bound.high}",
-                     f"{bound.bits} of {program.profile.sum_bits}")
+    for name, bound in bounds.items():
+        sums.add_row(name, f"{bound.low} … {bound.high}", f"{bound.bits} of {program.profile.sum_bits}")
     console.print(sums)
     items = sizes(file)
     table = Table("layer", "part", "bytes", title=f"{file}: {file.stat().st_size} bytes")
@@ -82,6 +56,10 @@ def inspect(file: FileArgument) -> None:
         table.add_row(item.layer or "(file)", item.part, str(item.bytes))
     table.add_row("", "sum", str(sum(item.bytes for item in items)), end_section=True)
     console.print(table)
+    return {"file": file, "bytes": file.stat().st_size, "profile": program.profile.name, "program": str(program),
+            "data": str(artifact.preparation), "processors": _processors(program), "items": items,
+            "accumulators": [{"layer": name, "low": bound.low, "high": bound.high, "bits": bound.bits,
+                              "bits_there": program.profile.sum_bits} for name, bound in bounds.items()]}
 
 
 def _processors(program: Program) -> list[str]:
@@ -94,47 +72,39 @@ def _processors(program: Program) -> list[str]:
     return [f"onnxruntime: exported with --processor {target}, {told}" for target, told in found.items()]
 
 
-def verify(file: FileArgument) -> None:
-    """Replay the test vectors a saved model carries, on every engine here; exit code 2 when one differs."""
-    console = Console()
+def verify(asked: Verify, console: Console) -> object:
+    """The job of the verb."""
+    file = asked.file
     replays = replay(file)
     for item in replays:
         console.print(str(item), highlight=False, markup=False)
     console.print(f"on {this_processor()}", highlight=False, markup=False)
     wrong = [item for item in replays if item.differing]
     if wrong:
-        raise VerificationError(f"{file}: {', '.join(item.engine for item in wrong)} does not compute this program on "
-                                f"{this_processor()}, though it should: report it to the makers of fewbits, with the "
-                                f"version of onnxruntime ({onnxruntime_version()})")
+        return Failed(VerificationError(
+            f"{file}: {', '.join(item.engine for item in wrong)} does not compute this program on {this_processor()}, "
+            f"though it should: report it to the makers of fewbits, with the version of onnxruntime "
+            f"({onnxruntime_version()})"), replays)
+    return replays
 
 
-def export(
-    file: FileArgument,
-    out: Annotated[Path, typer.Option(help="The ONNX file to write")],
-    form: Annotated[Literal["integer", "qdq"], typer.Option(
-        help="integer operators, or a float graph between quantizers")] = "integer",
-    data: Annotated[str | None, typer.Option(help="Verify on these calibration images, not on test vectors")] = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    divide: DivideOption = None,
-    bgr: BgrOption = None,
-    batch_size: BatchOption = 64,
-    processor: ProcessorOption = "any",
-) -> None:
-    """Write a saved model as ONNX, after checking that ONNX Runtime gives its codes."""
-    saved = read(file)
+def export(asked: Export, console: Console) -> object:
+    """The job of the verb."""
+    saved, out = read(asked.file), asked.out
     program = saved.program
-    if data is None:
+    if asked.data is None:
         given = vectors.inputs(program)
         batches = [{name: torch.from_numpy(array) for name, array in given.items()}]
         what = "the file's test vectors"
     else:
-        split, preparation = open_data(data, Given(mean, std, divide, bgr), saved.preparation, _example_shape(program))
-        batches = split.calibration.inputs(batch_size, preparation.normalize)
+        split, preparation = open_data(asked.data, asked, saved.preparation, _example_shape(program))
+        batches = split.calibration.inputs(asked.batch_size, preparation.normalize)
         what = f"{len(split.calibration)} images"
-    compared = export_onnx(program, out, batches, form=form, processor=processor)
-    Console().print(f"{out}: {compared} outputs compared on {what}, 0 differ", highlight=False)
-    Console().print(str(exactness(program, processor, this_processor())), highlight=False, markup=False)
+    compared = export_onnx(program, out, batches, form=asked.form, processor=asked.processor)
+    exact = exactness(program, asked.processor, this_processor())
+    console.print(f"{out}: {compared} outputs compared on {what}, 0 differ", highlight=False)
+    console.print(str(exact), highlight=False, markup=False)
+    return {"out": out, "compared": compared, "differing": 0, "on": what, "exactness": exact}
 
 
 def _example_shape(program: Program) -> tuple[int | None, ...]:

@@ -4,24 +4,14 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import nullcontext
 from itertools import islice
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
 from fewbits.api import QuantizedModel
-from fewbits.cli.data import (
-    BatchOption,
-    BgrOption,
-    DataOption,
-    DivideOption,
-    Given,
-    MeanOption,
-    OffsetOption,
-    StdOption,
-)
 from fewbits.cli.opened import opened
+from fewbits.cli.verb import Failed
+from fewbits.cli.verbs.search import Search
 from fewbits.errors import SearchError
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
@@ -31,63 +21,40 @@ from fewbits.search.limit import Limit
 from fewbits.workflow.search import Method, check_samples, run_search, summary, table, write
 
 
-def search(
-    network: Annotated[str, typer.Argument(help="lenet5, resnet20, …, or package.module:factory")],
-    data: DataOption,
-    out: Annotated[Path, typer.Option(help="Folder for plan.yaml, the front's plans, front.svg and the log")],
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .npz, .pt or compressed .fewbits file")] = None,
-    minimize: Annotated[str, typer.Option(
-        help="bytes, bits, bops, energy, weight-memory or activation-memory")] = "bytes",
-    max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost")] = None,
-    min_sqnr: Annotated[float | None, typer.Option(help="dB that the outputs keep, in the mean")] = None,
-    max_flips: Annotated[float | None, typer.Option(help="Percent of the samples whose class may change")] = None,
-    weight_memory: Annotated[str | None, typer.Option(help="The most bytes of weights: 256k, 1M")] = None,
-    activation_memory: Annotated[str | None, typer.Option(help="The most bytes of activations at once: 64k")] = None,
-    menu: Annotated[str, typer.Option(help="Candidates: int, dfp, minifloat, pow2, nf4, joined by commas")] = "int",
-    method: Annotated[str, typer.Option(help="solver, or for comparison greedy or ristretto")] = "solver",
-    recipe: Annotated[str, typer.Option(help="What is not searched: a preset or a YAML file")] = "w8a8",
-    profile: Annotated[str, typer.Option(help="Whose integers: see docs/profiles.md")] = "onnxruntime",
-    samples: Annotated[int, typer.Option(min=2, help="Training images that decide")] = 512,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that measure")] = 1,
-    scheduler: Annotated[str | None, typer.Option(help="A dask scheduler that measures: tcp://host:port")] = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    divide: DivideOption = None,
-    bgr: BgrOption = None,
-    label_offset: OffsetOption = None,
-    batch_size: BatchOption = 64,
-    seed: Annotated[int, typer.Option(help="Of plans drawn at random; which images calibrate")] = 0,
-) -> None:
-    """Search the plan that costs least and keeps a limit; decided on training images, tested on the test images."""
-    console = Console()
-    job = opened(network, data, weights, recipe, Given(mean, std, divide, bgr, label_offset), batch_size, seed)
-    limit = Limit(max_drop, min_sqnr, max_flips)
+def search(asked: Search, console: Console) -> object:
+    """The job of the verb."""
+    job, minimize = opened(asked), asked.minimize
+    limit = Limit(asked.max_drop, asked.min_sqnr, asked.max_flips)
     check_samples(len(job.data.train))
-    deciding = job.data.train.take(min(samples, len(job.data.train)))
+    deciding = job.data.train.take(min(asked.samples, len(job.data.train)))
     console.print(f"{len(job.data.calibration)} images calibrate, the first {len(deciding)} training images decide, "
                   f"and {len(job.data.test)} test images are only reported", highlight=False)
-    limits = {name: _bytes(text) for name, text in (("weight-memory", weight_memory),
-                                                   ("activation-memory", activation_memory)) if text is not None}
-    with _executor(workers, scheduler) as executor:
-        found = run_search(job.model, job.calibration, list(_batches(deciding, batch_size, job.preparation.normalize)),
-                           limit, base=recipe, candidates=menu, minimize=minimize, limits=limits,
-                           method=_method(method), profile=profile, log=out / "evaluations.jsonl",
-                           executor=executor, workers=workers, seed=seed)
+    limits = {name: _bytes(text) for name, text in (("weight-memory", asked.weight_memory),
+                                                   ("activation-memory", asked.activation_memory)) if text is not None}
+    with _executor(asked.workers, asked.scheduler) as executor:
+        samples = list(_batches(deciding, asked.batch_size, job.preparation.normalize))
+        found = run_search(job.model, job.calibration, samples, limit, base=asked.recipe,
+                           candidates=asked.menu, minimize=minimize, limits=limits,
+                           method=_method(asked.method), profile=asked.profile, log=asked.log,
+                           executor=executor, workers=asked.workers, seed=asked.seed)
     if found.front:
         table(found, minimize, console)
     console.print(f"{summary(found.point)}\n{found.note}".strip(), highlight=False, markup=False, soft_wrap=True)
-    files = write(found, out, minimize, limit)
-    if job.data.test.y is not None and method != "ristretto":
+    files, tested = write(found, asked.out, minimize, limit), None
+    if job.data.test.y is not None and asked.method != "ristretto":
         simulation = calibrate(job.model, plan(job.model, found.recipe), job.calibration)
-        tested = compare(job.net, QuantizedModel(lower(simulation, profile)),
-                         job.data.test.batches(batch_size, job.preparation.normalize))
+        tested = compare(job.net, QuantizedModel(lower(simulation, asked.profile)),
+                         job.data.test.batches(asked.batch_size, job.preparation.normalize))
         low, high = tested.interval
         console.print(f"test images: {tested}, difference {100 * low:+.2f} to {100 * high:+.2f} points (95 %)",
                       highlight=False, markup=False, soft_wrap=True)
     console.print(f"written: {', '.join(str(path) for path in islice(files, 4))}"
                   + (f" and {len(files) - 4} more" if len(files) > 4 else ""), highlight=False)
+    told = {"files": files, "point": found.point, "front": [point for _, point in found.front], "excess": found.excess,
+            "note": found.note, "test": tested}
     if not found.is_within:
-        raise SearchError(f"{found.note or 'the plan misses the limit'} (written: {files[0]})")
+        return Failed(SearchError(f"{found.note or 'the plan misses the limit'} (written: {files[0]})"), told)
+    return told
 
 
 def _batches(split: Any, size: int, normalize: Any) -> Any:

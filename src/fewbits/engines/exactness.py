@@ -16,19 +16,15 @@ weights as uint8 with zero point 128, sums as a table over both codes.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from fewbits.engines.processor import Processor
+from fewbits.engines.processor import Processor, Target
 from fewbits.options import options_checked
 from fewbits.program import ops as op
 from fewbits.program.code_ranges import Interval, code_ranges
 from fewbits.program.ops.pairs import add_codes, add_codes_unfused
 from fewbits.program.program import Program
-
-Target = Literal["any", "vnni", "this"]
-"""For which processors a file is written: any x86-64, those with VNNI, or as is fastest on the one that writes it."""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from fewbits.engines.engine import Arrays, Engine, Prepared, Results
-from fewbits.engines.exactness import Target, portable_nodes
+from fewbits.engines.exactness import portable_nodes
 from fewbits.engines.onnx_session import Level, OnnxSession
-from fewbits.engines.processor import this_processor
+from fewbits.engines.processor import Target, this_processor
 from fewbits.options import options_checked
 from fewbits.program.program import Program
 from fewbits.writers.onnx.builder import output_name

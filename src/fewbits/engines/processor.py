@@ -12,6 +12,9 @@ from fewbits.options import options_checked
 
 Feature = Literal["avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx_vnni", "amx_int8"]
 
+Target = Literal["any", "vnni", "this"]
+"""For which processors a file is written: any x86-64, those with VNNI, or as is fastest on the one that writes it."""
+
 _EBX, _ECX, _EDX, _EAX = 1, 2, 3, 0
 _BITS: dict[Feature, tuple[int, int, int, int]] = {  # leaf, subleaf, register, bit
     "avx2": (7, 0, _EBX, 5), "fma": (1, 0, _ECX, 12), "avx512f": (7, 0, _EBX, 16), "avx512bw": (7, 0, _EBX, 30),

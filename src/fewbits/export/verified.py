@@ -9,10 +9,10 @@ import numpy as np
 
 from fewbits.engines.compare import Difference, Part, parts_of, value_differences
 from fewbits.engines.engine import Arrays
-from fewbits.engines.exactness import Exactness, Target, exactness, listed
+from fewbits.engines.exactness import Exactness, exactness, listed
 from fewbits.engines.onnx_session import Level, OnnxSession, onnxruntime_version
 from fewbits.engines.onnxruntime import PreparedModel
-from fewbits.engines.processor import this_processor
+from fewbits.engines.processor import Target, this_processor
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import ExportError, VerificationError
 from fewbits.files import write_whole

@@ -23,12 +23,16 @@ def listing() -> str:
 
 def data_sheet(entry: Entry) -> str:
     """Everything about one format: range, largest and smallest numbers, overflow and NaN handling, and its codes."""
-    format = entry.format
-    rows = [("bits", str(format.bits)), ("codes", f"{format.low} to {format.high}, stored as {format.dtype}"),
-            *_numbers(format), *_kind(format)]
     title = f"{entry.name}: {entry.about}" if entry.about else entry.name
-    text = "\n".join([title, *(f"  {name:<20}{value}" for name, value in rows)])
-    return f"{text}\n\n{_codes(format)}"
+    text = "\n".join([title, *(f"  {name:<20}{value}" for name, value in facts(entry).items())])
+    return f"{text}\n\n{_codes(entry.format)}"
+
+
+def facts(entry: Entry) -> dict[str, str]:
+    """The rows of a data sheet, codes left out: what is told, by what it is about."""
+    format = entry.format
+    return dict([("bits", str(format.bits)), ("codes", f"{format.low} to {format.high}, stored as {format.dtype}"),
+                 *_numbers(format), *_kind(format)])
 
 
 def exact(number: float) -> str:

@@ -1,7 +1,6 @@
 """Recipes: what is wanted of any model, as a file a person writes."""
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,12 +14,11 @@ from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.rounding import RULES
 from fewbits.options import options_checked
 from fewbits.quant.document import DocumentError, read_document
+from fewbits.quant.presets import preset, presets
 from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 from fewbits.ranges.scale import Convention
 
-DEFAULT_RECIPE = "default-w8a8"
-"""The preset that `quantize` takes where none is named."""
 PLAIN_WEIGHTS = Spec(parse("int8"), symmetric=True, block=parse_block("channel"))
 PLAIN_ACTIVATIONS = Spec(parse("uint8"), symmetric=False, block=parse_block("tensor"))
 
@@ -181,13 +179,6 @@ class Recipe(_Strict):
                 else over(self.inputs, self.activation_spec, PLAIN_ACTIVATIONS))
 
 
-def presets() -> tuple[str, ...]:
-    """Names of the recipes that come with fewbits."""
-    folder = resources.files("fewbits.quant.presets")
-    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir()
-                        if item.name.endswith(".yaml")))
-
-
 def recipe(source: "str | Path | Recipe") -> Recipe:
     """A recipe from a preset's name, the path of a YAML file, or a recipe itself.
 
@@ -196,7 +187,7 @@ def recipe(source: "str | Path | Recipe") -> Recipe:
     if isinstance(source, Recipe):
         return source
     if str(source) in presets():
-        data = resources.files("fewbits.quant.presets").joinpath(f"{source}.yaml").read_bytes()
+        data = preset(str(source))
     elif "\0" not in str(source) and os.path.lexists(source):
         data = read_whole(source, RECIPE_BYTES, "a recipe")
     else:

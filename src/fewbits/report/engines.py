@@ -8,10 +8,10 @@ import numpy as np
 
 from fewbits.engines.compare import Difference, Part, parts_of, value_differences
 from fewbits.engines.engine import Arrays, Engine, Prepared, Results
-from fewbits.engines.exactness import Target
 from fewbits.engines.executors import Torch
 from fewbits.engines.onnx_session import Level
 from fewbits.engines.onnxruntime import OnnxRuntime
+from fewbits.engines.processor import Target
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import VerificationError
 from fewbits.options import options_checked

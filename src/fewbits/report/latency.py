@@ -7,9 +7,9 @@ from time import perf_counter
 
 import numpy as np
 
-from fewbits.engines.exactness import Target, portable_nodes
+from fewbits.engines.exactness import portable_nodes
 from fewbits.engines.onnx_session import OnnxSession
-from fewbits.engines.processor import this_processor
+from fewbits.engines.processor import Target, this_processor
 from fewbits.options import options_checked
 from fewbits.program.program import Program
 from fewbits.writers.onnx.program import onnx_bytes

@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
-from fewbits.engines.exactness import Target, exactness, portable_nodes
+from fewbits.engines.exactness import exactness, portable_nodes
 from fewbits.engines.executable import Executable
 from fewbits.engines.onnx_session import OnnxSession
 from fewbits.engines.onnxruntime import PreparedModel
-from fewbits.engines.processor import this_processor
+from fewbits.engines.processor import Target, this_processor
 from fewbits.files import write_whole
 from fewbits.options import options_checked
 from fewbits.program.inputs import Batch
@@ -38,9 +38,9 @@ from fewbits.writers.onnx.program import onnx_bytes
 class Report(Findings):
     """Findings that can be shown: `print`, `render` to a terminal, `save` as a page."""
 
-    def render(self, console: Console | None = None) -> None:
-        """Prints tables to a rich console, standard output by default."""
-        render(self, console or Console())
+    def render(self, console: Console | None = None, verbose: bool = True) -> None:
+        """Prints to a rich console, standard output by default: everything, or without `verbose` a screenful."""
+        render(self, console or Console(), verbose)
 
     def html(self) -> str:
         """The page: one self-contained HTML document."""

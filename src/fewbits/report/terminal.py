@@ -11,13 +11,16 @@ from fewbits.report.findings import Findings
 _WORST = 5
 
 
-def render(findings: Findings, console: Console) -> None:
-    """Prints the headline, the engines, the weakest tensors, the widest sums, and what equality relies on."""
+def render(findings: Findings, console: Console, verbose: bool = True) -> None:
+    """Prints the headline; in few words what the codes say, which tensor is weakest and what equality relies on, or,
+    verbose, tables of the engines, the weakest tensors and the widest sums."""
     title = f"{findings.model}: recipe {findings.recipe}, profile {findings.ledger.profile}"
     console.print(Text(title, "bold"))
-    for part in (_headline(findings), _engines(findings), _sites(findings), _sums(findings)):
-        console.print(part)
-    console.print(_words(findings), markup=False, highlight=False)
+    console.print(_headline(findings))
+    if verbose:
+        for part in (_engines(findings), _sites(findings), _sums(findings)):
+            console.print(part)
+    console.print("\n".join(_words(findings) if verbose else _few_words(findings)), markup=False, highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -30,16 +33,16 @@ def _table(title: str, *columns: str) -> Table:
 
 def _headline(findings: Findings) -> RenderableType:
     table = _table("", "", "float", "integers", "change")
+    table.title, table.box, table.pad_edge = None, None, False  # 80 columns hold it
     seen = findings.comparison
     if seen is not None:
         table.add_row(f"accuracy of {text.count(seen.samples)} images",
                       text.percent(seen.float_accuracy.mean), text.percent(seen.accuracy.mean),
                       f"{text.points(seen.difference)} points")
         low, high = seen.accuracy.interval
-        table.add_row("  95 % interval", " to ".join(text.percent(x) for x in seen.float_accuracy.interval),
-                      f"{text.percent(low)} to {text.percent(high)}",
+        table.add_row("  95 % interval", _interval(*seen.float_accuracy.interval), _interval(low, high),
                       " to ".join(text.points(x) for x in seen.interval))
-        table.add_row("predictions changed (flips)", "", text.count(seen.flips),
+        table.add_row("predictions changed", "", text.count(seen.flips),
                       f"{seen.lost} lost, {seen.gained} gained")
         table.add_row("mean logit SQNR", "", f"{seen.sqnr:.1f} dB", "")
     table.add_row("bytes", text.count(findings.float_bytes), text.count(findings.bytes),
@@ -48,12 +51,16 @@ def _headline(findings: Findings) -> RenderableType:
         table.add_row(f"time of a batch of {time.batch}", text.milliseconds(time.float_ms),
                       text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
     for estimate in findings.energy:
-        table.add_row(f"energy, bytes from {estimate.memory}", text.energy(estimate.original.total),
+        table.add_row(f"energy, {estimate.memory}", text.energy(estimate.original.total),
                       text.energy(estimate.integers.total), text.factor(estimate.ratio))
     style = "green" if findings.mismatches == 0 else "bold red"
-    table.add_row("codes compared, differing", "", text.count(findings.compared_codes),
-                  Text(text.count(findings.mismatches), style=style))
+    table.add_row("codes compared", "", text.count(findings.compared_codes),
+                  Text(f"{text.count(findings.mismatches)} differ", style=style))
     return table
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{100 * low:.2f} to {text.percent(high)}"
 
 
 def _engines(findings: Findings) -> RenderableType:
@@ -85,13 +92,22 @@ def _sums(findings: Findings) -> RenderableType:
     return table
 
 
-def _words(findings: Findings) -> str:
-    gap = findings.gap
+def _words(findings: Findings) -> list[str]:
     lines = [f"Ledger: {findings.ledger}.",
-             f"Float simulation, fed the Program's own codes node by node: {gap}."]
-    if findings.exactness is not None:
-        lines.append(f"In ONNX Runtime, written for processor {findings.exactness.target!r}: {findings.exactness}.")
+             f"Float simulation, fed the Program's own codes node by node: {findings.gap}.", *_exactness(findings)]
     lines += [f"Equality relies on {reliance.on}." for reliance in findings.ledger.reliances if not reliance.nodes]
     lines.append("Energy is an estimate: " + "; ".join((*findings.energy[0].counted,
                  *findings.energy[0].integers.assumptions[::2])) + ".")
-    return "\n".join(lines)
+    return lines
+
+
+def _few_words(findings: Findings) -> list[str]:
+    weakest = min(findings.sites, key=lambda site: site.sqnr, default=None)
+    site = [] if weakest is None else [f"Weakest tensor: {weakest.site}, {weakest.sqnr:.1f} dB."]
+    return [*_exactness(findings), *site, "More: --verbose, or report.html."]
+
+
+def _exactness(findings: Findings) -> list[str]:
+    if findings.exactness is None:
+        return []
+    return [f"In ONNX Runtime, written for processor {findings.exactness.target!r}: {findings.exactness}."]

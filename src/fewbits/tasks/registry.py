@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 from torch import nn
@@ -86,24 +87,34 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 
 
 def resolve(text: str) -> Task:
-    """The task named by `text`: one of `TASKS`, a .pt2 file, or `package.module:factory`, a factory of no arguments.
+    """The task named by `text`: one of `TASKS`, a .pt2 file, or `mynet.py:MyNet` or `package.module:factory`, a class
+    or function of no arguments.
 
-    Modules are looked for in the working directory first. Raises FileError for a .pt2 file that cannot be read, and
-    DataError when there is no such network, module or factory; the task's `build` raises it when the factory fails or
-    returns no nn.Module.
+    A file may be anywhere and imports what lies beside it; modules are looked for in the working directory first.
+    Raises FileError for a .pt2 file that cannot be read, and DataError when there is no such network, module or
+    factory; the task's `build` raises it when the factory fails or returns no nn.Module.
     """
     if text in TASKS:
         return TASKS[text]
     if text.endswith(".pt2"):
         return _of_file(read_pt2(text), text)
     module_name, colon, attribute = text.partition(":")
+    if not colon and text.endswith(".py"):
+        raise DataError(f"{text!r} names a file and no network in it; write {text}:MyNet, a class or function of no "
+                        "arguments.")
     if not (colon and module_name and attribute):
         raise DataError(
             f"There is no network {text!r}; choose one of {', '.join(TASKS)}, "
-            "give a .pt2 file, or write package.module:factory."
+            "give a .pt2 file, or write mynet.py:MyNet or package.module:factory."
         )
-    factory = _find(text, module_name, attribute)
-    return Task(text, partial(_build, text, factory))
+    folder = os.getcwd()
+    if module_name.endswith(".py"):
+        path = Path(module_name)
+        if not path.is_file():
+            raise DataError(f"{text!r}: there is no file {path}; mend the name or go to its directory.")
+        folder, module_name = str(path.resolve().parent), path.stem
+    factory = _find(text, module_name, attribute, folder)
+    return Task(text, partial(_build, text, factory, folder))
 
 
 def _of_file(model: Model, path: str) -> Task:
@@ -112,15 +123,15 @@ def _of_file(model: Model, path: str) -> Task:
     return Task(path, lambda: model, example_shape=known)
 
 
-def _find(text: str, module_name: str, attribute: str) -> Callable[[], object]:
+def _find(text: str, module_name: str, attribute: str, folder: str) -> Callable[[], object]:
     try:
-        with _working_directory_on_path():
+        with _on_path(folder):
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # The module itself or a package above it; otherwise something that the module imports is absent.
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise DataError(
-                f"{text!r}: there is no module {error.name} in {os.getcwd()} or installed; "
+                f"{text!r}: there is no module {error.name} in {folder} or installed; "
                 "mend the name or go to its directory."
             ) from None
         raise DataError(f"{text!r}: {module_name} needs {error.name}, absent here; install it.") from error
@@ -139,9 +150,9 @@ def _find(text: str, module_name: str, attribute: str) -> Callable[[], object]:
     return factory
 
 
-def _build(text: str, factory: Callable[[], object]) -> nn.Module:
+def _build(text: str, factory: Callable[[], object], folder: str) -> nn.Module:
     try:
-        with _working_directory_on_path():
+        with _on_path(folder):
             model = factory()
     except Exception as error:  # whatever the user's function does
         raise DataError(
@@ -157,11 +168,10 @@ def _told(error: BaseException) -> str:
 
 
 @contextmanager
-def _working_directory_on_path() -> Iterator[None]:
-    """As `python -m` does; an installed `fewbits` command starts without it."""
-    here = os.getcwd()
-    sys.path.insert(0, here)
+def _on_path(folder: str) -> Iterator[None]:
+    """As `python -m` does for the working directory; an installed `fewbits` command starts without it."""
+    sys.path.insert(0, folder)
     try:
         yield
     finally:
-        sys.path.remove(here)
+        sys.path.remove(folder)

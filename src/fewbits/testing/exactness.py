@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fewbits.engines.exactness import Target, portable_nodes, reliance
+from fewbits.engines.exactness import portable_nodes, reliance
 from fewbits.engines.onnx_session import Level, OnnxSession
-from fewbits.engines.processor import this_processor
+from fewbits.engines.processor import Target, this_processor
 from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.ops.pairs import add_codes, add_codes_unfused

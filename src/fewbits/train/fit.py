@@ -10,13 +10,12 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from fewbits.errors import CollapseWarning, DataError
+from fewbits.progress import steps as steps_shown
 from fewbits.quant.simulation import Simulation
 from fewbits.train.distillation import Distillation
 from fewbits.train.kept import Kept, Run, called, job_of
@@ -105,7 +104,7 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
             "length": f"{len(batches)} batches, {epochs} epochs", "seed": str(seed), "schedule": called(schedule),
             "loss": called(loss)})
         kept = Kept(Path(checkpoint), run, job, len(batches), steps)
-    with _seeded(seed, device), _progress(quiet) as progress:
+    with _seeded(seed, device), steps_shown(quiet) as progress:
         done = 0 if kept is None else kept.open(device)
         bar = progress.add_task("train", total=steps, completed=done, shown="")
         net.train()
@@ -164,12 +163,6 @@ def _warn_of_collapse(simulations: list[Simulation], epoch: int) -> None:
         more = f" and {len(sites) - 1} more" if len(sites) > 1 else ""
         warnings.warn(f"after epoch {epoch} the learned range of {sites[0]!r}{more} is 0, and the network may not "
                       "learn: take a lower learning rate", CollapseWarning, stacklevel=3)
-
-
-def _progress(quiet: bool) -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                    TextColumn("{task.fields[shown]}"), TimeRemainingColumn(), console=Console(stderr=True),
-                    disable=quiet)
 
 
 @contextmanager

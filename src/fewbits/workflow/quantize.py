@@ -15,7 +15,7 @@ from fewbits.artifact.file import sizes
 from fewbits.artifact.save import save_verified
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
-from fewbits.engines.exactness import Target
+from fewbits.engines.processor import Target
 from fewbits.errors import DataError, ExportError, FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole
@@ -28,6 +28,7 @@ from fewbits.optimize.repairs import repair
 from fewbits.options import options_checked
 from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program
+from fewbits.progress import doing
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan
@@ -107,8 +108,9 @@ def calibrated(job: QuantizeJob, console: Console, norms: Literal["fold", "keep"
 def planned(net: nn.Module, example: Example, recipe: str | Path | Recipe,
             norms: Literal["fold", "keep"] = "fold") -> tuple[Model, Plan]:
     """A network captured and folded, and the recipe resolved on it."""
-    model = fold(capture(net, example), norms)
-    return model, plan(model, recipe)
+    with doing("capturing"):
+        model = fold(capture(net, example), norms)
+        return model, plan(model, recipe)
 
 
 def first_two(batches: Iterable[Any]) -> Tensor:
@@ -124,9 +126,11 @@ def calibration(job: QuantizeJob) -> Inputs:
 
 def finish(job: QuantizeJob, simulation: Simulation, console: Console) -> Report:
     """Lowers, writes, reports and exports a simulation of the job's network."""
-    program, batches = lower(simulation, job.profile), calibration(job)
-    make_folder(job.out)
-    save_verified(program, job.out / "model.fewbits", job.preparation)
+    batches = calibration(job)
+    with doing("lowering"):
+        program = lower(simulation, job.profile)
+        make_folder(job.out)
+        save_verified(program, job.out / "model.fewbits", job.preparation)
     (job.out / "model.onnx").unlink(missing_ok=True)  # another run's would be taken for this program
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
     reported = list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size)))

@@ -1,0 +1,46 @@
+"""`fewbits search`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewbits.cli.verbs.shared import BatchOption, DataOption, Labelled, NetworkArgument, WeightsOption
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Labelled):
+    """Search the plan that costs least and keeps a limit; decided on training images, tested on the test images."""
+
+    job = "fewbits.cli.search:search"
+    examples = ("fewbits search lenet5 --weights lenet5.pt --data mnist:DIR --max-drop 0.5 --out build/search",)
+
+    network: NetworkArgument
+    data: DataOption
+    out: Annotated[Path, typer.Option(help="Folder for plan.yaml, the front's plans, front.svg and the log")]
+    weights: WeightsOption = None
+    minimize: Annotated[str, typer.Option(
+        help="bytes, bits, bops, energy, weight-memory or activation-memory")] = "bytes"
+    max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost")] = None
+    min_sqnr: Annotated[float | None, typer.Option(help="dB that the outputs keep, in the mean")] = None
+    max_flips: Annotated[float | None, typer.Option(help="Percent of the samples whose class may change")] = None
+    weight_memory: Annotated[str | None, typer.Option(help="The most bytes of weights: 256k, 1M")] = None
+    activation_memory: Annotated[str | None, typer.Option(help="The most bytes of activations at once: 64k")] = None
+    menu: Annotated[str, typer.Option(help="Candidates: int, dfp, minifloat, pow2, nf4, joined by commas")] = "int"
+    method: Annotated[str, typer.Option(help="solver, or for comparison greedy or ristretto")] = "solver"
+    recipe: Annotated[str, typer.Option(help="What is not searched: a preset or a YAML file")] = "w8a8"
+    profile: Annotated[str, typer.Option(help="Whose integers: see docs/profiles.md")] = "onnxruntime"
+    samples: Annotated[int, typer.Option(min=2, help="Training images that decide")] = 512
+    workers: Annotated[int, typer.Option(min=1, help="Processes that measure")] = 1
+    scheduler: Annotated[str | None, typer.Option(help="A dask scheduler that measures: tcp://host:port")] = None
+    batch_size: BatchOption = 64
+    seed: Annotated[int, typer.Option(help="Of plans drawn at random; which images calibrate")] = 0
+
+    @property
+    def log(self) -> Path:
+        """Of all evaluations, gone on from where it exists."""
+        return self.out / "evaluations.jsonl"
+
+    def resumed_from(self) -> list[Path]:
+        return [self.log]
