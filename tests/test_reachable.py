@@ -50,7 +50,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def is_way_in(module: str) -> bool:
-    return module in ("fewbits", "fewbits.public") or module.startswith(
+    return module in ("fewbits", "fewbits.public", "fewbits.plots") or module.startswith(
         ("benchmarks.", "fewbits.__main__", "fewbits.cli", "fewbits.documents", "fewbits.testing"))
 
 

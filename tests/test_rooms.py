@@ -98,8 +98,9 @@ def test_no_cycles_inside_rooms():
         module = ".".join(("fewbits", *path.with_suffix("").parts)).removesuffix(".__init__")
         edges[module] = set(imports(tree))
     known = set(edges)
-    graph = {module: {target for name in names for target in (name, name.rpartition(".")[0])
-                      if target in known and target != module} for module, names in edges.items()}
+    target_of = {name: name if name in known else name.rpartition(".")[0] for names in edges.values() for name in names}
+    graph = {module: {target for name in names if (target := target_of[name]) in known and target != module}
+             for module, names in edges.items()}
     done, path = set(), []
 
     def visit(module):

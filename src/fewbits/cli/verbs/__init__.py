@@ -16,6 +16,6 @@ from fewbits.cli.verbs.studies import Calibrate, CalibrationStudy, RoundingStudy
 from fewbits.cli.verbs.train import Train
 
 ALL: tuple[type[Verb], ...] = (Quantize, Demo, Evaluate, Inspect, Verify, Export, Encodings, Calibrate, Train, Search,
-                               ComparePlans, Sensitivity, RoundingStudy, CalibrationStudy, Formats, Compress, Decompress,
-                               Reproduce, Lab)
+                               ComparePlans, Sensitivity, RoundingStudy, CalibrationStudy, Formats, Compress,
+                               Decompress, Reproduce, Lab)
 """In the order of `fewbits --help`."""

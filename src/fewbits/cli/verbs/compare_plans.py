@@ -21,7 +21,7 @@ class ComparePlans(Labelled):
     """Quantize a network by several recipes, and set accuracy, size, memory, work, energy and time side by side."""
 
     job = "fewbits.cli.compare_plans:compare_plans"
-    examples = ("fewbits compare-plans lenet5 --weights lenet5.pt --data mnist:DIR --recipes w8a8,w4a8 --html plans.html",)
+    examples = ("fewbits compare-plans lenet5 --weights lenet5.pt --data mnist:DIR --recipes w8a8,w4a8 --html p.html",)
 
     network: NetworkArgument
     data: DataOption
