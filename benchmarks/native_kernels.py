@@ -22,7 +22,7 @@ from fewbits.kernels import library, structs
 from fewbits.kernels.calls import Calls, address, aligned
 from fewbits.kernels.conv import Layer, pack
 from fewbits.kernels.elementwise import table_struct
-from fewbits.kernels.few_bits import FewBits, Planes, Pruned
+from fewbits.kernels.few_bits import Few, FewBits, Planes, Pruned
 from fewbits.kernels.rescaling import Rescaling
 from fewbits.kernels.rows import Exponentials, Normal
 from fewbits.report.machine import this_machine
@@ -169,12 +169,14 @@ def few_bits(depth: int, columns: int, rows: int) -> list[tuple[str, Callable[[]
         return Calls([layer.struct(x, held, y)], [layer, held, x, y])
 
     def planes(w_bits: int, x_bits: int) -> Calls:
-        w = RNG.integers(0, 2**w_bits, (columns, depth)).astype(np.uint8)
-        layer = Planes(w, w_bits, 1, x_bits, 0, None, rescaling)
-        held, bias = layer.packed()
-        q = codes(rows, depth)
+        w = RNG.integers(0, 2**w_bits, (columns, 1, 1, depth)).astype(np.uint8)
+        layer = Planes(w, Few(w_bits, -1, 2 if w_bits == 1 else 1), Few(x_bits, -1, 2) if x_bits == 1 else Few(2, 0, 1), None,
+                       rescaling)
+        held = layer.packed()
+        call, q = layer.struct((1, 1, rows, depth), held), codes(rows, depth)
         q[...] &= 2**x_bits - 1
-        return Calls([layer.struct(q, held, bias, y)], [layer, held, bias, q, y])
+        call.x, call.y = address(q), address(y)
+        return Calls([call], [layer, held, q, y])
 
     whole = np.arange(16, dtype=np.int8) - 8
     made += [("int8", dense), ("int4 g128", lambda: packed(4, 128, whole)), ("int4 channel", lambda: packed(4, depth,

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not NATIVE, reason="no native library: python -m
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_its_definition(family: str, level: library.Level) -> None:
     rng = np.random.default_rng(zlib.crc32(family.encode()))
-    for number in range(60 if family == "conv" else 40):
+    for number in range(60 if family in ("conv", "binary") else 40):
         case = FAMILIES[family](rng)
         threads = 1 + number % 3
         with library.use(level):

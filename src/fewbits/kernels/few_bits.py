@@ -1,4 +1,4 @@
-"""Linear layers with few-bit weights: calls Binary, Sparse and Grouped (native/fewbits.h), their packing and their
+"""Layers with few-bit weights: calls Binary, Sparse and Grouped (native/fewbits.h), their packing and their
 definitions."""
 
 from dataclasses import dataclass
@@ -8,47 +8,77 @@ import numpy as np
 from fewbits.errors import KernelError
 from fewbits.kernels import structs
 from fewbits.kernels.calls import address, aligned, refuse
+from fewbits.kernels.conv import Layer, Pair, conv_reference
 from fewbits.kernels.library import native
 from fewbits.kernels.rescaling import Rescaling
 
 
 @dataclass(frozen=True, eq=False)
+class Few:
+    """Numbers of one or two bits. A code stands for low + step · (its bits from `first` on, `bits` of them)."""
+
+    bits: int
+    low: int
+    step: int
+    first: int = 0
+
+    def numbers(self, codes: np.ndarray) -> np.ndarray:
+        """int64, what codes stand for."""
+        return self.low + self.step * (codes.astype(np.int64) >> self.first & 2**self.bits - 1)
+
+
+@dataclass(frozen=True, eq=False)
 class Planes:
-    """A layer of codes of one or two bits. w: uint8 [columns, depth] below 2^w_bits, standing for w − w_zero; bias:
-    int32 [columns] or None. x: codes below 2^x_bits, standing for x − x_zero."""
+    """A layer of codes and weights of one or two bits. w: uint8 [columns, kernel, kernel, C], read by `weights`; bias:
+    int32 [columns] or None; codes: how x is read; outside the image is the number 0."""
 
     w: np.ndarray
-    w_bits: int
-    w_zero: int
-    x_bits: int
-    x_zero: int
+    weights: Few
+    codes: Few
     bias: np.ndarray | None
     rescaling: Rescaling
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def packed(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint64 [columns / 8, w_bits, words, 8], and the bias with what the zero points add."""
-        columns, depth = self.w.shape
+    def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Planes uint64 [columns / 8, w_bits, words, 8]; the bias with what the lowest number adds; what places outside
+        the image add, int32 [kernel · kernel, columns filled up to 8], or None."""
+        columns = len(self.w)
+        depth = self.w[0].size
         blocks, words = (columns + 7) // 8, (depth + 63) // 64
         filled = np.zeros((blocks * 8, words * 64), np.uint8)
-        filled[:columns, :depth] = self.w
-        planes = np.stack([np.packbits(filled >> bit & 1, axis=1, bitorder="little").view("<u8").reshape(blocks, 8,
-                                                                                                         words)
-                           for bit in range(self.w_bits)], 1).swapaxes(2, 3)
+        filled[:columns, :depth] = self.w.reshape(columns, depth) >> self.weights.first
+        planes = np.stack([np.packbits(filled >> bit & 1, axis=1, bitorder="little").view("<u8").reshape(
+            blocks, 8, words) for bit in range(self.weights.bits)], 1).swapaxes(2, 3)
+        of_place = self.weights.numbers(self.w).sum(3).reshape(columns, -1)
         bias = np.zeros(columns, np.int64) if self.bias is None else self.bias.astype(np.int64)
-        bias = bias - self.x_zero * self.w.sum(1, dtype=np.int64) + depth * self.x_zero * self.w_zero
-        return np.ascontiguousarray(planes, np.uint64), bias.astype(np.int32)
+        bias = bias + self.codes.low * of_place.sum(1)
+        outside = None
+        if any(self.margins) and self.codes.low:
+            outside = np.zeros((of_place.shape[1], blocks * 8), np.int32)
+            outside[:, :columns] = -self.codes.low * of_place.T
+        return np.ascontiguousarray(planes, np.uint64), bias.astype(np.int32), outside
 
-    def struct(self, x: np.ndarray, planes: np.ndarray, bias: np.ndarray, y: np.ndarray) -> structs.Binary:
-        """planes, bias: of `packed`."""
-        return structs.Binary(op=structs.BINARY, x_bits=self.x_bits, w_bits=self.w_bits, x_zero=self.x_zero,
-                              w_zero=self.w_zero, x=address(x), y=address(y), weights=address(planes),
-                                  bias=address(bias),
-                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1], columns=len(self.w))
+    def struct(self, x_shape: tuple[int, int, int, int],
+               packed: tuple[np.ndarray, np.ndarray, np.ndarray | None]) -> structs.Binary:
+        """A call without x and y. x_shape: [batch, height, width, C]; packed: of `packed`."""
+        planes, bias, outside = packed
+        batch, height, width, channels = x_shape
+        top, bottom, left, right = self.margins
+        return structs.Binary(
+            op=structs.BINARY, x_bits=self.codes.bits, w_bits=self.weights.bits, x_first=self.codes.first,
+            x_low=self.codes.low, x_step=self.codes.step, w_low=self.weights.low, w_step=self.weights.step,
+            weights=address(planes), bias=address(bias), outside=address(outside), rescale=self.rescaling.struct(),
+            batch=batch, height=height, width=width, channels=channels, columns=len(self.w),
+            kernel_h=self.w.shape[1], kernel_w=self.w.shape[2], stride_h=self.stride[0], stride_w=self.stride[1],
+            dilation_h=self.dilation[0], dilation_w=self.dilation[1], top=top, bottom=bottom, left=left, right=right)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
-        """[rows, columns]."""
-        sums = (x.astype(np.int64) - self.x_zero) @ (self.w.astype(np.int64) - self.w_zero).T
-        return self.rescaling.reference(sums if self.bias is None else sums + self.bias)
+        """[batch, height, width, columns] of codes [batch, height, width, C]."""
+        weights = self.weights.numbers(self.w).astype(np.int16)
+        made = Layer(weights, self.bias, self.rescaling, 0, self.stride, self.dilation, self.margins)
+        return conv_reference(made, self.codes.numbers(x))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ VNNI; neon: with the dot product. Every level gives the same bits."""
 VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
-_INTERFACE = 4  # kernels.h, kInterface
+_INTERFACE = 5  # kernels.h, kInterface
 _PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
 

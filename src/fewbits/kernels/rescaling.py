@@ -1,7 +1,8 @@
-"""Exact integers to what is written: codes by one of four roundings, float32, or as they are (docs/numerics.md, eq. 6,
-18 to 20, 30)."""
+"""Exact integers to what is written: codes by one of four roundings or by thresholds, float32, or as they are
+(docs/numerics.md, eq. 6, 16, 18 to 20, 30)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +17,9 @@ class Rescaling:
     """kind: of structs.py; type: of what is written; zero, low, high: of the codes as they are stored.
 
     factor, offset: float32; mantissa, shift: int32; each [channels], or [1] for one for all (offset: [channels] or
-    None). Arrays are pointed to by `struct`, and must live as long.
+    None). thresholds: int32 [number, channels or 1], those of a channel ascending; direction: int32 [channels or 1], 1
+    or -1; levels: uint8 [number + 1]: as many thresholds as direction · t reaches, so far along the levels it gets.
+    Arrays are pointed to by `struct`, and must live as long: keep the Rescaling.
     """
 
     kind: int
@@ -28,6 +31,18 @@ class Rescaling:
     offset: np.ndarray | None = None
     mantissa: np.ndarray | None = None
     shift: np.ndarray | None = None
+    thresholds: np.ndarray | None = None
+    direction: np.ndarray | None = None
+    levels: np.ndarray | None = None
+
+    @cached_property
+    def _reached(self) -> np.ndarray | None:
+        """The thresholds of t itself: those of channels that go down turned round, -2³¹ to the most that is less than
+        2³¹ (t reaches both always)."""
+        if self.thresholds is None or self.direction is None:
+            return None
+        turned = np.minimum(-self.thresholds.astype(np.int64), 2**31 - 1)
+        return np.ascontiguousarray(np.where(self.direction > 0, self.thresholds, turned), np.int32)
 
     @property
     def dtype(self) -> np.dtype:
@@ -36,15 +51,21 @@ class Rescaling:
 
     def struct(self) -> structs.Rescale:
         """The same for the library."""
-        constants = self.factor if self.mantissa is None else self.mantissa
+        constants = next((held for held in (self.factor, self.mantissa, self.direction) if held is not None), None)
         per_channel = constants is not None and constants.size > 1
+        number, channels = (0, 0) if self.thresholds is None else self.thresholds.shape
         return structs.Rescale(address(self.factor), address(self.offset), address(self.mantissa), address(self.shift),
+                               address(self._reached), address(self.direction), address(self.levels), number, channels,
                                self.kind, per_channel, self.zero, self.low, self.high, self.type)
 
     def reference(self, sums: np.ndarray) -> np.ndarray:
         """sums: int64 [..., channels]."""
         if self.kind == structs.SUMS:
             return sums.astype(np.int32)
+        if self.kind == structs.LEVELS:
+            assert self.thresholds is not None and self.direction is not None and self.levels is not None
+            thresholds = self.thresholds.reshape(len(self.thresholds), *[1] * (sums.ndim - 1), -1)
+            return self.levels[(self.direction * sums.astype(np.int64) >= thresholds).sum(0)]
         if self.kind in (structs.FLOAT, structs.REAL):
             assert self.factor is not None
             v = sums.astype(np.float32) * self.factor

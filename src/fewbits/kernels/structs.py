@@ -5,7 +5,7 @@ import ctypes
 U8, S16, S32, F32, S8 = range(5)
 """Types of codes and numbers."""
 
-SUMS, FLOAT, DOUBLE, SINGLE, WIDE, REAL = range(6)
+SUMS, FLOAT, DOUBLE, SINGLE, WIDE, REAL, LEVELS = range(7)
 """How exact integers become what is written."""
 
 ADD, SUBTRACT, ADD_FMA, MULTIPLY, MAXIMUM, MINIMUM, LOOKED_UP = range(7)
@@ -35,8 +35,8 @@ def _fields(kind: type, *names: str) -> list[tuple[str, type]]:
 class Rescale(ctypes.Structure):
     """fb_rescale"""
 
-    _fields_ = [*_fields(_address, "factor", "offset", "mantissa", "shift"),
-                *_fields(_number, "kind", "per_channel", "zero", "low", "high", "type")]
+    _fields_ = [*_fields(_address, "factor", "offset", "mantissa", "shift", "thresholds", "direction", "levels"),
+                *_fields(_number, "number", "channels", "kind", "per_channel", "zero", "low", "high", "type")]
 
 
 class Conv(ctypes.Structure):
@@ -152,9 +152,10 @@ class Dynamic(ctypes.Structure):
 class Binary(ctypes.Structure):
     """fb_binary"""
 
-    _fields_ = [*_fields(_number, "op", "x_bits", "w_bits", "x_zero", "w_zero"), *_fields(_address, "x", "y",
-                                                                                          "weights", "bias"),
-                ("rescale", Rescale), *_fields(_number, "rows", "depth", "columns")]
+    _fields_ = [*_fields(_number, "op", "x_bits", "w_bits", "x_first", "x_low", "x_step", "w_low", "w_step"),
+                *_fields(_address, "x", "y", "weights", "bias", "outside"), ("rescale", Rescale),
+                *_fields(_number, "batch", "height", "width", "channels", "columns", "kernel_h", "kernel_w", "stride_h",
+                         "stride_w", "dilation_h", "dilation_w", "top", "bottom", "left", "right")]
 
 
 class Sparse(ctypes.Structure):

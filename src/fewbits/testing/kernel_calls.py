@@ -23,7 +23,7 @@ from fewbits.kernels.elementwise import (
     threshold_reference,
     threshold_struct,
 )
-from fewbits.kernels.few_bits import FewBits, Planes, Pruned
+from fewbits.kernels.few_bits import Few, FewBits, Planes, Pruned
 from fewbits.kernels.moves import move_struct, rows_struct
 from fewbits.kernels.products import Matrices
 from fewbits.kernels.rescaling import Rescaling
@@ -104,13 +104,15 @@ def real(rng: Generator, size: float, count: int = 1) -> np.ndarray:
     return (np.exp2(np.rint(np.log2(some))) if rng.random() < 0.3 else some).astype(f32)
 
 
-def rescaling(rng: Generator, channels: int, spread: float, kinds: tuple[int, ...] = tuple(range(6)),
+def rescaling(rng: Generator, channels: int, spread: float, kinds: tuple[int, ...] = tuple(range(7)),
               wide: bool = False, offsets: bool = True) -> Rescaling:
     """Of sums of about `spread`; wide: to int16; offsets: whether float32 may have them."""
     kind, type = int(rng.choice(kinds)), structs.S16 if wide else structs.U8
     count = channels if rng.random() < 0.6 else 1
     if kind == structs.SUMS:
         return Rescaling(kind, structs.S32)
+    if kind == structs.LEVELS:
+        return levels(rng, count, spread)
     factor = real(rng, (2.0**15 if wide else 100.0) / spread, count)
     zero, low, high = bounds(rng, type)
     if kind == structs.FLOAT:
@@ -121,6 +123,16 @@ def rescaling(rng: Generator, channels: int, spread: float, kinds: tuple[int, ..
     fraction, shift = np.frexp(np.minimum(factor.astype(np.float64), 0.9))
     mantissa = np.minimum(np.floor(fraction * 2.0**31 + 0.5), 2**31 - 1).astype(np.int32)
     return Rescaling(kind, type, zero, low, high, mantissa=mantissa, shift=shift.astype(np.int32))
+
+
+def levels(rng: Generator, channels: int, spread: float) -> Rescaling:
+    """By thresholds of sums of about `spread`, some of them the extremes of int32."""
+    number = int(rng.choice([1, 1, 2, 3, 15, 40]))
+    thresholds = np.rint(rng.normal(0, spread, (number, channels))).clip(-2.0**31, 2.0**31 - 1).astype(np.int64)
+    thresholds[rng.random(thresholds.shape) < 0.1] = rng.choice([-2**31, 2**31 - 1])
+    return Rescaling(structs.LEVELS, structs.U8, thresholds=np.sort(thresholds, 0).astype(np.int32),
+                     direction=rng.choice(np.array([1, -1], np.int32), channels),
+                     levels=np.sort(rng.integers(0, 256, number + 1)).astype(np.uint8))
 
 
 # ------------------------------------------------------------------------------------ families
@@ -157,7 +169,7 @@ def random_layer(rng: Generator) -> tuple[Layer, np.ndarray]:
     else:
         x, x_zero = codes(rng, batch, height, width, channels), zero_of(rng)
     spread = (2.0**15 if wide_x else 128) * 70 * np.sqrt(weights[0].size)
-    kinds = (structs.FLOAT, structs.REAL, structs.DOUBLE, structs.SINGLE, structs.WIDE) if wide_x else tuple(range(6))
+    kinds = (structs.FLOAT, structs.REAL, structs.DOUBLE, structs.SINGLE, structs.WIDE) if wide_x else tuple(range(7))
     bias = rng.integers(-30000, 30000, outs).astype(np.int32) if rng.random() < 0.7 else None
     stride_h, stride_w = (int(s) for s in rng.integers(1, 3, 2))
     layer = Layer(weights, bias, rescaling(rng, outs, spread, kinds, bool(rng.random() < 0.3 or wide_x)), x_zero,
@@ -385,21 +397,39 @@ def _dynamic(rng: Generator) -> Case:
     return Case(wanted, make, f"dynamic linear of {x.shape} by {w.shape}")
 
 
+def _few(rng: Generator) -> Few:
+    bits = int(rng.integers(1, 3))
+    low, step = int(rng.integers(-3, 4)), int(rng.choice([1, 2, -1, 3]))
+    return Few(bits, low, step, int(rng.integers(0, 9 - bits)) if rng.random() < 0.4 else 0)
+
+
 def _binary(rng: Generator) -> Case:
-    rows, columns = int(rng.integers(1, 9)), int(rng.integers(1, 90))
-    depth = int(rng.choice([1, 5, 63, 64, 65, 200, 700]))
-    w_bits, x_bits = int(rng.integers(1, 3)), int(rng.integers(1, 3))
-    w = rng.integers(0, 2**w_bits, (columns, depth)).astype(np.uint8)
-    x = unaligned(rng.integers(0, 2**x_bits, (rows, depth)).astype(np.uint8), rng)
+    weights, read = _few(rng), _few(rng)
+    batch, columns = int(rng.integers(1, 3)), int(rng.integers(1, 90))
+    if rng.random() < 0.4:  # a linear layer
+        height, width, kernel = 1, int(rng.integers(1, 12)), (1, 1)
+        channels = int(rng.choice([1, 5, 63, 64, 65, 200, 700]))
+    else:
+        kernel = tuple(int(k) for k in rng.choice([(1, 1), (3, 3), (2, 3), (5, 5), (1, 3)]))
+        height, width = (int(n) for n in rng.integers(1, 10, 2))
+        channels = int(rng.choice([1, 3, 20, 32, 64, 70, 128]))
+    top, bottom, left, right = (int(m) for m in (rng.integers(0, 3, 4) if rng.random() < 0.7 else np.zeros(4, int)))
+    dilation = (1, 1) if rng.random() < 0.7 else (2, 2)
+    height = max(height, 1 + dilation[0] * (kernel[0] - 1) - top - bottom)
+    width = max(width, 1 + dilation[1] * (kernel[1] - 1) - left - right)
+    stride_h, stride_w = (int(s) for s in rng.integers(1, 3, 2))
+    w, x = codes(rng, columns, *kernel, channels), codes(rng, batch, height, width, channels)
     bias = rng.integers(-300, 300, columns).astype(np.int32) if rng.random() < 0.5 else None
-    made = rescaling(rng, columns, 3 * np.sqrt(depth))
-    layer = Planes(w, w_bits, int(rng.integers(0, 4)), x_bits, int(rng.integers(0, 4)), bias, made)
+    made = rescaling(rng, columns, 6 * np.sqrt(w[0].size))
+    layer = Planes(w, weights, read, bias, made, (stride_h, stride_w), dilation, (top, bottom, left, right))
 
     def make(y: np.ndarray) -> tuple[structs.Call, Any]:
-        planes, start = layer.packed()
-        return layer.struct(x, planes, start, y), (planes, start, layer)
+        packed = layer.packed()
+        call = layer.struct((batch, height, width, channels), packed)
+        call.x, call.y = address(x), address(y)
+        return call, (packed, layer)
 
-    return Case(layer.reference(x), make, f"{w_bits} × {x_bits} planes of {x.shape} to {columns}")
+    return Case(layer.reference(x), make, f"{weights} × {read} of {x.shape} by {w.shape}, {layer}")
 
 
 def _sparse(rng: Generator) -> Case:

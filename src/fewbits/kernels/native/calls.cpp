@@ -69,6 +69,12 @@ int32_t check_rescale(const fb_rescale& r, int64_t channels) {
         FB_REQUIRE(r.mantissa[i] >= 0 && r.shift[i] <= 30 && r.shift[i] >= (r.kind == FB_SINGLE ? -31 : -47), FB_RANGE);
       }
       return bounds(r.low, r.high, r.zero, r.type);
+    case FB_LEVELS:
+      FB_REQUIRE(r.type == FB_U8, FB_LAYOUT);
+      FB_REQUIRE(r.thresholds && r.direction && r.levels, FB_NULL);
+      FB_REQUIRE(at_home(r.thresholds, 4) && at_home(r.direction, 4), FB_LAYOUT);
+      FB_REQUIRE(r.number >= 1 && r.number <= 255 && r.channels >= count, FB_RANGE);
+      return FB_OK;
     default:
       return FB_LAYOUT;
   }
@@ -567,13 +573,15 @@ int32_t check(const fb_dynamic& c) {
 
 int32_t check(const fb_binary& c) {
   FB_REQUIRE(c.x && c.y && c.weights && c.bias, FB_NULL);
-  FB_REQUIRE(product_of(c.rows, c.depth) > 0 && product_of(c.columns, c.depth) > 0 && product_of(c.rows, c.columns) > 0 &&
-                 c.depth <= 1 << 24,
-             FB_SIZE);
+  FB_TRY(check_windows(c));
+  const int64_t depth = product_of(c.kernel_h, c.kernel_w, c.channels);
+  FB_REQUIRE(depth > 0 && depth <= 1 << 24 && product_of(depth, c.columns) > 0, FB_SIZE);
+  FB_REQUIRE(product_of(c.batch, out_h(c), out_w(c), c.columns) > 0, FB_SIZE);
   FB_REQUIRE((c.x_bits == 1 || c.x_bits == 2) && (c.w_bits == 1 || c.w_bits == 2) && at_home(c.weights, 8) && at_home(c.bias, 4) &&
-                 at_home(c.y, size_of(c.rescale.type)),
+                 at_home(c.outside, 4) && at_home(c.y, size_of(c.rescale.type)),
              FB_LAYOUT);
-  FB_REQUIRE(c.x_zero >= 0 && c.x_zero <= 3 && c.w_zero >= 0 && c.w_zero <= 3, FB_RANGE);
+  FB_REQUIRE(c.x_first >= 0 && c.x_first + c.x_bits <= 8, FB_RANGE);
+  for (const int32_t number : {c.x_low, c.x_step, c.w_low, c.w_step}) FB_REQUIRE(number >= -512 && number <= 512, FB_RANGE);
   return check_rescale(c.rescale, c.columns);
 }
 
@@ -609,11 +617,55 @@ int64_t scratch_of(const fb_grouped& c) {  // rows filled up to whole steps
   return c.depth % 32 ? aligned(static_cast<int64_t>(c.rows) * ((c.depth + 31) / 32 * 32)) : 0;
 }
 
-int64_t scratch_of(const fb_binary& c) {  // totals and planes of the rows
-  return aligned(static_cast<int64_t>(c.rows) * 4) + aligned(static_cast<int64_t>(c.rows) * c.x_bits * ((c.depth + 63) / 64) * 8);
+// The bits of all lines, and of so many pixels of the output as stay in the second-level cache.
+struct Bits {
+  int64_t lines, pixels, some;  // some: pixels at once
+  int64_t lines_bytes, planes_bytes;
+};
+
+Bits prepared(const fb_binary& c) {
+  constexpr int64_t kCache = 192 << 10;
+  const int64_t of_pixel = c.x_bits * fb_binary_words(&c) * 8;
+  Bits b{};
+  b.lines = static_cast<int64_t>(c.batch) * (static_cast<int64_t>(c.height) + c.top + c.bottom);
+  b.pixels = static_cast<int64_t>(c.batch) * out_h(c) * out_w(c);
+  b.some = kCache / of_pixel < 16 ? 16 : kCache / of_pixel;
+  if (b.some > b.pixels) b.some = b.pixels;
+  b.lines_bytes = aligned(b.lines * c.x_bits * fb_words_of_line(&c) * 8);
+  b.planes_bytes = aligned(b.some * of_pixel);
+  return b;
+}
+
+int64_t scratch_of(const fb_binary& c) {
+  const Bits b = prepared(c);
+  return b.lines_bytes + b.planes_bytes + aligned(b.some * static_cast<int64_t>(sizeof(fb_pixel)));
 }
 
 constexpr int64_t kGrain = 16384;  // codes that are worth a thread
+
+void run_binary(const fb_binary& c, int32_t threads, uint8_t* scratch) {
+  const Kernels& k = kernels();
+  const Bits b = prepared(c);
+  const int64_t blocks = (c.columns + 7) / 8, words = fb_binary_words(&c);
+  uint64_t* lines = reinterpret_cast<uint64_t*>(scratch);
+  fb_covered some{reinterpret_cast<uint64_t*>(scratch + b.lines_bytes), reinterpret_cast<fb_pixel*>(scratch + b.lines_bytes + b.planes_bytes), 0};
+  const int64_t line = fb_words_of_line(&c) * 64;
+  parallel(threads, b.lines, (kGrain + line - 1) / line, [&](int64_t from, int64_t to) { k.lines(&c, lines, from, to); });
+  const int64_t of_pixel = words * 64 * c.x_bits, work = words * 8 * c.x_bits * c.w_bits;
+  for (; some.first < b.pixels; some.first += b.some) {
+    const int64_t begin = some.first, end = b.pixels - begin < b.some ? b.pixels : begin + b.some;
+    parallel(threads, end - begin, (kGrain + of_pixel - 1) / of_pixel,
+             [&](int64_t from, int64_t to) { k.covered(&c, lines, &some, begin + from, begin + to); });
+    if (blocks >= 4 * threads) {
+      const int64_t grain = (kGrain + (end - begin) * work - 1) / ((end - begin) * work);
+      parallel(threads, blocks, (grain + 3) / 4 * 4, [&](int64_t from, int64_t to) { k.binary(&c, &some, begin, end, from, to); });
+    } else {
+      const int64_t grain = (kGrain + blocks * work - 1) / (blocks * work);
+      parallel(threads, end - begin, (grain + 3) / 4 * 4,
+               [&](int64_t from, int64_t to) { k.binary(&c, &some, begin + from, begin + to, 0, blocks); });
+    }
+  }
+}
 
 int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
   const Kernels& k = kernels();
@@ -714,16 +766,9 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
       run_conv(conv, threads, scratch);
       break;
     }
-    case FB_BINARY: {
-      const auto& c = *static_cast<const fb_binary*>(call);
-      const int64_t words = (c.depth + 63) / 64, blocks = (c.columns + 7) / 8;
-      int32_t* totals = reinterpret_cast<int32_t*>(scratch);
-      uint64_t* planes = reinterpret_cast<uint64_t*>(scratch + aligned(static_cast<int64_t>(c.rows) * 4));
-      parallel(threads, c.rows, (kGrain + c.depth - 1) / c.depth, [&](int64_t b, int64_t e) { k.planes(&c, planes, totals, b, e); });
-      const int64_t work = c.rows * words * 8 * c.x_bits * c.w_bits;
-      parallel(threads, blocks, (kGrain + work - 1) / work, [&](int64_t b, int64_t e) { k.binary(&c, planes, totals, b, e); });
+    case FB_BINARY:
+      run_binary(*static_cast<const fb_binary*>(call), threads, scratch);
       break;
-    }
     case FB_SPARSE: {
       const auto& c = *static_cast<const fb_sparse*>(call);
       FB_PARTS(c.columns, 64, sparse);

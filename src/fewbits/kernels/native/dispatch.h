@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "fewbits.h"
+#include "portable/level.h"
 
 namespace fb {
 
@@ -57,8 +58,9 @@ struct Kernels {
   void (*move)(const fb_move*, int64_t, int64_t);
   void (*rows)(const fb_rows*, int64_t, int64_t);
   void (*threshold)(const fb_threshold*, int64_t, int64_t);
-  void (*planes)(const fb_binary*, uint64_t*, int32_t*, int64_t, int64_t);
-  void (*binary)(const fb_binary*, const uint64_t*, const int32_t*, int64_t, int64_t);
+  void (*lines)(const fb_binary*, uint64_t*, int64_t, int64_t);
+  void (*covered)(const fb_binary*, const uint64_t*, const fb_covered*, int64_t, int64_t);
+  void (*binary)(const fb_binary*, const fb_covered*, int64_t, int64_t, int64_t, int64_t);
   void (*sparse)(const fb_sparse*, int64_t, int64_t);
   void (*grouped)(const fb_grouped*, int64_t, int64_t);
   int32_t (*range)(const float*, int64_t, float*, float*);

@@ -30,7 +30,8 @@ enum {
   FB_DOUBLE = 2, /* eq. 18 */
   FB_SINGLE = 3, /* eq. 19 */
   FB_WIDE = 4,   /* eq. 20 */
-  FB_REAL = 5    /* float32(t) factor + offset, float32: eq. 30 */
+  FB_REAL = 5,   /* float32(t) factor + offset, float32: eq. 30 */
+  FB_LEVELS = 6  /* levels[how many thresholds t has reached]: eq. 16 */
 };
 
 typedef struct {
@@ -38,10 +39,15 @@ typedef struct {
   const float* offset;     /* [channels], or null; FB_REAL */
   const int32_t* mantissa; /* [channels] or [1]; FB_DOUBLE, FB_SINGLE, FB_WIDE: in [2^30, 2^31), or less, not negative */
   const int32_t* shift;    /* as the mantissa: positive to the left, -62 to 30 */
+  const int32_t* thresholds; /* [number][channels] or [number][1]; FB_LEVELS: reached from below, t >= threshold, where */
+  const int32_t* direction;  /* [channels] or [1]: this is 1, from above, t <= threshold, where it is -1 */
+  const uint8_t* levels;     /* [number + 1]; FB_LEVELS */
+  int32_t number;            /* of thresholds, 1 to 255 */
+  int32_t channels;          /* of the thresholds of all: from one threshold of a channel to its next */
   int32_t kind;
   int32_t per_channel; /* 0: one for all */
   int32_t zero, low, high;
-  int32_t type; /* FB_U8 or FB_S16; FB_S32 with FB_SUMS, FB_F32 with FB_REAL */
+  int32_t type; /* FB_U8 or FB_S16; FB_S32 with FB_SUMS, FB_F32 with FB_REAL, FB_U8 with FB_LEVELS */
 } fb_rescale;
 
 /* A call starts with one of these. */
@@ -261,19 +267,23 @@ typedef struct {
   fb_conv conv;
 } fb_dynamic;
 
-/* A linear layer of codes with few values: bit planes, and popcounts. x: [rows, depth], codes below 2^x_bits; weights:
+/* A layer of codes and weights with few values: bit planes, and popcounts. x: [batch, height, width, channels]; the number
+   of a code is x_low + x_step (its bits from x_first on, x_bits of them); outside the image is the number 0. weights:
    planes [columns / 8][w_bits][words][8] of 64 bits, eight columns beside each other, filled up with 0; bit d of plane p is
-   bit p of the weight's code. The numbers are code - x_zero and code - w_zero. */
+   bit p of what the weight w_low + w_step (...) has at place d of its [kernel_h, kernel_w, channels]. */
 typedef struct {
   int32_t op; /* FB_BINARY */
   int32_t x_bits, w_bits; /* 1 or 2 */
-  int32_t x_zero, w_zero;
+  int32_t x_first, x_low, x_step, w_low, w_step;
   const uint8_t* x;
   void* y;
   const uint64_t* weights;
-  const int32_t* bias;    /* [columns]: with what the zero points add: bias - x_zero sum(w code) + depth x_zero w_zero */
+  const int32_t* bias;    /* [columns]: with x_low times the sum of each column's weights */
+  const int32_t* outside; /* [kernel_h kernel_w][columns / 8 8]: what a place outside the image adds; null: nothing */
   fb_rescale rescale;
-  int32_t rows, depth, columns;
+  int32_t batch, height, width, channels, columns;
+  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int32_t top, bottom, left, right; /* margins */
 } fb_binary;
 
 /* A linear layer whose weights are few and shared: of each output the depths of its nonzero weights and which of the

@@ -1,50 +1,116 @@
 /* Linear layers whose weights are few bits: planes and popcounts, shared values at few places, groups with a factor each. */
 #include "level.h"
 
-enum { CHUNK = 64 };
-
 static inline int32_t bits_of(uint64_t v) {
+#if defined(__POPCNT__)
+  return __builtin_popcountll(v);
+#else
   v = v - ((v >> 1) & 0x5555555555555555u);
   v = (v & 0x3333333333333333u) + ((v >> 2) & 0x3333333333333333u);
   v = (v + (v >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
   return (int32_t)((v * 0x0101010101010101u) >> 56);
+#endif
 }
 
-void FB_FN(planes)(const fb_binary* c, uint64_t* planes, int32_t* totals, int64_t begin, int64_t end) {
-  const int32_t words = (c->depth + 63) / 64;
-  for (int64_t row = begin; row < end; ++row) {
-    const uint8_t* x = c->x + row * c->depth;
-    int32_t total = 0;
-    for (int32_t k = 0; k < c->depth; ++k) total += x[k];
-    totals[row] = total;
+/* Bit `bit` of up to 64 codes. */
+static inline uint64_t bits_from(const uint8_t* x, int64_t count, int32_t bit) {
+  uint64_t bits = 0;
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    uint64_t eight = 0;
+    for (int32_t j = 0; j < 8; ++j) eight |= (uint64_t)x[i + j] << 8 * j;
+    bits |= ((eight >> bit & 0x0101010101010101u) * 0x0102040810204080u >> 56) << i; /* byte j lands at bit 56 + j */
+  }
+  for (; i < count; ++i) bits |= (uint64_t)(x[i] >> bit & 1) << i;
+  return bits;
+}
+
+/* Puts up to 64 bits at a place where there are zeros; beyond the word behind `last` nothing is written. */
+static inline void put_bits(uint64_t* to, int64_t at, uint64_t bits, int64_t last) {
+  const int64_t word = at >> 6;
+  const int32_t shift = (int32_t)(at & 63);
+  to[word] |= bits << shift;
+  if (shift && word < last) to[word + 1] |= bits >> (64 - shift);
+}
+
+void FB_FN(lines)(const fb_binary* c, uint64_t* lines, int64_t begin, int64_t end) {
+  const int64_t rows = (int64_t)c->height + c->top + c->bottom, words = fb_words_of_line(c);
+  const int64_t count = (int64_t)c->width * c->channels, before = (int64_t)c->left * c->channels;
+  for (int64_t line = begin; line < end; ++line) {
+    uint64_t* out = lines + line * c->x_bits * words;
+    memset(out, 0, (size_t)(c->x_bits * words) * 8);
+    const int64_t row = line % rows - c->top;
+    if (row < 0 || row >= c->height) continue;
+    const uint8_t* x = c->x + (line / rows * c->height + row) * count;
     for (int32_t p = 0; p < c->x_bits; ++p) {
-      for (int32_t word = 0; word < words; ++word) {
-        const int32_t left = c->depth - 64 * word < 64 ? c->depth - 64 * word : 64;
-        uint64_t bits = 0;
-        for (int32_t i = 0; i < left; ++i) bits |= (uint64_t)((x[64 * word + i] >> p) & 1) << i;
-        planes[(row * c->x_bits + p) * words + word] = bits;
+      for (int64_t i = 0; i < count; i += 64) {
+        put_bits(out + p * words, before + i, bits_from(x + i, count - i < 64 ? count - i : 64, c->x_first + p), words - 1);
       }
     }
   }
 }
 
-void FB_FN(binary)(const fb_binary* c, const uint64_t* planes, const int32_t* totals, int64_t begin, int64_t end) {
-  const int32_t words = (c->depth + 63) / 64;
-  for (int64_t block = begin; block < end; ++block) {
-    const int64_t left = c->columns - 8 * block, count = left < 8 ? left : 8;
-    for (int64_t row = 0; row < c->rows; ++row) {
-      int32_t sums[8];
-      for (int64_t j = 0; j < 8; ++j) sums[j] = j < count ? c->bias[8 * block + j] - c->w_zero * totals[row] : 0;
-      for (int32_t p = 0; p < c->x_bits; ++p) {
-        const uint64_t* x = planes + (row * c->x_bits + p) * words;
-        for (int32_t q = 0; q < c->w_bits; ++q) {
-          const uint64_t* w = c->weights + (block * c->w_bits + q) * words * 8;
-          for (int32_t word = 0; word < words; ++word) {
-            for (int32_t j = 0; j < 8; ++j) sums[j] += bits_of(x[word] & w[8 * word + j]) << (p + q);
+void FB_FN(covered)(const fb_binary* c, const uint64_t* lines, const fb_covered* out, int64_t begin, int64_t end) {
+  const int64_t rows = (int64_t)c->height + c->top + c->bottom, line_words = fb_words_of_line(c), words = fb_binary_words(c);
+  const int32_t high = fb_binary_high(c), wide = fb_binary_wide(c);
+  const int32_t joined = c->dilation_w == 1, runs = joined ? 1 : c->kernel_w;
+  const int64_t run = (int64_t)c->channels * (joined ? c->kernel_w : 1);
+  for (int64_t pixel = begin; pixel < end; ++pixel) {
+    const int64_t image = pixel / ((int64_t)high * wide);
+    const int32_t y = (int32_t)(pixel / wide % high) * c->stride_h, x = (int32_t)(pixel % wide) * c->stride_w;
+    uint32_t total = 0;
+    for (int32_t p = 0; p < c->x_bits; ++p) {
+      uint64_t* to = out->planes + ((pixel - out->first) * c->x_bits + p) * words;
+      int64_t at = 0;
+      if (c->channels % 64) memset(to, 0, (size_t)words * 8);
+      for (int32_t ky = 0; ky < c->kernel_h; ++ky) {
+        const uint64_t* line = lines + ((image * rows + y + ky * c->dilation_h) * c->x_bits + p) * line_words;
+        for (int32_t kx = 0; kx < runs; ++kx, at += run) {
+          const int64_t from = (int64_t)(x + kx * c->dilation_w) * c->channels;
+          if (c->channels % 64 == 0) {
+            memcpy(to + (at >> 6), line + (from >> 6), (size_t)run / 8);
+            continue;
+          }
+          for (int64_t i = 0; i < run; i += 64) {
+            const int64_t word = (from + i) >> 6;
+            const int32_t shift = (int32_t)((from + i) & 63);
+            uint64_t bits = line[word] >> shift;
+            if (shift) bits |= line[word + 1] << (64 - shift);
+            if (run - i < 64) bits &= ((uint64_t)1 << (run - i)) - 1;
+            put_bits(to, at + i, bits, words - 1);
           }
         }
       }
-      FB_FN(rescale_row)(&c->rescale, sums, 8 * block, count, c->y, row * c->columns + 8 * block);
+      for (int64_t word = 0; word < words; ++word) total += (uint32_t)bits_of(to[word]) << p;
+    }
+    const int32_t top = y - c->top, left = x - c->left;
+    const int within = top >= 0 && left >= 0 && top + (c->kernel_h - 1) * c->dilation_h < c->height &&
+                       left + (c->kernel_w - 1) * c->dilation_w < c->width;
+    fb_pixel* place = out->pixels + (pixel - out->first);
+    place->total = (int32_t)total;
+    place->y = within ? FB_WITHIN : top;
+    place->x = left;
+  }
+}
+
+void FB_FN(binary)(const fb_binary* c, const fb_covered* of, int64_t begin, int64_t end, int64_t first, int64_t last) {
+  const int64_t words = fb_binary_words(c);
+  for (int64_t block = first; block < last; ++block) {
+    const int64_t left = c->columns - 8 * block, there = left < 8 ? left : 8;
+    for (int64_t pixel = begin; pixel < end; ++pixel) {
+      uint32_t counts[8] = {0};
+      for (int32_t p = 0; p < c->x_bits; ++p) {
+        const uint64_t* x = of->planes + ((pixel - of->first) * c->x_bits + p) * words;
+        for (int32_t q = 0; q < c->w_bits; ++q) {
+          const uint64_t* w = c->weights + (block * c->w_bits + q) * words * 8;
+          for (int64_t word = 0; word < words; ++word) {
+            for (int32_t j = 0; j < 8; ++j) counts[j] += (uint32_t)bits_of(x[word] & w[8 * word + j]) << (p + q);
+          }
+        }
+      }
+      int32_t sums[8];
+      fb_binary_sums(c, of->pixels + (pixel - of->first), counts, block, sums);
+      FB_FN(rescale_row)(&c->rescale, sums, 8 * block, there, c->y, pixel * c->columns + 8 * block);
     }
   }
 }

@@ -5,7 +5,7 @@
 
 namespace {
 
-// Bit p of up to 64 codes, and their sum.
+// One bit of up to 64 codes.
 FB_INLINE uint64_t plane(const uint8_t* x, int32_t count, int32_t bit) {
 #if defined(__AVX512BW__)
   const __mmask64 there = count >= 64 ? ~__mmask64{0} : (__mmask64{1} << count) - 1;
@@ -23,19 +23,43 @@ FB_INLINE uint64_t plane(const uint8_t* x, int32_t count, int32_t bit) {
 #endif
 }
 
-FB_INLINE void finish(const fb_binary& c, const int32_t* counts, int32_t total, int64_t block, int64_t row) {
-  const int64_t left = c.columns - 8 * block, count = left < 8 ? left : 8;
+FB_INLINE void finish(const fb_binary& c, const fb_pixel& pixel, const uint32_t* counts, int64_t block, int64_t number) {
+  const int64_t left = c.columns - 8 * block, there = left < 8 ? left : 8;
   int32_t sums[8];
-  for (int64_t j = 0; j < 8; ++j) sums[j] = (j < count ? c.bias[8 * block + j] : 0) - c.w_zero * total + counts[j];
-  FB_FN(rescale_row)(&c.rescale, sums, 8 * block, count, c.y, row * c.columns + 8 * block);
+  fb_binary_sums(&c, &pixel, counts, block, sums);
+  FB_FN(rescale_row)(&c.rescale, sums, 8 * block, there, c.y, number * c.columns + 8 * block);
 }
 
 #if defined(__AVX512VNNI__)
 
+// What sixteen columns of a pixel write, from their counts.
+FB_INLINE void finish16(const fb_binary& c, const fb_pixel& pixel, __m512i counts, int64_t block, int64_t number, bool direct) {
+  const int64_t column = 8 * block, left = c.columns - column;
+  const __mmask16 there = left >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
+  const uint32_t all = static_cast<uint32_t>(c.w_low) * static_cast<uint32_t>(c.x_step) * static_cast<uint32_t>(pixel.total);
+  __m512i sums = _mm512_mullo_epi32(counts, _mm512_set1_epi32(c.x_step * c.w_step));
+  sums = _mm512_add_epi32(sums, _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(all)), _mm512_maskz_loadu_epi32(there, c.bias + column)));
+  if (c.outside && pixel.y != FB_WITHIN) {
+    const int64_t columns = (c.columns + 7) / 8 * 8;
+    for (int32_t ky = 0; ky < c.kernel_h; ++ky) {
+      const int32_t y = pixel.y + ky * c.dilation_h;
+      for (int32_t kx = 0; kx < c.kernel_w; ++kx) {
+        const int32_t x = pixel.x + kx * c.dilation_w;
+        if (y >= 0 && y < c.height && x >= 0 && x < c.width) continue;
+        sums = _mm512_add_epi32(sums, _mm512_maskz_loadu_epi32(there, c.outside + (ky * c.kernel_w + kx) * columns + column));
+      }
+    }
+  }
+  const int64_t at = number * c.columns + column;
+  if (direct) return rescale16(c.rescale, column, there, sums, c.y, at);
+  int32_t held[16];
+  _mm512_storeu_si512(held, sums);
+  FB_FN(rescale_row)(&c.rescale, held, column, left < 16 ? left : 16, c.y, at);
+}
+
 template <int X_BITS, int W_BITS, int ROWS, int BLOCKS>
-__attribute__((target("avx512vpopcntdq"), noinline)) void tile(const fb_binary& c, const uint64_t* planes, const int32_t* totals,
-                                                              int64_t block, int64_t row) {
-  const int64_t words = (c.depth + 63) / 64, block_words = words * 8 * W_BITS;
+__attribute__((target("avx512vpopcntdq"), noinline)) void tile(const fb_binary& c, const fb_covered& of, int64_t block, int64_t pixel) {
+  const int64_t words = fb_binary_words(&c), block_words = words * 8 * W_BITS;
   __m512i counts[ROWS][BLOCKS][X_BITS + W_BITS - 1];
 #pragma GCC unroll 4
   for (int i = 0; i < ROWS; ++i) {
@@ -46,63 +70,77 @@ __attribute__((target("avx512vpopcntdq"), noinline)) void tile(const fb_binary& 
     }
   }
   const uint64_t* w = c.weights + block * block_words;
-  const uint64_t* x = planes + row * X_BITS * words;
+  const uint64_t* x = of.planes + (pixel - of.first) * X_BITS * words;
   for (int64_t word = 0; word < words; ++word) {
+    __m512i there[ROWS][X_BITS];
+#pragma GCC unroll 4
+    for (int i = 0; i < ROWS; ++i) {
+#pragma GCC unroll 2
+      for (int p = 0; p < X_BITS; ++p) there[i][p] = _mm512_set1_epi64(static_cast<long long>(x[(i * X_BITS + p) * words + word]));
+    }
 #pragma GCC unroll 4
     for (int b = 0; b < BLOCKS; ++b) {
-      __m512i v[W_BITS];
 #pragma GCC unroll 2
-      for (int q = 0; q < W_BITS; ++q) v[q] = _mm512_loadu_si512(w + b * block_words + (q * words + word) * 8);
+      for (int q = 0; q < W_BITS; ++q) {
+        const __m512i v = _mm512_loadu_si512(w + b * block_words + (q * words + word) * 8);
 #pragma GCC unroll 4
-      for (int i = 0; i < ROWS; ++i) {
+        for (int i = 0; i < ROWS; ++i) {
 #pragma GCC unroll 2
-        for (int p = 0; p < X_BITS; ++p) {
-          const __m512i there = _mm512_set1_epi64(static_cast<long long>(x[(i * X_BITS + p) * words + word]));
-#pragma GCC unroll 2
-          for (int q = 0; q < W_BITS; ++q) {
-            counts[i][b][p + q] = _mm512_add_epi64(counts[i][b][p + q], _mm512_popcnt_epi64(_mm512_and_si512(there, v[q])));
+          for (int p = 0; p < X_BITS; ++p) {
+            counts[i][b][p + q] = _mm512_add_epi64(counts[i][b][p + q], _mm512_popcnt_epi64(_mm512_and_si512(there[i][p], v)));
           }
         }
       }
     }
   }
+  const bool direct = is_direct16(c.rescale);
 #pragma GCC unroll 4
   for (int i = 0; i < ROWS; ++i) {
+    __m256i held[BLOCKS];
 #pragma GCC unroll 4
     for (int b = 0; b < BLOCKS; ++b) {
       __m512i all = counts[i][b][0];
 #pragma GCC unroll 3
       for (int s = 1; s < X_BITS + W_BITS - 1; ++s) all = _mm512_add_epi64(all, _mm512_slli_epi64(counts[i][b][s], s));
-      int32_t sums[8];
-      store(sums, _mm512_cvtepi64_epi32(all));
-      finish(c, sums, totals[row + i], block + b, row + i);
+      held[b] = _mm512_cvtepi64_epi32(all);
+    }
+    const fb_pixel& place = of.pixels[pixel - of.first + i];
+#pragma GCC unroll 2
+    for (int b = 0; b < BLOCKS; b += 2) {
+      if (BLOCKS == 1) {
+        uint32_t eight[8];
+        store(eight, held[0]);
+        finish(c, place, eight, block, pixel + i);
+      } else {
+        const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(held[b]), held[b + 1 < BLOCKS ? b + 1 : b], 1);
+        finish16(c, place, both, block + b, pixel + i, direct);
+      }
     }
   }
 }
 
 template <int X_BITS, int W_BITS>
-void parts(const fb_binary& c, const uint64_t* planes, const int32_t* totals, int64_t begin, int64_t end) {
+void parts(const fb_binary& c, const fb_covered& of, int64_t begin, int64_t end, int64_t first, int64_t last) {
   constexpr int kRows = X_BITS * W_BITS == 1 ? 4 : 2, kBlocks = X_BITS * W_BITS == 1 ? 4 : 2;
-  for (int64_t block = begin; block < end;) {
-    const bool all = end - block >= kBlocks;
-    int64_t row = 0;
-    for (; all && row + kRows <= c.rows; row += kRows) tile<X_BITS, W_BITS, kRows, kBlocks>(c, planes, totals, block, row);
-    for (; row < c.rows; ++row) {
-      if (all) {
-        tile<X_BITS, W_BITS, 1, kBlocks>(c, planes, totals, block, row);
-      } else {
-        for (int64_t b = block; b < end; ++b) tile<X_BITS, W_BITS, 1, 1>(c, planes, totals, b, row);
-      }
+  for (int64_t block = first; block < last;) {
+    const bool all = last - block >= kBlocks;
+    const int64_t next = all ? block + kBlocks : block + 1;
+    int64_t pixel = begin;
+    for (; pixel + kRows <= end; pixel += kRows) {
+      all ? tile<X_BITS, W_BITS, kRows, kBlocks>(c, of, block, pixel) : tile<X_BITS, W_BITS, kRows, 1>(c, of, block, pixel);
     }
-    block = all ? block + kBlocks : end;
+    for (; pixel < end; ++pixel) {
+      all ? tile<X_BITS, W_BITS, 1, kBlocks>(c, of, block, pixel) : tile<X_BITS, W_BITS, 1, 1>(c, of, block, pixel);
+    }
+    block = next;
   }
 }
 #endif
 
 // Eight columns and up to two rows: bits of nibbles looked up, bytes added for 31 words, then by column.
 template <int ROWS>
-FB_NOINLINE void narrow(const fb_binary& c, const uint64_t* planes, const int32_t* totals, int64_t block, int64_t row) {
-  const int64_t words = (c.depth + 63) / 64;
+FB_NOINLINE void narrow(const fb_binary& c, const fb_covered& of, int64_t block, int64_t pixel) {
+  const int64_t words = fb_binary_words(&c);
   const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i nibble = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
   __m256i all[ROWS][2];
@@ -111,7 +149,7 @@ FB_NOINLINE void narrow(const fb_binary& c, const uint64_t* planes, const int32_
   for (int32_t p = 0; p < c.x_bits; ++p) {
     for (int32_t q = 0; q < c.w_bits; ++q) {
       const uint64_t* w = c.weights + (block * c.w_bits + q) * words * 8;
-      const uint64_t* x = planes + (row * c.x_bits + p) * words;
+      const uint64_t* x = of.planes + ((pixel - of.first) * c.x_bits + p) * words;
       const int64_t next = static_cast<int64_t>(c.x_bits) * words;
       const __m128i up = _mm_cvtsi32_si128(p + q);
       for (int64_t word = 0; word < words;) {
@@ -145,57 +183,56 @@ FB_NOINLINE void narrow(const fb_binary& c, const uint64_t* planes, const int32_
 #pragma GCC unroll 4
   for (int i = 0; i < ROWS; ++i) {
     int64_t wide[8];
-    int32_t sums[8];
+    uint32_t counts[8];
     store(wide, all[i][0]);
     store(wide + 4, all[i][1]);
-    for (int32_t j = 0; j < 8; ++j) sums[j] = static_cast<int32_t>(wide[j]);
-    finish(c, sums, totals[row + i], block, row + i);
+    for (int32_t j = 0; j < 8; ++j) counts[j] = static_cast<uint32_t>(wide[j]);
+    finish(c, of.pixels[pixel - of.first + i], counts, block, pixel + i);
   }
 }
 
 }  // namespace
 
-extern "C" void FB_FN(simd_planes)(const fb_binary* c, uint64_t* planes, int32_t* totals, int64_t begin, int64_t end) {
-  const int32_t words = (c->depth + 63) / 64;
-  for (int64_t row = begin; row < end; ++row) {
-    const uint8_t* x = c->x + row * c->depth;
-    uint64_t* out = planes + row * c->x_bits * words;
-    int32_t total = 0;
-    for (int32_t word = 0; word < words; ++word) {
-      const int32_t left = c->depth - 64 * word;
-      for (int32_t p = 0; p < c->x_bits; ++p) {
-        const uint64_t bits = plane(x + 64 * word, left, p);
-        out[p * words + word] = bits;
-        total += static_cast<int32_t>(__builtin_popcountll(bits)) << p;
+extern "C" void FB_FN(simd_lines)(const fb_binary* c, uint64_t* lines, int64_t begin, int64_t end) {
+  const int64_t rows = static_cast<int64_t>(c->height) + c->top + c->bottom, words = fb_words_of_line(c);
+  const int64_t count = static_cast<int64_t>(c->width) * c->channels, before = static_cast<int64_t>(c->left) * c->channels;
+  const int32_t shift = static_cast<int32_t>(before & 63);
+  for (int64_t line = begin; line < end; ++line) {
+    uint64_t* out = lines + line * c->x_bits * words;
+    __builtin_memset(out, 0, static_cast<size_t>(c->x_bits * words) * 8);
+    const int64_t row = line % rows - c->top;
+    if (row < 0 || row >= c->height) continue;
+    const uint8_t* x = c->x + (line / rows * c->height + row) * count;
+    for (int32_t p = 0; p < c->x_bits; ++p) {
+      uint64_t* to = out + p * words + (before >> 6);
+      for (int64_t i = 0; i < count; i += 64, ++to) {
+        const uint64_t bits = plane(x + i, count - i < 64 ? static_cast<int32_t>(count - i) : 64, c->x_first + p);
+        to[0] |= bits << shift;
+        if (shift) to[1] |= bits >> (64 - shift);  // there is a word more than the bits take
       }
     }
-    if (c->w_zero) {  // else nobody asks; codes beyond the planes count as well
-      total = 0;
-      for (int32_t i = 0; i < c->depth; ++i) total += x[i];
-    }
-    totals[row] = total;
   }
 }
 
-extern "C" void FB_FN(simd_binary)(const fb_binary* c, const uint64_t* planes, const int32_t* totals, int64_t begin, int64_t end) {
+extern "C" void FB_FN(simd_binary)(const fb_binary* c, const fb_covered* of, int64_t begin, int64_t end, int64_t first, int64_t last) {
 #if defined(__AVX512VNNI__)
   if (fb::features() & fb::kVpopcntdq) {
     switch (2 * c->x_bits + c->w_bits) {
       case 3:
-        return parts<1, 1>(*c, planes, totals, begin, end);
+        return parts<1, 1>(*c, *of, begin, end, first, last);
       case 4:
-        return parts<1, 2>(*c, planes, totals, begin, end);
+        return parts<1, 2>(*c, *of, begin, end, first, last);
       case 5:
-        return parts<2, 1>(*c, planes, totals, begin, end);
+        return parts<2, 1>(*c, *of, begin, end, first, last);
       default:
-        return parts<2, 2>(*c, planes, totals, begin, end);
+        return parts<2, 2>(*c, *of, begin, end, first, last);
     }
   }
 #endif
-  for (int64_t block = begin; block < end; ++block) {
-    int64_t row = 0;
-    for (; row + 2 <= c->rows; row += 2) narrow<2>(*c, planes, totals, block, row);
-    for (; row < c->rows; ++row) narrow<1>(*c, planes, totals, block, row);
+  for (int64_t block = first; block < last; ++block) {
+    int64_t pixel = begin;
+    for (; pixel + 2 <= end; pixel += 2) narrow<2>(*c, *of, block, pixel);
+    for (; pixel < end; ++pixel) narrow<1>(*c, *of, block, pixel);
   }
 }
 

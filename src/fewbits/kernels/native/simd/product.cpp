@@ -98,6 +98,16 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
     }
     return;
   }
+  if (is_direct16(*p.rescale)) {
+#pragma GCC unroll 4
+    for (int j = 0; j < BLOCKS; ++j) {
+      const int32_t left = p.columns - 16 * (block + j);
+      const __mmask16 there = left >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
+#pragma GCC unroll 16
+      for (int i = 0; i < PIXELS; ++i) rescale16(*p.rescale, p.first_channel + 16 * (block + j), there, c[i][j], p.y, place.at[i] + 16 * (block + j));
+    }
+    return;
+  }
   int32_t sums[PIXELS * BLOCKS * 16];
 #pragma GCC unroll 16
   for (int i = 0; i < PIXELS; ++i) {

@@ -19,21 +19,21 @@ void FB_FN(product)(const fb::Product* p, int64_t begin, int64_t end, int32_t fi
 extern "C" {
 void FB_FN(depthwise)(const fb::Depthwise* d, int64_t begin, int64_t end);
 void FB_FN(simd_grouped)(const fb_grouped* c, int64_t begin, int64_t end);
-void FB_FN(simd_planes)(const fb_binary* c, uint64_t* planes, int32_t* totals, int64_t begin, int64_t end);
-void FB_FN(simd_binary)(const fb_binary* c, const uint64_t* planes, const int32_t* totals, int64_t begin, int64_t end);
+void FB_FN(simd_lines)(const fb_binary* c, uint64_t* lines, int64_t begin, int64_t end);
+void FB_FN(simd_binary)(const fb_binary* c, const fb_covered* of, int64_t begin, int64_t end, int64_t first, int64_t last);
 void FB_FN(simd_table)(const fb_table* c, int64_t begin, int64_t end);
 void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end);
 }
 #define FB_POOLED FB_FN(simd_pool)
 #define FB_DEPTHWISE FB_FN(depthwise)
 #define FB_FEW_BITS FB_FN(simd_grouped)
-#define FB_PLANES FB_FN(simd_planes)
+#define FB_LINES FB_FN(simd_lines)
 #define FB_BINARY_SUMS FB_FN(simd_binary)
 #define FB_LOOKUP FB_FN(simd_table)
 #else
 #define FB_DEPTHWISE nullptr
 #define FB_FEW_BITS FB_FN(grouped)
-#define FB_PLANES FB_FN(planes)
+#define FB_LINES FB_FN(lines)
 #define FB_BINARY_SUMS FB_FN(binary)
 #define FB_LOOKUP FB_FN(table)
 #define FB_POOLED FB_FN(pool)

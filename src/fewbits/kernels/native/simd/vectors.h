@@ -106,3 +106,40 @@ FB_INLINE void store_bytes(uint8_t* y, __m128i v, int32_t count) {
 FB_INLINE void factors16(const fb_rescale& r, int64_t channel, int32_t count, float* out) {
   for (int32_t i = 0; i < 16; ++i) out[i] = i < count ? r.factor[r.per_channel ? channel + i : 0] : 0.0f;
 }
+
+#if defined(__AVX512VNNI__)
+// Whether `rescale16` has this rescaling.
+FB_INLINE bool is_direct16(const fb_rescale& r) {
+  return (r.kind == FB_FLOAT && r.type == FB_U8) || r.kind == FB_SUMS || (r.kind == FB_LEVELS && r.number <= 15);
+}
+
+// What the sums of sixteen channels from `channel` on become, those that are there.
+FB_INLINE void rescale16(const fb_rescale& r, int64_t channel, __mmask16 there, __m512i sums, void* y, int64_t at) {
+  if (r.kind == FB_SUMS) {
+    _mm512_mask_storeu_epi32(static_cast<int32_t*>(y) + at, there, sums);
+    return;
+  }
+  uint8_t* out = static_cast<uint8_t*>(y) + at;
+  if (r.kind == FB_LEVELS) {
+    const __m512i one = _mm512_set1_epi32(1);
+    __m512i reached = _mm512_setzero_si512();
+    const __m512i direction = r.per_channel ? _mm512_maskz_loadu_epi32(there, r.direction + channel) : _mm512_set1_epi32(r.direction[0]);
+    const __mmask16 up = _mm512_cmpgt_epi32_mask(direction, _mm512_setzero_si512());
+    for (int32_t k = 0; k < r.number; ++k) {
+      const int32_t* t = r.thresholds + static_cast<int64_t>(k) * r.channels;
+      const __m512i v = r.per_channel ? _mm512_maskz_loadu_epi32(there, t + channel) : _mm512_set1_epi32(t[0]);
+      const __mmask16 below = _mm512_cmple_epi32_mask(sums, v), above = _mm512_cmpge_epi32_mask(sums, v);
+      reached = _mm512_mask_add_epi32(reached, static_cast<__mmask16>((above & up) | (below & ~up)), reached, one);
+    }
+    const __m128i levels = _mm_maskz_loadu_epi8(static_cast<__mmask16>((2u << r.number) - 1), r.levels);
+    _mm_mask_storeu_epi8(out, there, _mm_shuffle_epi8(levels, _mm512_cvtepi32_epi8(reached)));
+    return;
+  }
+  const __m512 factor = r.per_channel ? _mm512_maskz_loadu_ps(there, r.factor + channel) : _mm512_set1_ps(r.factor[0]);
+  __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), factor);
+  v = _mm512_max_ps(v, _mm512_set1_ps(static_cast<float>(r.low - r.zero)));
+  v = _mm512_min_ps(v, _mm512_set1_ps(static_cast<float>(r.high - r.zero)));
+  const __m512i codes = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(r.zero));
+  _mm_mask_storeu_epi8(out, there, _mm512_cvtepi32_epi8(codes));
+}
+#endif
