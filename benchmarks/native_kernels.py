@@ -170,8 +170,8 @@ def few_bits(depth: int, columns: int, rows: int) -> list[tuple[str, Callable[[]
 
     def planes(w_bits: int, x_bits: int) -> Calls:
         w = RNG.integers(0, 2**w_bits, (columns, 1, 1, depth)).astype(np.uint8)
-        layer = Planes(w, Few(w_bits, -1, 2 if w_bits == 1 else 1), Few(x_bits, -1, 2) if x_bits == 1 else Few(2, 0, 1), None,
-                       rescaling)
+        read = Few(x_bits, -1, 2) if x_bits == 1 else Few(2, 0, 1)
+        layer = Planes(w, Few(w_bits, -1, 2 if w_bits == 1 else 1), read, None, rescaling)
         held = layer.packed()
         call, q = layer.struct((1, 1, rows, depth), held), codes(rows, depth)
         q[...] &= 2**x_bits - 1

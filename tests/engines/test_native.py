@@ -30,8 +30,11 @@ from fewbits.program.ops import (
     FloatCall,
     LayerNorm,
     Linear,
+    MaxPool,
     Pad,
     Quantize,
+    Reshape,
+    Threshold,
 )
 from fewbits.program.profile import profile
 from fewbits.program.program import Program
@@ -142,6 +145,57 @@ def test_large_layers_of_few_bits_read_their_bits(bits: int) -> None:
     assert (held is None) == (bits == 8)
     if held is not None:
         assert held[1].nbytes < 1.2 * codes.size * bits / 8
+
+
+def few_numbers(rng: np.random.Generator, levels: tuple[int, ...], zero: int, weights: tuple[int, ...]) -> Program:
+    """Two convolutions of few numbers behind each other and a linear layer, compared with thresholds."""
+    few, sums = Encoding(parse("uint8"), 1.0, zero), Encoding(parse("int32"), 1.0)
+
+    def weight(*shape: int) -> Quantized:
+        return Quantized(rng.choice(weights, shape).astype(np.int8), Encoding(parse("int8"), 1.0))
+
+    def compared(name: str, source: str, rows: int, axis: int) -> Threshold:
+        some = np.sort(rng.integers(-40, 40, (rows, len(levels) - 1)), 1).astype(np.int32)
+        direction = rng.choice([-1, 1], rows).astype(np.int8)
+        return Threshold(name, source, some, direction, np.array(levels, np.uint8), axis)
+
+    around = ((1, 1), (2, 0))
+    nodes = (Quantize("q", "x"),
+             Conv("a.sums", "q", weight(24, 3, 3, 3), None, (1, 1), around, (1, 1), 1, -2**31, 2**31 - 1),
+             compared("a", "a.sums", 24, 1), MaxPool("p", "a", (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
+             Conv("b.sums", "p", weight(33, 24, 3, 3), rng.integers(-9, 9, 33).astype(np.int32), (1, 2), around, (1, 1),
+                  1, -2**31, 2**31 - 1),
+             compared("b", "b.sums", 33, 1), Reshape("r", "b", (-1, 33 * 5 * 3)),
+             Linear("c.sums", "r", weight(19, 495), None, -2**31, 2**31 - 1), compared("c", "c.sums", 1, 1),
+             Linear("y", "c", weight(7, 19), None, -2**31, 2**31 - 1))
+    shapes = {"a": (24, 10, 10), "b": (33, 5, 3), "c": (19,)}
+    values = {"x": Value((None, 3, 10, 10), None), "q": Value((None, 3, 10, 10), Encoding(parse("uint8"), 0.1, 9)),
+              "p": Value((None, 24, 5, 5), few), "r": Value((None, 495), few), "y": Value((None, 7), sums)}
+    for name, shape in shapes.items():
+        values |= {name: Value((None, *shape), few), f"{name}.sums": Value((None, *shape), sums)}
+    return Program(profile("onnxruntime"), ("x",), nodes, values, "y")
+
+
+@pytest.mark.parametrize("level", NATIVE)
+@pytest.mark.parametrize(("levels", "zero", "weights"), [
+    ((0, 2), 1, (-1, 1)), ((0, 1), 0, (-1, 1)), ((0, 1, 2, 3), 0, (-1, 1)), ((0, 1, 2), 1, (-1, 0, 1)),
+    ((0, 1, 2, 3), 2, (-2, 0)), ((3, 7), 3, (-5, 9)), ((0, 1, 5), 1, (-1, 0, 1))], ids=str)
+def test_layers_of_few_numbers(levels: tuple[int, ...], zero: int, weights: tuple[int, ...],
+                               level: library.Level) -> None:
+    rng = np.random.default_rng(len(levels) * 100 + zero)
+    program = few_numbers(rng, levels, zero, weights)
+    inputs = {"x": rng.normal(0, 5, (3, 3, 10, 10)).astype(np.float32)}
+    keep = tuple(node.name for node in program.nodes)
+    with library.use(level):
+        executor = NativeExecutor(program)
+        wanted = reference.run(program, inputs, keep)
+        same(program, {"y": wanted["y"]}, executor.run(inputs))
+        assert "a.sums" not in executor.arena(inputs).offsets, "thresholds belong to the layer in front of them"
+        same(program, wanted, executor.run(inputs, keep))
+        planes = executor._packed["c.sums in planes"]
+        pairs = planes[0].weights.bits * planes[0].codes.bits if planes else 0
+    if level == "avx512":
+        assert pairs == (0 if 5 in levels else (1 if len(levels) == 2 else 2) * (1 if len(weights) == 2 else 2))
 
 
 def test_a_constant_that_is_added_broadcasts_whatever_the_batch() -> None:

@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 COMMON = ("level.cpp", "partition.cpp", "huffman.cpp", "count.cpp", "threads.cpp", "pack.cpp", "calls.cpp",
           "cpuid.cpp")
 PORTABLE = tuple(f"portable/{name}.c" for name in (
-    "requantize_float", "requantize_levels", "requantize_fixed", "requantize_row", "dot", "pair", "table", "pool", "softmax", "norm",
-    "quantize", "move", "packed"))
+    "requantize_float", "requantize_levels", "requantize_fixed", "requantize_row", "dot", "pair", "table", "pool",
+    "softmax", "norm", "quantize", "move", "packed"))
 SIMD = tuple(f"simd/{name}.cpp" for name in ("level_table", "product", "depthwise", "few_bits", "planes", "table",
                                              "pool"))
 LIBRARY = HERE / {"win32": "fewbits_kernels.dll", "darwin": "libfewbits_kernels.dylib"}.get(

@@ -18,6 +18,7 @@ from fewbits.kernels.moves import move_struct
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import Int
 from fewbits.program import ops as op
+from fewbits.program.code_ranges import code_ranges
 from fewbits.program.ops import ProgramNode, reads
 from fewbits.program.program import Program
 
@@ -132,6 +133,22 @@ class Context:
             for name in reads(node):
                 found.setdefault(name, []).append(node)
         return found
+
+    @cached_property
+    def makers(self) -> Mapping[str, ProgramNode]:
+        """The node that writes a value."""
+        return {node.name: node for node in self.program.nodes}
+
+    @cached_property
+    def code_ranges(self) -> Mapping[str, tuple[int, int]]:
+        """Lowest and highest code of each value."""
+        return code_ranges(self.program)
+
+    def threshold(self, name: str) -> op.Threshold | None:
+        """The thresholds that are all that reads some sums, so that the sums need not be written."""
+        only = self.readers.get(name, ())
+        first = only[0] if len(only) == 1 else None
+        return first if isinstance(first, op.Threshold) and name not in self.wanted else None
 
     # --------------------------------------------------------------------------- memory and calls
 

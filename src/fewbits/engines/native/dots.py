@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from fewbits.engines.native.context import Context, Forms, Stored, channels_last, plain
+from fewbits.engines.native.few import few_call
 from fewbits.kernels import structs
 from fewbits.kernels.calls import address
 from fewbits.kernels.conv import Layer, pack
-from fewbits.kernels.few_bits import FewBits
 from fewbits.kernels.products import Matrices
 from fewbits.kernels.rescaling import Rescaling
 from fewbits.program import ops as op
@@ -41,11 +41,32 @@ def rescaling(context: Context, node: Any, factor: rescale.Factor, role: rescale
     return Rescaling(kind, type, zero, low, high, mantissa=mantissa.astype(np.int32), shift=shift.astype(np.int32))
 
 
-def _dot_rescaling(context: Context, node: op.Conv | op.Linear, role: rescale.Role) -> Rescaling | None:
+def _written(context: Context, node: op.Conv | op.Linear, role: rescale.Role) -> tuple[str, Rescaling] | None:
+    """What a layer writes and how its sums become that: the thresholds behind it are its own where it alone is read."""
     if context.program.is_accumulator(node.name):
-        return Rescaling(structs.SUMS, structs.S32) if context.encoding(node.name).format.dtype == np.int32 else None
+        if context.encoding(node.name).format.dtype != np.int32:
+            return None
+        threshold = context.threshold(node.name)
+        made = None if threshold is None else _by_thresholds(context, node, threshold)
+        if threshold is not None and made is not None:
+            return threshold.name, made
+        return node.name, Rescaling(structs.SUMS, structs.S32)
     x, y = context.encoding(node.input), context.encoding(node.name)
-    return rescaling(context, node, rescale.dot(context.program.profile, x, node.weight.encoding, y), role)
+    made = rescaling(context, node, rescale.dot(context.program.profile, x, node.weight.encoding, y), role)
+    return None if made is None else (node.name, made)
+
+
+def _by_thresholds(context: Context, node: op.Conv | op.Linear, threshold: op.Threshold) -> Rescaling | None:
+    rank = len(context.program.values[node.name].shape)
+    channels = 1 if isinstance(node, op.Conv) else rank - 1
+    rows, number = threshold.thresholds.shape
+    if rows > 1 and threshold.axis % rank != channels:
+        return None
+    if threshold.thresholds.dtype != np.int32 or threshold.levels.dtype != np.uint8 or not 1 <= number <= 255:
+        return None
+    return Rescaling(structs.LEVELS, structs.U8, thresholds=np.ascontiguousarray(threshold.thresholds.T),
+                     direction=threshold.direction.astype(np.int32).reshape(-1),
+                     levels=np.ascontiguousarray(threshold.levels))
 
 
 def layer_call(context: Context, node: Any, x: Stored, y: Stored, layer: Layer,
@@ -78,9 +99,10 @@ def _conv(context: Context, node: op.Conv) -> Stored | None:
     x = context.stored[node.input]
     if axes > 2 or x.dtype not in _ACTIVATIONS:
         return None
-    made = _dot_rescaling(context, node, "products")
-    if made is None:
+    written = _written(context, node, "products")
+    if written is None:
         return None
+    name, made = written
     line = axes == 1  # a row of pixels
     w = _weights(node).transpose(0, *range(2, 2 + axes), 1)
     w = np.ascontiguousarray(w[:, None] if line else w)
@@ -98,63 +120,26 @@ def _conv(context: Context, node: op.Conv) -> Stored | None:
     height, width = (*one, *size)
     out = layer.out_size(height, width)
     shape = (batch, len(w), *(out[1:] if line else out))
-    x = context.ordered(x, order)
-    return layer_call(context, node, x, context.new(node.name, shape, order, made.dtype), layer,
-                      (batch, height, width, channels))
+    x, y = context.ordered(x, order), context.new(name, shape, order, made.dtype)
+    sizes = (batch, height, width, channels)
+    few = few_call(context, node, x, y, layer, sizes)
+    return layer_call(context, node, x, y, layer, sizes) if few is None else few
 
 
 def _linear(context: Context, node: op.Linear) -> Stored | None:
     x = context.stored[node.input]
-    made = _dot_rescaling(context, node, "linear")
-    if made is None or x.dtype not in _ACTIVATIONS:
+    written = _written(context, node, "linear")
+    if written is None or x.dtype not in _ACTIVATIONS:
         return None
+    name, made = written
     last = len(x.shape) - 1
     if x.order[-1] != last:
         x = context.ordered(x, plain(len(x.shape)))
     depth, rows = x.shape[-1], x.sizes(range(last))
-    few = _few_bits(context, node, x, rows, made)
-    if few is not None:
-        return few
     layer = Layer(_weights(node).reshape(-1, 1, 1, depth), node.bias, made, context.zero(node.input))
-    y = context.new(node.name, (*x.shape[:-1], len(layer.weights)), x.order, made.dtype)
-    return layer_call(context, node, x, y, layer, (1, 1, rows, depth))
-
-
-def _packed_few(context: Context, node: op.Linear, made: Rescaling) -> tuple[FewBits, np.ndarray] | None:
-    """The layer by its packed bits; None where the weights have more than 16 values, or not of 8 bits."""
-    centred = centred_weight(node.weight)
-    values, places = np.unique(centred, return_inverse=True)
-    if values.size > 16 or values.min() < -128 or values.max() > 127:
-        return None
-    bits = 1 if values.size <= 2 else 2 if values.size <= 4 else 4
-    layer = FewBits(places.reshape(centred.shape).astype(np.uint8), bits, np.resize(values, 2**bits).astype(np.int8),
-                    centred.shape[1], None, context.zero(node.input), node.bias, made)
-    blob, _ = layer.packed()
-    return replace(layer, w=layer.w[:, :0]), blob
-
-
-_FEW_ROWS = 4
-_MANY_WEIGHTS = 2**19  # beyond the second-level cache the bytes that are read are what limits
-
-
-def _few_bits(context: Context, node: op.Linear, x: Stored, rows: int, made: Rescaling) -> Stored | None:
-    """A large layer of few rows whose weights have few values, straight from their packed bits; None for any other."""
-    w = node.weight.codes
-    if rows > _FEW_ROWS or w.size < _MANY_WEIGHTS or x.dtype != np.uint8:
-        return None
-    key = f"{node.name} in few bits"
-    if key not in context.packed:
-        context.packed[key] = _packed_few(context, node, made)
-    if context.packed[key] is None:
-        return None
-    layer, blob = context.packed[key]
-    y = context.new(node.name, (*x.shape[:-1], len(w)), x.order, made.dtype)
-    depth = x.shape[-1]
-
-    def make(a: np.ndarray, b: np.ndarray) -> tuple[structs.Call, Any]:
-        return layer.struct(x.physical(a).reshape(rows, depth), blob, None, y.physical(b)), (layer, blob)
-
-    return context.call(node, (x,), y, make)
+    y = context.new(name, (*x.shape[:-1], len(layer.weights)), x.order, made.dtype)
+    few = few_call(context, node, x, y, layer, (1, 1, rows, depth))
+    return layer_call(context, node, x, y, layer, (1, 1, rows, depth)) if few is None else few
 
 
 def _matmul(context: Context, node: op.MatMul) -> Stored | None:

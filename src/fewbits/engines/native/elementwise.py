@@ -204,6 +204,8 @@ def _all_pairs(context: Context, node: Any) -> PairOf:
 
 def _threshold(context: Context, node: op.Threshold) -> Stored | None:
     x = context.stored[node.input]
+    if isinstance(x.buffer, str) and x.buffer == node.name:  # the layer whose sums it compares has written it
+        return x
     rows, levels = len(node.thresholds), node.levels
     if x.dtype not in (np.int32, np.float32) or levels.dtype != np.uint8 or not 1 <= node.thresholds.shape[1] <= 255:
         return None

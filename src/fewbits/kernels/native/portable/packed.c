@@ -61,27 +61,43 @@ void FB_FN(covered)(const fb_binary* c, const uint64_t* lines, const fb_covered*
     uint32_t total = 0;
     for (int32_t p = 0; p < c->x_bits; ++p) {
       uint64_t* to = out->planes + ((pixel - out->first) * c->x_bits + p) * words;
-      int64_t at = 0;
-      if (c->channels % 64) memset(to, 0, (size_t)words * 8);
+      uint64_t held = 0; /* of the word that is being filled, so many bits */
+      int32_t filled = 0;
+      uint32_t ones = 0;
       for (int32_t ky = 0; ky < c->kernel_h; ++ky) {
         const uint64_t* line = lines + ((image * rows + y + ky * c->dilation_h) * c->x_bits + p) * line_words;
-        for (int32_t kx = 0; kx < runs; ++kx, at += run) {
+        for (int32_t kx = 0; kx < runs; ++kx) {
           const int64_t from = (int64_t)(x + kx * c->dilation_w) * c->channels;
-          if (c->channels % 64 == 0) {
-            memcpy(to + (at >> 6), line + (from >> 6), (size_t)run / 8);
+          if (c->channels % 64 == 0) { /* whole words */
+            const uint64_t* word = line + (from >> 6);
+            for (int64_t i = 0; i < run / 64; ++i) {
+              to[i] = word[i];
+              ones += (uint32_t)bits_of(word[i]);
+            }
+            to += run / 64;
             continue;
           }
-          for (int64_t i = 0; i < run; i += 64) {
-            const int64_t word = (from + i) >> 6;
-            const int32_t shift = (int32_t)((from + i) & 63);
-            uint64_t bits = line[word] >> shift;
-            if (shift) bits |= line[word + 1] << (64 - shift);
-            if (run - i < 64) bits &= ((uint64_t)1 << (run - i)) - 1;
-            put_bits(to, at + i, bits, words - 1);
+          const int32_t shift = (int32_t)(from & 63);
+          const uint64_t* word = line + (from >> 6);
+          for (int64_t left = run; left > 0; left -= 64, ++word) {
+            const int32_t there = left < 64 ? (int32_t)left : 64;
+            const uint64_t bits = (word[0] >> shift | word[1] << 1 << (63 - shift)) & ~(uint64_t)0 >> (64 - there);
+            held |= bits << filled;
+            filled += there;
+            if (filled >= 64) {
+              *to++ = held;
+              ones += (uint32_t)bits_of(held);
+              filled -= 64;
+              held = bits >> 1 >> (there - 1 - filled); /* all of them but those that went in */
+            }
           }
         }
       }
-      for (int64_t word = 0; word < words; ++word) total += (uint32_t)bits_of(to[word]) << p;
+      if (filled > 0) {
+        *to = held;
+        ones += (uint32_t)bits_of(held);
+      }
+      total += ones << p;
     }
     const int32_t top = y - c->top, left = x - c->left;
     const int within = top >= 0 && left >= 0 && top + (c->kernel_h - 1) * c->dilation_h < c->height &&

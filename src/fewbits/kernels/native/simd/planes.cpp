@@ -23,19 +23,12 @@ FB_INLINE uint64_t plane(const uint8_t* x, int32_t count, int32_t bit) {
 #endif
 }
 
-FB_INLINE void finish(const fb_binary& c, const fb_pixel& pixel, const uint32_t* counts, int64_t block, int64_t number) {
-  const int64_t left = c.columns - 8 * block, there = left < 8 ? left : 8;
-  int32_t sums[8];
-  fb_binary_sums(&c, &pixel, counts, block, sums);
-  FB_FN(rescale_row)(&c.rescale, sums, 8 * block, there, c.y, number * c.columns + 8 * block);
-}
-
 #if defined(__AVX512VNNI__)
 
-// What sixteen columns of a pixel write, from their counts.
-FB_INLINE void finish16(const fb_binary& c, const fb_pixel& pixel, __m512i counts, int64_t block, int64_t number, bool direct) {
-  const int64_t column = 8 * block, left = c.columns - column;
-  const __mmask16 there = left >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
+// What up to sixteen columns of a pixel write, from their counts.
+FB_INLINE void finish16(const fb_binary& c, const fb_pixel& pixel, __m512i counts, int64_t block, int64_t most, int64_t number, bool direct) {
+  const int64_t column = 8 * block, left = c.columns - column < most ? c.columns - column : most;
+  const __mmask16 there = static_cast<__mmask16>((1u << left) - 1);
   const uint32_t all = static_cast<uint32_t>(c.w_low) * static_cast<uint32_t>(c.x_step) * static_cast<uint32_t>(pixel.total);
   __m512i sums = _mm512_mullo_epi32(counts, _mm512_set1_epi32(c.x_step * c.w_step));
   sums = _mm512_add_epi32(sums, _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(all)), _mm512_maskz_loadu_epi32(there, c.bias + column)));
@@ -54,7 +47,7 @@ FB_INLINE void finish16(const fb_binary& c, const fb_pixel& pixel, __m512i count
   if (direct) return rescale16(c.rescale, column, there, sums, c.y, at);
   int32_t held[16];
   _mm512_storeu_si512(held, sums);
-  FB_FN(rescale_row)(&c.rescale, held, column, left < 16 ? left : 16, c.y, at);
+  FB_FN(rescale_row)(&c.rescale, held, column, left, c.y, at);
 }
 
 template <int X_BITS, int W_BITS, int ROWS, int BLOCKS>
@@ -107,35 +100,44 @@ __attribute__((target("avx512vpopcntdq"), noinline)) void tile(const fb_binary& 
     const fb_pixel& place = of.pixels[pixel - of.first + i];
 #pragma GCC unroll 2
     for (int b = 0; b < BLOCKS; b += 2) {
-      if (BLOCKS == 1) {
-        uint32_t eight[8];
-        store(eight, held[0]);
-        finish(c, place, eight, block, pixel + i);
-      } else {
-        const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(held[b]), held[b + 1 < BLOCKS ? b + 1 : b], 1);
-        finish16(c, place, both, block + b, pixel + i, direct);
-      }
+      const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(held[b]), held[b + 1 < BLOCKS ? b + 1 : b], 1);
+      finish16(c, place, both, block + b, b + 1 < BLOCKS ? 16 : 8, pixel + i, direct);
     }
   }
 }
 
+template <int X_BITS, int W_BITS, int BLOCKS>
+void columns_of(const fb_binary& c, const fb_covered& of, int64_t begin, int64_t end, int64_t block) {
+  constexpr int kRows = X_BITS * W_BITS == 1 ? 4 : 2;
+  int64_t pixel = begin;
+  for (; pixel + kRows <= end; pixel += kRows) tile<X_BITS, W_BITS, kRows, BLOCKS>(c, of, block, pixel);
+  for (; pixel < end; ++pixel) tile<X_BITS, W_BITS, 1, BLOCKS>(c, of, block, pixel);
+}
+
 template <int X_BITS, int W_BITS>
 void parts(const fb_binary& c, const fb_covered& of, int64_t begin, int64_t end, int64_t first, int64_t last) {
-  constexpr int kRows = X_BITS * W_BITS == 1 ? 4 : 2, kBlocks = X_BITS * W_BITS == 1 ? 4 : 2;
-  for (int64_t block = first; block < last;) {
-    const bool all = last - block >= kBlocks;
-    const int64_t next = all ? block + kBlocks : block + 1;
-    int64_t pixel = begin;
-    for (; pixel + kRows <= end; pixel += kRows) {
-      all ? tile<X_BITS, W_BITS, kRows, kBlocks>(c, of, block, pixel) : tile<X_BITS, W_BITS, kRows, 1>(c, of, block, pixel);
-    }
-    for (; pixel < end; ++pixel) {
-      all ? tile<X_BITS, W_BITS, 1, kBlocks>(c, of, block, pixel) : tile<X_BITS, W_BITS, 1, 1>(c, of, block, pixel);
-    }
-    block = next;
+  constexpr int kBlocks = X_BITS * W_BITS == 1 ? 4 : 2;
+  int64_t block = first;
+  for (; block + kBlocks <= last; block += kBlocks) columns_of<X_BITS, W_BITS, kBlocks>(c, of, begin, end, block);
+  switch (last - block) {
+    case 3:
+      return columns_of<X_BITS, W_BITS, (kBlocks > 2 ? 3 : 1)>(c, of, begin, end, block);
+    case 2:
+      return columns_of<X_BITS, W_BITS, (kBlocks > 2 ? 2 : 1)>(c, of, begin, end, block);
+    case 1:
+      return columns_of<X_BITS, W_BITS, 1>(c, of, begin, end, block);
+    default:
+      return;
   }
 }
 #endif
+
+FB_INLINE void finish(const fb_binary& c, const fb_pixel& pixel, const uint32_t* counts, int64_t block, int64_t number) {
+  const int64_t left = c.columns - 8 * block, there = left < 8 ? left : 8;
+  int32_t sums[8];
+  fb_binary_sums(&c, &pixel, counts, block, sums);
+  FB_FN(rescale_row)(&c.rescale, sums, 8 * block, there, c.y, number * c.columns + 8 * block);
+}
 
 // Eight columns and up to two rows: bits of nibbles looked up, bytes added for 31 words, then by column.
 template <int ROWS>

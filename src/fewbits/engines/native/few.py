@@ -1,0 +1,154 @@
+"""Layers of few numbers: by bit planes, from their nonzero weights, or from packed bits, where that is faster.
+
+Chosen from the weights and from the codes that the program can write, so that every choice is exact.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fewbits.engines.native.context import Context, Stored
+from fewbits.kernels import library, structs
+from fewbits.kernels.conv import Layer
+from fewbits.kernels.few_bits import Few, FewBits, Planes
+from fewbits.program import ops as op
+from fewbits.program.ops import is_move, reads
+
+Sizes = tuple[int, int, int, int]
+"""[batch, height, width, C]"""
+
+_MOST = 4
+"""Numbers that two planes hold."""
+
+_PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.5, "avx512": 0.22, "neon": 1.0}
+"""Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels)."""
+
+_FEW_ROWS = 4
+_MANY_WEIGHTS = 2**19  # beyond the second-level cache the bytes that are read are what limits
+
+
+def few_call(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, layer: Layer,
+             sizes: Sizes) -> Stored | None:
+    """Appends a layer over [batch, height, width, C] where its few numbers make it faster; None for any other."""
+    if x.dtype != np.uint8 or layer.groups != 1:
+        return None
+    made = _planes(context, node, layer)
+    if made is not None:
+        planes, packed = made
+        return _append(context, node, x, y, planes.struct(sizes, packed), (planes, packed))
+    if isinstance(node, op.Linear):
+        return _packed_bits(context, node, x, y, layer, sizes[2])
+    return None
+
+
+def _append(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, call: structs.Call,
+            keep: Any) -> Stored:
+    def make(a: np.ndarray, b: np.ndarray) -> tuple[structs.Call, Any]:
+        call.x, call.y = a.ctypes.data, b.ctypes.data
+        return call, keep
+
+    return context.call(node, (x,), y, make)
+
+
+# ------------------------------------------------------------------------------- bit planes
+
+
+def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[Planes, tuple] | None:
+    key = f"{node.name} in planes"
+    if key not in context.packed:
+        context.packed[key] = _in_planes(context, node, layer)
+    held = context.packed[key]
+    return None if held is None else (replace(held[0], rescaling=layer.rescaling), held[1])  # the sums may be wanted
+
+
+def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[Planes, tuple] | None:
+    codes = _few_codes(context, context.margins[node.input].input if node.input in context.margins else node.input)
+    if codes is None:
+        return None
+    read = _read(codes, layer.x_zero)
+    values = np.unique(layer.weights)
+    if read is None or values.size < 2:
+        return None
+    step = int(np.gcd.reduce(np.diff(values.astype(np.int64))))
+    most = int(values[-1] - values[0]) // step
+    if most >= _MOST:
+        return None
+    weights = Few(1 if most == 1 else 2, int(values[0]), step)
+    depth = layer.weights[0].size
+    padded = (depth + 63) // 64 * 64
+    if depth < 64 or read.bits * weights.bits * padded * _PLANES[library.level()] > depth:
+        return None
+    w = ((layer.weights.astype(np.int64) - values[0]) // step).astype(np.uint8)
+    made = Planes(w, weights, read, layer.bias, layer.rescaling, layer.stride, layer.dilation, layer.margins)
+    packed = made.packed()
+    return replace(made, w=np.broadcast_to(np.uint8(0), w.shape)), packed  # its shape is enough
+
+
+def _few_codes(context: Context, name: str) -> tuple[int, ...] | None:
+    """The codes that a value can have, as they are stored; None where there are more than a few."""
+    node = context.makers.get(name)
+    found: set[int] | None = None
+    if isinstance(node, op.Threshold):
+        found = {int(level) for level in node.levels}
+    elif node is not None and is_move(node) and len(reads(node)) == 1:
+        moved = _few_codes(context, reads(node)[0])
+        padded = {context.zero(name)} if isinstance(node, op.Pad) else set()
+        found = None if moved is None else {*moved, *padded}
+    elif node is not None:
+        low, high = context.code_ranges.get(name, (0, 255))
+        found = {code + context.added(name) for code in range(low, high + 1)} if high - low < _MOST else None
+    return tuple(sorted(found)) if found is not None and 1 < len(found) <= _MOST else None
+
+
+def _read(codes: tuple[int, ...], zero: int) -> Few | None:
+    """How some of their bits say which number codes are."""
+    numbers = {code: code - zero for code in codes}
+    for bits in (1, 2):
+        for first in range(9 - bits):
+            parts = {code >> first & 2**bits - 1: number for code, number in numbers.items()}
+            if len(parts) < len(codes):
+                continue  # these bits do not tell them apart
+            (p, a), (q, b), *_ = sorted(parts.items())
+            step, rest = divmod(b - a, q - p)
+            low = a - step * p
+            if rest == 0 and all(low + step * part == number for part, number in parts.items()):
+                return Few(bits, low, step, first)
+    return None
+
+
+# ------------------------------------------------------------------------------- packed bits
+
+
+def _packed_few(layer: Layer) -> tuple[FewBits, np.ndarray] | None:
+    """A linear layer by its packed bits; None where the weights have more than 16 values, or not of 8 bits."""
+    w = layer.weights.reshape(len(layer.weights), -1)
+    if np.unique(w.reshape(-1)[:4096]).size > 16:  # a quick look
+        return None
+    values, places = np.unique(w, return_inverse=True)
+    if values.size > 16 or values.min() < -128 or values.max() > 127:
+        return None
+    bits = 1 if values.size <= 2 else 2 if values.size <= 4 else 4
+    made = FewBits(places.reshape(w.shape).astype(np.uint8), bits, np.resize(values, 2**bits).astype(np.int8),
+                   w.shape[1], None, layer.x_zero, layer.bias, layer.rescaling)
+    blob, _ = made.packed()
+    return replace(made, w=made.w[:, :0]), blob
+
+
+def _packed_bits(context: Context, node: op.Linear, x: Stored, y: Stored, layer: Layer, rows: int) -> Stored | None:
+    """A large layer of few rows whose weights have few values, straight from their packed bits; None for any other."""
+    if rows > _FEW_ROWS or layer.weights.size < _MANY_WEIGHTS:
+        return None
+    key = f"{node.name} in few bits"
+    if key not in context.packed:
+        context.packed[key] = _packed_few(layer)
+    if context.packed[key] is None:
+        return None
+    few, blob = context.packed[key]
+    few = replace(few, rescaling=layer.rescaling)
+    depth = layer.weights[0].size
+
+    def make(a: np.ndarray, b: np.ndarray) -> tuple[structs.Call, Any]:
+        return few.struct(x.physical(a).reshape(rows, depth), blob, None, y.physical(b)), (few, blob)
+
+    return context.call(node, (x,), y, make)
