@@ -6,22 +6,30 @@ from onnx import TensorProto
 from fewbits.program import ops as op
 from fewbits.program.unary import BY_WORD
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import FormTable, OnnxForms, reshape_to
+from fewbits.writers.onnx.float_functions import float_form, integer_float_form, qdq_float_form
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, looked_up
 
 
-def _table(b: OnnxBuilder, node: op.Table) -> None:
-    """Cast, flatten, GatherElements, reshape: four times as fast as Gather in ONNX Runtime."""
-    index = b.node("Cast", [node.input], b.name(node.name, "index"), to=TensorProto.INT32)
+def _integer_table(b: OnnxBuilder, node: op.Table) -> None:
+    form = float_form(b, node)
+    _tabulated(b, node) if form is None else integer_float_form(b, node, form)
+
+
+def _qdq_table(b: OnnxBuilder, node: op.Table) -> None:
+    form = float_form(b, node)
+    _tabulated(b, node) if form is None else qdq_float_form(b, node, form)
+
+
+def _tabulated(b: OnnxBuilder, node: op.Table) -> None:
     rows, lowest = len(node.table), b.program.encoding(node.input).format.low
+    codes = node.input
     if rows > 1 or lowest:
+        codes = b.node("Cast", [codes], b.name(node.name, "code"), to=TensorProto.INT32)
         rank = len(b.program.values[node.input].shape)
         starts = node.table.shape[1] * np.arange(rows, dtype=np.int32) - np.int32(lowest)
         offsets = starts.reshape(-1, *[1] * (rank - 2)) if rows > 1 else starts
-        index = b.node("Add", [index, b.constant(f"{node.name}.rows", offsets)], b.name(node.name, "entry"))
-    index = reshape_to(b, index, (-1,), b.name(node.name, "flat"))
-    table = b.constant(f"{node.name}.table", node.table.reshape(-1))
-    found = b.node("GatherElements", [table, index], b.name(node.name, "found"), axis=0)
-    reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[node.name].shape), node.name)
+        codes = b.node("Add", [codes, b.constant(f"{node.name}.rows", offsets)], b.name(node.name, "entry"))
+    looked_up(b, node.name, codes, node.table.reshape(-1), node.name)
 
 
 def _threshold(b: OnnxBuilder, node: op.Threshold) -> None:
@@ -62,6 +70,6 @@ def _twin_threshold(b: OnnxBuilder, node: op.Threshold) -> None:
 
 
 FORMS: FormTable = {
-    op.Table: OnnxForms(_table, _table, _twin_table),
+    op.Table: OnnxForms(_integer_table, _qdq_table, _twin_table),
     op.Threshold: OnnxForms(_threshold, _threshold, _twin_threshold),
 }

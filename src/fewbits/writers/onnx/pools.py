@@ -84,7 +84,19 @@ def _mean_by_sums(b: OnnxBuilder, node: op.Mean) -> None:
 
 
 def _mean_as_global_pool(b: OnnxBuilder, node: op.Mean, emit: Callable[[str, str], str]) -> None:
-    """Brings the reduced axes to the end as [N, C, K, 1], lets `emit` pool them, and restores the shape."""
+    """Lets `emit` pool the reduced axes and restores the shape. An image stays one, whose layout ONNX Runtime chooses;
+    of all else the reduced axes are brought to the end, as [N, C, K, 1]."""
+    shape = b.program.values[node.input].shape
+    image = len(shape) == 4 and node.axes == (2, 3)
+    source = node.input if image else _as_columns(b, node)
+    if image and node.keep:
+        return bounded(b, node, lambda out: emit(source, out))
+    pooled = emit(source, b.name(node.name, "pooled"))
+    target = tuple(-1 if s is None else s for s in b.program.values[node.name].shape)
+    bounded(b, node, lambda out: reshape_to(b, pooled, target, out))
+
+
+def _as_columns(b: OnnxBuilder, node: op.Mean) -> str:
     shape = b.program.values[node.input].shape
     kept = [axis for axis in range(1, len(shape)) if axis not in node.axes]
     source = node.input
@@ -92,12 +104,8 @@ def _mean_as_global_pool(b: OnnxBuilder, node: op.Mean, emit: Callable[[str, str
         source = b.node("Transpose", [source], b.name(node.name, "ordered"), perm=[0, *kept, *node.axes])
     sizes = [size for size in shape[1:] if size is not None]
     channels = int(np.prod([sizes[axis - 1] for axis in kept]))
-    source = reshape_to(b, source, (-1, channels, int(np.prod([sizes[a - 1] for a in node.axes])), 1),
-                        b.name(node.name, "flat"))
-    pooled = b.name(node.name, "pooled")
-    emit(source, pooled)
-    target = tuple(-1 if s is None else s for s in b.program.values[node.name].shape)
-    bounded(b, node, lambda out: reshape_to(b, pooled, target, out))
+    return reshape_to(b, source, (-1, channels, int(np.prod([sizes[a - 1] for a in node.axes])), 1),
+                      b.name(node.name, "flat"))
 
 
 def _integer_average_pool(b: OnnxBuilder, node: op.AveragePool) -> None:

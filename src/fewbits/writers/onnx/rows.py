@@ -3,47 +3,66 @@
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
+from fewbits.numerics.encoding import Encoding
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, quantize_onto
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, looked_up, quantize_onto, reshape_to
 
 
 def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
+    """Exponentials looked up as float32, which holds them, and added exactly; hidden ones times 0."""
     def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
         return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
 
     axis = b.constant(f"{node.name}.axis", np.array([-1], np.int64))
-    codes = seen = step("Cast", [node.input], "codes", to=TensorProto.INT32)
-    lowest = b.program.encoding(node.input).format.low
-    unseen = lowest - 1
-    mask = None if node.mask is None else b.constant(f"{node.name}.mask", node.mask.astype(bool))
+    x = b.program.encoding(node.input)
+    lowest = b.constant(f"{node.name}.lowest", np.array(x.format.low, x.format.dtype))
+    mask = node.seen if node.mask is None else b.constant(f"{node.name}.mask", node.mask.astype(bool))
     hides_rows = node.seen is not None or (node.mask is not None and not (node.mask != 0).any(-1).all())
-    if node.seen is not None:
-        mask = node.seen
+    codes = node.input
     if hides_rows and node.empty != "zero":
         numbers = step("Cast", [str(mask)], "seen_codes", to=TensorProto.INT32)
         any_seen = step("Cast", [step("ReduceMax", [numbers, axis], "any_code", keepdims=1)], "any",
                         to=TensorProto.BOOL)
         mask = step("Or", [str(mask), step("Not", [any_seen], "none")], "shown")
         if node.empty == "uniform":
-            codes = seen = step("Where", [any_seen, codes, b.constant(f"{node.name}.same", np.array(lowest, np.int32))],
-                                "kept_codes")
-    if mask is not None:
-        seen = step("Where", [mask, codes, b.constant(f"{node.name}.unseen", np.array(unseen, np.int32))], "seen")
+            codes = step("Where", [any_seen, codes, lowest], "kept_codes")
+    seen = codes if mask is None else step("Where", [mask, codes, lowest], "seen")
     steps = step("Sub", [step("ReduceMax", [seen, axis], "largest", keepdims=1), codes], "steps")
+    table = constants.exponentials(x, node.factor)[:256].astype(np.float32)
+    powers = looked_up(b, node.name, steps, table, b.name(node.name, "powers"))
     if mask is not None:
-        steps = step("Where", [mask, steps, b.constant(f"{node.name}.masked", np.array(256, np.int32))], "kept")
-    table = b.constant(f"{node.name}.exp", constants.exponentials(b.program.encoding(node.input), node.factor))
-    powers = step("Gather", [table, steps], "powers", axis=0)
-    total = step("ReduceSum", [powers, axis], "total", keepdims=1)
+        powers = step("Mul", [powers, step("Cast", [mask], "weights", to=TensorProto.FLOAT)], "seen_powers")
+    total = _summed_powers(b, node, powers)
     if hides_rows and node.empty == "zero":
-        total = step("Max", [total, b.constant(f"{node.name}.one", np.array(1, np.int32))], "total_or_one")
-    parts = [step("Cast", [part], "part", to=TensorProto.FLOAT) for part in (powers, total)]
-    share = step("Div", parts, "share")
+        total = step("Max", [total, b.constant(f"{node.name}.one", np.array(1, np.float32))], "total_or_one")
+    share = step("Div", [powers, total], "share")
     bounded(b, node, lambda out: quantize_onto(b, share, node.name, out))
+
+
+_ADDED_EXACTLY = 2 ** (24 - constants.SOFTMAX_BITS)
+"""How many numbers of at most 2^20 float32 adds exactly, in any order."""
+
+
+def _summed_powers(b: OnnxBuilder, node: op.Softmax, powers: str) -> str:
+    """The sum of each row, rounded once to float32: added in float64, which takes five times as long as float32; rows
+    that fall into whole runs of a dozen numbers or so by float32 sums of these first."""
+    def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
+        return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
+
+    *outer, length = (-1 if size is None else size for size in b.program.values[node.name].shape)
+    axis = f"{node.name}.axis"
+    if length <= _ADDED_EXACTLY:
+        return step("ReduceSum", [powers, axis], "total", keepdims=1)
+    run = max(size for size in range(1, _ADDED_EXACTLY + 1) if length % size == 0)
+    if run >= _ADDED_EXACTLY - 4:
+        runs = reshape_to(b, powers, (*outer, length // run, run), b.name(node.name, "runs"))
+        powers = step("ReduceSum", [runs, axis], "run_totals", keepdims=0)
+    wide = step("Cast", [powers], "wide", to=TensorProto.DOUBLE)
+    return step("Cast", [step("ReduceSum", [wide, axis], "wide_total", keepdims=1)], "total", to=TensorProto.FLOAT)
 
 
 def _log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
@@ -72,31 +91,59 @@ def _log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
     bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
 
 
+_WHOLE_IN_FLOAT = 2**24
+"""Up to which all integers are float32 numbers: sums of integers are exact in any order whose parts all stay below."""
+
+
 def _layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
+    """Sums of integers that float32 holds, or float64 where they are too large; each row's variance in int64.
+
+    Codes are measured from 0, or where their squares are too many for that, from the middle of their type; neither
+    moves what is measured from their mean."""
     def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
         return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
 
+    def number(suffix: str, value: np.ndarray) -> str:
+        return b.constant(f"{node.name}.{suffix}", value)
+
     axes = tuple(range(-node.axes, 0))
-    axis, length = b.constant(f"{node.name}.axis", np.array(axes, np.int64)), b.program.count(node.input, axes)
-    codes = step("Cast", [node.input], "codes", to=TensorProto.INT64)
-    if node.about == "zero":
-        zero = np.array(int(b.program.encoding(node.input).zero_point), np.int64)
-        codes = step("Sub", [codes, b.constant(f"{node.name}.zero", zero)], "numbers")
-    scaled = step("Mul", [codes, b.constant(f"{node.name}.length", np.array(length, np.int64))], "scaled")
-    total = step("ReduceSum", [codes, axis], "total", keepdims=1) if node.about == "mean" else ""
-    squares = step("ReduceSum", [step("Mul", [codes, codes], "square"), axis], "squares", keepdims=1)
-    spread = step("Mul", [squares, f"{node.name}.length"], "scaled_squares")
-    if total:
-        spread = step("Sub", [spread, step("Mul", [total, total], "total_square")], "spread")
-    epsilon = constants.integer_epsilon(b.program.encoding(node.input), node.epsilon, length)
-    variance = step("Add", [step("Cast", [spread], "spread_real", to=TensorProto.FLOAT),
-                            b.constant(f"{node.name}.epsilon", np.array(epsilon))], "variance")
-    scaled = step("Sub", [scaled, total], "centred") if total else scaled
-    centred = step("Cast", [scaled], "centred_real", to=TensorProto.FLOAT)
-    normal = step("Div", [centred, step("Sqrt", [variance], "deviation")], "normal")
-    gained = step("Mul", [normal, b.constant(f"{node.name}.gain", node.gain)], "gained")
-    real = step("Add", [gained, b.constant(f"{node.name}.shift", node.shift)], "real")
-    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+    axis, length = number("axis", np.array(axes, np.int64)), b.program.count(node.input, axes)
+    x = b.program.encoding(node.input)
+    from_mean = node.about == "mean"
+    origin = 0 if from_mean else int(x.zero_point)
+    if from_mean and length * _farthest(x, 0)**2 > _WHOLE_IN_FLOAT:
+        origin = (x.format.low + x.format.high + 1) // 2
+    farthest = _farthest(x, origin)
+    real = np.dtype(np.float32 if 2 * length * farthest < _WHOLE_IN_FLOAT else np.float64)
+    codes = step("Cast", [node.input], "codes", to=helper.np_dtype_to_tensor_dtype(real))
+    if origin:
+        codes = step("Sub", [codes, number("origin", np.array(origin, real))], "numbers")
+    squares = step("Mul", [codes, codes], "square")
+    if real == np.float32 and length * farthest**2 > _WHOLE_IN_FLOAT:
+        squares = step("Cast", [squares], "wide_square", to=TensorProto.DOUBLE)
+    squares = step("Cast", [step("ReduceSum", [squares, axis], "squares", keepdims=0)], "square_count",
+                   to=TensorProto.INT64)
+    spread = step("Mul", [squares, number("length", np.array(length, np.int64))], "scaled_squares")
+    centred = step("Mul", [codes, number("length_real", np.array(length, real))], "scaled")
+    if from_mean:
+        total = step("ReduceSum", [codes, axis], "total", keepdims=0)
+        count = step("Cast", [total], "total_count", to=TensorProto.INT64)
+        spread = step("Sub", [spread, step("Mul", [count, count], "total_square")], "spread")
+        centred = step("Sub", [centred, step("Unsqueeze", [total, axis], "row_total")], "centred")
+    if real == np.float64:
+        centred = step("Cast", [centred], "centred_real", to=TensorProto.FLOAT)
+    epsilon = number("epsilon", np.array(constants.integer_epsilon(x, node.epsilon, length)))
+    variance = step("Add", [step("Cast", [spread], "spread_real", to=TensorProto.FLOAT), epsilon], "variance")
+    deviation = step("Unsqueeze", [step("Sqrt", [variance], "root"), axis], "deviation")
+    normal = step("Div", [centred, deviation], "normal")
+    gained = step("Mul", [normal, number("gain", node.gain)], "gained")
+    shifted = step("Add", [gained, number("shift", node.shift)], "real")
+    bounded(b, node, lambda out: quantize_onto(b, shifted, node.name, out))
+
+
+def _farthest(x: Encoding, origin: int) -> int:
+    """The largest distance of a code from the origin."""
+    return max(abs(x.format.low - origin), abs(x.format.high - origin))
 
 
 def _embedding(b: OnnxBuilder, node: op.Embedding) -> None:
