@@ -1,4 +1,4 @@
-"""Softmax and layer norm in ONNX Runtime give the reference's codes, at every length that their sums treat differently."""
+"""Softmax and layer norm in ONNX Runtime give the codes of the reference, at every length that they treat otherwise."""
 
 from dataclasses import replace
 
