@@ -3,7 +3,8 @@
 Stacks of conv-BN-ReLU layers of 2 channels on images of 4×4, so that a layer's numbers cost nothing and the bookkeeping
 around it everything. Processor time of this process in seconds, the least of a few runs; the last column is the growth
 between the last two depths over the growth of the depth: 1 is linear, 4 from 200 to 800 layers is quadratic. What is
-not ours stands apart: torch.export inside capture, the start of ONNX Runtime's sessions inside export and report.
+not ours stands apart: torch.export inside capture, ONNX Runtime's sessions, their start and their runs, inside export
+and report.
 Python's garbage collector walks what a verb makes, and not what torch and earlier verbs left in memory (`gc.freeze`).
 """
 
@@ -129,8 +130,9 @@ class Growth:
         self.verb("lower", lambda _: fb.lower(sim))
         program = fb.lower(sim)
         self.verb("run", lambda _: program(x))
-        with watched(onnxruntime, "InferenceSession") as sessions:
-            start = {"ONNX Runtime's sessions": sessions}
+        runs = watched(onnxruntime.InferenceSession, "run")  # what takes long in it is a copy that gives every value
+        with watched(onnxruntime, "InferenceSession") as sessions, runs as running:
+            start = {"ONNX Runtime's sessions": sessions, "ONNX Runtime's runs": running}
             self.verb("export", lambda _: fb.export_onnx(program, self.folder / "a.onnx", [x]), others=start)
             self.verb("report", lambda _: fb.report(program, sim=sim, batches=[x]).html(), others=start)
         path = self.folder / "a.fewbits"
