@@ -5,6 +5,7 @@ import json
 import onnx
 import pytest
 
+from fewbits.engines import processor as processors
 from fewbits.engines.processor import Processor
 from fewbits.export import verified
 
@@ -44,7 +45,9 @@ def test_a_refused_export_loses_nothing(small, fewbits, monkeypatch, tmp_path, v
     written = {path.name for path in tmp_path.iterdir()}
     assert written >= {"model.fewbits", "report.html", "summary.json"}
     assert "model.onnx" not in written
-    assert json.loads((tmp_path / "summary.json").read_text())["mismatches"] == 0
+    # The report ran the model that was asked for on the real processor, which may be such a machine, too.
+    differs = json.loads((tmp_path / "summary.json").read_text())["mismatches"] > 0
+    assert differs == processors.this_processor().adds_pairs_in_16_bits
     result = fewbits("export", tmp_path / "model.fewbits", "--out", tmp_path / "a.onnx", "--processor", "vnni")
     assert (result.code, (tmp_path / "a.onnx").exists()) == (3, False)
     assert fewbits("export", tmp_path / "model.fewbits", "--out", tmp_path / "a.onnx").code == 0

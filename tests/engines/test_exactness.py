@@ -106,13 +106,14 @@ def test_neighbours_along_the_sum_make_a_pair(weights, high, saturates):
     assert saturating_pairs(np.array([weights]), 0, high).any() == saturates
 
 
-def layer(kind, codes, profile=ONNXRUNTIME, x=None, format="int8", groups=1, low=0, high=255, **conv):
-    """One product of that kind with those weight codes: quantizer, layer, codes out."""
+def layer(kind, codes, profile=ONNXRUNTIME, x=None, format="int8", groups=1, low=0, high=255, zeros=0, **conv):
+    """One product of that kind with those weight codes: quantizer, layer, codes out. zeros: weight zero points."""
     codes = np.asarray(codes)
     x = x or Encoding(parse("int8" if profile.signed else "uint8"), 0.1, 0 if profile.signed else 3)
     y = Encoding(x.format, 100.0, 0)
     shape = CHANNEL.scale_shape(codes.shape)
-    w = Quantized(codes, Encoding(parse(format), np.full(shape, 0.01), np.zeros(shape, np.int32), CHANNEL))
+    weight_zeros = np.broadcast_to(np.asarray(zeros, np.int32), len(codes)).reshape(shape)
+    w = Quantized(codes, Encoding(parse(format), np.full(shape, 0.01), weight_zeros, CHANNEL))
     axes = codes.ndim - 2
     if kind is op.Conv:
         sizes = {"stride": (1,) * axes, "padding": ((0, 0),) * axes, "dilation": (1,) * axes} | conv
@@ -137,6 +138,12 @@ def full(*shape):
     (layer(op.Conv, full(3, 2, 3, 3)), True), (layer(op.Conv, full(3, 2, 3)), True),
     (layer(op.Conv, full(3, 2, 1, 2, 2)), True), (layer(op.Conv, full(4, 2, 1, 1), groups=2), True),
     (layer(op.Conv, full(4, 1, 3, 3), groups=4), False), (layer(op.Conv, full(8, 1, 3, 3), groups=4), True),
+    # depthwise with one weight zero point has a kernel of its own; with several it is a product of matrices
+    (layer(op.Conv, full(4, 1, 3, 3), groups=4, zeros=-9), False),
+    (layer(op.Conv, full(4, 1, 3, 3), groups=4, zeros=(-9, -8, -9, -9)), True),
+    (layer(op.Conv, full(4, 1, 1, 1), groups=4, zeros=(-9, -8, -9, -9)), False),
+    (layer(op.Conv, full(3, 1, 5), groups=3, zeros=(1, 2, 3)), True),
+    (layer(op.Conv, full(3, 1, 2, 2, 2), groups=3, zeros=(1, 2, 3)), True),
     (layer(op.Conv, full(4, 1, 5), groups=4), False), (layer(op.Conv, full(2, 1, 3, 3)), True),
     (layer(op.Conv, full(1, 1, 3, 3)), False), (layer(op.Conv, full(3, 3, 2, 2), dilation=(2, 3)), True),
     (layer(op.Linear, np.full((3, 4), 64)), False), (layer(op.Linear, np.full((3, 4), 64), PORTABLE), False),

@@ -6,7 +6,8 @@ equality relies on"):
 Pairs. With AVX2 or AVX-512 and without VNNI, products of uint8 with int8 are added in pairs, in 16 bits that saturate
 (`vpmaddubsw`). Neighbours along the sum make a pair: the first and second term, the third and fourth. A convolution
 sums by position of its kernel first, by channel then. Depthwise convolutions (one input and one output channel in each
-group), ConvInteger, and products of codes that are both unsigned or both signed are added in 32 bits everywhere.
+group) whose weights share one zero point, ConvInteger, and products of codes that are both unsigned or both signed are
+added in 32 bits everywhere.
 
 Sums of two tensors (QLinearAdd) are taken by fused multiply-adds only where there are any.
 
@@ -154,9 +155,15 @@ def adds_pairs(program: Program, node: op.Conv | op.Linear | op.DynamicLinear) -
     if program.encoding(node.input).format.low < 0 or node.weight.codes.dtype != np.int8:
         return False  # both signed, or both unsigned
     if isinstance(node, op.Conv):
-        depthwise = node.weight.codes.shape[1] == 1 and len(node.weight.codes) == node.groups
-        return not depthwise and not program.is_accumulator(node.name)  # those are ConvInteger's
+        return not _summed_by_channel(node) and not program.is_accumulator(node.name)  # those are ConvInteger's
     return True
+
+
+def _summed_by_channel(node: op.Conv) -> bool:
+    """Whether it takes the kernel for depthwise convolutions, which adds in 32 bits: with one output per group, and one
+    weight zero point for all of them; with several it multiplies matrices, as every other convolution."""
+    one_by_one = node.weight.codes.shape[1] == 1 and len(node.weight.codes) == node.groups
+    return one_by_one and bool(np.ptp(node.weight.encoding.zero_point) == 0)
 
 
 def saturating_pairs(weights: np.ndarray, low: int, high: int) -> np.ndarray:
