@@ -14,6 +14,7 @@ from fewbits.engines.engine import Engine
 from fewbits.engines.executable import Executable
 from fewbits.engines.processor import Target
 from fewbits.engines.registry import engine as engine_of
+from fewbits.errors import OptionError
 from fewbits.export.verified import export_onnx as export_program
 from fewbits.graph.capture import Example
 from fewbits.graph.capture import capture as capture_whole
@@ -31,6 +32,9 @@ from fewbits.program.program import Program
 from fewbits.quant.presets import DEFAULT_RECIPE
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
+from fewbits.report.accuracy import Accuracy, Classifier, Metric
+from fewbits.report.accuracy import evaluate as measure
+from fewbits.report.batches import BatchToInputs
 from fewbits.report.explain import Explanation
 from fewbits.report.plan_figures import PlanComparison
 from fewbits.report.report import Report, build
@@ -48,7 +52,7 @@ class QuantizedModel(Executable):
     preparation: what it expects of its data, which the file keeps; of a loaded model, what its file says.
     """
 
-    def __init__(self, program: Program, engine: str | Engine = "torch", preparation: Preparation = UNKNOWN):
+    def __init__(self, program: Program, engine: str | Engine = "fastest", preparation: Preparation = UNKNOWN):
         super().__init__(program, engine)
         self.preparation = preparation
 
@@ -73,9 +77,24 @@ def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str] 
     return capture_whole(given, example, batch) if parts is None else capture_parts(given, example, parts)
 
 
-def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> QuantizedModel:
-    """The integer program that the simulation stands for, ready to run (lower/lower.py)."""
-    return QuantizedModel(lower_simulation(simulation, profile))
+def lower(simulation: Simulation, profile: str | Profile = "onnxruntime", *,
+          engine: str | Engine = "fastest") -> QuantizedModel:
+    """The integer program that the simulation stands for (lower/lower.py), ready to be run by `engine`, as `load` takes
+    it."""
+    chosen = engine_of(engine)
+    return QuantizedModel(lower_simulation(simulation, profile), chosen)
+
+
+def evaluate(model: Classifier, batches: Iterable[Any], metric: Metric = "top1", batch_to_inputs: BatchToInputs = None,
+             *, engine: str | Engine | None = None) -> Accuracy:
+    """The model's mean score over labelled batches (report/accuracy.py). engine: runs a quantized model in place of its
+    own, as `load` takes it. Raises OptionError for an engine and a model that is no quantized one."""
+    if engine is not None:
+        if not isinstance(model, Executable):
+            raise OptionError(f"engine = {engine!r} is for quantized models, and a {type(model).__name__} runs as it "
+                              "is: leave it out")
+        model = Executable(model.program, engine)
+    return measure(model, batches, metric, batch_to_inputs)
 
 
 def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
@@ -100,7 +119,8 @@ def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *
            min_sqnr: float | None = None, max_flips: float | None = None, minimize: str = "bytes",
            limits: Mapping[str, float] | None = None, menu: str | Sequence[str] = "int",
            recipe: str | Recipe = "w8a8", method: Method = "solver", profile: str = "onnxruntime",
-           log: str | Path | None = None, executor: Executor | None = None, workers: int = 1, seed: int = 0) -> Found:
+           log: str | Path | None = None, executor: Executor | None = None, workers: int = 1, seed: int = 0,
+           engine: str | Engine = "fastest") -> Found:
     """The plan that costs least and keeps a limit (search/search.py): `.recipe` is what `plan` takes, `.front` plans
     that none beats.
 
@@ -108,11 +128,13 @@ def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *
     labels), that decide, which are not those to report on. max_drop: points of accuracy that may be lost; min_sqnr: dB
     kept; max_flips: percent of the samples whose class may change. minimize, limits: of search/costs.py by name;
     menu: candidates; recipe: what is not searched; log: a file of all evaluations, gone on from where it exists;
-    executor: anything with the interface of `concurrent.futures.Executor`, with so many `workers`.
+    executor: anything with the interface of `concurrent.futures.Executor`, with so many `workers`; engine: runs
+    the programs of whole plans, as `load` takes it.
     """
     return run_search(model, calibration, list(samples), Limit(max_drop, min_sqnr, max_flips), base=recipe,
                       candidates=menu, minimize=minimize, limits=limits, method=method, profile=profile,
-                      log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed)
+                      log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed,
+                      engine=engine_of(engine))
 
 
 @options_checked
@@ -129,11 +151,11 @@ def compare_plans(net: nn.Module, calibration: Iterable[Batch], test: Iterable[A
 
 
 @options_checked
-def load(path: str | Path, engine: str | Engine = "torch") -> QuantizedModel:
-    """The model in a `.fewbits` file, its hashes checked, to be run by `engine`: `torch`, `native`, `reference`,
-    `onnxruntime`, `openvino`, one that another package offers, or an Engine (engines/registry.py). Raises OptionError
-    for a name that no engine has, FileError when the file is damaged or foreign, UnsupportedError where the engine does
-    not run its program."""
+def load(path: str | Path, engine: str | Engine = "fastest") -> QuantizedModel:
+    """The model in a `.fewbits` file, its hashes checked, to be run by `engine`: `fastest` (of those with the
+    reference's codes, chosen here), `native`, `torch`, `reference`, `onnxruntime`, `openvino`, one that another package
+    offers, or an Engine (engines/registry.py). Raises OptionError for a name that no engine has, FileError when the
+    file is damaged or foreign, UnsupportedError where the engine does not run its program, or nothing here."""
     chosen, saved = engine_of(engine), read(path)
     return QuantizedModel(saved.program, chosen, saved.preparation)
 

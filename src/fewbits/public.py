@@ -1,7 +1,18 @@
 """The public names of `fewbits`, brought together; `fewbits/__init__.py` gives them when the first one is used."""
 
 import fewbits.plots as plots
-from fewbits.api import QuantizedModel, capture, compare_plans, export_onnx, load, lower, quantize, report, search
+from fewbits.api import (
+    QuantizedModel,
+    capture,
+    compare_plans,
+    evaluate,
+    export_onnx,
+    load,
+    lower,
+    quantize,
+    report,
+    search,
+)
 from fewbits.artifact.into_network import read_weights
 from fewbits.data.normalize import Normalize
 from fewbits.data.preparation import Preparation
@@ -30,7 +41,7 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.fake_quantize import round_pass
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import recipe
-from fewbits.report.accuracy import compare, evaluate
+from fewbits.report.accuracy import compare
 from fewbits.report.calibration_study import calibration_study
 from fewbits.report.explain import explain
 from fewbits.tensors.batch_norm import fold_batch_norm

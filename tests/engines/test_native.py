@@ -255,5 +255,5 @@ def test_called_like_the_model() -> None:
     made = random_program(1)
     x = torch.from_numpy(made.inputs[made.program.inputs[0]])
     for one, other in zip(torch.utils._pytree.tree_leaves(Executable(made.program, engine="native")(x)),
-                          torch.utils._pytree.tree_leaves(Executable(made.program)(x)), strict=True):
+                          torch.utils._pytree.tree_leaves(Executable(made.program, engine="torch")(x)), strict=True):
         assert torch.equal(one, other)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fewbits.engines.executable import Executable
 from fewbits.errors import FileError
+from fewbits.kernels import library
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.report import Report, build
 
@@ -59,7 +60,7 @@ def test_the_summary_has_the_demos_keys_and_true_figures(report: Report, residua
     summary = report.summary()
     assert list(summary) == ["float_accuracy", "accuracy", "samples", "flips", "float_bytes", "bytes",
                              "mismatches", "compared_codes", "weight_memory", "activation_memory", "bops",
-                             "float_energy_pj", "energy_pj", "float_ms", "ms"]
+                             "float_energy_pj", "energy_pj", "float_ms", "ms", "native_ms"]
     seen = compare(residual.simulation.model, Executable(residual.program), test_set)
     assert summary["samples"] == 32
     assert summary["float_accuracy"] == seen.float_accuracy.mean == 30 / 32
@@ -140,3 +141,5 @@ def test_latency_counts_what_it_ran(report: Report) -> None:
     assert report.latency.batch == 1
     assert report.latency.rounds >= 5
     assert report.latency.float_ms > 0 < report.latency.ms
+    assert set(report.latency.others) == {"torch"} | ({"native"} if library.native() else set())
+    assert min(report.latency.others.values()) > 0

@@ -13,7 +13,8 @@ from fewbits.artifact.file import Artifact, read
 from fewbits.artifact.vectors import hash_codes
 from fewbits.engines.compare import Part, difference, difference_of_numbers
 from fewbits.engines.engine import Engine, Results
-from fewbits.engines.executors import Torch
+from fewbits.engines.executors import Native, Reference, Torch
+from fewbits.engines.onnxruntime import OnnxRuntime
 from fewbits.engines.registry import engine as engine_of
 from fewbits.engines.torch.executor import walk_once
 from fewbits.errors import FewbitsError, VerificationError
@@ -21,8 +22,7 @@ from fewbits.program import reference
 from fewbits.program.float_calls import TOLERANCE
 from fewbits.program.islands import float_half, shares
 
-REPLAYED = ("reference", "torch", "onnxruntime")
-"""The engines that a file is replayed on where nobody says which."""
+_PROMISING: tuple[Engine, ...] = (Reference(), Torch(), Native(), OnnxRuntime())
 
 Result = TypeVar("Result")
 
@@ -48,15 +48,20 @@ class Replay:
         return f"{self.engine}: {self.differing} of {self.compared} codes differ, first in {self.first!r}"
 
 
-def verify(source: str | Path | Artifact, engines: Sequence[str | Engine] = REPLAYED) -> tuple[Replay, ...]:
+def replayed() -> tuple[Engine, ...]:
+    """The engines that a file is replayed on where nobody says which: those that promise its codes, and are here."""
+    return tuple(each for each in _PROMISING if not each.missing)
+
+
+def verify(source: str | Path | Artifact, engines: Sequence[str | Engine] | None = None) -> tuple[Replay, ...]:
     """Runs the file's test vectors on each engine; one Replay per engine, in that order.
 
-    engines: names of engines/registry.py, or Engines. One that refuses the program, as ONNX Runtime does where its
-    profile is none of those that it computes, is left out. Raises FileError for a file that cannot be read, OptionError
-    for a name that no engine has, and VerificationError when an engine cannot run its program at all. A difference is
-    not raised: it stands in the Replay.
+    engines: names of engines/registry.py, or Engines; None for `replayed`. One that refuses the program, as ONNX
+    Runtime does where its profile is none of those that it computes, is left out. Raises FileError for a file that
+    cannot be read, OptionError for a name that no engine has, and VerificationError when an engine cannot run its
+    program at all. A difference is not raised: it stands in the Replay.
     """
-    chosen = [engine_of(each) for each in engines]
+    chosen = replayed() if engines is None else [engine_of(each) for each in engines]
     artifact = source if isinstance(source, Artifact) else read(source)
     program = artifact.program
     exact = _attempt(artifact, "reference", lambda: _Exact(artifact))

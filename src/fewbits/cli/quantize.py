@@ -11,6 +11,7 @@ from fewbits.cli.verbs.quantize import Demo, Quantize
 from fewbits.data.normalize import DIGITS
 from fewbits.data.preparation import Preparation
 from fewbits.data.sets import load
+from fewbits.engines.registry import engine as engine_of
 from fewbits.quant.presets import DEFAULT_RECIPE
 from fewbits.report.report import Report
 from fewbits.tasks.digits_net import digits_net
@@ -24,12 +25,13 @@ _DEMO_EPOCHS, _DEMO_SEED = 30, 0
 
 def quantize(asked: Quantize, console: Console) -> object:
     """The job of the verb."""
-    task = resolve(asked.network)
+    chosen, task = engine_of(asked.engine), resolve(asked.network)
     net = network_with_weights(task, asked.weights)
     split, preparation = (stand_in(task), task.preparation) if asked.data is None else open_data(
         asked.data, asked, task.preparation, task.example_shape)
     job = QuantizeJob(asked.network, net, split, preparation, asked.recipe, asked.profile, asked.out, asked.batch_size,
-              asked.seed, asked.plan, asked.cache, asked.explain, made_up=asked.data is None, processor=asked.processor)
+              asked.seed, asked.plan, asked.cache, asked.explain, made_up=asked.data is None, processor=asked.processor,
+              engine=chosen)
     return show(run(job, console), asked.out, console, asked.verbose)
 
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from fewbits.api import QuantizedModel
 from fewbits.artifact import vectors
 from fewbits.artifact.file import read, sizes
+from fewbits.artifact.verify import replayed
 from fewbits.artifact.verify import verify as replay
 from fewbits.artifact.weights import holds_weights
 from fewbits.cli.compress import show
@@ -16,7 +17,8 @@ from fewbits.cli.verbs.saved import Evaluate, Export, Inspect, Verify
 from fewbits.engines.exactness import exactness
 from fewbits.engines.onnx_session import onnxruntime_version
 from fewbits.engines.processor import Target, this_processor
-from fewbits.errors import VerificationError
+from fewbits.engines.registry import engine as engine_of
+from fewbits.errors import UnsupportedError, VerificationError
 from fewbits.export.verified import export_onnx
 from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program
@@ -27,11 +29,14 @@ _TARGETS: tuple[Target, ...] = ("any", "vnni")
 
 def evaluate(asked: Evaluate, console: Console) -> object:
     """The job of the verb."""
-    saved = read(asked.file)
+    chosen, saved = engine_of(asked.engine), read(asked.file)
+    model = QuantizedModel(saved.program, chosen)
     split, preparation = open_data(asked.data, asked, saved.preparation, _example_shape(saved.program))
-    accuracy = measure(QuantizedModel(saved.program), split.test.batches(asked.batch_size, preparation.normalize))
+    accuracy = measure(model, split.test.batches(asked.batch_size, preparation.normalize))
     console.print(f"top-1 {accuracy}", highlight=False)
-    return {"top1": accuracy.mean, "samples": accuracy.samples, "interval": accuracy.interval}
+    console.print(f"engine {model.engine_told}", highlight=False, markup=False, soft_wrap=True)
+    return {"top1": accuracy.mean, "samples": accuracy.samples, "interval": accuracy.interval,
+            "engine": model.engine_told}
 
 
 def inspect(asked: Inspect, console: Console) -> object:
@@ -74,12 +79,18 @@ def _processors(program: Program) -> list[str]:
 
 def verify(asked: Verify, console: Console) -> object:
     """The job of the verb."""
-    file = asked.file
-    replays = replay(file)
+    file, named = asked.file, asked.engine
+    engines = replayed() if named is None else tuple(map(engine_of, named))
+    artifact = read(file)
+    for each in engines if named is not None else ():
+        if told := each.refusal(artifact.program):
+            raise UnsupportedError(f"engine {each.name} does not run this program: {told}")
+    replays = replay(artifact, engines)
     for item in replays:
         console.print(str(item), highlight=False, markup=False)
     console.print(f"on {this_processor()}", highlight=False, markup=False)
-    wrong = [item for item in replays if item.differing]
+    promise = {each.name for each in engines if each.promises}
+    wrong = [item for item in replays if item.differing and item.engine in promise]
     if wrong:
         return Failed(VerificationError(
             f"{file}: {', '.join(item.engine for item in wrong)} does not compute this program on {this_processor()}, "

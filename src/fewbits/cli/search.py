@@ -12,6 +12,7 @@ from fewbits.api import QuantizedModel
 from fewbits.cli.opened import opened
 from fewbits.cli.verb import Failed
 from fewbits.cli.verbs.search import Search
+from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import SearchError
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
@@ -23,6 +24,7 @@ from fewbits.workflow.search import Method, check_samples, run_search, summary, 
 
 def search(asked: Search, console: Console) -> object:
     """The job of the verb."""
+    chosen = engine_of(asked.engine)
     job, minimize = opened(asked), asked.minimize
     limit = Limit(asked.max_drop, asked.min_sqnr, asked.max_flips)
     check_samples(len(job.data.train))
@@ -36,14 +38,14 @@ def search(asked: Search, console: Console) -> object:
         found = run_search(job.model, job.calibration, samples, limit, base=asked.recipe,
                            candidates=asked.menu, minimize=minimize, limits=limits,
                            method=_method(asked.method), profile=asked.profile, log=asked.log,
-                           executor=executor, workers=asked.workers, seed=asked.seed)
+                           executor=executor, workers=asked.workers, seed=asked.seed, engine=chosen)
     if found.front:
         table(found, minimize, console)
     console.print(f"{summary(found.point)}\n{found.note}".strip(), highlight=False, markup=False, soft_wrap=True)
     files, tested = write(found, asked.out, minimize, limit), None
     if job.data.test.y is not None and asked.method != "ristretto":
         simulation = calibrate(job.model, plan(job.model, found.recipe), job.calibration)
-        tested = compare(job.net, QuantizedModel(lower(simulation, asked.profile)),
+        tested = compare(job.net, QuantizedModel(lower(simulation, asked.profile), chosen),
                          job.data.test.batches(asked.batch_size, job.preparation.normalize))
         low, high = tested.interval
         console.print(f"test images: {tested}, difference {100 * low:+.2f} to {100 * high:+.2f} points (95 %)",

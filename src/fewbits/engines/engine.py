@@ -58,6 +58,11 @@ class Engine(ABC):
         """How it is set up, in words for a report; '' where there is nothing to say."""
         return ""
 
+    @property
+    def missing(self) -> str:
+        """What it lacks to run any program here, and how to get that, in a sentence; '' where it lacks nothing."""
+        return ""
+
     def refusal(self, program: Program) -> str:
         """Why it does not run a program, '' where it does."""
         return ""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from fewbits.engines.engine import Arrays, Engine
+from fewbits.engines.fastest import Chosen
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import VerificationError
 from fewbits.program.inputs import Batch, bind, check, with_batch_axis, without_batch_axis
@@ -20,20 +21,28 @@ _EXACT = 2**23
 class Executable:
     """A Program with an engine to run it: called like the float model, it computes with integers only.
 
-    engine: a name of engines/registry.py, or an Engine: `torch`, `native` (our own kernels), `reference` (the
-    definition, slow), `onnxruntime`, or what another package offers. Engines that promise it give the same codes.
-    Raises OptionError for a name that none has, UnsupportedError where the engine does not run the program.
+    engine: a name of engines/registry.py, or an Engine: `fastest` (chosen for the program: engines/fastest.py),
+    `native` (our own kernels), `torch`, `reference` (the definition, slow), `onnxruntime`, or what another package
+    offers. Engines that promise it give the same codes. Raises OptionError for a name that none has,
+    UnsupportedError where the engine does not run the program, or not here.
     """
 
-    def __init__(self, program: Program, engine: str | Engine = "torch"):
+    def __init__(self, program: Program, engine: str | Engine = "fastest"):
         self.program = program
         self._engine = engine_of(engine)
         self._prepared = self._engine.prepare(program)
 
     @property
     def engine(self) -> str:
-        """The name of the engine that runs it."""
-        return self._engine.name
+        """The name of the engine that runs it; of `fastest`, that which is chosen."""
+        return self._prepared.engine.name if isinstance(self._prepared, Chosen) else self._engine.name
+
+    @property
+    def engine_told(self) -> str:
+        """The engine, how it is set up, and why it was chosen, in words."""
+        if isinstance(self._prepared, Chosen):
+            return f"{self.engine} ({self._prepared.reason})"
+        return f"{self.engine} ({self._engine.setting})" if self._engine.setting else self.engine
 
     def __call__(self, *args: Any, **kwargs: torch.Tensor) -> Any:
         """Dequantized float32 tensors in the structure of the model's own output.

@@ -50,8 +50,16 @@ class Native(Engine):
     name = "native"
     promises = True
 
+    @property
+    def setting(self) -> str:
+        return f"level {library.level()}"
+
+    @property
+    def missing(self) -> str:
+        return "" if library.native() else "there is no native library here: python -m fewbits.kernels.build makes it"
+
     def refusal(self, program: Program) -> str:
-        return "" if library.native() else "there is no native library: python -m fewbits.kernels.build makes it"
+        return self.missing
 
     def prepared(self, program: Program, keep: tuple[str, ...]) -> Prepared:
         return _Executed(program, NativeExecutor(program, self.threads), keep)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fewbits.engines.engine import Arrays, Engine, Prepared, Results
-from fewbits.engines.openvino_session import OpenVinoSession, Setting
+from fewbits.engines.openvino_session import OpenVinoSession, Setting, openvino_missing
 from fewbits.options import options_checked
 from fewbits.program.program import Program
 from fewbits.writers.onnx.builder import output_name
@@ -20,6 +20,10 @@ class OpenVino(Engine):
 
     name = "openvino"
     promises = False
+
+    @property
+    def missing(self) -> str:
+        return openvino_missing()
 
     @property
     def setting(self) -> str:

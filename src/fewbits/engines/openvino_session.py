@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -57,11 +58,16 @@ class OpenVinoSession:
                                    ) from error
 
 
+def openvino_missing() -> str:
+    """'' where OpenVINO is installed, else a sentence that says how to get it."""
+    return "" if find_spec("openvino") else "OpenVINO is not installed here: pip install fewbits[openvino]"
+
+
 def _openvino() -> Any:
     try:
         return import_module("openvino")  # an optional extra, and slow to import
     except ImportError:
-        raise UnsupportedError("OpenVINO is not installed here: pip install fewbits[openvino]") from None
+        raise UnsupportedError(openvino_missing() or "OpenVINO is installed, but cannot be imported") from None
 
 
 def _reason(error: Exception) -> str:

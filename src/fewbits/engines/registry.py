@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 from fewbits.engines.engine import Engine
 from fewbits.engines.executors import Native, Reference, Torch
+from fewbits.engines.fastest import Fastest
 from fewbits.engines.onnxruntime import OnnxRuntime
 from fewbits.engines.openvino import OpenVino
 from fewbits.errors import OptionError, UnsupportedError
@@ -13,9 +14,10 @@ from fewbits.errors import OptionError, UnsupportedError
 GROUP = "fewbits.engines"
 
 ENGINES: Mapping[str, Callable[[], Engine]] = {
-    "reference": Reference, "torch": Torch, "native": Native, "onnxruntime": OnnxRuntime, "openvino": OpenVino,
+    "fastest": Fastest, "reference": Reference, "torch": Torch, "native": Native, "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
 }
-"""As each runs by default."""
+"""As each runs by default. `fastest` is the default of all verbs: it chooses for each program (fastest.py)."""
 
 
 def engine_names() -> tuple[str, ...]:
@@ -25,11 +27,16 @@ def engine_names() -> tuple[str, ...]:
 
 def engine(name: str | Engine) -> Engine:
     """The engine of that name, as it runs by default; an Engine is one already. Raises OptionError for a name that none
-    has, UnsupportedError for an entry point that gives no engine."""
+    has, UnsupportedError for one that lacks something to run here, and for an entry point that gives no engine."""
     if isinstance(name, Engine):
         return name
-    if name in ENGINES:
-        return ENGINES[name]()
+    found = ENGINES[name]() if name in ENGINES else _offered(name)
+    if found.missing:
+        raise UnsupportedError(f"engine {name!r} cannot run: {found.missing}")
+    return found
+
+
+def _offered(name: str) -> Engine:
     for entry in entry_points(group=GROUP, name=name):
         try:
             made = entry.load()()

@@ -19,7 +19,7 @@ VNNI; neon: with the dot product. Every level gives the same bits."""
 VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
-_INTERFACE = 5  # kernels.h, kInterface
+INTERFACE = 5  # kernels.h, kInterface
 _PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
 
@@ -29,7 +29,7 @@ def _load() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(_PATH)
-        if library.fb_interface() != _INTERFACE:
+        if library.fb_interface() != INTERFACE:
             return None
     except (OSError, AttributeError):
         return None

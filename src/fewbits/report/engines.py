@@ -1,4 +1,4 @@
-"""Whether every engine gives the Program's codes: reference, torch, and ONNX Runtime in both forms."""
+"""Whether every engine gives the Program's codes: reference, torch, native, and ONNX Runtime in both forms."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 
 from fewbits.engines.compare import Difference, Part, parts_of, value_differences
 from fewbits.engines.engine import Arrays, Engine, Prepared, Results
-from fewbits.engines.executors import Torch
+from fewbits.engines.executors import Native, Torch
 from fewbits.engines.onnx_session import Level
 from fewbits.engines.onnxruntime import OnnxRuntime
 from fewbits.engines.processor import Target
@@ -31,7 +31,8 @@ _SETTINGS: tuple[tuple[OnnxForm, Level], ...] = (("integer", "off"), ("integer",
 class EngineAgreement:
     """One engine against the reference.
 
-    engine: `torch` or `onnxruntime`; form: `integer` or `qdq`, level: `off` or `all` ('' for torch);
+    engine: `torch`, `native` or `onnxruntime`; form: `integer` or `qdq`, level: `off` or `all` ('' but for ONNX
+    Runtime);
     values: the model's outputs, or every value of the graph through a debug copy that returns them all. A program with
     float islands is cut (program/islands.py), and integers and islands are each fed what the reference gives at the
     cut: `float islands` has a row of its own, and `end to end` counts what comes of it in the whole;
@@ -67,8 +68,8 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
               reference_batches: int | None = None, threads: int = 1,
               batch_to_inputs: BatchToInputs = None, processor: Target = "this",
               ready: Prepared | None = None) -> tuple[EngineAgreement, ...]:
-    """Codes compared engine by engine, in one pass over the batches; torch alone under a profile that no engine
-    here computes.
+    """Codes compared engine by engine, in one pass over the batches; without ONNX Runtime under a profile that it does
+    not compute, and without our own kernels where there are none.
 
     A float32 output of ONNX Runtime is compared bit for bit with what its code stands for: one compared
     code per element. every_value: adds rows for every value but accumulators, through a debug copy.
@@ -88,8 +89,11 @@ def agreement(program: Program, batches: Iterable[Batch], every_value: bool = Fa
             known = inputs | reference.run(program, inputs, keep)
             for check in checks:
                 check.torch(known)
+                check.native(known)
         else:
             known = inputs | executor.run(inputs, keep)
+            for check in checks:
+                check.native(known)
         for check in checks:
             check.onnxruntime(known)
     return tuple(row.agreement() for check in checks for row in check.rows)
@@ -108,6 +112,12 @@ class _Check:
                         else "every value" if every else "outputs")
         self._torch = Torch().prepare(program, self.compared)
         self.rows = [_Row(part, Torch(), told)]
+        self._native: list[tuple[Prepared, _Row]] = []
+        if not Native().refusal(program):  # with every value kept it runs other calls than without
+            self._native = [(Native().prepare(program, self.compared), _Row(part, Native(), told))]
+            if part.extent == "integers" and every:
+                self._native.append((Native().prepare(program), _Row(part, Native(), "outputs")))
+        self.rows += [row for _, row in self._native]
         self._models: list[tuple[Prepared, dict[bool, _Row]]] = []  # True: the row of codes, False: of plain outputs
         for form, level in _SETTINGS if program.profile.engine == "onnxruntime" else ():
             engine = OnnxRuntime(form, level, threads, processor)
@@ -124,6 +134,13 @@ class _Check:
     def torch(self, known: Arrays) -> None:
         """known: what the reference gives for this batch."""
         self.rows[0].add(known, self._torch.run(self._given(known)))
+
+    def native(self, known: Arrays) -> None:
+        """Codes, and the float32 numbers of outputs as users get them."""
+        for prepared, row in self._native:
+            given = self._given(known)
+            numbers = prepared.numbers(given) if row.values == "outputs" else {}
+            row.add(known, Results(prepared.run(given).codes, numbers))
 
     def onnxruntime(self, known: Arrays) -> None:
         for model, rows in self._models:

@@ -83,6 +83,7 @@ class Findings:
             "energy_pj": self.energy[0].integers.total[0],
             "float_ms": self.latency.float_ms if self.latency else None,
             "ms": self.latency.ms if self.latency else None,
+            "native_ms": self.latency.others.get("native") if self.latency else None,
         }
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from fewbits.engines.exactness import reliance
+from fewbits.engines.exactness import listed, reliance
 from fewbits.errors import ProgramError
 from fewbits.graph.graph import Graph, Node, Shape
 from fewbits.lower.inputs import input_codes
@@ -94,13 +94,15 @@ class Reliance:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Every operation, tensor and sum of one program, in graph order, and what equality relies on."""
+    """Every operation, tensor and sum of one program, in graph order, and what equality relies on. in_torch: nodes of
+    the program for which the native engine has no kernel, which it runs in torch; None where nobody asked it."""
 
     profile: str
     operations: tuple[Operation, ...]
     tensors: tuple[TensorEntry, ...]
     accumulations: tuple[Accumulation, ...]
     reliances: tuple[Reliance, ...]
+    in_torch: tuple[str, ...] | None = None
 
     @property
     def counts(self) -> dict[Treatment | InputTreatment, int]:
@@ -128,18 +130,21 @@ class Ledger:
         return sum(entry.code_bytes + entry.scale_bytes for entry in self.tensors)
 
     def __str__(self) -> str:
+        told = "" if self.in_torch is None else f"; {len(self.in_torch)} nodes without a native kernel" + (
+            f" ({listed(self.in_torch)})" if self.in_torch else "")
         counts = ", ".join(f"{count} {treatment}" for treatment, count in self.counts.items())
         return (f"{len(self.operations)} operations ({counts}), {len(self.tensors)} tensors, "
-                f"{self.floating} in float")
+                f"{self.floating} in float{told}")
 
 
-def ledger(program: Program, plan: Plan, graph: Graph) -> Ledger:
-    """What became of every node of `graph` and every tensor, in the program that the plan led to.
+def ledger(program: Program, plan: Plan, graph: Graph, in_torch: tuple[str, ...] | None = None) -> Ledger:
+    """What became of every node of `graph` and every tensor, in the program that the plan led to. in_torch: nodes
+    without a native kernel, where they are known.
 
     graph: the folded one that was planned (`simulation.model.graph`). Raises ProgramError, naming the node or
     tensor, when one of the three holds something that the others do not explain.
     """
-    return _Accountant(program, plan, graph).ledger()
+    return replace(_Accountant(program, plan, graph).ledger(), in_torch=in_torch)
 
 
 def reliances(program: Program) -> tuple[Reliance, ...]:

@@ -6,8 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from fewbits.engines.engine import Engine
 from fewbits.engines.exactness import exactness, portable_nodes
 from fewbits.engines.executable import Executable
+from fewbits.engines.executors import Native
+from fewbits.engines.native.executor import NativeExecutor
 from fewbits.engines.onnx_session import OnnxSession
 from fewbits.engines.onnxruntime import PreparedModel
 from fewbits.engines.processor import Target, this_processor
@@ -62,7 +65,7 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
           float_model: Classifier | None = None, sizes: Iterable[tuple[str, str, int]] = (),
           every_value: bool = True, reference_batches: int | None = None, latency_batch: int = 1,
           threads: int = 1, explanation: Explanation | None = None, batch_to_inputs: BatchToInputs = None,
-          processor: Target = "any") -> Report:
+          processor: Target = "any", engine: str | Engine = "fastest") -> Report:
     """Measures everything about one program.
 
     batches: re-iterable, as for calibration; tensors, gap and engines are measured on all of them, and
@@ -71,16 +74,17 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
     it is not the simulation's own float model. sizes: (layer, part, bytes) of the file that was written.
     explanation: of `fb.explain`, to be shown beside; every_value, reference_batches: as for `agreement`;
     batch_to_inputs: for the inputs of both; processor: for which one the exported file is written, whose exactness and
-    time are told.
+    time are told; engine: runs the program for the accuracy.
     Raises DataError for data that does not fit, ProgramError when the program is not the simulation's.
     """
-    entries = ledger(program, simulation.plan, simulation.model.graph)
     items = size_items(sizes)
     first = next(bound(program, batches, "", batch_to_inputs))
     timed = {name: array[:latency_batch] for name, array in arrays(first).items()}
+    in_torch = None if Native().missing else NativeExecutor(program).fallbacks(timed)
+    entries = ledger(program, simulation.plan, simulation.model.graph, in_torch)
     comparison = None
     if test is not None:
-        comparison = compare(float_model or simulation.model, Executable(program), test, batch_to_inputs)
+        comparison = compare(float_model or simulation.model, Executable(program, engine), test, batch_to_inputs)
     ready = None
     if program.profile.engine == "onnxruntime":
         portable = portable_nodes(program, processor, this_processor())

@@ -48,8 +48,10 @@ def _headline(findings: Findings) -> RenderableType:
     table.add_row("bytes", text.count(findings.float_bytes), text.count(findings.bytes),
                   text.percent(findings.bytes / findings.float_bytes, 1))
     if time := findings.latency:
-        table.add_row(f"time of a batch of {time.batch}", text.milliseconds(time.float_ms),
+        table.add_row(f"time of a batch of {time.batch}, onnxruntime", text.milliseconds(time.float_ms),
                       text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
+        for name, ms in time.others.items():
+            table.add_row(f"  integers in {name}", "", text.milliseconds(ms), f"{time.float_ms / ms:.2f}{text.TIMES}")
     for estimate in findings.energy:
         table.add_row(f"energy, {estimate.memory}", text.energy(estimate.original.total),
                       text.energy(estimate.integers.total), text.factor(estimate.ratio))

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewbits.engines.engine import Engine
 from fewbits.engines.executable import Executable
+from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import SearchError
 from fewbits.lower.lower import lower
 from fewbits.numerics.encoding import Encoding
@@ -46,7 +48,7 @@ class Measured:
 class Problem:
     """space; inputs: by name, the samples that decide; outputs: of the float network, float32 [N, classes]; labels:
     int64 [N] or None; encodings: per group and candidate; fixed: of what is not searched, by site; profile: of
-    programs."""
+    programs; engine: runs them."""
 
     space: Space
     inputs: Mapping[str, torch.Tensor]
@@ -55,10 +57,11 @@ class Problem:
     encodings: tuple[tuple[Encoding, ...], ...]
     fixed: Mapping[str, Encoding]
     profile: str = "onnxruntime"
+    engine: str | Engine = "fastest"
 
     @classmethod
     def of(cls, space: Space, calibration: Iterable[Batch], samples: Iterable[Any],
-           profile: str = "onnxruntime") -> "Problem":
+           profile: str = "onnxruntime", engine: str | Engine = "fastest") -> "Problem":
         """calibration: batches that ranges come from, re-iterable; samples: batches of inputs, or of (inputs, labels),
         that decide. Every candidate's encoding is found once, on the float network. Raises SearchError for no samples
         and for outputs that are not one row a sample, CalibrationError as `calibrate` does."""
@@ -78,7 +81,7 @@ class Problem:
             outputs = model(*inputs.values())
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
             raise SearchError("a search needs a network that returns one row of numbers per sample")
-        return cls(space, inputs, outputs, labels, tuple(map(tuple, found)), fixed, profile)
+        return cls(space, inputs, outputs, labels, tuple(map(tuple, found)), fixed, profile, engine)
 
     @property
     def samples(self) -> int:
@@ -113,7 +116,7 @@ class Problem:
     def measured(self, assignment: Assignment) -> Measured:
         """What the integer program of an assignment does: what is promised is measured of this."""
         program = lower(self.simulation(assignment), self.profile)
-        return self._measured(Executable(program)(*self.inputs.values()))
+        return self._measured(Executable(program, self.engine)(*self.inputs.values()))
 
     def _measured(self, outputs: torch.Tensor) -> Measured:
         error = (outputs.double() - self.outputs.double()).square().sum(1)
@@ -131,7 +134,8 @@ class Problem:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, ranges, profile."""
+        """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, ranges, profile, and an
+        engine that does not promise the reference's codes."""
         tensors = {**self.space.model.state_dict(), "outputs of the float network": self.outputs,
                    **{f"input {name}": tensor for name, tensor in self.inputs.items()},
                    **({} if self.labels is None else {"labels": self.labels})}
@@ -139,7 +143,9 @@ class Problem:
             for number, encoding in enumerate(encodings):
                 tensors[f"scale {at} {number} {encoding.format}"] = torch.from_numpy(np.array(encoding.scale))
                 tensors[f"zero point {at} {number}"] = torch.from_numpy(np.array(encoding.zero_point))
-        return digest_of_state(tensors) + f" {self.profile}"
+        engine = engine_of(self.engine)
+        other = "" if engine.promises else f" {engine.name}"  # those that promise give the same codes
+        return digest_of_state(tensors) + f" {self.profile}{other}"
 
 
 def _joined(model: Any, samples: Iterable[Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:

@@ -15,6 +15,7 @@ from fewbits.artifact.file import sizes
 from fewbits.artifact.save import save_verified
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
+from fewbits.engines.engine import Engine
 from fewbits.engines.processor import Target
 from fewbits.errors import DataError, ExportError, FileError
 from fewbits.export.verified import export_onnx
@@ -49,7 +50,8 @@ _REPORTED_IMAGES = 256
 class QuantizeJob:
     """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
     keeps the ranges, read where it exists; explain: whether the report says what each tensor costs; made_up: whether
-    nobody gave data, and `data` only has the right shape; processor: where the ONNX file must be exact."""
+    nobody gave data, and `data` only has the right shape; processor: where the ONNX file must be exact; engine: runs
+    the integers for the accuracy."""
 
     name: str
     net: nn.Module
@@ -65,13 +67,14 @@ class QuantizeJob:
     explain: bool = False
     made_up: bool = False
     processor: Target = "any"
+    engine: str | Engine = "fastest"
 
 
 def run(job: QuantizeJob, console: Console) -> Report:
     """Writes model.fewbits, report.html, summary.json and model.onnx into `job.out`; returns the report.
 
     model.onnx comes last, once ONNX Runtime gave the program's outputs on every calibration image. Raises ExportError
-    when it did not; the rest is then written all the same. A profile that no engine here computes gives no model.onnx.
+    when it did not; the rest is then written all the same. A profile that ONNX Runtime does not compute gives none.
     """
     simulation = calibrated(job, console)
     report = finish(job, simulation, console)
@@ -136,6 +139,7 @@ def finish(job: QuantizeJob, simulation: Simulation, console: Console) -> Report
     reported = list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size)))
     explanation = explain(simulation, reported[:max(1, len(reported) // 2)]) if job.explain else None
     report = build(program, simulation, reported, explanation=explanation, test=test, processor=job.processor,
+                   engine=job.engine,
                    model=job.name, recipe=job.recipe, float_model=job.net.eval(),
                    sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])
     report.save(job.out / "report.html")
@@ -161,8 +165,8 @@ def _advise(job: QuantizeJob, simulation: Simulation, report: Report, console: C
 
 def _export(job: QuantizeJob, program: Program, batches: Inputs, console: Console) -> None:
     if not program.profile.engine:
-        console.print(f"no model.onnx: no engine here computes profile {job.profile}; the report compares the "
-                      "reference and the torch executor", highlight=False)
+        console.print(f"no model.onnx: ONNX Runtime does not compute profile {job.profile}; the report compares "
+                      "the other engines", highlight=False)
         return
     try:
         compared = export_onnx(program, job.out / "model.onnx", batches, processor=job.processor)

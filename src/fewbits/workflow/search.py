@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from fewbits.engines.engine import Engine
 from fewbits.errors import SearchError
 from fewbits.files import write_whole
 from fewbits.graph.model import Model
@@ -55,12 +56,13 @@ def run_search(model: Model, calibration: Any, samples: Any, limit: Limit, *, ba
                candidates: str | Sequence[str] = "int", minimize: str = "bytes",
                limits: Mapping[str, float] | None = None, method: Method = "solver", profile: str = "onnxruntime",
                log: Path | None = None,
-               executor: Executor | None = None, workers: int = 1, seed: int = 0) -> Found:
+               executor: Executor | None = None, workers: int = 1, seed: int = 0,
+               engine: str | Engine = "fastest") -> Found:
     """Searches (search/search.py). calibration: batches that ranges come from; samples: batches of inputs, or of
     (inputs, labels), that decide: not those that are reported in the end. log: of all evaluations, gone on from where
-    it exists."""
+    it exists; engine: runs the programs of whole plans."""
     space = Space.of(model, base, ristretto_menu() if method == "ristretto" else menu(candidates))
-    evaluations = Evaluations(Problem.of(space, calibration, samples, profile), log, executor, workers)
+    evaluations = Evaluations(Problem.of(space, calibration, samples, profile, engine), log, executor, workers)
     if method == "ristretto":
         swept = ristretto(evaluations, limit)
         point = Point(swept.assignment, _priced(costs_of(space), swept.assignment), swept.combined)

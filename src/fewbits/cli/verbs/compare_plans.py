@@ -28,7 +28,7 @@ class ComparePlans(Labelled):
     recipes: Annotated[str, typer.Option(help="Presets or YAML files, joined by commas")]
     weights: WeightsOption = None
     profile: Annotated[str, typer.Option(help="Whose integers: see docs/profiles.md")] = "onnxruntime"
-    engine: Annotated[str, typer.Option(help="Whose latency is measured; none measures none")] = "torch"
+    engine: Annotated[str, typer.Option(help="Whose latency is measured; none measures none")] = "fastest"
     x: Annotated[str, typer.Option(help="Across the picture: bytes, sqnr, … (docs/search.md)")] = "bytes"
     y: Annotated[str, typer.Option(help="Up the picture, one of the same")] = "sqnr"
     html: Annotated[Path | None, typer.Option(help="Write a page with the table and the picture here")] = None

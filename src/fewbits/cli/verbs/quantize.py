@@ -10,6 +10,7 @@ from fewbits.cli.verb import Verb
 from fewbits.cli.verbs.shared import (
     BatchOption,
     CalibratingSeed,
+    EngineOption,
     Labelled,
     NetworkArgument,
     ProcessorOption,
@@ -44,6 +45,7 @@ class Quantize(Labelled):
         help="Keeps the ranges; read when it exists, instead of data")] = None
     explain: Annotated[bool, typer.Option("--explain", help="Add what each tensor costs to the report")] = False
     processor: ProcessorOption = "any"
+    engine: EngineOption = "fastest"
     verbose: VerboseOption = False
 
 

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 import typer
 
 from fewbits.cli.verb import Verb
-from fewbits.cli.verbs.shared import BatchOption, DataOption, FileArgument, Labelled, Prepared, ProcessorOption
+from fewbits.cli.verbs.shared import (
+    ENGINE_NAMES,
+    BatchOption,
+    DataOption,
+    EngineOption,
+    FileArgument,
+    Labelled,
+    Prepared,
+    ProcessorOption,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +29,7 @@ class Evaluate(Labelled):
     file: FileArgument
     data: DataOption
     batch_size: BatchOption = 64
+    engine: EngineOption = "fastest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +47,10 @@ class Verify(Verb):
     """Replay the test vectors a saved model carries, on every engine here; exit code 2 when one differs."""
 
     job = "fewbits.cli.saved:verify"
-    examples = ("fewbits verify build/lenet/model.fewbits",)
+    examples = ("fewbits verify build/lenet/model.fewbits", "fewbits verify build/lenet/model.fewbits --engine native")
 
     file: FileArgument
+    engine: Annotated[list[str] | None, typer.Option(help=f"Only this one, or several: {ENGINE_NAMES}")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fewbits.cli.verbs.shared import BatchOption, DataOption, Labelled, NetworkArgument, WeightsOption
+from fewbits.cli.verbs.shared import BatchOption, DataOption, EngineOption, Labelled, NetworkArgument, WeightsOption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Search(Labelled):
     workers: Annotated[int, typer.Option(min=1, help="Processes that measure")] = 1
     scheduler: Annotated[str | None, typer.Option(help="A dask scheduler that measures: tcp://host:port")] = None
     batch_size: BatchOption = 64
+    engine: EngineOption = "fastest"
     seed: Annotated[int, typer.Option(help="Of plans drawn at random; which images calibrate")] = 0
 
     @property

@@ -22,6 +22,8 @@ BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images pe
 CalibratingSeed = Annotated[int, typer.Option(help="Which images calibrate; 0 is the fixed split")]
 ProcessorOption = Annotated[Target, typer.Option(
     "--processor", help="Where model.onnx must be exact: any x86-64; those with vnni, where it is faster; this one")]
+ENGINE_NAMES = "fastest, native, torch, reference, onnxruntime, openvino, or one that a package offers"
+EngineOption = Annotated[str, typer.Option("--engine", help=f"Runs the integers: {ENGINE_NAMES}")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print every table of the report")]
 
 
