@@ -8,6 +8,8 @@ MEBIBYTE = 2**20
 RECIPE_BYTES = MEBIBYTE
 TEXT_BYTES = 64 * MEBIBYTE
 """Of a JSON or csv file: calibration caches, graphs, tables of labels."""
+ONNX_BYTES = 2**31
+"""Of an ONNX file: protobuf's own limit."""
 CHECKPOINT_BYTES = 64 * 1024 * MEBIBYTE
 """Of a file that long work goes on from: weights, and two moments of each."""
 

@@ -24,10 +24,22 @@ def test_what_is_said_of_a_saved_model(saved, fewbits, tmp_path):
     assert "onnxruntime: exported with --processor vnni, exact on x86-64 with VNNI, or without AVX2, for" in said
     assert weight_types(saved / "model.onnx") == {onnx.TensorProto.UINT8}
     assert "exact on any x86-64; other processors: not checked" in (saved / "report.html").read_text()
+    said = fewbits("inspect", saved / "model.onnx").out
+    assert said == ("profile: onnxruntime\nexact on: any x86-64; other processors: not checked\n"
+                    "exact at: every optimisation level of onnxruntime\n")
     result = fewbits("export", saved / "model.fewbits", "--out", tmp_path / "a.onnx", "--processor", "this")
     assert result.code == 0, result.err
     assert "exact on " in result.out
     assert fewbits("verify", saved / "model.fewbits").out.count("\non ") == 1
+
+
+def test_an_onnx_file_that_says_nothing(fewbits, tmp_path):
+    empty = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+    (tmp_path / "a.onnx").write_bytes(empty.SerializeToString())
+    (tmp_path / "b.onnx").write_bytes(b"no protobuf")
+    for name, told in (("a", "was not exported by fewbits"), ("b", "is no ONNX file"), ("c", "does not exist")):
+        result = fewbits("inspect", tmp_path / f"{name}.onnx")
+        assert result.code == 2 and told in result.err and "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("verb", ["quantize", "train"])

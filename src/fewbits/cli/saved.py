@@ -19,6 +19,7 @@ from fewbits.engines.onnx_session import onnxruntime_version
 from fewbits.engines.processor import Target, this_processor
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import UnsupportedError, VerificationError
+from fewbits.export.described import description
 from fewbits.export.verified import export_onnx
 from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program
@@ -42,6 +43,11 @@ def evaluate(asked: Evaluate, console: Console) -> object:
 def inspect(asked: Inspect, console: Console) -> object:
     """The job of the verb."""
     file = asked.file
+    if file.suffix == ".onnx":
+        told = description(file)
+        for name, value in told.items():
+            console.print(f"{name.replace('_', ' ')}: {value}", highlight=False, markup=False)
+        return {"file": file, "bytes": file.stat().st_size, **told}
     if holds_weights(file):
         return show(file, console)
     artifact = read(file)

@@ -15,6 +15,7 @@ from fewbits.engines.onnxruntime import PreparedModel
 from fewbits.engines.processor import Target, this_processor
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import ExportError, VerificationError
+from fewbits.export.described import described
 from fewbits.files import write_whole
 from fewbits.options import options_checked
 from fewbits.program import reference
@@ -72,16 +73,6 @@ def exported_bytes(program: Program, form: OnnxForm, processor: Target) -> bytes
     """The file that `export_onnx` writes, unchecked."""
     written = exactness(program, processor, this_processor())
     return onnx_bytes(program, form, portable=written.portable, metadata=described(program, form, written))
-
-
-def described(program: Program, form: OnnxForm, written: Exactness) -> dict[str, str]:
-    """What an exported file says of itself: the profile, and where its codes are the program's."""
-    at = "every optimisation level" if form == "integer" else "the default optimisation level"
-    told = {"fewbits.profile": program.profile.name, "fewbits.exact_on": written.where,
-            "fewbits.exact_at": f"{at} of onnxruntime"}
-    if program.has_islands:
-        told["fewbits.float"] = "what the recipe left in float32 may differ in its last bits between engines"
-    return told
 
 
 def _refuse_wrong(path: str | Path, written: Exactness) -> None:

@@ -34,10 +34,11 @@ class Evaluate(Labelled):
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect(Verb):
-    """Print a saved model's integer graph, its accumulators, and where each byte of the file goes."""
+    """Print a saved model's integer graph, its accumulators, and where each byte of the file goes; or of an exported
+    ONNX file, on which processors its codes are the program's."""
 
     job = "fewbits.cli.saved:inspect"
-    examples = ("fewbits inspect build/lenet/model.fewbits",)
+    examples = ("fewbits inspect build/lenet/model.fewbits", "fewbits inspect build/lenet/model.onnx")
 
     file: FileArgument
 
