@@ -38,6 +38,7 @@ COMMANDS = {
     "decompress": ("decompress", "{compressed}", "--out", "{out}.safetensors"),
     "reproduce": ("reproduce", "--list"),
     "lab": ("lab",),
+    "doctor": ("doctor",),
 }
 FRAMES = re.compile("[\u2500-\u257f]")
 

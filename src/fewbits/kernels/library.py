@@ -20,15 +20,15 @@ VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
 INTERFACE = 5  # kernels.h, kInterface
-_PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
+PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
 
 def _load() -> ctypes.CDLL | None:
     """The library; None when it is absent, of another version, or not for this machine."""
-    if not os.path.isfile(_PATH):
+    if not os.path.isfile(PATH):
         return None
     try:
-        library = ctypes.CDLL(_PATH)
+        library = ctypes.CDLL(PATH)
         if library.fb_interface() != INTERFACE:
             return None
     except (OSError, AttributeError):

@@ -16,7 +16,7 @@ def render(findings: Findings, console: Console, verbose: bool = True) -> None:
     verbose, tables of the engines, the weakest tensors and the widest sums."""
     title = f"{findings.model}: recipe {findings.recipe}, profile {findings.ledger.profile}"
     console.print(Text(title, "bold"))
-    console.print(_headline(findings))
+    console.print(_headline(findings, verbose))
     if verbose:
         for part in (_engines(findings), _sites(findings), _sums(findings)):
             console.print(part)
@@ -31,7 +31,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _headline(findings: Findings) -> RenderableType:
+def _headline(findings: Findings, verbose: bool) -> RenderableType:
     table = _table("", "", "float", "integers", "change")
     table.title, table.box, table.pad_edge = None, None, False  # 80 columns hold it
     seen = findings.comparison
@@ -48,9 +48,12 @@ def _headline(findings: Findings) -> RenderableType:
     table.add_row("bytes", text.count(findings.float_bytes), text.count(findings.bytes),
                   text.percent(findings.bytes / findings.float_bytes, 1))
     if time := findings.latency:
-        table.add_row(f"time of a batch of {time.batch}, onnxruntime", text.milliseconds(time.float_ms),
+        table.add_row(f"time, batch {time.batch}, onnxruntime", text.milliseconds(time.float_ms),
                       text.milliseconds(time.ms), f"{time.speedup:.2f}{text.TIMES}")
+        fastest = min(time.others, key=lambda name: time.others[name], default="")
         for name, ms in time.others.items():
+            if not verbose and name != fastest:
+                continue
             table.add_row(f"  integers in {name}", "", text.milliseconds(ms), f"{time.float_ms / ms:.2f}{text.TIMES}")
     for estimate in findings.energy:
         table.add_row(f"energy, {estimate.memory}", text.energy(estimate.original.total),

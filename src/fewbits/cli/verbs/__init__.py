@@ -6,6 +6,7 @@ A verb is added by its class here, with its name in `ALL`, and its job in a modu
 from fewbits.cli.verb import Verb
 from fewbits.cli.verbs.compare_plans import ComparePlans
 from fewbits.cli.verbs.compress import Compress, Decompress
+from fewbits.cli.verbs.doctor import Doctor
 from fewbits.cli.verbs.formats import Formats
 from fewbits.cli.verbs.lab import Lab
 from fewbits.cli.verbs.quantize import Demo, Quantize
@@ -17,5 +18,5 @@ from fewbits.cli.verbs.train import Train
 
 ALL: tuple[type[Verb], ...] = (Quantize, Demo, Evaluate, Inspect, Verify, Export, Encodings, Calibrate, Train, Search,
                                ComparePlans, Sensitivity, RoundingStudy, CalibrationStudy, Formats, Compress,
-                               Decompress, Reproduce, Lab)
+                               Decompress, Reproduce, Lab, Doctor)
 """In the order of `fewbits --help`."""
