@@ -9,6 +9,9 @@ def test_demo(fewbits, tmp_path):
     assert "warning" not in result.err
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {
         "model.fewbits", "model.onnx", "report.html", "summary.json"}
+    page = (tmp_path / "demo/report.html").read_text()
+    assert page.count("<details open>") == 3, "histograms of the three worst tensors are open"
+    assert page.count('<figure class="plot">') == 24
     summary = json.loads((tmp_path / "demo/summary.json").read_text())
     assert summary["samples"] == 898
     assert summary["float_accuracy"] > 0.97

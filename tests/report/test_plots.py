@@ -31,7 +31,7 @@ def test_log2():
     assert [bar.x for bar in panel.bars] == pytest.approx([0, 3 * unit, 4 * unit])
     assert [bar.where for bar in panel.bars] == ["below", "within", "within"]
     assert (panel.start, panel.end) == pytest.approx((2 * unit, unit * (4 + math.log2(3))))
-    assert panel.bars[1].label == "2^−1 to 2^0: 50 values"
+    assert panel.bars[1].label == "2⁻¹ to 2⁰: 50 values"
     assert "0.9" in panel.caption
 
 

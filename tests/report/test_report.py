@@ -18,7 +18,7 @@ from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.report import Report, build
 
 Labelled = list[tuple[torch.Tensor, torch.Tensor]]
-VOID = {"meta", "link", "br", "hr", "img", "input", "rect"}
+VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,8 @@ def demo(asked: Demo, console: Console) -> object:
     console.print(f"training a small residual network on {len(data.train)} handwritten digits")
     net: nn.Module = initialised(digits_net, _DEMO_SEED)
     train(net, data.train, epochs=_DEMO_EPOCHS, normalize=DIGITS, seed=_DEMO_SEED)
-    job = QuantizeJob("digits_net", net, data, Preparation(DIGITS), DEFAULT_RECIPE, "onnxruntime", asked.out)
+    job = QuantizeJob("digits_net", net, data, Preparation(DIGITS), DEFAULT_RECIPE, "onnxruntime", asked.out,
+                      explain=True)
     return show(run(job, console), asked.out, console, asked.verbose)
 
 

@@ -10,6 +10,8 @@ from fewbits.report.text import MINUS, count, percent
 
 WIDTH, HEIGHT = 320.0, 110.0  # of the bars' field, in units of the drawing
 _ONE = 0.6  # height of a bar of a single value on a logarithmic scale, where ten times as many stand 1 higher
+_LABEL = 40.0  # width that a label of an axis takes, in the same units
+_RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 Where = Literal["within", "beyond", "below"]
 _Counted = tuple[float, float, int, str, Where]  # x, width, count, label, where
@@ -64,13 +66,14 @@ def log2_panel(plot: Plot) -> Panel:
     last = max([*(e + 1 for e in plot.exponents), math.ceil(top)])
     unit = WIDTH / (last - first)
     bars: list[_Counted] = [
-        (unit * (e - first), unit, n, f"2^{e} to 2^{e + 1}".replace("-", MINUS),
+        (unit * (e - first), unit, n, f"2{str(e).translate(_RAISED)} to 2{str(e + 1).translate(_RAISED)}",
          "below" if e + 1 <= half_step else "within" if e <= top else "beyond")
         for e, n in zip(plot.exponents, plot.log2_counts, strict=True)]
-    every = max(1, (last - first) // 6)
+    every = max(1, math.ceil((last - first) * _LABEL / WIDTH))
     total = plot.zeros + sum(plot.log2_counts)
     return Panel(_bars(bars), unit * (half_step - first), unit * (top - first),
-                 tuple((unit * (e - first), f"2^{e}".replace("-", MINUS)) for e in range(first, last + 1, every)),
+                 tuple((unit * (e - first), f"2{str(e).translate(_RAISED)}") for e in range(last, first - 1, -every)
+                       if e in (first, last) or unit * (e - first) > _LABEL / 2),
                  "magnitudes; the widest range, from half a step to its end; "
                  f"{percent(plot.zeros / total, 1)} are 0, or too near to it to be counted here")
 
