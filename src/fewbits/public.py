@@ -44,6 +44,7 @@ from fewbits.quant.recipe import recipe
 from fewbits.report.accuracy import compare
 from fewbits.report.calibration_study import calibration_study
 from fewbits.report.explain import explain
+from fewbits.reproduce.recorded import recorded
 from fewbits.tensors.batch_norm import fold_batch_norm
 from fewbits.tensors.huffman import huffman
 from fewbits.tensors.layers import Quantizer, QuantLinear
@@ -66,6 +67,6 @@ __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError
            "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm",
            "gptq", "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
            "minifloat", "narrow", "parse", "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear",
-           "read_weights", "recipe", "reconstruct_blocks", "reestimate_batch_norm", "repair", "report", "round_pass",
+           "read_weights", "recipe", "reconstruct_blocks", "recorded", "reestimate_batch_norm", "repair", "report", "round_pass",
            "rounding_study", "save_encodings", "scale_and_zero_point", "search", "sequential_mse", "smooth",
            "trainable"]

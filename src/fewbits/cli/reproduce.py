@@ -8,21 +8,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import fewbits.reproduce
 from fewbits.cli.verbs.reproduce import Reproduce
 from fewbits.data.sets import load
 from fewbits.errors import DataError
 from fewbits.report.machine import this_machine
+from fewbits.reproduce.recorded import RECORDS
 from fewbits.reproduce.row import Given, Row, RowResult, figures, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.reproduce.stages import BY
 
-_RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
-
 
 def reproduce(asked: Reproduce, console: Console) -> object:
     """The job of the verb."""
-    row, data, weights, seed, records = asked.row, asked.data, asked.weights, asked.seed, asked.records or _RECORDS
+    row, data, weights, seed, records = asked.row, asked.data, asked.weights, asked.seed, asked.records or RECORDS
     if asked.show or row is None:
         console.print(_table(records))
         return listed(ROWS.values(), records)

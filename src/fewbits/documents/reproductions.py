@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-import fewbits.reproduce
+from fewbits.reproduce.recorded import RECORDS
 from fewbits.reproduce.row import Row, RowResult, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.reproduce.stages import BY
-
-RECORDS = Path(fewbits.reproduce.__file__).parent / "records"
 
 _HEAD = """# Reproductions
 
