@@ -2,8 +2,8 @@
 # # The AIMET lab: ten numbers of one layer, and a network that serves a purpose
 #
 # Chapter 10 of the lab quantizes a linear layer of four inputs with AIMET at 4 bits, prints its quantizers, and then
-# a trained network at 8 bits with what AIMET has against the loss. Here it is done with `fewbits`; the formula of the
-# text and what AIMET really prints stand side by side, since they differ.
+# a trained network at 8 bits with what AIMET has against the loss. Here it is done with `fewbits`; the formula of
+# the text and what AIMET really prints stand side by side, since they differ.
 
 # %%
 import json
@@ -30,9 +30,9 @@ iterations = 200  # of AdaRound, a layer
 # ## 10.1 One linear layer
 #
 # FP32 has 1 + 8 + 23 bits and a hidden one, so 24 bits of precision; E4M3 and E5M2 are the 8-bit floats that NVIDIA,
-# Arm and Intel recommend. (Throughputs of the text, 102.4 TOPS of MTIA v1 and Hexagon on the phone of its section 11,
-# need that hardware and are only quoted.) The lab goes the other way, to integers, by two formulas: s = max |R| /
-# (2ᵇ⁻¹ − 1), and x_quant = clamp(rne(x / s), −2ᵇ⁻¹, 2ᵇ⁻¹ − 1).
+# Arm and Intel recommend. (Throughputs of the text, 102.4 TOPS of MTIA v1 and Hexagon on the phone of its section
+# 11, need that hardware and are only quoted.) The lab goes the other way, to integers, by two formulas: s = max |R|
+# / (2ᵇ⁻¹ − 1), and x_quant = clamp(rne(x / s), −2ᵇ⁻¹, 2ᵇ⁻¹ − 1).
 
 # %%
 fp32, e4m3, e5m2 = (fb.parse(name) for name in ("fp32", "e4m3", "e5m2"))
@@ -57,9 +57,9 @@ plots.matrices("The layer at 4 bits", [("W", W), ("W_quant", w_q.codes), ("s_W �
 
 # %% [markdown]
 # In "ỹ = s · y_quant" the s is the product of both scales. −8 is clamped to but never reached: the scale maps the
-# largest magnitude to 7. There are two errors, and the text's condition for the second must be read with x / s for x:
-# a number is clipped where rne(x / s) leaves the codes. On the data that s came from, that never happens; on other
-# data it does:
+# largest magnitude to 7. There are two errors, and the text's condition for the second must be read with x / s for
+# x: a number is clipped where rne(x / s) leaves the codes. On the data that s came from, that never happens; on
+# other data it does:
 
 # %%
 other = fb.linear_quantize([0.30, -0.9, 0.75], 4, scale=x_q.encoding.scale, zero_point=0)
@@ -84,10 +84,10 @@ plots.bars("Largest error of y at 4 bits", plots.Axis("|error|"), list(errors), 
 # %% [markdown]
 # ### Tasks 1 and 2: compute_encodings
 #
-# `compute_encodings` runs the callback once with the simulation and makes encodings (minimum, maximum, scale, offset)
-# of what every tensor was seen to hold; `forward_pass_callback` is the user's loop over representative, unlabelled
-# data, and decides how much of it. In `fewbits`: a recipe says 4 bits, capture takes the lab's own vector without a
-# batch axis.
+# `compute_encodings` runs the callback once with the simulation and makes encodings (minimum, maximum, scale,
+# offset) of what every tensor was seen to hold; `forward_pass_callback` is the user's loop over representative,
+# unlabelled data, and decides how much of it. In `fewbits`: a recipe says 4 bits, capture takes the lab's own vector
+# without a batch axis.
 
 
 # %%

@@ -27,8 +27,8 @@ draws = 20
 #
 # Quantization maps numbers of a large set to numbers of a small one, so that each takes fewer bits: 32 to 16, 8, 4.
 # (The slide lists FP32 among the small sets. That is right only for the way from the real numbers to FP32.) Four
-# things get cheaper: arithmetic, bandwidth, storage and silicon. The lecture's table of energy and area, 45 nm at 0.9
-# V:
+# things get cheaper: arithmetic, bandwidth, storage and silicon. The lecture's table of energy and area, 45 nm at
+# 0.9 V:
 
 # %%
 costs = fb.costs()
@@ -59,7 +59,8 @@ plots.bars("Energy of one operation, 45 nm", plots.Axis("pJ", logarithmic=True),
 # ## 2. Integers
 #
 # n bits count from 0 to 2ⁿ − 1 (the slide lost the minus). With a sign bit and a magnitude they reach from −(2ⁿ⁻¹ −
-# 1) to 2ⁿ⁻¹ − 1, with two zeros: the slide's "−2ⁿ⁻¹ − 1" cannot be. Two's complement spends the second zero on −2ⁿ⁻¹.
+# 1) to 2ⁿ⁻¹ − 1, with two zeros: the slide's "−2ⁿ⁻¹ − 1" cannot be. Two's complement spends the second zero on
+# −2ⁿ⁻¹.
 
 # %%
 integers = {}
@@ -115,8 +116,8 @@ plots.points("Relative distance to the nearest number", plots.Axis("x", logarith
              [plots.Series(name, x, np.abs(formats[name].nearest(x) - x) / x) for name in ("bf16", "fp16", "e4m3")])
 
 # %% [markdown]
-# The usual multiply-accumulate of BF16 multiplies in bfloat16 and adds in FP32: the fraction is short, and a long sum
-# needs more of it than a product. 4096 products, added in both ways:
+# The usual multiply-accumulate of BF16 multiplies in bfloat16 and adds in FP32: the fraction is short, and a long
+# sum needs more of it than a product. 4096 products, added in both ways:
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -204,10 +205,10 @@ plots.matrices("Linear quantization to 2 bits", [("weights", W), ("codes", affin
                                                  ("S (q − Z)", affine.dequantize())])
 
 # %% [markdown]
-# S is (2.12 + 1.08) / 3 = 1.0667, printed as 1.07. With the printed S the reconstruction is the printed one (2.14 and
-# −1.07), with the exact S it is 2.1333 and −1.0667; the codes are the same. The line for Z must read round(−2 −
-# (−1.08) / 1.07) = round(−0.99) = −1; the slide has "−2 − 1/1". The real 0 has the code Z, exactly: zeros stay zeros,
-# in weights that were pruned, behind a ReLU and in padding.
+# S is (2.12 + 1.08) / 3 = 1.0667, printed as 1.07. With the printed S the reconstruction is the printed one (2.14
+# and −1.07), with the exact S it is 2.1333 and −1.0667; the codes are the same. The line for Z must read round(−2 −
+# (−1.08) / 1.07) = round(−0.99) = −1; the slide has "−2 − 1/1". The real 0 has the code Z, exactly: zeros stay
+# zeros, in weights that were pruned, behind a ReLU and in padding.
 
 # %%
 printed = fb.linear_quantize(W, bits=2, scale=1.07, zero_point=-1)
@@ -228,9 +229,9 @@ plots.points("Error of the 4×4 example", plots.Axis("bits"), plots.Axis("mean s
 #
 # ## 6. Does it matter how one rounds?
 #
-# q = clip(round(r / S) + Z). The lecture quotes AdaRound's table: the first layer of ResNet-18 in 4 bits on ImageNet,
-# the layer rounded to nearest, up, down, and at random 100 times. ImageNet is not here; the same study on a small
-# network with the same question:
+# q = clip(round(r / S) + Z). The lecture quotes AdaRound's table: the first layer of ResNet-18 in 4 bits on
+# ImageNet, the layer rounded to nearest, up, down, and at random 100 times. ImageNet is not here; the same study on
+# a small network with the same question:
 
 # %%
 source = fb.data_set(data)
@@ -334,8 +335,9 @@ print(f"q_bias = −Z_X Σ q_W = {symmetric.q_bias.item()}, computed once")
 # ## 8. Symmetric ranges: which scale?
 #
 # Tools disagree about the scale of a symmetric range, and so do the lectures. Full range, max / 2ᴺ⁻¹, clips the
-# largest number by one step; restricted range, max / (2ᴺ⁻¹ − 1), gives the lowest code away. The slide attributes the
-# full range to "ONNX, PyTorch": PyTorch in fact computes max / 127.5, and ONNX Runtime restricts its int8 weights.
+# largest number by one step; restricted range, max / (2ᴺ⁻¹ − 1), gives the lowest code away. The slide attributes
+# the full range to "ONNX, PyTorch": PyTorch in fact computes max / 127.5, and ONNX Runtime restricts its int8
+# weights.
 
 # %%
 conventions = {name: fb.scale_and_zero_point(W, 8, symmetric=True, convention=name)[0] for name in

@@ -309,10 +309,10 @@ plots.bars("Shared weights", plots.Axis("accuracy, %"), [f"{bits} bits" for bits
 # %% [markdown]
 # ## PyTorch's own
 #
-# The last two slides are of the PyTorch API, and their body is lost. Today's is torchao's: export, `prepare_pt2e` (or
-# `prepare_qat_pt2e`), run the data, `convert_pt2e`. Beside it, the same network here. PyTorch's fake quantization
-# rounds before it adds Z, as the lab does, but `quantize_per_tensor` adds Z first: with ties and an odd Z the two
-# differ.
+# The last two slides are of the PyTorch API, and their body is lost. Today's is torchao's: export, `prepare_pt2e`
+# (or `prepare_qat_pt2e`), run the data, `convert_pt2e`. Beside it, the same network here. PyTorch's fake
+# quantization rounds before it adds Z, as the lab does, but `quantize_per_tensor` adds Z first: with ties and an odd
+# Z the two differ.
 
 # %%
 ties = torch.tensor([-1.25, -0.75, -0.25, 0.25, 0.75, 1.25])

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The QAT lab: training through a rounding
 #
-# "Quantization-aware training" (Hardware System Design, 2023) defines the straight-through estimator, a quantizer and
-# a linear layer that uses it, trains 20 epochs in FP32 and 20 in INT8, and shows what the switch costs. All of it
-# runs here, and its three exercises are three public names: `fb.round_pass`, `fb.Quantizer`, `fb.QuantLinear`.
+# "Quantization-aware training" (Hardware System Design, 2023) defines the straight-through estimator, a quantizer
+# and a linear layer that uses it, trains 20 epochs in FP32 and 20 in INT8, and shows what the switch costs. All of
+# it runs here, and its three exercises are three public names: `fb.round_pass`, `fb.Quantizer`, `fb.QuantLinear`.
 
 # %%
 import copy
@@ -123,9 +123,10 @@ print(f"largest number of 8 bits at α = 1: {float(eight(torch.tensor(2.0)))}, 1
 assert float(eight(torch.tensor(2.0))) == 1 - 1 / 128
 
 # %% [markdown]
-# **The offset.** With `always_pos` the lab sets off = α and keeps the signed codes and the step: the grid reaches from
-# 0 to 2α − s, and numbers up to α use only its lower half. What the slide before it says of UINT8 (Q_n = 0, Q_p = 255,
-# step α / 255) spends all codes on them. Both are in `fewbits`, the second is the default of the recipe `lab-int8`.
+# **The offset.** With `always_pos` the lab sets off = α and keeps the signed codes and the step: the grid reaches
+# from 0 to 2α − s, and numbers up to α use only its lower half. What the slide before it says of UINT8 (Q_n = 0, Q_p
+# = 255, step α / 255) spends all codes on them. Both are in `fewbits`, the second is the default of the recipe
+# `lab-int8`.
 
 # %%
 positive = torch.rand(4096, generator=torch.Generator().manual_seed(0))
