@@ -169,10 +169,9 @@ assert len({name.split(",")[0] for name, *_ in survey}) == 13
 rerun = [(name, points, float(lost(row, figure).split()[0])) for name, _, _, points, row, figure in survey
          if lost(row, figure) != "not rerun"]
 assert len(rerun) >= 10
-plots.points("Points lost, there and here", plots.Axis("AlexNet, top-5, in the survey"),
-             plots.Axis("MNIST, top-1, here"),
-             [plots.Series("methods", [there for _, there, _ in rerun], [here for *_, here in rerun],
-                           [name for name, *_ in rerun])])
+plots.bars("Points lost", plots.Axis("points"), [name for name, *_ in rerun],
+           [("AlexNet, top-5, the survey", [there for _, there, _ in rerun]),
+            ("MNIST, top-1, recorded here", [here for *_, here in rerun])])
 
 # %% [markdown]
 # (Code of the first two binary methods: MatthieuCourbariaux/BinaryConnect and allenai/XNOR-Net.)

@@ -10,6 +10,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fewbits.errors import CaptureError
+from fewbits.graph.quantized_elsewhere import quantized_elsewhere
 
 
 def plain_module(net: nn.Module) -> nn.Module:
@@ -17,7 +18,7 @@ def plain_module(net: nn.Module) -> nn.Module:
 
     A network of torch.compile is the one that was compiled; what `prune` masked, and what the older weight_norm and
     spectral_norm compute in a hook before each call, is the weight it comes to. Raises CaptureError for scripted or
-    traced modules and lazy ones that have no weights yet.
+    traced modules, lazy ones that have no weights yet, and what another tool has quantized.
     """
     net = copy.deepcopy(_uncompiled(net), _computed_by_hooks(net))
     for name, module in list(net.named_modules()):
@@ -45,6 +46,9 @@ def _check(name: str, module: nn.Module) -> None:
     if isinstance(module, torch.jit.ScriptModule):
         raise CaptureError(f"the network cannot be captured: {what} is a torch.jit module, which hides its Python; "
                            "give the nn.Module that was scripted or traced, with its weights loaded by load_state_dict")
+    if how := quantized_elsewhere(module):
+        raise CaptureError(f"the network cannot be captured: {what} {how}, and quantizing begins with floats; give the "
+                           "float network from before, with its weights")
     tensors = (*module._parameters.values(), *module._buffers.values())
     if any(tensor is not None and is_lazy(tensor) for tensor in tensors):
         raise CaptureError(f"the network cannot be captured: {what} is lazy and has no weights yet; call the network "

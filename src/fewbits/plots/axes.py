@@ -8,6 +8,7 @@ from html import escape
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 400, 70, 34, 20, 52
 COLOURS = ("#1f5fa8", "#c4571a", "#2e7d4f", "#7a3d9a", "#8a6d00", "#555555")
 GREY, BLACK = "#5f5f5f", "#111111"
+_LETTER, _TITLE_LETTER = 6.6, 7.7  # widths of letters, about
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,27 @@ class Field:
         return parts
 
 
-def legend(names: Sequence[str], at_left: bool = False) -> list[str]:
-    """Names of the series with their colours, in the upper right of the field, or the upper left."""
+def legend(names: Sequence[str], title: str, at_left: bool = False) -> list[str]:
+    """Names of the series with their colours: beside the title where there is room, else in a corner of the field."""
+    if beside_title(names, title):
+        parts, x = [], WIDTH - RIGHT - sum(_LETTER * len(name) + 24 for name in names) + 14
+        for colour, name in zip(colours(len(names)), names, strict=True):
+            parts += [f'<circle cx="{x:.1f}" cy="16" r="4" fill="{colour}"/>', text(x + 9, 20, name, "start", BLACK)]
+            x += _LETTER * len(name) + 24
+        return parts
     longest = max(map(len, names))
-    x = LEFT + 14 if at_left else WIDTH - RIGHT - 6.6 * longest - 14
-    parts = [f'<rect x="{x - 10:.1f}" y="{TOP + 1}" width="{6.6 * longest + 22:.1f}" height="{16 * len(names) + 6}" '
-             'fill="#ffffff" fill-opacity="0.85"/>']
+    x = LEFT + 14 if at_left else WIDTH - RIGHT - _LETTER * longest - 14
+    parts = [f'<rect x="{x - 10:.1f}" y="{TOP + 1}" width="{_LETTER * longest + 22:.1f}" '
+             f'height="{16 * len(names) + 6}" fill="#ffffff" fill-opacity="0.85"/>']
     for place, (colour, name) in enumerate(zip(colours(len(names)), names, strict=True)):
         parts += [f'<circle cx="{x:.1f}" cy="{TOP + 12 + 16 * place}" r="4" fill="{colour}"/>',
                   text(x + 9, TOP + 16 + 16 * place, name, "start", BLACK)]
     return parts
+
+
+def beside_title(names: Sequence[str], title: str) -> bool:
+    """Whether the names of the series fit into the line of the title."""
+    return _TITLE_LETTER * len(title) + sum(_LETTER * len(name) + 24 for name in names) < WIDTH - LEFT - RIGHT
 
 
 def colours(count: int) -> list[str]:

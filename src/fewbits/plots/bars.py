@@ -1,12 +1,13 @@
 """Bars side by side: one group for each thing compared, one bar in it for each series."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from html import escape
 
 from fewbits.errors import OptionError
 from fewbits.options import options_checked
-from fewbits.plots.axes import LEFT, RIGHT, WIDTH, Axis, Field, colours, legend, number, text
+from fewbits.plots.axes import LEFT, RIGHT, WIDTH, Axis, Field, beside_title, colours, legend, number, text
 from fewbits.plots.picture import Picture
 
 
@@ -26,7 +27,9 @@ def bars(title: str, y: Axis, groups: Sequence[str], series: Sequence[tuple[str,
             for value, span in zip(values, spans, strict=True) for end in (value - span, value + span) if y.shows(end)]
     low, high = (min(ends, default=0.0), max(ends, default=1.0))
     low, high = (low, high) if y.logarithmic else (min(low, 0.0), max(high, 0.0))
-    span, key = (high - low) or 1.0, 0.05 * len(series) if len(series) > 1 else 0.0  # room for the names of the series
+    names = [name for name, _ in series]
+    inside = len(series) > 1 and not beside_title(names, title)
+    span, key = (high - low) or 1.0, 0.05 * len(series) if inside else 0.0  # room for the names of the series
     low, high = (low - 0.1 * span if y.logarithmic or low < 0 else low), high + (0.1 + key) * span
     field = Field(Axis(""), y, (0.0, float(len(groups))), (low, high))
     bottom = field.floor if y.logarithmic else field.up(0.0)
@@ -53,7 +56,7 @@ def bars(title: str, y: Axis, groups: Sequence[str], series: Sequence[tuple[str,
     for group, name in enumerate(groups):
         parts += _under(LEFT + room * (group + 0.5), field.floor + 15, name, room)
     if len(series) > 1:
-        parts += legend([name for name, _ in series])
+        parts += legend(names, title)
     return Picture("\n".join([*parts, "</svg>", ""]))
 
 
@@ -63,6 +66,6 @@ def _short(value: float) -> float:
 
 
 def _under(x: float, y: float, name: str, room: float) -> list[str]:
-    """The text under a group, in as many lines as it has words where one line is too wide."""
-    lines = [name] if 6.2 * len(name) <= room else name.split()
+    """The text under a group, in up to three lines."""
+    lines = textwrap.wrap(name, max(6, int(room / 6.2)), break_long_words=False) or [""]
     return [text(x, y + 12 * place, line, "middle", size=11) for place, line in enumerate(lines[:3])]

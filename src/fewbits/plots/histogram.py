@@ -12,7 +12,7 @@ import torch
 
 from fewbits.errors import OptionError
 from fewbits.options import options_checked
-from fewbits.plots.axes import GREY, TOP, Axis, Field, number, text
+from fewbits.plots.axes import Axis, Field, number
 from fewbits.plots.picture import Picture
 
 _WITHIN, _BEYOND = "#1f5fa8", "#c4571a"
@@ -68,8 +68,5 @@ def _drawn(title: str, x: Axis, counts: np.ndarray, edges: np.ndarray, beyond: S
             parts.append(f'<rect x="{a:.2f}" y="{up:.1f}" width="{max(0.94 * (b - a), 0.5):.2f}" '
                          f'height="{field.floor - up:.1f}" fill="{_BEYOND if outside else _WITHIN}"><title>'
                          f"{escape(f'{number(left)} to {number(right)}')}: {int(count)}</title></rect>")
-    for place, (at, what) in enumerate(lines):
-        across = field.across(at)
-        parts += [f'<path d="M{across:.1f} {TOP}V{field.floor:g}" stroke="{GREY}" stroke-dasharray="4 3"/>',
-                  text(across + 4, TOP + 12 + 14 * (place % 3), what, "start", "#111111", 11)]
+    parts += field.marks(lines)
     return Picture("\n".join([*parts, "</svg>", ""]))

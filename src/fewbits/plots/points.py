@@ -6,7 +6,7 @@ from html import escape
 from typing import Literal
 
 from fewbits.options import options_checked
-from fewbits.plots.axes import Axis, Field, colours, legend, number, reach, text
+from fewbits.plots.axes import RIGHT, WIDTH, Axis, Field, colours, legend, number, reach, text
 from fewbits.plots.picture import Picture
 
 _DOTS = 60  # points that are joined and more than these are a line without dots
@@ -45,9 +45,12 @@ def points(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequen
             for a, b, label in some:
                 parts.append(f'<circle cx="{field.across(a):.1f}" cy="{field.up(b):.1f}" r="3.5" fill="{colour}">'
                              f"<title>{escape(label or one.name)}: {number(a)}, {number(b)}</title></circle>")
-        parts += [text(field.across(a) + 6, field.up(b) - 5, label, "start", colour, 10)
-                  for a, b, label in some if label]
+        for a, b, label in some:
+            if label:
+                right = field.across(a) + 6 * len(label) > WIDTH - RIGHT
+                parts.append(text(field.across(a) + (-6 if right else 6), field.up(b) - 5, label,
+                                  "end" if right else "start", colour, 10))
     parts += field.marks(marks)
     if len(series) > 1:
-        parts += legend([one.name for one in series], key == "left")
+        parts += legend([one.name for one in series], title, key == "left")
     return Picture("\n".join([*parts, "</svg>", ""]))
