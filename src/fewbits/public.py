@@ -67,6 +67,6 @@ __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError
            "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm",
            "gptq", "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
            "minifloat", "narrow", "parse", "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear",
-           "read_weights", "recipe", "reconstruct_blocks", "recorded", "reestimate_batch_norm", "repair", "report", "round_pass",
-           "rounding_study", "save_encodings", "scale_and_zero_point", "search", "sequential_mse", "smooth",
-           "trainable"]
+           "read_weights", "recipe", "reconstruct_blocks", "recorded", "reestimate_batch_norm", "repair", "report",
+           "round_pass", "rounding_study", "save_encodings", "scale_and_zero_point", "search", "sequential_mse",
+           "smooth", "trainable"]
