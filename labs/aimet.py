@@ -263,3 +263,4 @@ assert torch.equal(loaded(batches[0][:8]), final(batches[0][:8]))
 sizes = {"net.pt, FP32": 4 * sum(p.numel() for p in net.parameters()),
          "net.fewbits": (folder / "net.fewbits").stat().st_size}
 print(table(["file", "bytes"], list(sizes.items())))
+plots.bars("Size of the network", plots.Axis("bytes"), list(sizes), [("bytes", list(sizes.values()))])
