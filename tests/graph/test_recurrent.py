@@ -1,17 +1,23 @@
-"""Recurrent layers taken apart: torch's own outputs in float, and programs that every engine agrees on."""
+"""Recurrent layers as recurrences: torch's own outputs in float, and programs that every engine agrees on."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from fewbits.artifact.file import to_bytes
 from fewbits.errors import CaptureError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
+from fewbits.program.program import leaves
 from fewbits.program.reference import run
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.testing import differences
+from fewbits.train.fit import fit
+from fewbits.train.registry import trainable
 
 
 class Sequence(nn.Module):
@@ -42,6 +48,38 @@ class Steps(nn.Module):
         return state[0] if isinstance(state, tuple) else state
 
 
+class Written(nn.Module):
+    """A recurrent layer, used as a function says."""
+
+    def __init__(self, layer, use):
+        super().__init__()
+        self.layer, self.use = layer, use
+
+    def forward(self, *inputs):
+        return self.use(self.layer, *inputs)
+
+
+class Read(nn.Module):
+    """A text reader in small (Shi et al. 2015, arXiv:1507.05717): columns of an image's features are the steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.layer = nn.Conv2d(1, 4, 3, padding=1), nn.LSTM(12, 5, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        features = F.max_pool2d(F.relu(self.conv(x)), 2)
+        return self.layer(features.permute(0, 3, 1, 2).flatten(2))[0]
+
+
+def turned(layer, x):
+    return layer(x.transpose(0, 1))[0].transpose(0, 1)
+
+
+def given(layer, x, *states):
+    states = tuple(state[None] for state in states)
+    return layer(x, states if len(states) > 1 else states[0])
+
+
 NETWORKS = {
     "lstm": lambda: (Sequence(nn.LSTM(4, 5, batch_first=True), 5), (6, 7, 4)),
     "lstm without biases, last state": lambda: (Sequence(nn.LSTM(4, 5, bias=False, batch_first=True), 5, -1),
@@ -53,30 +91,91 @@ NETWORKS = {
     "gru without biases": lambda: (Sequence(nn.GRU(4, 5, bias=False, batch_first=True), 5), (6, 3, 4)),
     "lstm cell": lambda: (Steps(nn.LSTMCell(4, 5)), (6, 4)),
     "gru cell": lambda: (Steps(nn.GRUCell(4, 5)), (6, 4)),
+    "rnn cell": lambda: (Steps(nn.RNNCell(4, 5, nonlinearity="relu")), (6, 4)),
+    "rnn": lambda: (Written(nn.RNN(4, 5, batch_first=True), lambda layer, x: layer(x)), (6, 7, 4)),
+    "rnn of relu": lambda: (Written(nn.RNN(4, 5, 2, nonlinearity="relu", batch_first=True), lambda layer, x: layer(x)),
+                            (6, 4, 4)),
+    "projected": lambda: (Written(nn.LSTM(4, 6, 2, proj_size=3, batch_first=True, bidirectional=True),
+                                  lambda layer, x: layer(x)), (6, 4, 4)),
+    "time first": lambda: (Written(nn.GRU(4, 5, bidirectional=True), turned), (6, 7, 4)),
+    "states of lstm in and out": lambda: (Written(nn.LSTM(4, 5, batch_first=True), given), (6, 7, 4), (6, 5), (6, 5)),
+    "state of gru in and out": lambda: (Written(nn.GRU(4, 5, batch_first=True), given), (6, 7, 4), (6, 5)),
+    "text reader": lambda: (Read(), (6, 1, 6, 8)),
 }
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_and_codes(name):
+    net, example = made(name)
+    model = fold(capture(net, example))
+    fewer = [x[:3] for x in example]
+    with torch.no_grad():
+        for one, other in zip(flat(model(*fewer)), flat(net(*fewer)), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    program = lower(calibrate(model, plan(model, "w8a8"), [example]))
+    given = {name: x.numpy() for name, x in zip(program.inputs, example, strict=True)}
+    assert not differences(program, given)
+    codes = run(program, given)
+    with torch.no_grad():
+        for output, wanted in zip(leaves(program.structure), flat(net(*example)), strict=True):
+            error = np.abs(program.real(output, codes[output]) - wanted.numpy()).max()
+            assert error < 0.1
+
+
+def made(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net, shape = NETWORKS[name]()
-        x = torch.randn(*shape)
-    model = fold(capture(net.eval(), x))
-    with torch.no_grad():
-        torch.testing.assert_close(model(x[:3]), net(x[:3]), rtol=1e-5, atol=1e-6)
-    simulation = calibrate(model, plan(model, "w8a8"), [x])
+        net, *shapes = NETWORKS[name]()
+        return net.eval(), tuple(torch.randn(*shape) for shape in shapes)
+
+
+def flat(outputs):
+    return [outputs] if isinstance(outputs, torch.Tensor) else [leaf for each in outputs for leaf in flat(each)]
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+@pytest.mark.parametrize("recipe", ["w8", "dynamic-w8a8", "w4a8", "w8a8-signed"])
+@pytest.mark.parametrize("name", ["states of lstm in and out", "gru"])
+def test_other_recipes_run_alike_in_every_engine(name, recipe):
+    net, example = made(name)
+    model = fold(capture(net, example))
+    program = lower(calibrate(model, plan(model, recipe), [example]))
+    assert not differences(program, {name: x.numpy() for name, x in zip(program.inputs, example, strict=True)})
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_weights_are_stored_once_however_long_the_sequence(kind):
+    torch.manual_seed(0)
+    net = Sequence(kind(20, 32, batch_first=True), 32, -1).eval()
+    sizes = []
+    for length in (5, 40):
+        x = torch.randn(4, length, 20)
+        model = fold(capture(net, x))
+        program = lower(calibrate(model, plan(model, "w8a8"), [x]))
+        sizes.append(len(to_bytes(program)))
+        assert len(program.nodes) == 4
+    weights = sum(parameter.numel() for parameter in net.parameters())
+    assert max(sizes) - min(sizes) < 64
+    assert max(sizes) <= 1.5 * weights + 16 * 1024
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_a_recurrence_that_learns_is_lowered_as_it_learned():
+    torch.manual_seed(0)
+    net, x, y = Sequence(nn.GRU(4, 5, batch_first=True), 5, -1).eval(), torch.randn(8, 6, 4), torch.randint(0, 3, (8,))
+    model = fold(capture(net, x), norms="keep")
+    simulation = trainable(calibrate(model, plan(model, "qat-w8a8"), [x]))
+    before = simulation.model.tensor("layer.weight_hh_l0").detach().clone()
+    fit(simulation, [(x, y)], epochs=2)
+    assert not torch.equal(before, simulation.model.tensor("layer.weight_hh_l0"))
     program = lower(simulation)
-    assert not differences(program, {program.inputs[0]: x.numpy()})
     with torch.no_grad():
-        error = (torch.from_numpy(program_numbers(program, x)) - net(x)).abs().max()
-    assert error < 0.1
-
-
-def program_numbers(program, x):
-    codes = run(program, {program.inputs[0]: x.numpy()})
-    return program.encoding(program.outputs[0]).decode(codes[program.outputs[0]])
+        wanted = simulation.eval()(x).numpy()
+    output = program.outputs[0]
+    got = program.real(output, run(program, {"x": x.numpy()})[output])
+    assert np.abs(got - wanted).max() < 1e-5
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes")

@@ -126,14 +126,14 @@ def expected(program: Program) -> Vectors:
 
 def run_all(program: Program, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The reference's values of every node."""
-    return reference.run(program, given, [node.name for node in program.nodes])
+    return reference.run(program, given, program.written)
 
 
 def results(islands: Program) -> tuple[str, ...]:
     """The float values that islands give away: what a quantizer reads, or the model returns."""
     read = {name for node in islands.nodes if not islands.is_float(node.name) for name in reads(node)}
-    return tuple(node.name for node in islands.nodes
-                 if islands.is_float(node.name) and (node.name in read or islands.returns(node.name)))
+    return tuple(name for name in islands.written
+                 if islands.is_float(name) and (name in read or islands.returns(name)))
 
 
 def sample(array: np.ndarray) -> np.ndarray:
@@ -163,8 +163,8 @@ def put(vectors: Vectors, program: Program, writer: Writer) -> None:
 def take(program: Program, reader: Reader, hashes: np.ndarray) -> Vectors:
     """Inverse of `put`. hashes: the tensor `NODES`. Raises Refusal when sizes disagree with the program."""
     exact = exact_part(program)
-    if hashes.dtype != np.uint8 or hashes.shape != (len(exact.nodes), HASH_BYTES):
-        raise Refusal("does not have one test hash for each node")
+    if hashes.dtype != np.uint8 or hashes.shape != (len(exact.written), HASH_BYTES):
+        raise Refusal("does not have one test hash for each value")
     outputs = {}
     for name in _stored(exact):
         packed, shape = reader.take((_output(name),)), batch_shape(program, name)
@@ -177,8 +177,7 @@ def take(program: Program, reader: Reader, hashes: np.ndarray) -> Vectors:
         samples[name] = reader.take((_sample(name),))
         if samples[name].dtype != np.float32 or samples[name].ndim != 1 or samples[name].size > SAMPLES:
             raise Refusal(f"does not hold the expected numbers of {quoted(name)}")
-    names = [node.name for node in exact.nodes]
-    return Vectors({name: row.tobytes() for name, row in zip(names, hashes, strict=True)}, outputs, samples)
+    return Vectors({name: row.tobytes() for name, row in zip(exact.written, hashes, strict=True)}, outputs, samples)
 
 
 def batch_shape(program: Program, name: str) -> tuple[int, ...]:

@@ -19,8 +19,7 @@ from fewbits.engines.registry import engine as engine_of
 from fewbits.engines.torch.executor import walk_once
 from fewbits.errors import FewbitsError, VerificationError
 from fewbits.program import reference
-from fewbits.program.float_calls import TOLERANCE
-from fewbits.program.islands import float_half, shares
+from fewbits.program.islands import float_half, shares, tolerances
 
 _PROMISING: tuple[Engine, ...] = (Reference(), Torch(), Native(), OnnxRuntime())
 
@@ -97,7 +96,7 @@ class _Exact:
     def __init__(self, artifact: Artifact):
         self.hashes, self.program = artifact.vectors.hashes, vectors.exact_part(artifact.program)
         self.given = vectors.inputs(self.program, artifact.program)
-        self.names = [node.name for node in self.program.nodes]
+        self.names = list(self.program.written)
         self.definition = reference.run(self.program, self.given, self.names)
         self.known = {name: codes for name, codes in self.definition.items() if hash_codes(codes) == self.hashes[name]}
         self.known |= artifact.vectors.outputs
@@ -147,12 +146,12 @@ class _Islands:
     def replay(self, engine: Engine) -> Replay:
         values = engine.prepare(self.program, list(self.samples)).run(self.given).codes
         compared, differing, first = 0, 0, None
-        known = self.given | self.definition
+        known, allowed = self.given | self.definition, tolerances(self.program)
         for name, stored in self.samples.items():
             got = vectors.sample(values[name])
             compared += stored.size
             if got.shape == stored.shape:
-                wrong = int((shares(self.program, name, known, got, stored) > TOLERANCE).sum())
+                wrong = int((shares(self.program, name, known, got, stored) > allowed[name]).sum())
             else:
                 wrong = stored.size or 1
             differing, first = differing + wrong, first or (name if wrong else None)

@@ -45,7 +45,8 @@ def _family(module: str, records: dict[type[ProgramNode], Record]) -> str:
 
 def _row(kind: type[ProgramNode], record: Record) -> tuple[str, ...]:
     reads = ", ".join(words for each, words in _KINDS.items() if each in record.takes) or "nothing"
-    writes = {"codes": "codes", "float32": "floats", "moved": "what it reads", "plain": "plain numbers"}[record.writes]
+    writes = {"codes": "codes", "float32": "floats", "moved": "what it reads", "plain": "plain numbers",
+              "body": "what its body makes"}[record.writes]
     sums = "" if record.sums is None else "numbers" if record.sums.products is None else "products"
     named = ", ".join(field.name for field in fields(kind) if field.name != "name")
     return f"`{kind.__name__}`", record.does, record.equations, named, reads, writes, sums, ", ".join(record.limits)

@@ -7,7 +7,7 @@ from fewbits.quant.encoding_table import EncodingTable, TensorEncoding
 
 def encodings_of(program: Program) -> EncodingTable:
     """Every value that has codes (sums that leave as they are have none), each layer's weight before its result."""
-    rows, nodes = [], {node.name: node for node in program.nodes}
+    rows, nodes = [], {node.name: node for node in program.everything}
     for name, value in program.values.items():
         node = nodes.get(name)
         if isinstance(node, op.Conv | op.Linear):

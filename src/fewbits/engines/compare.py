@@ -5,12 +5,15 @@ cut (program/islands.py), and each half is fed the reference's own numbers at th
 
 - `integers`: no code and no bit may differ;
 - `islands`: floats lie within TOLERANCE of the largest number of a value and its operands (NaN where the reference has
-  NaN), and codes behind an island's own quantizer at most one step off, which is counted as near;
+  NaN), and codes behind an island's own quantizer at most one step off, which is counted as near; of and behind a
+  recurrence that rounds floats within its steps both are wider (TOLERANCE_OF_STEPS);
 - `whole`: the program from its own inputs. Nothing is promised where an island moved a code; floats are held to
   TOLERANCE, codes are counted by their bits.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,7 +21,7 @@ import numpy as np
 from fewbits.engines.engine import Arrays, Results
 from fewbits.options import options_checked
 from fewbits.program.float_calls import TOLERANCE
-from fewbits.program.islands import float_half, integer_half, shares
+from fewbits.program.islands import float_half, integer_half, shares, tolerances
 from fewbits.program.program import Program
 from fewbits.program.value import PLAIN
 
@@ -32,6 +35,15 @@ class Part:
 
     program: Program
     extent: Extent
+
+    @cached_property
+    def tolerances(self) -> Mapping[str, float]:
+        """By value, how far its floats may be off."""
+        return tolerances(self.program)
+
+    def steps(self, name: str) -> int:
+        """How many steps the codes of a value may be off behind an island."""
+        return 1 if self.tolerances[name] == TOLERANCE else round(256 * self.tolerances[name])
 
 
 def parts_of(program: Program) -> tuple[Part, ...]:
@@ -101,7 +113,7 @@ def difference_of_numbers(part: Part, name: str, known: Arrays, actual: np.ndarr
         return _stepped(part, name, np.where(np.isnan(steps), np.inf, steps))
     if part.extent != "integers" and not coded:
         share = shares(program, name, known, actual)
-        return Difference(name, share.size, int(np.count_nonzero(share > TOLERANCE)), 0, 0,
+        return Difference(name, share.size, int(np.count_nonzero(share > part.tolerances[name])), 0, 0,
                           float(share.max(initial=0)))
     with np.errstate(invalid="ignore"):
         away = (program.steps_between(name, expected, actual) if coded
@@ -115,7 +127,9 @@ def _stepped(part: Part, name: str, steps: np.ndarray) -> Difference:
     """By how many steps codes are off."""
     if part.extent != "islands":
         return Difference(name, steps.size, int(np.count_nonzero(steps)), 0, 0, float(steps.max(initial=0)))
-    return Difference(name, steps.size, int(np.count_nonzero(steps > 1)), 0, int(np.count_nonzero(steps == 1)), 0.0)
+    near, allowed = steps > 0, part.steps(name)
+    return Difference(name, steps.size, int(np.count_nonzero(steps > allowed)), 0,
+                      int(np.count_nonzero(near & (steps <= allowed))), 0.0)
 
 
 def _misshapen(name: str, actual: np.ndarray) -> Difference:

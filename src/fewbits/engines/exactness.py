@@ -61,9 +61,9 @@ def reliance(program: Program) -> Reliance:
     if program.profile.engine != "onnxruntime":
         return Reliance((), ())
     ranges = code_ranges(program)
-    pairs = tuple(node.name for node in program.nodes
+    pairs = tuple(node.name for node in program.everything
                   if isinstance(node, op.Conv | op.Linear | op.DynamicLinear) and _saturates(program, node, ranges))
-    fused = tuple(node.name for node in program.nodes
+    fused = tuple(node.name for node in program.everything
                   if isinstance(node, op.Add) and _needs_fusion(program, node, ranges))
     return Reliance(pairs, fused)
 

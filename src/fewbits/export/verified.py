@@ -106,14 +106,14 @@ class _Check:
         self.program, self.writing = program, writing
         self._executor = None if program.has_islands else TorchExecutor(program)
         self._parts: list[tuple[Part, list[tuple[Level, PreparedModel]]]] = []
-        becoming, wanted = {node.input for node in program.nodes if isinstance(node, Dynamic)}, []
+        becoming, wanted = {node.input for node in program.everything if isinstance(node, Dynamic)}, []
         for part in parts_of(program):
             half, made = part.program, model if part.program is program else writing.bytes(part.program)
             self._parts.append((part, [(level, PreparedModel(half, OnnxSession(made, level)))
                                        for level in _LEVELS[writing.form]]))
             if part.extent == "islands":
                 becoming |= {name for name in half.outputs if half.kind(name) not in PLAIN}
-                wanted += half.by_name
+                wanted += half.written
             if part.extent != "whole":
                 wanted += (*half.inputs, *half.outputs)
         self._becoming_codes = frozenset(becoming)

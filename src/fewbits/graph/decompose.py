@@ -19,7 +19,7 @@ from fewbits.graph.model import Model
 from fewbits.graph.norms import divided, length, multiplied
 from fewbits.graph.pieces import as_number, chosen, gated_by_comparison, masked, threshold
 from fewbits.graph.rearranged import cropped, gathered, indexed, padded, pixel_unshuffled, repeated, scattered
-from fewbits.graph.recurrent import gru, gru_cell, lstm, lstm_cell, zero_state
+from fewbits.graph.recurrent import CELLS, LAYERS, cell, layers, zero_state
 
 aten = torch.ops.aten
 
@@ -351,7 +351,7 @@ _RULES: dict[Any, Decomposition] = {  # by the call that is taken apart
     aten.sum.dim_IntList: _sum, aten.glu.default: _gated,
     aten.stack.default: _stack, aten.unbind.int: _unbind, operator.getitem: _taken_over,
     aten.select.int: _taken_over, aten.zeros.default: zero_state,
-    aten.lstm_cell.default: lstm_cell, aten.gru_cell.default: gru_cell, aten.lstm.input: lstm, aten.gru.input: gru,
+    **dict.fromkeys(CELLS, cell), **dict.fromkeys(LAYERS, layers),
     aten.expand.default: _expand, aten.cat.default: _cat, aten.repeat.default: repeated,
     aten.slice_scatter.default: scattered, aten.select_scatter.default: scattered, aten.index.Tensor: indexed,
     aten.copy.default: _copied, aten.gather.default: gathered, aten.pixel_unshuffle.default: pixel_unshuffled,

@@ -1,6 +1,7 @@
 """A graph being rewritten: the nodes made so far, and what went away."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,6 +35,15 @@ class Draft:
                        dtype or origin.dtype))
         self.shapes[name] = shape
         return Ref(name)
+
+    @contextmanager
+    def inside(self) -> Iterator[list[Node]]:
+        """What is emitted meanwhile goes into the list that this gives: the nodes of a body."""
+        outside, self.nodes = self.nodes, []
+        try:
+            yield self.nodes
+        finally:
+            self.nodes = outside
 
     def keep(self, node: Node) -> None:
         """Puts a node that stays as it is behind those made so far."""

@@ -103,19 +103,32 @@ class Node:
 
     @cached_property
     def refs(self) -> tuple[str, ...]:
-        """Names of the values it reads, in order, each once."""
+        """Names of the values it reads, in order, each once; those that its body reads from outside among them."""
+        if self.body is not None:
+            return self.body.refs
         return tuple(dict.fromkeys(item.name for item in _items(self.arguments) if isinstance(item, Ref)))
 
     @cached_property
     def params(self) -> tuple[str, ...]:
-        """Names of the parameters and buffers it reads."""
+        """Names of the parameters and buffers it reads, its body's among them."""
+        if self.body is not None:
+            return tuple(dict.fromkeys(name for node in self.body.nodes for name in node.params))
         return tuple(dict.fromkeys(item.name for item in _items(self.arguments) if isinstance(item, Param)))
 
+    @property
+    def body(self) -> "Body | None":
+        """What a recurrence does at each step; None of any other node."""
+        return self.arguments.get("body")
+
     def changed(self, leaf: Callable[[Any], Any]) -> "Node":
-        """The node with `leaf` applied to every leaf of its arguments: itself where that changes none."""
-        if all(leaf(item) is item for item in _items(self.arguments)):
-            return self
-        return replace(self, arguments={name: map_leaves(value, leaf) for name, value in self.arguments.items()})
+        """The node with `leaf` applied to every leaf of its arguments, and of those of its body: itself where that
+        changes none."""
+        def change(item: Any) -> Any:
+            return item.changed(leaf) if isinstance(item, Body) else leaf(item)
+
+        changed = {name: map_leaves(value, change) for name, value in self.arguments.items()}
+        same = all(one is other for one, other in zip(_items(self.arguments), _items(changed), strict=True))
+        return self if same else replace(self, arguments=changed)
 
     def run(self, arguments: Mapping[str, Any]) -> Any:
         """What its call gives for `arguments`, which are named and ordered as its own are."""
@@ -142,6 +155,44 @@ def _operator(name: str, role: Role, targets: list[Any], *rest: Any) -> Operator
 
 def _node(name: str, target: Any, *rest: Any) -> Node:
     return Node(name, _call(target), *rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """What a recurrence does at each step of a sequence.
+
+    nodes: in running order, the `step` and `state` nodes first, which stand for what a step is given: the entry of a
+    sequence outside, and what the step before made; output: the value that the recurrence gives of all steps.
+    """
+
+    nodes: tuple[Node, ...]
+    output: str
+
+    @property
+    def entries(self) -> tuple[Node, ...]:
+        """The nodes that stand for an entry of a sequence."""
+        return tuple(node for node in self.nodes if node.op == "step")
+
+    @property
+    def states(self) -> tuple[Node, ...]:
+        """The nodes that stand for what the step before made."""
+        return tuple(node for node in self.nodes if node.op == "state")
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The values of the body that the recurrence gives: of all steps its output, of the last one each state."""
+        return (self.output, *(state["following"] for state in self.states))
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """Names of the values outside that it reads."""
+        return tuple(dict.fromkeys(name for node in (*self.entries, *self.states) for name in node.refs))
+
+    def changed(self, leaf: Callable[[Any], Any]) -> "Body":
+        """The body with every node changed: itself where that changes none."""
+        nodes = tuple(node.changed(leaf) for node in self.nodes)
+        return self if all(one is other for one, other in zip(nodes, self.nodes, strict=True)) else replace(
+            self, nodes=nodes)
 
 
 @dataclass(frozen=True)
@@ -180,9 +231,26 @@ class Graph:
         yield from self.by_name
 
     @cached_property
+    def everything(self) -> tuple[Node, ...]:
+        """Its nodes, those of a body in front of the recurrence that runs it."""
+        return tuple(one for node in self.nodes for one in (*(node.body.nodes if node.body else ()), node))
+
+    @cached_property
+    def repeats(self) -> Mapping[str, int]:
+        """How often each node of a body runs for one input, by name: as many steps as the example has."""
+        values = {item.name: item.shape for item in (*self.inputs, *self.everything)}
+        found = {}
+        for node in self.nodes:
+            for each in node.body.nodes if node.body else ():
+                assert node.body is not None
+                shape = values[node.body.entries[0]["sequence"].name] or ()
+                found[each.name] = shape[node["axis"]] or 1
+        return found
+
+    @cached_property
     def by_name(self) -> Mapping[str, Node]:
-        """Its nodes."""
-        return {node.name: node for node in self.nodes}
+        """Its nodes, those of bodies among them."""
+        return {node.name: node for node in self.everything}
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
@@ -203,7 +271,7 @@ class Graph:
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """The nodes that read each value, in running order."""
         readers: dict[str, list[Node]] = {name: [] for name in self.names()}
-        for node in self.nodes:
+        for node in self.everything:
             for name in node.refs:
                 readers[name].append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
@@ -212,8 +280,8 @@ class Graph:
     def param_consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """The nodes that read each parameter or buffer, of those that any node reads."""
         readers: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for name in node.params:
+        for node in self.everything:
+            for name in () if node.body else node.params:
                 readers.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
@@ -231,7 +299,7 @@ class Graph:
         """The batch norm that moves into the scale and bias of a dot product, by the dot product's name: it alone
         reads those sums, and its channels are theirs. Any other batch norm is an operator of its own."""
         found = {}
-        for dot in self.nodes:
+        for dot in self.everything:
             readers = self.consumers[dot.name]
             alone = dot.role == "dot" and len(readers) == 1 and dot.name not in self.outputs
             if alone and readers[0].role == "norm" and (dot.op == "conv" or len(dot.shape or ()) == 2):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fewbits.errors import CaptureError
-from fewbits.graph.graph import Graph, Node, Param, Ref, Shape, map_leaves
+from fewbits.graph.graph import Body, Graph, Node, Param, Ref, Shape, map_leaves
 from fewbits.graph.operators import TRAINING_ARGUMENT
 from fewbits.program.inputs import with_batch_axis, without_batch_axis
 from fewbits.program.program import fill
@@ -86,7 +86,7 @@ class Model(nn.Module):
     def shapes(self) -> dict[str, Shape | None]:
         """Shapes of all values and of the parameters and buffers that nodes read, by name."""
         shapes: dict[str, Shape | None] = {item.name: item.shape for item in self.graph.inputs}
-        shapes |= {node.name: node.shape for node in self.graph.nodes}
+        shapes |= {node.name: node.shape for node in self.graph.everything}
         shapes |= {name: tuple(self.tensor(name).shape) for node in self.graph.nodes for name in node.params}
         return shapes
 
@@ -131,7 +131,11 @@ class Model(nn.Module):
         return fill(self.graph.structure, values)
 
     def call(self, node: Node, values: Mapping[str, Any], visitor: Visitor) -> Any:
-        """One node's result from the values of those before it; the visitor sees what it reads."""
+        """One node's result from the values of those before it; the visitor sees what it reads, and of a recurrence
+        every value of every step."""
+        if node.body is not None:
+            return self._recur(node, node.body, values, visitor)
+
         def resolve(argument: str, item: Any) -> Any:
             if isinstance(item, Ref):
                 return visitor.operand(node, argument, values[item.name])
@@ -147,6 +151,30 @@ class Model(nn.Module):
             frozen = node.role == "norm" and self.norms_frozen
             arguments[TRAINING_ARGUMENT[node.op]] = self.training and not frozen
         return node.run(arguments)
+
+    def _recur(self, node: Node, body: Body, values: Mapping[str, Any], visitor: Visitor) -> tuple[torch.Tensor, ...]:
+        """The body, step by step. A state's value is what the step before made; the visitor sees it only where it comes
+        from outside."""
+        axis = node["axis"]
+        sequences = {entry.name: values[entry["sequence"].name].unbind(axis) for entry in body.entries}
+        whole = next(iter(sequences.values()))
+        carried = {}
+        for state in body.states:
+            if isinstance(first := state["first"], Ref):
+                carried[state.name] = visitor.value(state.name, values[first.name])
+            else:
+                assert state.shape is not None
+                carried[state.name] = whole[0].new_zeros([len(whole[0]), *(size or 0 for size in state.shape[1:])])
+        made = []
+        for at in range(len(whole))[::-1 if node["backwards"] else 1]:
+            inner = {name: entries[at] for name, entries in sequences.items()} | carried
+            for each in body.nodes:
+                if each.name not in inner:
+                    inner[each.name] = visitor.value(each.name, self.call(each, inner, visitor))
+            made.append(inner[body.output])
+            carried = {state.name: inner[state["following"]] for state in body.states}
+        stacked = torch.stack(made[::-1] if node["backwards"] else made, axis)
+        return (stacked, *(carried[state.name] for state in body.states))
 
     def _device(self, captured: torch.device) -> torch.device:
         tensor = next(iter((*self.parameters(), *self.buffers())), None)

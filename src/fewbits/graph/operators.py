@@ -11,7 +11,17 @@ from typing import Any
 
 import torch
 
-from fewbits.graph.functions import adaptive_max_pool, entered, insert_zeros, join, masked_softmax, quotient
+from fewbits.graph.functions import (
+    adaptive_max_pool,
+    entered,
+    insert_zeros,
+    join,
+    masked_softmax,
+    quotient,
+    recurrence,
+    state,
+    step,
+)
 from fewbits.graph.graph import Node, Operator, Param, Ref, Shape, Shapes
 from fewbits.program.exact_calls import EXACT_CALLS
 from fewbits.program.float_calls import call_name
@@ -247,6 +257,9 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("roll", "pass", (aten.roll.default,), _refuse_roll),
     Operator("flip", "pass", (aten.flip.default,), _refuse_flip),
     Operator("item", "pass", (operator.getitem,)),
+    Operator("recurrence", "pass", (recurrence,)),
+    Operator("step", "pass", (step,)),
+    Operator("state", "pass", (state,)),
     Operator("pad", "pass", (aten.pad.default, aten.constant_pad_nd.default, *_MIRRORS), _refuse_pad),
     Operator("dropout", "gone", (aten.dropout.default, aten.feature_dropout.default)),
     Operator("identity", "gone", (aten.clone.default, aten.contiguous.default, aten.detach.default,

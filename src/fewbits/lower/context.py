@@ -28,23 +28,29 @@ class Context:
     """The program under construction.
 
     names: what the values of the graph are called in the program (those that one node makes together with
-    its clamp, or passes on unchanged, share one); lists: the parts of a split.
+    its clamp, or passes on unchanged, share one); lists: the parts of a split; outside: while the body of a recurrence
+    is made, the nodes in front of it, where constants go.
     """
 
     simulation: Simulation
     profile: Profile
     nodes: list[op.ProgramNode] = field(default_factory=list)
+    outside: list[op.ProgramNode] | None = None
     values: dict[str, Value] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
+        self._constants: set[str] = set()
         self._nodes = self.simulation.model.graph.by_name
         self._norms = self.simulation.model.graph.norms_behind
 
     def emit(self, node: op.ProgramNode, shape: Shape, encoding: Encoding | None, dtype: Dtype = "float32") -> str:
         """Adds a node; returns the name of its value. encoding: None for plain numbers, which are of type `dtype`."""
-        self.nodes.append(node)
+        constant = isinstance(node, _CONSTANTS) or (isinstance(node, op.Dequantize) and node.input in self._constants)
+        if isinstance(node, op.Constant):
+            self._constants.add(node.name)
+        (self.nodes if self.outside is None or not constant else self.outside).append(node)
         self.values[node.name] = Value(shape, encoding, dtype)
         return node.name
 
@@ -266,6 +272,8 @@ class Emitted:
     low: int
     high: int
 
+
+_CONSTANTS = (op.Constant, op.FloatConstant, op.ExactConstant)
 
 Rules = Mapping[str, Callable[[Context, Node], None]]
 """By the name of an operator, what puts its nodes into the program under construction."""

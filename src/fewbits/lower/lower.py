@@ -1,12 +1,16 @@
 """From a Simulation to a Program under a profile, with its accumulators proved wide enough."""
 
+from functools import partial
+
 from fewbits.errors import LoweringError
+from fewbits.graph.graph import Node
 from fewbits.graph.model import unfit_weight
 from fewbits.lower.context import Context
 from fewbits.lower.dynamic import dynamic_dot
 from fewbits.lower.exact import dtype_of, exact_call
 from fewbits.lower.inputs import read_input
 from fewbits.lower.islands import float_call
+from fewbits.lower.recurrence import recurrence
 from fewbits.lower.rules import RULES
 from fewbits.program.limits import check_limits
 from fewbits.program.profile import Profile
@@ -41,21 +45,28 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
         if item.name in simulation.plan.sites:
             read_input(context, item.name, item.shape)
     for node in graph.nodes:
-        match simulation.plan.steps[node.name].treatment:
-            case Treatment.FLOAT if node.role != "pass":
-                float_call(context, node)
-            case Treatment.EXACT if node.role != "pass" and (node.role != "gone" or node.op == "cast"):
-                exact_call(context, node)
-            case Treatment.DYNAMIC:
-                dynamic_dot(context, node)
-            case _:
-                RULES[node.op](context, node)
+        if node.body is None:
+            _lower(context, node)
+        else:
+            recurrence(context, node, node.body, partial(_lower, context))
     structure = fill(graph.structure, {name: context.names[name] for name in leaves(graph.structure)})
     program = Program(chosen, tuple(item.name for item in graph.inputs), tuple(context.nodes), context.values,
                       structure)
     check_limits(program)
     check_sums(program)
     return program
+
+
+def _lower(context: Context, node: Node) -> None:
+    match context.simulation.plan.steps[node.name].treatment:
+        case Treatment.FLOAT if node.role != "pass":
+            float_call(context, node)
+        case Treatment.EXACT if node.role != "pass" and (node.role != "gone" or node.op == "cast"):
+            exact_call(context, node)
+        case Treatment.DYNAMIC:
+            dynamic_dot(context, node)
+        case _:
+            RULES[node.op](context, node)
 
 
 def _check_done(simulation: Simulation) -> None:

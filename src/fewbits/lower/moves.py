@@ -69,7 +69,7 @@ def split(context: Context, node: Node) -> None:
         length = -(-size // node["chunks"]) if "chunks" in node.arguments else node["split_size"]
         lengths = [min(length, size - start) for start in range(0, size, length)]
     parts, start = [], 0
-    used = {n["argument1"]: n.name for n in context.simulation.model.graph.nodes
+    used = {n["argument1"]: n.name for n in context.simulation.model.graph.everything
             if n.refs == (node.name,) and "argument1" in n.arguments}
     for index, length in enumerate(lengths):
         if index in used:  # parts that nobody reads are not made

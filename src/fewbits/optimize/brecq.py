@@ -74,7 +74,8 @@ def blocks(simulation: Simulation) -> Iterator[Block]:
         nodes.append(node)
         alive = {name for name in alive | {node.name} if last.get(name, -1) > i}
         seen.add(node.name)
-        closed = simulation.plan.grid(node.name) in seen  # else its grid is that of a clamp still to come
+        closed = simulation.plan.grid(node.name) in seen and node.shape is not None
+        # Else its grid is that of a clamp still to come, or it makes several tensors, which are picked out behind it.
         if alive <= {node.name} and closed:
             yield Block(start, tuple(nodes))
             start, nodes = node.name, []

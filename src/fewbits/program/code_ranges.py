@@ -17,7 +17,16 @@ def code_ranges(program: Program) -> dict[str, Interval]:
     reach, constants, the rows of an embedding; else all codes of the format.
     """
     found: dict[str, Interval] = {}
-    for node in program.nodes:
+    for node in program.everything:
+        for name in reads(node):  # what a body is given at each step
+            encoding = program.values[name].encoding
+            if name not in found and encoding is not None and not program.is_accumulator(name):
+                found[name] = encoding.format.low, encoding.format.high
+        if isinstance(node, op.Recurrence):
+            found |= {name: found[inner] for name, inner in (
+                (node.name, node.output), *((each.last, each.following) for each in node.states if each.last))
+                if inner in found}
+            continue
         encoding = program.values[node.name].encoding
         if encoding is None or program.is_accumulator(node.name):
             continue

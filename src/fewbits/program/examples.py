@@ -57,4 +57,5 @@ def as_program(example: Example, seed: int = 0) -> tuple[Program, dict[str, np.n
             coded(name, value.shape, value.encoding)
     nodes.append(example.node)
     values[example.node.name] = example.writes
+    values |= example.beside
     return Program(whose, tuple(inputs), tuple(nodes), values, example.node.name), inputs

@@ -30,6 +30,10 @@ Argument = Scalar | tuple[Scalar, ...]
 TOLERANCE = 1e-5
 """How far an engine's float32 may be from the reference, as a share of the largest number of the tensor."""
 
+TOLERANCE_OF_STEPS = 2**-5
+"""The same of a recurrence that computes in float and brings its states to 8-bit codes at each step: a code that two
+engines round otherwise is one of 255 steps off, and goes on to the next step."""
+
 
 def call_name(target: Callable[..., Any]) -> str:
     """What a call is named in a program: `aten.conv2d.default`, `masked_softmax`."""

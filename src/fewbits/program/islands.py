@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from fewbits.program.float_calls import TOLERANCE, TOLERANCE_OF_STEPS
 from fewbits.program.node import ProgramNode
 from fewbits.program.ops import (
     Constant,
@@ -16,6 +17,7 @@ from fewbits.program.ops import (
     FloatCall,
     FloatConstant,
     Quantize,
+    Recurrence,
     Threshold,
     is_move,
     reads,
@@ -32,7 +34,12 @@ def integer_half(program: Program) -> Program:
     biases = {node.bias for node in program.nodes if isinstance(node, Dynamic)}
     nodes = [node for node in program.nodes if node.name not in calls
              and (not isinstance(node, FloatConstant) or node.name in biases)]
-    taken = {name for node in program.nodes if node.name in calls for name in reads(node)}
+    read = {name for node in nodes for name in reads(node)}
+    nodes = [node for node in nodes if not isinstance(node, Constant) or node.name in read
+             or program.returns(node.name)]  # others are codes that only islands read
+    left = {node.name for node in nodes}
+    taken = {name for node in program.nodes if node.name in calls for name in reads(node)
+             if name in left or not program.is_constant(name)}
     return _half(program, nodes, taken)
 
 
@@ -52,20 +59,43 @@ def float_half(program: Program) -> Program:
 
 def _island_nodes(program: Program) -> set[str]:
     """Names of the nodes inside islands: calls, and what moves floats."""
-    return {node.name for node in program.nodes if isinstance(node, FloatCall)
+    return {node.name for node in program.nodes if isinstance(node, FloatCall) or _holds_calls(node)
             or (is_move(node) and program.is_float(node.name))}
+
+
+def _holds_calls(node: ProgramNode) -> bool:
+    """Whether a node is a recurrence some of whose body is computed in float32: all of it is an island."""
+    return isinstance(node, Recurrence) and any(isinstance(each, FloatCall) for each in node.body)
+
+
+def rounds_steps(node: ProgramNode | None) -> bool:
+    """Whether a node is a recurrence that brings floats to codes within its steps, so that what two engines round
+    otherwise may become another code there, which goes on to the next step."""
+    return isinstance(node, Recurrence) and _holds_calls(node) and any(
+        isinstance(each, Quantize | Threshold | Dynamic) for each in node.body)
 
 
 def _half(program: Program, nodes: Iterable[ProgramNode], taken: Iterable[str]) -> Program:
     """Some of the nodes as a program of their own. taken: values of it that the rest reads; the program's outputs and
     what nobody reads are outputs, too."""
     nodes = tuple(nodes)
-    written = {node.name for node in nodes}
+    written = {name: None for node in nodes for name in node.written}
     read = dict.fromkeys(name for node in nodes for name in reads(node))
     inputs = tuple(name for name in read if name not in written)
-    values: Mapping[str, Value] = {name: program.values[name] for name in (*inputs, *written)}
-    wanted = {*taken, *program.outputs, *(written - set(read))}
-    return Program(program.profile, inputs, nodes, values, tuple(node.name for node in nodes if node.name in wanted))
+    inside = [name for node in nodes if isinstance(node, Recurrence) for name in node.inside]
+    values: Mapping[str, Value] = {name: program.values[name] for name in (*inputs, *written, *inside)}
+    wanted = {*taken, *program.outputs, *(written.keys() - set(read))}
+    return Program(program.profile, inputs, nodes, values, tuple(name for name in written if name in wanted))
+
+
+def tolerances(half: Program) -> Mapping[str, float]:
+    """By value, how far an engine's floats may be from the reference's, as `shares` has it: TOLERANCE, and
+    TOLERANCE_OF_STEPS where a recurrence that brings floats to codes within its steps lies before."""
+    far: set[str] = set()
+    for node in half.nodes:
+        if rounds_steps(node) or not far.isdisjoint(reads(node)):
+            far.update(node.written)
+    return {name: TOLERANCE_OF_STEPS if name in far else TOLERANCE for name in half.values}
 
 
 def shares(half: Program, name: str, known: Mapping[str, np.ndarray], actual: np.ndarray,

@@ -15,7 +15,7 @@ def check_limits(program: Program) -> None:
     """Raises LoweringError, naming every node the program's profile has no definition of."""
     met = []
     for limit in program.profile.lacks:
-        names = [repr(node.name) for node in program.nodes
+        names = [repr(node.name) for node in program.everything
                  if (meets := RECORDS[type(node)].limits.get(limit)) is not None and meets(program, node)]
         if names:
             met.append(f"{limit} ({', '.join(names)})")

@@ -12,3 +12,8 @@ class ProgramNode:
     """One operation of a program. Abstract: what a program holds is one of `ops.RECORDS`."""
 
     name: str
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the values it writes, its own first: of most nodes that alone."""
+        return (self.name,)

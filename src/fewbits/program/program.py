@@ -11,7 +11,7 @@ import numpy as np
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.node import ProgramNode
-from fewbits.program.ops import Constant, Conv, FloatCall, Linear, reads, record_of
+from fewbits.program.ops import Constant, Conv, FloatCall, Linear, Recurrence, reads, record_of
 from fewbits.program.profile import Profile
 from fewbits.program.value import PLAIN, Kind, Value
 
@@ -37,19 +37,9 @@ class Program:
     structure: Any
 
     def __post_init__(self):
-        known = set(self.inputs)
-        for node in self.nodes:
-            if node.name in known:
-                raise ProgramError(f"two values are called {node.name!r}")
-            for name in reads(node):
-                if name not in known:
-                    raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
-                self._check_read(node, name)
-            record_of(node).check(self, node)
-            if (wanted := self._wrongly_written(node)) is not None:
-                raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes {wanted}")
-            known.add(node.name)
-        missing = known.symmetric_difference(self.values)
+        known, named = set(self.inputs), set(self.inputs)
+        self._check_nodes(self.nodes, known, named)
+        missing = named.symmetric_difference(self.values)
         if missing:
             raise ProgramError(f"values and nodes do not match at {sorted(missing)[0]!r}")
         for name in self.outputs:
@@ -57,6 +47,24 @@ class Program:
                 raise ProgramError(f"output {name!r} is written by no node")
             if name not in self.by_name:
                 raise ProgramError(f"output {name!r} is an input passed through: it has no codes")
+
+    def _check_nodes(self, nodes: Sequence[ProgramNode], known: set[str], named: set[str]) -> None:
+        """Raises ProgramError for a node that cannot stand behind those before it, in a body or outside. known: values
+        that may be read, to which its own are added; named: every value so far."""
+        for node in nodes:
+            for name in reads(node):
+                if name not in known:
+                    raise ProgramError(f"node {node.name!r} reads {name!r}, which nothing before it wrote")
+                self._check_read(node, name)
+            if isinstance(node, Recurrence):
+                inner = [each.name for each in (*node.entries, *node.states)]
+                _name_once(inner, named)
+                self._check_nodes(node.body, known.union(inner), named)
+            record_of(node).check(self, node)
+            if (wanted := self._wrongly_written(node)) is not None:
+                raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes {wanted}")
+            known.update(node.written)
+            _name_once(node.written, named)
 
     def _check_read(self, node: ProgramNode, name: str) -> None:
         """Raises ProgramError where a node reads a value of a kind that it does not take."""
@@ -70,6 +78,8 @@ class Program:
     def _wrongly_written(self, node: ProgramNode) -> str | None:
         """What a node writes, in words, where its value is of another kind; None where it is of that."""
         kind, writes = self.kind(node.name), record_of(node).writes
+        if writes == "body":
+            return None  # its check has seen to it
         if writes == "moved":
             wanted = self.kind(reads(node)[0])
             return None if kind == wanted else _KINDS[wanted]
@@ -86,25 +96,36 @@ class Program:
         return "sums" if self.is_accumulator(name) else "codes"
 
     @cached_property
+    def everything(self) -> tuple[ProgramNode, ...]:
+        """Its nodes, those of a body in front of the recurrence that runs it."""
+        return tuple(one for node in self.nodes
+                     for one in (*(node.body if isinstance(node, Recurrence) else ()), node))
+
+    @cached_property
     def by_name(self) -> Mapping[str, ProgramNode]:
-        """What writes each value, inputs left out."""
-        return {node.name: node for node in self.nodes}
+        """What writes each value, inputs and what a body is given left out."""
+        return {name: node for node in self.everything for name in node.written}
+
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """Names of the values that its nodes write, in running order, those inside of bodies left out."""
+        return tuple(name for node in self.nodes for name in node.written)
 
     @cached_property
     def _readers(self) -> Mapping[str, tuple[ProgramNode, ...]]:
         found: dict[str, list[ProgramNode]] = {}
-        for node in self.nodes:
-            for name in dict.fromkeys(reads(node)):
+        for node in self.everything:
+            for name in dict.fromkeys(node.given if isinstance(node, Recurrence) else reads(node)):
                 found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
     def readers(self, name: str) -> tuple[ProgramNode, ...]:
-        """The nodes that read a value, in running order."""
+        """The nodes that read a value, in running order, those in bodies among them."""
         return self._readers.get(name, ())
 
     @cached_property
     def _constants(self) -> Mapping[str, Quantized]:
-        return {node.name: node.data for node in self.nodes if isinstance(node, Constant)}
+        return {node.name: node.data for node in self.everything if isinstance(node, Constant)}
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is codes known beforehand."""
@@ -121,7 +142,7 @@ class Program:
     @property
     def has_islands(self) -> bool:
         """Whether some of it is computed in float32."""
-        return any(isinstance(node, FloatCall) for node in self.nodes)
+        return any(isinstance(node, FloatCall) for node in self.everything)
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
@@ -166,7 +187,7 @@ class Program:
     @property
     def dot_products(self) -> tuple[Conv | Linear, ...]:
         """The nodes with weights."""
-        return tuple(node for node in self.nodes if isinstance(node, Conv | Linear))
+        return tuple(node for node in self.everything if isinstance(node, Conv | Linear))
 
     def __str__(self) -> str:
         lines = [f"Program for {self.profile.name}: {len(self.nodes)} nodes"]
@@ -174,6 +195,14 @@ class Program:
         lines += [f"  {node.name}: {self.values[node.name]} ← {type(node).__name__}"
                   f"({', '.join(reads(node))})" for node in self.nodes]
         return "\n".join(lines)
+
+
+def _name_once(names: Sequence[str], named: set[str]) -> None:
+    """Adds names to those that are taken. Raises ProgramError for one that is."""
+    for name in names:
+        if name in named:
+            raise ProgramError(f"two values are called {name!r}")
+        named.add(name)
 
 
 def leaves(structure: Any) -> list[str]:

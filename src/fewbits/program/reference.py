@@ -27,18 +27,21 @@ def run(program: Program, inputs: Mapping[str, np.ndarray], keep: Collection[str
 
 
 def walk(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and value of each node as `run` gives them, in running order; none is kept longer than a node reads it.
+    """Name and value of what each node writes as `run` gives them, in running order; none is kept longer than a node
+    reads it.
 
     Raises ProgramError as `run` does.
     """
     values = check_inputs(program, inputs)
     last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
     for i, node in enumerate(program.nodes):
-        value = record_of(node).reference(program, node, *(values[name] for name in reads(node)))
-        yield node.name, value
-        if node.name in last_use:
-            values[node.name] = value
-        del value
+        made = record_of(node).reference(program, node, *(values[name] for name in reads(node)))
+        for name, value in zip(node.written, made if isinstance(made, tuple) else (made,), strict=True):
+            yield name, value
+            if name in last_use:
+                values[name] = value
+            del value
+        del made
         for name in reads(node):
             if last_use[name] == i:
                 values.pop(name, None)

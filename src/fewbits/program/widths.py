@@ -15,7 +15,7 @@ _FITS = 2**31 - 2**16  # leaves room for a zero point
 def check_sums(program: Program) -> None:
     """Raises LoweringError, naming the node, for sums of more bits than the profile adds in (docs/numerics.md, eq. 9),
     parts included (eq. 23), and for what leaves 32 bits when it is shifted left on the way to codes (eq. 18)."""
-    for node in program.nodes:
+    for node in program.everything:
         record = record_of(node)
         if record.sums is not None:
             _check_width(program, node)

@@ -114,8 +114,9 @@ def _digest(content: Mapping[str, Any]) -> str:
 def digest(model: Model) -> str:
     """SHA-256 of a model: its nodes, and its parameters and buffers with their names."""
     found = hashlib.sha256()
-    for node in model.graph.nodes:
-        found.update(f"{node.name} {node.target} {dict(node.arguments)}\n".encode())
+    for node in model.graph.everything:
+        arguments = {name: value for name, value in node.arguments.items() if name != "body"}
+        found.update(f"{node.name} {node.target} {arguments}\n".encode())
     found.update(digest_of_state(model.state_dict()).encode())
     return found.hexdigest()
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fewbits.errors import EncodingError, RecipeError, UnsupportedError
 from fewbits.graph.decompose import TAKEN_APART, why_left
 from fewbits.graph.exact import exact_names
-from fewbits.graph.graph import Graph, Node, Operator, Param, Role
+from fewbits.graph.graph import Body, Graph, Node, Operator, Param, Role
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS
 from fewbits.graph.selection import way_by_parts
@@ -54,7 +54,7 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
     graph, problems, refused = model.graph, [], set()
     floats: dict[str, str] = {}
     shapes, exact = model.shapes(), exact_names(graph)
-    for node in graph.nodes:
+    for node in graph.everything:
         row = node.operator
         where = f" at {node.source}" if node.source else ""
         if node.role != "size" and node.dtype is not None and node.dtype not in DTYPES:
@@ -81,7 +81,7 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
             else:
                 problems.append(told)
                 refused.add(node.name)
-        elif not node.refs and row.role != "size":
+        elif not node.refs and row.role != "size" and row.name != "state":
             problems.append(f"{node.name} ({row.name}){where}: it reads no input; fold the model first")
     for item in graph.inputs:
         if item.dtype in ("float64", "float16", "bfloat16"):
@@ -96,7 +96,7 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
 
 def _ends(graph: Graph) -> dict[str, str]:
     """Names of the first and the last layer with weights."""
-    layers = [node.name for node in graph.nodes if node.role == "dot"]
+    layers = [node.name for node in graph.everything if node.role == "dot"]
     return {"first": layers[0], "last": layers[-1]} if layers else {}
 
 
@@ -113,7 +113,7 @@ def _check_rules(graph: Graph, decided: Recipe) -> None:
         if rule.op is not None and rule.op not in names:
             raise RecipeError(f"rule {number} {rule}: no operator is called {rule.op!r}; "
                               f"choose one of {', '.join(sorted(names))}")
-        matched = [node for node in graph.nodes if _matches(rule, node, ends)]
+        matched = [node for node in graph.everything if _matches(rule, node, ends)]
         if not matched and not rule.optional:
             raise RecipeError(f"rule {number} {rule} matches nothing in this model: correct it, or mark it "
                               "`optional: true`")
@@ -171,7 +171,7 @@ class _Planner:
                                                        "inputs" if self.recipe.inputs else "activations")
                 if spec is not None and not spec.is_dynamic:
                     self._add(Site(item.name, "input", item.shape, spec, because))
-        for node in self.graph.nodes:
+        for node in self.graph.everything:
             if node.name in self.exact:
                 self.steps[node.name] = NodePlan(node.name, node.op or "exact", Treatment.EXACT, "", node.source)
                 continue
@@ -185,7 +185,7 @@ class _Planner:
             treatment, grid = self._treatment(node, role), self._grid_of(node, role)
             coded = tuple(name for name, value in node.arguments.items() if self._is_coded(node, name, value))
             self.steps[node.name] = NodePlan(node.name, row.name, treatment, grid, node.source, coded)
-        for node in self.graph.nodes:
+        for node in self.graph.everything:
             self._settle(node)
         self._check_dynamic()
         _check_blocks(self.sites.values())
@@ -258,11 +258,18 @@ class _Planner:
             return self.graph.inputs_by_name[value].dtype == "float32" and value not in self.sites
         if step.treatment == Treatment.SIZE:
             return False
+        if step.op == "state" and step.grid not in self.steps:  # of what is still to come, its own result decides
+            return self._has_no_codes(self.graph.by_name[step.grid])
         if step.treatment == Treatment.EXACT:
             return self.graph.by_name[value].dtype == "float32"
         if step.grid in self.graph.by_name and step.grid not in self.steps:  # a clamp or batch norm to come makes it
             return step.treatment in (Treatment.FLOAT, Treatment.DYNAMIC)
         return step.grid not in self.sites and self._source_is_float(step.grid)
+
+    def _has_no_codes(self, node: Node) -> bool:
+        """Whether the result of a node that makes numbers is left in float."""
+        spec, _ = self._wanted_by_takers(node.name, *self._resolve(node, "activations"))
+        return spec is None or spec.is_dynamic
 
     def _source_is_float(self, grid: str) -> bool:
         """Whether a value without an encoding is float: an int64 input's row numbers are not."""
@@ -273,8 +280,12 @@ class _Planner:
         """Gives the node's result an encoding of its own, or finds the one it shares."""
         if role == "size":
             return ""
+        if node.op == "state":  # carried from one step to the next, under one encoding
+            return str(node["following"])
         if role in ("pass", "gone"):
             source = node.refs[0]
+            if (body := self._body_behind(node)) is not None:
+                source = body.results[node["argument1"]]
             return self.steps[source].grid if source in self.steps else source
         if role in ("dot", "combine"):
             last = self._last(node, ("norm", "clamp") if role == "dot" else ("clamp",))
@@ -284,6 +295,10 @@ class _Planner:
             return self.steps[node.refs[0]].grid
         self._value_site(node, role)
         return node.name
+
+    def _body_behind(self, node: Node) -> Body | None:
+        """The body of the recurrence one of whose results a node picks out; None of any other node."""
+        return self.graph.by_name[node.refs[0]].body if node.op == "item" else None
 
     def _last(self, node: Node, followers: tuple[str, ...]) -> Node:
         """The last node that works on the numbers before they are quantized: of the wanted roles, in that order, each
@@ -416,6 +431,6 @@ class _Planner:
             role = self._role(node)
             if role == "dot":
                 found.append(node)
-            elif role in ("pass", "gone"):
+            elif role in ("pass", "gone") and node.body is None:
                 found += self._takers(node.name)
         return found

@@ -105,7 +105,7 @@ class Simulation(nn.Module):
         It concerns channels whose weights are next to nothing beside their bias, as folded batch norms leave them;
         their weights round to 0, which changes the sums by less than a step of the output.
         """
-        for node in self.model.graph.nodes:
+        for node in self.model.graph.everything:
             if node.role != "dot" or node["bias"] is None or not self.sums_integers(node):
                 continue
             weight = self.quantizer(node["weight"].name)
@@ -228,8 +228,10 @@ class SimulationVisitor(Visitor):
         self._sites: Mapping[str, Any] = simulation.plan.sites
         graph = simulation.model.graph
         self._norms, self._dots, self._nodes = graph.norms_behind, graph.dots_before, graph.by_name
+        self._carried = {node.name: str(node["following"]) for node in graph.everything if node.op == "state"}
 
     def value(self, name: str, value: Any) -> Any:
+        name = self._carried.get(name, name)  # a state has the encoding of what it becomes
         site = self._sites.get(name)
         if name in self._dots and not self.simulation.model.training:
             value = self._rounded_offset(name, value)

@@ -1,12 +1,14 @@
 """What one input costs in energy, in integers and in float: counted from the Program, priced by the 45 nm tables."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.energy import Energy, Work, energy
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import ops as op
+from fewbits.program.ops.record import Operations
+from fewbits.program.ops.recurrence import steps
 from fewbits.program.ops.work import bits, numbers
 from fewbits.program.program import Program
 
@@ -14,7 +16,8 @@ _REAL = 4  # bytes of a float32 number, a scale or a bias
 _ON_CHIP, _OFF_CHIP = "32 KB cache", "DRAM"
 
 COUNTED = (
-    "one input; each weight read once, each value written once and read once by every node that reads it",
+    "one input; each weight read once (that of a recurrence once a step), each value written once and read once by "
+    "every node that reads it",
     "a product of codes costs an int8 multiply (an int32 one beyond 8 bits) and an int32 add, in float both in fp32",
     "bringing a sum back to codes costs one fp32 multiply and add a number, an addition of codes two of both",
     "a division or an exponential counts as one fp32 multiply; comparisons, table look-ups and moved codes as none",
@@ -48,17 +51,31 @@ def energy_estimates(program: Program) -> tuple[EnergyEstimate, ...]:
 def integer_work(program: Program) -> tuple[Work, ...]:
     """What each node of the program does with one input."""
     parameters = _Parameters.of(program)
-    return tuple(Work(op.record_of(node).work(program, node), parameters.moved_bytes(program, node)
-                      + sum(map(_stored, _weights(node))) + _bias_bytes(node), node.name) for node in program.nodes)
+    return tuple(_repeated(times, op.record_of(node).work(program, node), parameters.moved_bytes(program, node)
+                           + sum(map(_stored, _weights(node))) + _bias_bytes(node), node.name)
+                 for node, times in _counted(program))
 
 
 def float_work(program: Program) -> tuple[Work, ...]:
     """What the float original does where the program has a node: 4 bytes for each number, fp32 arithmetic."""
     parameters = _Parameters.of(program)
-    work = ((node, op.record_of(node).float_work) for node in program.nodes)
-    return tuple(Work(operations(program, node), parameters.moved_numbers(program, node) * _REAL
-                      + sum(data.codes.size for data in _weights(node)) * _REAL + _bias_bytes(node), node.name)
-                 for node, operations in work if operations is not None)
+    work = ((node, op.record_of(node).float_work, times) for node, times in _counted(program))
+    return tuple(_repeated(times, operations(program, node), parameters.moved_numbers(program, node) * _REAL
+                           + sum(data.codes.size for data in _weights(node)) * _REAL + _bias_bytes(node), node.name)
+                 for node, operations, times in work if operations is not None)
+
+
+def _counted(program: Program) -> Iterator[tuple[op.ProgramNode, int]]:
+    """Every node that computes, and how often it runs for one input: those of a body at every step."""
+    for node in program.nodes:
+        if isinstance(node, op.Recurrence):
+            yield from ((each, steps(program, node)) for each in node.body)
+        else:
+            yield node, 1
+
+
+def _repeated(times: int, operations: Operations, moved: float, name: str) -> Work:
+    return Work({each: times * count for each, count in operations.items()}, times * moved, name)
 
 
 @dataclass(frozen=True)
@@ -73,9 +90,9 @@ class _Parameters:
 
     @classmethod
     def of(cls, program: Program) -> "_Parameters":
-        decoded = {node.name: node.input for node in program.nodes
+        decoded = {node.name: node.input for node in program.everything
                    if isinstance(node, op.Dequantize) and program.is_constant(node.input)}
-        inside = {name for node in program.nodes if isinstance(node, op.Dequantize | op.Dynamic)
+        inside = {name for node in program.everything if isinstance(node, op.Dequantize | op.Dynamic)
                   for name in op.reads(node) if program.is_constant(name)}
         floats = {node.name for node in program.nodes if isinstance(node, op.FloatConstant)}
         return cls(frozenset(decoded) | inside | floats, decoded)

@@ -104,7 +104,7 @@ class _Check:
 
     def __init__(self, part: Part, every_value: bool, threads: int, processor: Target, ready: Prepared | None):
         self.part, program = part, part.program
-        everything = tuple(node.name for node in program.nodes)
+        everything = program.written
         every = part.extent == "islands" or (every_value and part.extent == "integers")
         self.compared = everything if every else program.outputs
         self.wanted = (*program.inputs, *self.compared)

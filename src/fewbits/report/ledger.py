@@ -1,7 +1,7 @@
 """The ledger: what became of every operation and every tensor, all of it explained, or it is not made."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -162,14 +162,14 @@ def reliances(program: Program) -> tuple[Reliance, ...]:
 class _Accountant:
     def __init__(self, program: Program, plan: Plan, graph: Graph):
         self.program, self.plan, self.graph = program, plan, graph
-        self.nodes = {node.name: node for node in program.nodes}
+        self.nodes = {node.name: node for node in program.everything}
         self.values: dict[str, str] = {}      # of the graph → of the program
         self.explained: dict[str, str] = {}   # values of the program → kind of tensor
 
     def ledger(self) -> Ledger:
-        _same("node", "plan", (node.name for node in self.graph.nodes), self.plan.steps)
+        _same("node", "plan", (node.name for node in self.graph.everything), self.plan.steps)
         operations = [self._input(item.name) for item in self.graph.inputs]
-        operations += [self._operation(node, self.plan.steps[node.name]) for node in self.graph.nodes]
+        operations += [self._operation(node, self.plan.steps[node.name]) for node in self.graph.everything]
         for name in self.program.inputs:
             self.explained[name] = "float input"
         for name, site in self.plan.sites.items():
@@ -184,9 +184,9 @@ class _Accountant:
     def _explain_islands(self) -> None:
         """What islands read: parameters of the model, masks, and decoded codes."""
         floats = (Treatment.FLOAT, Treatment.DYNAMIC, Treatment.EXACT)
-        read = {name for node in self.graph.nodes if self.plan.steps[node.name].treatment in floats
+        read = {name for node in self.graph.everything if self.plan.steps[node.name].treatment in floats
                 for name in node.params}
-        for node in self.program.nodes:
+        for node in self.program.everything:
             if isinstance(node, op.ExactConstant):
                 self.explained[node.name] = "as it is"
             elif isinstance(node, op.FloatConstant) and node.name.removesuffix(".plain") in read:
@@ -198,8 +198,8 @@ class _Accountant:
 
     def _explain_what_is_on_the_way(self) -> None:
         """An operation that takes several nodes calls all but the last `<its name>.<what>`."""
-        owners = {node.name for node in self.graph.nodes}
-        for node in self.program.nodes:
+        owners = {node.name for node in self.graph.everything}
+        for node in self.program.everything:
             if node.name not in self.explained and any(
                     node.name[:end] in owners for end, letter in enumerate(node.name) if letter == "."):
                 self.explained[node.name] = "on the way"
@@ -305,11 +305,10 @@ class _Accountant:
         return made, node.name
 
     def _moved(self, node: Node) -> tuple[op.ProgramNode | None, str]:
-        made = self.nodes.get(node.name)
-        if made is not None:
+        if node.name in self.program.values:  # of its own: a move, or what a recurrence hands in or leaves behind
             self.values[node.name] = node.name
             self.explained[node.name] = "passed on"
-            return made, node.name
+            return self.nodes.get(node.name), node.name
         if node.shape is None:  # a list of tensors: each part read is an entry of its own
             return None, ""
         return None, self._passed(node)
@@ -327,7 +326,7 @@ class _Accountant:
         planned = [name for name, site in self.plan.sites.items()
                    if site.kind in ("weight", "bias", "constant")]
         floats = [name for name, kind in self.explained.items() if kind in ("float parameter", "mask")]
-        floats += [node.name for node in self.program.nodes if isinstance(node, op.ExactConstant)]
+        floats += [node.name for node in self.program.everything if isinstance(node, op.ExactConstant)]
         _same("stored tensor", "program", [*planned, *floats], parameters)
         because = {input_codes(name) if site.kind == "input" else name: site.because
                    for name, site in self.plan.sites.items()}
@@ -339,7 +338,7 @@ class _Accountant:
         owned: dict[str, list[tuple[str, _Stored]]] = {}
         for name, stored in parameters.items():
             owned.setdefault(stored.owner, []).append((name, stored))
-        for node in self.program.nodes:
+        for node in self.program.everything:
             for name, stored in owned.get(node.name, ()):
                 yield TensorEntry(name, stored.kind, stored.shape, stored.encoding, stored.code_bytes,
                                   stored.scale_bytes, because.get(name, "left in float by the recipe"))
@@ -348,27 +347,29 @@ class _Accountant:
                                   held.type or str(self.program.values[node.name].encoding), held.bytes, 0,
                                   held.because)
             if not isinstance(node, op.Constant | op.FloatConstant | op.ExactConstant):
-                value = self.program.values[node.name]
-                otherwise = "the encoding of what it reads" if value.encoding else "left in float by the recipe"
-                if isinstance(node, op.ExactCall) or value.dtype != "float32":
-                    otherwise = "token numbers, positions or a mask"
-                yield TensorEntry(node.name, self.explained[node.name], value.shape, str(
-                    value.encoding or (_FLOAT if value.dtype == "float32" else value.dtype)), 0, 0,
-                    because.get(node.name, otherwise))
+                yield from (self._written(node, name, because) for name in node.written)
+
+    def _written(self, node: op.ProgramNode, name: str, because: Mapping[str, str]) -> TensorEntry:
+        value = self.program.values[name]
+        otherwise = "the encoding of what it reads" if value.encoding else "left in float by the recipe"
+        if isinstance(node, op.ExactCall) or value.dtype != "float32":
+            otherwise = "token numbers, positions or a mask"
+        encoding = str(value.encoding or (_FLOAT if value.dtype == "float32" else value.dtype))
+        return TensorEntry(name, self.explained[name], value.shape, encoding, 0, 0, because.get(name, otherwise))
 
     def _numbers_rows(self, name: str) -> bool:
-        return any(isinstance(node, op.Embedding) and node.input == name for node in self.program.nodes)
+        return any(isinstance(node, op.Embedding) and node.input == name for node in self.program.everything)
 
     def _stored(self) -> "dict[str, _Stored]":
         """What a file holds, by name; a weight used twice belongs to the first."""
-        found = {node.name: _stored(node.name, self.explained[node.name], node.data) for node in self.program.nodes
+        found = {node.name: _stored(node.name, self.explained[node.name], node.data) for node in self.program.everything
                  if isinstance(node, op.Constant)}
         found |= {node.name: _Stored(node.name, "float parameter", node.data.shape, _FLOAT, _REAL * node.data.size, 0)
-                  for node in self.program.nodes if isinstance(node, op.FloatConstant)}
+                  for node in self.program.everything if isinstance(node, op.FloatConstant)}
         found |= {node.name: _Stored(node.name, "as it is", node.data.shape, self.program.values[node.name].dtype,
                                      node.data.nbytes, 0)
-                  for node in self.program.nodes if isinstance(node, op.ExactConstant)}
-        for node in self.graph.nodes:
+                  for node in self.program.everything if isinstance(node, op.ExactConstant)}
+        for node in self.graph.everything:
             made = self.nodes.get(f"{node.name}.sums") or self.nodes.get(self.values.get(node.name, ""))
             if self.plan.steps[node.name].op in ("conv", "linear") and isinstance(made, op.Conv | op.Linear):
                 found.setdefault(node["weight"].name, _stored(made.name, "weight", made.weight))
@@ -382,7 +383,7 @@ class _Accountant:
 
     def _accumulations(self) -> Iterable[Accumulation]:
         available = self.program.profile.sum_bits
-        for node in self.program.nodes:
+        for node in self.program.everything:
             sums = op.record_of(node).sums
             if sums is None or isinstance(node, op.MatMul):
                 continue

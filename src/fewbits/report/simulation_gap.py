@@ -82,7 +82,7 @@ def simulation_gap(program: Program, simulation: Simulation, batches: Iterable[B
     if simulation.mode != "simulate" or simulation.training:
         raise CalibrationError("the simulation is not in evaluation mode, simulating: "
                                "call sim.eval() and sim.set_mode('simulate') first")
-    executor, sites = TorchExecutor(program), value_names(simulation.plan)
+    executor, sites = TorchExecutor(program), value_names(program, simulation.plan)
     wanted = sites | float_outputs(program, simulation.model.graph)
     coded = {site: name for site, name in sites.items() if not program.is_accumulator(name)}
     floating = {site: name for site, name in wanted.items() if site not in coded}

@@ -12,6 +12,7 @@ from fewbits.graph.graph import Graph
 from fewbits.graph.model import Visitor
 from fewbits.lower.inputs import input_codes
 from fewbits.program.inputs import Batch
+from fewbits.program.ops import Recurrence
 from fewbits.program.program import Program, leaves
 from fewbits.quant.calibrate import BatchToInputs
 from fewbits.quant.plan import Plan
@@ -43,7 +44,7 @@ def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batc
     `bound` does.
     """
     executor, left = TorchExecutor(program), float_outputs(program, simulation.model.graph)
-    wanted = value_names(simulation.plan) | left
+    wanted = value_names(program, simulation.plan) | left
     energies = {site: np.zeros(2) for site in wanted}
     for tensors in bound(program, batches, "measuring tensors", batch_to_inputs):
         codes = executor.run(arrays(tensors), keep=tuple(wanted.values()))
@@ -54,10 +55,13 @@ def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batc
                            float(decibels(*energies[site]))) for site in wanted)
 
 
-def value_names(plan: Plan) -> dict[str, str]:
-    """The program's value for each tensor that is computed rather than stored."""
-    return {name: input_codes(name) if site.kind == "input" else name for name, site in plan.sites.items()
-            if site.kind in ("input", "activation", "accumulator")}
+def value_names(program: Program, plan: Plan) -> dict[str, str]:
+    """The program's value for each tensor that is computed rather than stored, those inside of recurrences left out,
+    which have one at every step."""
+    names = {name: input_codes(name) if site.kind == "input" else name for name, site in plan.sites.items()
+             if site.kind in ("input", "activation", "accumulator")}
+    inside = {name for node in program.nodes if isinstance(node, Recurrence) for name in node.inside}
+    return {name: value for name, value in names.items() if value not in inside}
 
 
 def float_outputs(program: Program, graph: Graph) -> dict[str, str]:

@@ -65,21 +65,22 @@ class _Sizes:
     def dots(self) -> "list[tuple[Node, str, str, int]]":
         """(node, weight, what it reads, products) of each dot product whose operands are both searched."""
         found = []
-        for node in self.space.model.graph.nodes:
+        graph = self.space.model.graph
+        for node in graph.everything:
             if node.role != "dot":
                 continue
             weight, source = node["weight"].name, self.plan.grid(node["input"].name)
             if weight in self.index and source in self.index:
                 outputs = prod(1 if size is None else size for size in node.shape or ())
                 per_output = self.count(weight) // self.shapes[weight][0]
-                found.append((node, weight, source, outputs * per_output))
+                found.append((node, weight, source, outputs * per_output * graph.repeats.get(node.name, 1)))
         return found
 
 
 def file_bytes(space: Space) -> Cost:
     """Bytes of packed weights, their scales, and biases in 32 bits."""
     sizes = _Sizes(space)
-    biases = sum(4 * space.model.tensor(node["bias"].name).numel() for node in space.model.graph.nodes
+    biases = sum(4 * space.model.tensor(node["bias"].name).numel() for node in space.model.graph.everything
                  if node.role == "dot" and node["bias"] is not None)
     return Cost(biases, {sizes.index[group.site]: sizes.stored(group.site) + sizes.scales(group.site)
                          for group in space.groups if group.kind == "weight"})
@@ -129,22 +130,22 @@ def activation_memory(space: Space) -> Cost:
     sizes, graph, steps = _Sizes(space), space.model.graph, space.plan(space.finest).steps
     shares: dict[str, str] = {}  # a value that has no memory of its own, and whose it lies in
     made = {item.name: 0 for item in graph.inputs}
-    for place, node in enumerate(graph.nodes):
+    for place, node in enumerate(graph.everything):
         if node.refs and (steps[node.name].treatment in _NO_VALUE or node.op == "reshape"):
             shares[node.name] = shares.get(node.refs[0], node.refs[0])
         elif steps[node.name].treatment not in _NO_VALUE:
             made[node.name] = place
     last = dict(made)
-    for place, node in enumerate(graph.nodes):
+    for place, node in enumerate(graph.everything):
         for name in (node.name, *node.refs):
             last[shares.get(name, name)] = place
     for name in leaves(graph.structure):
-        last[shares.get(name, name)] = len(graph.nodes)
+        last[shares.get(name, name)] = len(graph.everything)
     shapes = space.model.shapes()
     alive = [(name, prod(1 if size is None else size for size in shapes[name] or ()), first, last[name])
              for name, first in made.items()]
     peaks, seen = [], set()
-    for place in range(len(graph.nodes)):
+    for place in range(len(graph.everything)):
         here = tuple((name, count) for name, count, first, end in alive if first <= place <= end)
         if here in seen:
             continue

@@ -83,7 +83,8 @@ class Space:
         SearchError where there is none."""
         decided = recipe(base)
         resolved = plan(model, decided)
-        nodes = {param: node.name for node in model.graph.nodes for param in node.params}
+        nodes = {param: node.name for node in model.graph.everything if node.body is None
+                 for param in node.params}
         groups = []
         for site in resolved.sites.values():
             if site.spec is None or site.kind not in ("weight", "activation", "input") or site.spec.is_dynamic:

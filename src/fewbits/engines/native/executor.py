@@ -17,6 +17,7 @@ from fewbits.engines.native.context import Context, Step, Stored, plain
 from fewbits.engines.torch import KERNELS
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.engines.torch.nnpack import without_nnpack
+from fewbits.engines.torch.steps import TorchKernel
 from fewbits.errors import KernelError
 from fewbits.kernels import library, structs
 from fewbits.kernels.calls import Calls, aligned
@@ -53,7 +54,7 @@ class NativeExecutor:
             raise KernelError("there is no native library: python -m fewbits.kernels.build makes it")
         self.program, self.threads = program, threads
         self._packed: dict[str, Any] = {}
-        self._torch: dict[str, Callable[..., torch.Tensor]] = {}
+        self._torch: dict[str, TorchKernel] = {}
         self._compiled: dict[tuple, _Compiled] = {}
         self._level, self._lock = library.level(), Lock()
 
@@ -114,9 +115,10 @@ class NativeExecutor:
             form = FORMS.get(type(node))
             made = form(context, node) if form is not None else None
             if made is None:
-                made = self._in_torch(context, node)
+                context.stored |= self._in_torch(context, node)
                 fallbacks.append(node.name)
-            context.stored[node.name] = made
+            else:
+                context.stored[node.name] = made
         ends = {name: _plainly(context, context.stored[name]) for name in wanted}
         if real:
             ends = {name: self._decoded(context, name, value) for name, value in ends.items()}
@@ -129,7 +131,7 @@ class NativeExecutor:
         node = Dequantize(f"{name} as float32", name)
         context.stored[name] = value
         made = FORMS[Dequantize](context, node)
-        return _plainly(context, self._in_torch(context, node) if made is None else made)
+        return _plainly(context, self._in_torch(context, node)[node.name] if made is None else made)
 
     def _placed(self, context: Context, ends: Mapping[str, Stored], inputs: tuple[str, ...],
                 fallbacks: tuple[str, ...]) -> _Compiled:
@@ -189,33 +191,43 @@ class NativeExecutor:
         encoding = self.program.values[name].encoding
         return value.dtype if encoding is None or value.dtype == np.float32 else encoding.format.dtype
 
-    def _in_torch(self, context: Context, node: ProgramNode) -> Stored:
-        """A node that runs in torch on the arrays of the arena; its result has its axes in their order."""
+    def _in_torch(self, context: Context, node: ProgramNode) -> dict[str, Stored]:
+        """A node that runs in torch on the arrays of the arena; its results have their axes in their order."""
         if node.name not in self._torch:
             self._torch[node.name] = KERNELS[type(node)](self.program, node)
         step, names = self._torch[node.name], reads(node)
         values = [_plainly(context, context.stored[name]) for name in names]
         kinds = [(value.added, self._dtype(name, value)) for name, value in zip(names, values, strict=True)]
 
-        def computed(*arrays: np.ndarray) -> np.ndarray:
+        def computed(*arrays: np.ndarray) -> list[np.ndarray]:
             with torch.no_grad(), without_nnpack():
-                return step(*(torch.from_numpy(_as_codes(array, *kind)) for array, kind in zip(
-                    arrays, kinds, strict=True))).numpy()
+                made = step(*(torch.from_numpy(_as_codes(array, *kind)) for array, kind in zip(
+                    arrays, kinds, strict=True)))
+            return [each.numpy() for each in (made if isinstance(made, tuple) else (made,))]
 
         # What it gives for zeros says how large its result is.
-        trial = computed(*(value.view(value.buffer.view(np.uint8).reshape(-1)) if isinstance(value.buffer, np.ndarray)
-                           else np.zeros(value.shape, value.dtype) for value in values))
-        added = context.added(node.name)
-        coded = node.name in self.program.values and self.program.values[node.name].encoding is not None
-        stored = np.dtype(np.uint8) if coded and trial.dtype == np.int8 else trial.dtype
-        out = Stored(node.name, trial.shape, plain(trial.ndim), stored, added)
+        trials = computed(*(value.view(value.buffer.view(np.uint8).reshape(-1)) if isinstance(value.buffer, np.ndarray)
+                            else np.zeros(value.shape, value.dtype) for value in values))
+        outs = {}
+        for name, trial in zip(node.written, trials, strict=True):
+            coded = name in self.program.values and self.program.values[name].encoding is not None
+            stored = np.dtype(np.uint8) if coded and trial.dtype == np.int8 else trial.dtype
+            outs[name] = Stored(name, trial.shape, plain(trial.ndim), stored, context.added(name))
+        first, *others = outs.values()
+        left: list[np.ndarray] = []  # what was written beside the first, until the steps behind take it
+
+        def put(found: np.ndarray, out: Stored, array: np.ndarray) -> None:
+            array[...] = found.view(np.uint8) ^ np.uint8(128) if out.added else found
 
         def run(*arrays: np.ndarray) -> None:
-            found = computed(*arrays[:-1])
-            arrays[-1][...] = found.view(np.uint8) ^ np.uint8(128) if added else found
+            found, *left[:] = computed(*arrays[:-1])
+            put(found, first, arrays[-1])
 
-        context.steps.append(Step(node.name, tuple(values), out, fallback=run))
-        return out
+        context.steps.append(Step(node.name, tuple(values), first, fallback=run))
+        for number, out in enumerate(others):
+            context.steps.append(Step(node.name, (), out, fallback=lambda array, number=number, out=out: put(
+                left[number], out, array)))
+        return outs
 
 
 def _plainly(context: Context, value: Stored) -> Stored:

@@ -36,7 +36,8 @@ class TorchExecutor:
         return {name: found[name] for name in wanted}
 
     def walk(self, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and value of each node as `run` gives them, in running order; none is kept longer than it is read."""
+        """Name and value of what each node writes as `run` gives them, in running order; none is kept longer than it is
+        read."""
         return _walk(self.program, self._steps, inputs)
 
 
@@ -52,11 +53,13 @@ def _walk(program: Program, steps: Iterable[tuple[ProgramNode, TorchKernel]],
     last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
     for i, (node, step) in enumerate(steps):
         with torch.no_grad(), without_nnpack():  # what the caller does in between has its gradients, and NNPACK
-            value = step(*(values[name] for name in reads(node)))
-        yield node.name, value.numpy()
-        if node.name in last_use:
-            values[node.name] = value
-        del value, step
+            made = step(*(values[name] for name in reads(node)))
+        for name, value in zip(node.written, made if isinstance(made, tuple) else (made,), strict=True):
+            yield name, value.numpy()
+            if name in last_use:
+                values[name] = value
+            del value
+        del made, step
         for name in reads(node):
             if last_use[name] == i:
                 values.pop(name, None)

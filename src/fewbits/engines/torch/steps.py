@@ -17,10 +17,13 @@ from fewbits.program.program import Program
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.int32): torch.int32,
           np.dtype(np.int16): torch.int16, np.dtype(np.uint16): torch.uint16}
 
-TorchKernel = Callable[..., torch.Tensor]
-"""From what a node reads to what it writes."""
+TorchKernel = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
+"""From what a node reads to what it writes, or all that it writes."""
 
-Kernels = Mapping[type[ProgramNode], Callable[[Program, Any], TorchKernel]]
+Prepare = Callable[[Program, Any], TorchKernel]
+"""From a node, its kernel."""
+
+Kernels = Mapping[type[ProgramNode], Prepare]
 """By the class of a node, what makes its step."""
 
 

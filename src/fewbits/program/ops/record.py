@@ -37,7 +37,8 @@ class Held:
 class Example:
     """A node with what it reads, small enough to look at: `examples.as_program` makes a program of it.
 
-    reads: codes, sums and floats that the program makes of inputs of its own; constants: codes known beforehand.
+    reads: codes, sums and floats that the program makes of inputs of its own; constants: codes known beforehand;
+    beside: further values of the node, inside and out.
     """
 
     node: ProgramNode
@@ -45,6 +46,7 @@ class Example:
     writes: Value
     constants: Mapping[str, Quantized] = field(default_factory=dict)
     profile: str = "onnxruntime"
+    beside: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class Record:
     does: what it computes, in words for the reader of docs/operators.md and the ledger; equations: of docs/numerics.md,
     '' for those that only move codes;
     reads: names of the values it reads, in order; takes: kinds of value it may read; writes: what it gives, `moved`
-    where that is of the kind it reads, `plain` where its value says which numbers without an encoding;
+    where that is of the kind it reads, `plain` where its value says which numbers without an encoding, `body`
+    where it is what its body gives;
     check: raises ProgramError where a node is none that can be computed;
-    reference: the definition, codes of what it reads to codes, in NumPy;
+    reference: the definition, codes of what it reads to codes, in NumPy; several where it writes several;
     sums: what it adds up, None where that is nothing; rescaling: None where no factor brings integers to codes;
     limits: names that profiles may list in `lacks`, and which nodes they mean;
     work: counted arithmetic of the integers; float_work: of the float operation it stands for, None where the float
@@ -93,9 +96,9 @@ class Record:
     equations: str
     reads: Callable[[Any], tuple[str, ...]]
     takes: frozenset[Kind]
-    writes: Literal["codes", "float32", "moved", "plain"]
+    writes: Literal["codes", "float32", "moved", "plain", "body"]
     check: Callable[[Scope, Any], None]
-    reference: Callable[..., np.ndarray]
+    reference: Callable[..., np.ndarray | tuple[np.ndarray, ...]]
     sums: Sums | None
     rescaling: Rescaling | None
     limits: Mapping[str, Callable[[Scope, Any], bool]]

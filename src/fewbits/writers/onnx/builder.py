@@ -1,6 +1,6 @@
 """A thin layer over ONNX protobufs: nodes, constants, and the names they get."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ MICROSOFT = "com.microsoft"  # the domain of QLinearAdd, QGemm and their like
 
 
 _ELEMENT = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64, "int32": onnx.TensorProto.INT32,
-            "uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8, "bool": onnx.TensorProto.BOOL}
+            "uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8, "bool": onnx.TensorProto.BOOL,
+            "int16": onnx.TensorProto.INT16, "uint16": onnx.TensorProto.UINT16}
 _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 
@@ -33,12 +34,15 @@ class OnnxBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._made: dict[str, int] = {}
-        self._known = {node.name: node for node in program.nodes if isinstance(node, Constant)}
+        self._within, self._few = "", False
+        self._known = {node.name: node for node in program.everything if isinstance(node, Constant)}
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """Adds an initializer once per name; returns the name, which is another where a value bears it."""
+        """Adds an initializer once per name; returns the name, which is another where a value bears it, and in a body,
+        which has initializers of its own."""
         if name in self.program.values:
             name = f"{name}.initializer"
+        name = f"{name}{self._within}"
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape),
                                                             name)
@@ -46,8 +50,33 @@ class OnnxBuilder:
 
     def tensor(self, tensor: onnx.TensorProto) -> str:
         """Adds an initializer that NumPy has no type for, once per name; returns the name."""
+        tensor.name = f"{tensor.name}{self._within}"
         self._constants.setdefault(tensor.name, tensor)
         return tensor.name
+
+    def body(self, name: str, given: Sequence[tuple[str, str]], made: Sequence[tuple[str, str]],
+             emit: Callable[[], None], real: bool = False) -> onnx.GraphProto:
+        """What `emit` adds, as a graph of its own. given, made: its inputs and outputs, each with the value of the
+        program that it is; real: whether codes are the numbers that they stand for."""
+        outside = self._nodes, self._constants, self._within
+        self._nodes, self._constants, self._within = [], {}, f"/{name}"
+        try:
+            emit()
+            inputs, outputs = ([helper.make_tensor_value_info(tensor, self._element(value, real), self._shape(value))
+                                for tensor, value in values] for values in (given, made))
+            self._few = self._few or _has_few_bits(self._nodes, self._constants)
+            return helper.make_graph(self._nodes, name, inputs, outputs, list(self._constants.values()))
+        finally:
+            self._nodes, self._constants, self._within = outside
+
+    def _element(self, name: str, real: bool) -> int:
+        value = self.program.values[name]
+        if value.encoding is None:
+            return _ELEMENT[value.dtype]
+        return _ELEMENT["float32"] if real else _ELEMENT[value.encoding.format.dtype.name]
+
+    def _shape(self, name: str) -> list[int | str]:
+        return ["N" if size is None else size for size in self.program.values[name].shape]
 
     def constant_node(self, name: str) -> Constant | None:
         """The program's constant of that name."""
@@ -75,9 +104,9 @@ class OnnxBuilder:
                                             domain=domain, **attributes))
         return output
 
-    def several(self, operator: str, inputs: list[str], outputs: list[str]) -> None:
+    def several(self, operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         """Adds a node that writes several tensors."""
-        self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}"))
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{outputs[0]}/{operator}", **attributes))
 
     def unary(self, form: UnaryForm, source: str, output: str) -> str:
         """Adds the operators of a function of one number (program/unary.py) that reads `source`; returns `output`."""
@@ -145,23 +174,25 @@ class OnnxBuilder:
               metadata: Mapping[str, str] | None = None) -> bytes:
         """Serialized model. outputs: ONNX element type by tensor name; float_outputs: value name by tensor
         name, for the shapes; metadata: what the file says of itself."""
-        def shape(name: str) -> list[int | str]:
-            return ["N" if s is None else s for s in self.program.values[name].shape]
-
         graph = helper.make_graph(
             self._nodes, "fewbits",
-            [helper.make_tensor_value_info(name, _ELEMENT[self.program.values[name].dtype], shape(name))
+            [helper.make_tensor_value_info(name, _ELEMENT[self.program.values[name].dtype], self._shape(name))
              for name in self.program.inputs],
-            [helper.make_tensor_value_info(name, kind, shape(float_outputs.get(name, name)))
+            [helper.make_tensor_value_info(name, kind, self._shape(float_outputs.get(name, name)))
              for name, kind in outputs.items()],
             list(self._constants.values()))
-        few = any(tensor.data_type in _FOUR_BITS for tensor in self._constants.values()) or any(
-            attribute.name == "block_size" for node in self._nodes for attribute in node.attribute)
+        few = self._few or _has_few_bits(self._nodes, self._constants)
         opset = OPSET_OF_FEW_BITS if few else OPSET
         model = helper.make_model(graph, producer_name="fewbits", ir_version=IR_VERSION, opset_imports=[
             helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
         helper.set_model_props(model, dict(metadata or {}))
         return model.SerializeToString()
+
+
+def _has_few_bits(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether a graph needs what came with `OPSET_OF_FEW_BITS`."""
+    return any(tensor.data_type in _FOUR_BITS for tensor in constants.values()) or any(
+        attribute.name == "block_size" for node in nodes for attribute in node.attribute)
 
 
 def output_name(value: str) -> str:

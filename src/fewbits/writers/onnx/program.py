@@ -59,9 +59,9 @@ def onnx_bytes(program: Program, form: OnnxForm = "integer", every_code: bool = 
         outputs[real] = ELEMENTS[program.values[name].dtype] if plain else TensorProto.FLOAT
         shapes[real] = name
     if every_code:
-        for node in nodes:
-            if program.values[node.name].encoding is None:
-                outputs[node.name] = ELEMENTS[program.values[node.name].dtype]
-            elif not program.is_accumulator(node.name):
-                outputs[node.name] = _ELEMENT[program.encoding(node.name).format.dtype]
+        for name in (name for node in nodes for name in node.written):
+            if program.values[name].encoding is None:
+                outputs[name] = ELEMENTS[program.values[name].dtype]
+            elif not program.is_accumulator(name):
+                outputs[name] = _ELEMENT[program.encoding(name).format.dtype]
     return builder.model(outputs, shapes, metadata)
