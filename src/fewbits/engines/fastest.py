@@ -98,8 +98,8 @@ def by_rule(program: Program) -> tuple[Engine, str]:
 
 def _mostly_float(program: Program) -> bool:
     still = (Constant, FloatConstant, Dequantize)
-    floats = sum(isinstance(node, FloatCall) for node in program.nodes)
-    return 2 * floats > sum(not isinstance(node, still) for node in program.nodes)
+    floats = sum(isinstance(node, FloatCall) for node in program.everything)
+    return 2 * floats > sum(not isinstance(node, still) for node in program.everything)
 
 
 def _others(program: Program, first: Engine) -> tuple[Engine, ...]:

@@ -1,6 +1,6 @@
 """What one input costs in energy, in integers and in float: counted from the Program, priced by the 45 nm tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fewbits.numerics.encoding import Quantized
@@ -8,7 +8,7 @@ from fewbits.numerics.energy import Energy, Work, energy
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import ops as op
 from fewbits.program.ops.record import Operations
-from fewbits.program.ops.recurrence import steps
+from fewbits.program.ops.recurrence import computed
 from fewbits.program.ops.work import bits, numbers
 from fewbits.program.program import Program
 
@@ -53,25 +53,16 @@ def integer_work(program: Program) -> tuple[Work, ...]:
     parameters = _Parameters.of(program)
     return tuple(_repeated(times, op.record_of(node).work(program, node), parameters.moved_bytes(program, node)
                            + sum(map(_stored, _weights(node))) + _bias_bytes(node), node.name)
-                 for node, times in _counted(program))
+                 for node, times in computed(program))
 
 
 def float_work(program: Program) -> tuple[Work, ...]:
     """What the float original does where the program has a node: 4 bytes for each number, fp32 arithmetic."""
     parameters = _Parameters.of(program)
-    work = ((node, op.record_of(node).float_work, times) for node, times in _counted(program))
+    work = ((node, op.record_of(node).float_work, times) for node, times in computed(program))
     return tuple(_repeated(times, operations(program, node), parameters.moved_numbers(program, node) * _REAL
                            + sum(data.codes.size for data in _weights(node)) * _REAL + _bias_bytes(node), node.name)
                  for node, operations, times in work if operations is not None)
-
-
-def _counted(program: Program) -> Iterator[tuple[op.ProgramNode, int]]:
-    """Every node that computes, and how often it runs for one input: those of a body at every step."""
-    for node in program.nodes:
-        if isinstance(node, op.Recurrence):
-            yield from ((each, steps(program, node)) for each in node.body)
-        else:
-            yield node, 1
 
 
 def _repeated(times: int, operations: Operations, moved: float, name: str) -> Work:

@@ -7,6 +7,7 @@ from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.packing import packed_bytes
 from fewbits.program import ops as op
 from fewbits.program.memory import Arena, Buffer, arranged
+from fewbits.program.ops.recurrence import computed
 from fewbits.program.ops.work import bits, numbers
 from fewbits.program.program import Program
 
@@ -49,7 +50,7 @@ def float_footprint(program: Program) -> Footprint:
 
 def _stored(program: Program) -> list[Quantized]:
     """Codes known beforehand: of layers and of constants, each once."""
-    inside = [node.weight for node in program.nodes if isinstance(node, op.Conv | op.Linear)]
+    inside = [node.weight for node in program.everything if isinstance(node, op.Conv | op.Linear)]
     return list({id(data): data for data in (*inside, *map(program.constant, filter(program.is_constant,
                                                                                    program.values)))}.values())
 
@@ -57,18 +58,18 @@ def _stored(program: Program) -> list[Quantized]:
 def _products(program: Program) -> list[tuple[int, int, int]]:
     """(products, bits of one operand, of the other) of each node that multiplies and adds up."""
     found = []
-    for node in program.nodes:
+    for node, times in computed(program):
         if isinstance(node, op.FloatCall) and node.call.removeprefix("aten.").split(".")[0] in _FLOAT_DOTS:
             work = op.record_of(node).float_work
             assert work is not None
-            found.append((int(work(program, node)["multiply fp32"]), _FLOAT, _FLOAT))
+            found.append((times * int(work(program, node)["multiply fp32"]), _FLOAT, _FLOAT))
         sums = op.record_of(node).sums
         if sums is None or sums.products is None:
             continue
         first, *more = op.reads(node)
         other = (sums.weight(program, node).encoding.format.bits if sums.weight is not None
                  else bits(program, more[0] if more else first))
-        found.append((sums.products(program, node), bits(program, first), other))
+        found.append((times * sums.products(program, node), bits(program, first), other))
     return found
 
 
@@ -82,7 +83,7 @@ def _parameters(program: Program) -> set[str]:
 def _aliases(program: Program) -> dict[str, str]:
     """The value whose memory a reshaped one shares."""
     found: dict[str, str] = {}
-    for node in program.nodes:
+    for node in program.everything:
         if isinstance(node, op.Reshape):
             found[node.name] = found.get(node.input, node.input)
     return found
@@ -95,12 +96,17 @@ def _kept(program: Program) -> list[str]:
     return [name for name in program.values if name not in without and name not in floats]
 
 
+def _beside(node: op.ProgramNode) -> tuple[str, ...]:
+    """Values that lie in memory while a node runs, beside what it reads: what it writes, and all values of its body."""
+    return (*node.written, *(node.inside if isinstance(node, op.Recurrence) else ()))
+
+
 def _arena(program: Program, sizes: dict[str, int]) -> Arena:
     alias = _aliases(program)
-    places = {node.name: place for place, node in enumerate(program.nodes)}
+    places = {name: place for place, node in enumerate(program.nodes) for name in _beside(node)}
     last: dict[str, int] = {}
     for place, node in enumerate(program.nodes):
-        for name in (node.name, *op.reads(node)):
+        for name in (*_beside(node), *op.reads(node)):
             last[alias.get(name, name)] = place
     for name in program.outputs:
         last[alias.get(name, name)] = len(program.nodes)

@@ -47,7 +47,7 @@ def check_exactness(program: Program, inputs: dict[str, np.ndarray]) -> Exactnes
     batch = {name: torch.from_numpy(array) for name, array in inputs.items()}
     rows = [row for target in targets for row in agreement(program, [batch], every_value=True, processor=target)
             if row.exact]
-    products = [node for node in program.nodes if isinstance(node, op.Conv | op.Linear | op.DynamicLinear)]
+    products = [node for node in program.everything if isinstance(node, op.Conv | op.Linear | op.DynamicLinear)]
     disputed, wrong = [], 0
     for node in products:
         made = probe(program, node.name)
@@ -56,7 +56,7 @@ def check_exactness(program: Program, inputs: dict[str, np.ndarray]) -> Exactnes
         agrees = said == made.differs and _gives(made.program, made.inputs, made.exact, seen)
         wrong += bool((seen != made.exact).any())
         disputed += [] if agrees else [node.name]
-    sums = [node for node in program.nodes if isinstance(node, op.Add) and _is_fused(program, node)]
+    sums = [node for node in program.everything if isinstance(node, op.Add) and _is_fused(program, node)]
     disputed += [node.name for node in sums if not _sum_agrees(program, node)]
     return ExactnessCheck(len(targets), sum(row.compared for row in rows), sum(row.differing for row in rows),
                           len(products) + len(sums), wrong, tuple(disputed))

@@ -65,7 +65,7 @@ def probe(program: Program, name: str) -> Probe:
 
     All scales are 1 and the bias makes all exact sums the same, so that the outputs show a difference of 1.
     """
-    node = next(node for node in program.nodes if node.name == name)
+    node = next(node for node in program.everything if node.name == name)
     match node:
         case op.Conv():
             return _conv(program, node)

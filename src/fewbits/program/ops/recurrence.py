@@ -1,8 +1,8 @@
 """Recurrence: a body of operators that runs once for each step of a sequence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -79,6 +79,15 @@ class Recurrence(ProgramNode):
         """Names of the values that its body has: what it is given at each step, and what it makes."""
         return (*(each.name for each in (*self.entries, *self.states)),
                 *(name for node in self.body for name in node.written))
+
+
+class Nodes(Scope, Protocol):
+    """A program, with the nodes that stand in it."""
+
+    @property
+    def nodes(self) -> tuple[ProgramNode, ...]:
+        """In running order."""
+        ...
 
 
 def loop(node: Recurrence, values: Mapping[str, Any], zero: Callable[[Carried], Any],
@@ -164,6 +173,15 @@ _ANY: frozenset[Kind] = frozenset(("codes", "float32", "int64", "int32", "uint8"
 def steps(program: Scope, node: Recurrence) -> int:
     """How many steps the sequences have, of the sizes that the program was made with."""
     return program.values[node.entries[0].sequence].shape[node.axis] or 1
+
+
+def computed(program: Nodes) -> Iterator[tuple[ProgramNode, int]]:
+    """Every node that computes, and how often it runs for one input: those of a body at every step."""
+    for node in program.nodes:
+        if isinstance(node, Recurrence):
+            yield from ((each, steps(program, node)) for each in node.body)
+        else:
+            yield node, 1
 
 
 def _times(count: int, *parts: Operations) -> Operations:
