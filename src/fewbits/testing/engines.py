@@ -35,7 +35,7 @@ def check_engine(engine: str | Engine, seeds: range = range(3)) -> int:
                 if checked.refusal(program):
                     continue
                 tried += 1
-                names = tuple(program.by_name)
+                names = program.written
                 known = inputs | reference.run(program, inputs, names)
                 for part in parts_of(program):
                     wrong = _wrong(checked, part, known) if part.extent != "whole" else ()
@@ -45,7 +45,7 @@ def check_engine(engine: str | Engine, seeds: range = range(3)) -> int:
 
 
 def _wrong(engine: Engine, part: Part, known: dict[str, np.ndarray]) -> tuple[Difference, ...]:
-    results = engine.prepare(part.program, tuple(part.program.by_name)).run(
+    results = engine.prepare(part.program, part.program.written).run(
         {name: known[name] for name in part.program.inputs})
     missing = set(part.program.outputs) - set(results.codes) - set(results.numbers)
     assert not missing, f"engine {engine.name} gives no {sorted(missing)[0]!r}"
