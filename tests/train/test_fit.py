@@ -101,7 +101,7 @@ def test_a_learned_range_that_comes_to_nothing_is_told_of(recwarn):
     fit(simulation, batches, epochs=2, optimizer=Adam(1e-3), quiet=True)
     assert not [warning for warning in recwarn if warning.category is CollapseWarning]
     simulation, _, batches = learner()
-    with pytest.warns(CollapseWarning, match=r"after epoch 3 the learned range of '2' and 1 more is 0"):
+    with pytest.warns(CollapseWarning, match=r"after epoch 2 the learned range of '0.weight' and 2 more is 0"):
         fit(simulation, batches, epochs=5, optimizer=Adam(1.0), quiet=True)
 
 

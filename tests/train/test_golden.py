@@ -92,14 +92,14 @@ def test_learned_steps(matrix, bits):
     weight, expected = matrix
     wanted = expected[f"lsq_{bits}bit"]
     weight = weight.double()  # its derivative is a small difference of large numbers
-    quantizer = weight_quantizer("lsq", f"int{bits}", weight).double()
+    quantizer = weight_quantizer("lsq-paper", f"int{bits}", weight).double()
     close(quantizer(weight).detach(), wanted["v_hat"])
     close(quantizer.scale.detach(), wanted["s_init"])
     assert quantizer.integers(weight.numpy()).codes.tolist() == wanted["vbar"]
     for row, column in torch.cartesian_prod(torch.arange(4), torch.arange(4)).tolist():
-        quantizer.scale.grad = None
+        quantizer.factor.grad = None
         quantizer(weight)[row, column].backward()
-        close(quantizer.scale.grad / wanted["grad_scale"], wanted["dvhat_ds"][row][column])
+        close(quantizer.factor.grad * quantizer.unit / wanted["grad_scale"], wanted["dvhat_ds"][row][column])
 
 
 def test_dorefa_activations_and_gradients(golden):

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
+import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.rounding import Array
@@ -70,6 +72,13 @@ class Block:
             shape += [length // size if size else 1, size]
             axes.append(2 * axis + 1)
         return x.reshape(shape), tuple(axes)
+
+    def rows(self, x: torch.Tensor) -> torch.Tensor:
+        """The numbers of each block in a row, [blocks, numbers of a block], blocks in the order of `scale_shape`."""
+        values, axes = self.split(x)
+        kept = [axis for axis in range(values.ndim) if axis not in axes]
+        blocks = prod(values.shape[axis] for axis in kept)
+        return values.permute(*kept, *axes).reshape(blocks, -1)
 
     def __str__(self) -> str:
         names = {(): "tensor", (1,): "channel"}

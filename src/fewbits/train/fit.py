@@ -19,6 +19,7 @@ from fewbits.progress import steps as steps_shown
 from fewbits.quant.simulation import Simulation
 from fewbits.train.distillation import Distillation
 from fewbits.train.kept import Kept, Run, called, job_of
+from fewbits.train.parameters import Groups, parameter_groups, with_range_rate
 from fewbits.train.step import Loss, Steps
 
 
@@ -37,36 +38,61 @@ class Epoch:
     rate: float
 
 
-MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
+MakeOptimizer = Callable[[Groups], Optimizer]
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980). rate: at the start."""
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980). rate: at the start; range_rate: that of learned ranges, in units of
+    `rate`."""
 
     rate: float = 1e-3
     weight_decay: float = 0.0
+    range_rate: float = 1.0
 
-    def __call__(self, parameters: list[nn.Parameter]) -> Optimizer:
-        return torch.optim.Adam(parameters, self.rate, weight_decay=self.weight_decay)
+    def __call__(self, parameters: Groups) -> Optimizer:
+        return torch.optim.Adam(with_range_rate(parameters, self.range_rate * self.rate), self.rate,
+                                weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
 class Nesterov:
-    """Stochastic gradient descent with Nesterov's momentum. rate: at the start."""
+    """Stochastic gradient descent with Nesterov's momentum. rate: at the start; range_rate: that of learned ranges, in
+    units of `rate`."""
 
     rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    range_rate: float = 1.0
 
-    def __call__(self, parameters: list[nn.Parameter]) -> Optimizer:
-        return torch.optim.SGD(parameters, self.rate, self.momentum, weight_decay=self.weight_decay, nesterov=True)
+    def __call__(self, parameters: Groups) -> Optimizer:
+        return torch.optim.SGD(with_range_rate(parameters, self.range_rate * self.rate), self.rate, self.momentum,
+                               weight_decay=self.weight_decay, nesterov=True)
 
 
 def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
     """From the full rate to 0 along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
-    return LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
+    return LambdaLR(optimizer, lambda step: _half_cosine(step, steps))
+
+
+@dataclass(frozen=True)
+class WarmedCosine:
+    """`cosine` whose rate rises evenly over a first share of the steps (Goyal et al. 2017, arXiv:1706.02677, §2.2)."""
+
+    share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise DataError(f"a warm-up takes a share of the steps from 0 to below 1, not {self.share:g}")
+
+    def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        rising = max(self.share * steps, 1)
+        return LambdaLR(optimizer, lambda step: min((step + 1) / rising, 1) * _half_cosine(step, steps))
+
+
+def _half_cosine(step: int, steps: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
 
 
 def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimizer = Adam(),
@@ -94,7 +120,7 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
         raise DataError(f"This {type(net).__name__} has no parameters to train; use it as it is.")
     if len(batches) < 1:
         raise DataError("There are no batches to train on; give at least one.")
-    device, optimize = parameters[0].device, optimizer(parameters)
+    device, optimize = parameters[0].device, optimizer(parameter_groups(net))
     steps = epochs * len(batches)
     simulations = [module for module in net.modules() if isinstance(module, Simulation)]
     step, run = Steps(net, optimize, loss, distillation), Run(net, optimize, schedule(optimize, steps))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def job_of(net: nn.Module, optimizer: Optimizer, distillation: Distillation | No
 
 
 def called(function: Any) -> str:
-    """The name of a function, or of a callable's class."""
+    """The name of a function, or of a callable's class; with its settings where it is a dataclass."""
+    if is_dataclass(function) and not isinstance(function, type):
+        return f"{type(function).__module__}.{function}"
     made = function if hasattr(function, "__qualname__") else type(function)
     return f"{made.__module__}.{made.__qualname__}"
 

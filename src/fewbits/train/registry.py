@@ -18,7 +18,7 @@ from fewbits.train.hwgq import HalfWaveGaussian
 from fewbits.train.inq import IncrementalPowers
 from fewbits.train.lab_quantizer import FirstBatchRange
 from fewbits.train.lognet import LogActivations
-from fewbits.train.lsq import LearnedStep, LearnedStepAndOffset
+from fewbits.train.lsq import LearnedStep, LearnedStepAndOffset, LearnedStepAsPublished
 from fewbits.train.pact import ClippedActivation
 from fewbits.train.qnn import LinearWeights
 from fewbits.train.ranges import CurrentRange, MovingRange
@@ -29,7 +29,7 @@ from fewbits.train.twn import Ternary70, Ternary75, TernaryExact
 Make = Callable[..., FakeQuantize]
 
 WEIGHTS: Mapping[str, Make] = MappingProxyType({
-    "current": CurrentRange, "lsq": LearnedStep, "dorefa": DoReFaWeights, "binary-connect": BinaryConnect,
+    "current": CurrentRange, "lsq": LearnedStep, "lsq-paper": LearnedStepAsPublished, "dorefa": DoReFaWeights, "binary-connect": BinaryConnect,
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
     "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
@@ -38,7 +38,8 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
 """Methods of weights: each makes the quantizer of a tensor; numbers in brackets are its arguments: `codebook(16)`."""
 
 ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
-    "moving": MovingRange, "lsq": LearnedStep, "lsq-plus": LearnedStepAndOffset, "pact": ClippedActivation,
+    "moving": MovingRange, "lsq": LearnedStep, "lsq-paper": LearnedStepAsPublished,
+    "lsq-plus": LearnedStepAndOffset, "pact": ClippedActivation,
     "dorefa": DoReFaActivations, "lab": partial(FirstBatchRange, range="document"),
     "lab-efficient": partial(FirstBatchRange, range="efficient"), "after-training": AfterTraining,
     "log": LogActivations, "hwgq": HalfWaveGaussian, "hwgq-vanilla": partial(HalfWaveGaussian, backward="vanilla"),

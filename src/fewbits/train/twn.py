@@ -35,9 +35,7 @@ class TernaryWeights(FromWeights):
 def exact_thresholds(weight: torch.Tensor, quantizer: FromWeights) -> torch.Tensor:
     """The Δ of each block that leaves the least squared error: the k largest |w| are kept, where (their sum)² / k is
     the largest (eq. 5 without its approximation). Half way to the next smaller one, in the shape of the scales."""
-    values, axes = quantizer.spec.block.split(weight.abs())
-    kept = [axis for axis in range(values.ndim) if axis not in axes]
-    rows = values.permute(*kept, *axes).reshape(quantizer.scale.numel(), -1)
+    rows = quantizer.spec.block.rows(weight.abs())
     ordered = rows.double().sort(1, descending=True).values
     counts = torch.arange(1, rows.shape[1] + 1, device=weight.device)
     best = (ordered.cumsum(1).square() / counts).argmax(1, keepdim=True)
