@@ -48,12 +48,13 @@ def test_each_block_for_itself():
 
 def test_long_blocks_are_looked_at_evenly():
     numbers = torch.randn(1, 300_000, generator=torch.Generator().manual_seed(0))
-    assert least_squares_step(numbers, -8, 7).item() == pytest.approx(0.3352, rel=0.03)  # 4 bits of a normal: Δ = 0.3352σ
+    assert least_squares_step(numbers, -8, 7).item() == pytest.approx(0.3352, rel=0.03)  # σ = 1, 16 levels
 
 
 def test_methods_begin_so():
     weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(1))
-    for method, start in (("lsq", lambda rows: least_squares_step(rows, -8, 7)), ("lsq-paper", lambda rows: paper_step(rows, 7))):
+    for method, start in (("lsq", lambda rows: least_squares_step(rows, -8, 7)),
+                          ("lsq-paper", lambda rows: paper_step(rows, 7))):
         quantizer = weight_quantizer(method, "int4", weight, per_channel=True)
         quantizer(weight)
         assert torch.equal(quantizer.scale.detach().reshape(-1), start(weight))

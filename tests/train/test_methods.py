@@ -18,7 +18,8 @@ from fewbits.train.registry import ACTIVATIONS, WEIGHTS, trainable
 
 LEARNING = [name for name in presets() if recipe(name).weights.method is not None]
 FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "bwn": "binary", "twn": "ternary",
-           "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4", "lsq-paper": "int4",
+           "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
+           "lsq-paper": "int4",
            "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8",
            "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4"}
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from fewbits.errors import DataError
 from fewbits.train.fit import Adam, Nesterov, WarmedCosine
-from fewbits.train.initial_step import least_squares_step
+from fewbits.train.initial_step import least_squares_step, paper_step
 from fewbits.train.kept import called
 from fewbits.train.parameters import parameter_groups
 
@@ -64,11 +64,11 @@ def test_warm_up():
         WarmedCosine(1.0)
 
 
-def published(weight, target, rate, steps, low, high):
-    """Gradient descent of w and s as eq. 1 to 5 write it, number by number; gives s after each step."""
-    rows = weight.reshape(1, -1)
-    w, s, path = rows[0].tolist(), float(least_squares_step(rows, low, high)), []
-    share = 1 / (len(w) * high) ** 0.5
+def written_out(weight, target, first, rate, steps, low, high):
+    """Gradient descent of w and s as eq. 1 to 5 write it, number by number; gives s after each step. first: s. A first
+    step of another size than the paper's changes by the share of it that the paper's would."""
+    w, s, path = weight.reshape(-1).tolist(), first, []
+    share = 1 / (len(w) * high) ** 0.5 * first / (2 * sum(map(abs, w)) / len(w) / high**0.5)
     for _ in range(steps):
         slope_s, moved = 0.0, []
         for number, wanted in zip(w, target.reshape(-1).tolist(), strict=True):
@@ -83,12 +83,14 @@ def published(weight, target, rate, steps, low, high):
     return path
 
 
-@pytest.mark.parametrize(("low", "high", "format"), [(-8, 7, "int4"), (-2, 1, "int2")])
-def test_gradient_descent_moves_the_step_as_the_paper_does(low, high, format):
+@pytest.mark.parametrize(("low", "high", "format"), [(-8, 7, "int4"), (-2, 1, "int2"), (-127, 127, "int8-narrow")])
+@pytest.mark.parametrize(("method", "first"), [("lsq-paper", lambda w, low, high: paper_step(w, high)),
+                                               ("lsq", least_squares_step)])
+def test_gradient_descent_moves_the_step_as_the_paper_does(method, first, low, high, format):
     weight = WEIGHT.double()
     target = 0.8 * weight.flip(0)
-    quantizer, shadow = weight_quantizer("lsq", format, weight).double(), nn.Parameter(weight.clone())
-    optimizer, path = torch.optim.SGD([shadow, quantizer.factor], 0.05), []
+    quantizer, shadow = weight_quantizer(method, format, weight).double(), nn.Parameter(weight.clone())
+    optimizer, path = torch.optim.SGD([shadow, quantizer.factor], 0.002), []
     for _ in range(12):
         loss = (quantizer(shadow) - target).square().sum() / 2
         optimizer.zero_grad()
@@ -96,14 +98,15 @@ def test_gradient_descent_moves_the_step_as_the_paper_does(low, high, format):
         optimizer.step()
         quantizer.settle()
         path.append(quantizer.scale.item())
-    assert path == pytest.approx(published(weight, target, 0.05, 12, low, high), rel=1e-9)
+    begun = float(first(weight.reshape(1, -1), low, high))
+    assert path == pytest.approx(written_out(weight, target, begun, 0.002, 12, low, high), rel=1e-9)
 
 
 def test_adam_changes_a_fine_step_by_a_share_of_it():
     for size in (1.0, 1e-3):
         quantizer = weight_quantizer("lsq", "int8", WEIGHT)
         optimizer = Adam(0.01)([quantizer.factor])
-        quantizer(size * WEIGHT).square().sum().backward()
+        (quantizer(size * WEIGHT) / size).square().sum().backward()
         first = quantizer.scale.item()
         optimizer.step()
         quantizer.settle()

@@ -24,7 +24,7 @@ class Block(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.first, self.second = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.stem, self.first, self.second = (nn.Conv2d(inputs, 4, 3, padding=1) for inputs in (2, 4, 4))
         self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(3))
         self.head = nn.Linear(4, 3)
 

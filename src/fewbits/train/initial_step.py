@@ -1,7 +1,8 @@
 """Initial step sizes of learned grids: of least squared error, or the paper's.
 
-Source of the paper's: Esser et al. 2020, arXiv:1902.08153 (LSQ), §2.1. The least-squares step of fixed codes and the codes of a
-fixed step take turns, as Lloyd's algorithm does (Lloyd 1982, doi:10.1109/TIT.1982.1056489), from the best of many steps.
+Source of the paper's: Esser et al. 2020, arXiv:1902.08153 (LSQ), §2.1. The least-squares step of fixed codes and the
+codes of a fixed step take turns, as in Lloyd's algorithm (Lloyd 1982, doi:10.1109/TIT.1982.1056489), from the best of
+many steps.
 """
 
 from math import sqrt

@@ -1,8 +1,8 @@
 """Learned step sizes (LSQ), and learned offsets with them (LSQ+).
 
 Source: Esser et al. 2020, arXiv:1902.08153 (LSQ), eq. 1 to 5; Bhalgat et al. 2020, arXiv:2004.09576 (LSQ+), eq. 4 to 6.
-The paper's initial step is coarse: at 8 bits some 0.14 standard deviations, ten times what fits. `LearnedStepAsPublished` has it
-by name, and the others start from least squares (`initial_step.py`).
+The paper's initial step is coarse: at 8 bits some 0.14 standard deviations, several times what fits.
+`LearnedStepAsPublished` has it by name, and `LearnedStep` starts from least squares (`initial_step.py`).
 """
 
 from math import sqrt
@@ -51,16 +51,19 @@ class _OnLearnedGrid(torch.autograd.Function):
 
 class LearnedStep(FakeQuantize):
     """The scale s learns. Its gradient is −v/s + rint(v/s) inside the range and the bound outside (eq. 3), times
-    1 / √(N · Q_p), N the weights, or the features of one sample. It starts at the least squared error of the first tensor
-    that trains.
+    1 / √(N · Q_p), N the weights, or the features of one sample. It starts at the least squared error of the first
+    tensor that trains.
 
-    What is stored is `factor`, s in units of the first step. Gradient descent moves s as the paper has it, the gradient
-    of the factor being divided by the square of that unit; Adam, whose updates are of one size, changes a step by a
-    share of its size, whatever that is. Raises EncodingError for formats that are not integers.
+    What is stored is `factor`, s in units of the first step. Adam, whose updates are of one size, so changes a step by
+    a share of its size, whatever that is. Gradient descent moves `LearnedStepAsPublished` as the paper has it, and a
+    step of another size by the same share of it: 1 / √(N · Q_p) is balanced for the paper's size (§2.2), and at 8 bits
+    a tenth of it would be overshot. Raises EncodingError for formats that are not integers.
     """
 
     started: torch.Tensor
     unit: torch.Tensor
+    published: torch.Tensor
+    """The first step by the paper's rule."""
     decays = False
 
     def __init__(self, site: Site):
@@ -69,24 +72,26 @@ class LearnedStep(FakeQuantize):
             raise EncodingError(f"tensor {site.name!r}: a step is learned between integers, not in {self.spec.format}")
         self.factor = nn.Parameter(torch.ones(tuple(self.zero_point.shape)))
         self.register_buffer("unit", torch.full(tuple(self.zero_point.shape), torch.nan))
+        self.register_buffer("published", torch.full(tuple(self.zero_point.shape), torch.nan))
         self.register_buffer("started", torch.tensor(False))
 
     def adopt(self, calibrated: FakeQuantize) -> None:
         super().adopt(calibrated)
-        self.begin(calibrated.scale)
+        self.begin(calibrated.scale, calibrated.scale)
         self.zero_point.zero_()  # the paper's quantizer has 0 at code 0
 
-    def begin(self, step: torch.Tensor) -> None:
-        """Sets the step that is learned from."""
+    def begin(self, step: torch.Tensor, published: torch.Tensor) -> None:
+        """Sets the step that is learned from, and the paper's."""
         with torch.no_grad():
             self.unit.copy_(step)
+            self.published.copy_(published)
             self.factor.fill_(1.0)
             self.scale.copy_(step)
 
     @FakeQuantize.encoding.setter
     def encoding(self, encoding: Encoding) -> None:
         FakeQuantize.encoding.__set__(self, encoding)
-        self.begin(self.scale.clone())
+        self.begin(self.scale.clone(), self.scale.clone())
 
     @property
     def highest(self) -> int:
@@ -103,8 +108,8 @@ class LearnedStep(FakeQuantize):
         return self.on_grid(x, self.spec.block.expand(self.learned(self.factor, x), x.shape))
 
     def learned(self, in_units: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """What is stored in units of the first step, with the paper's gradient, 1 / √(N · Q_p) of the true one."""
-        share = self.share(x) / self.unit.square()
+        """What is stored in units of the first step, with a gradient for which that moves as the class says."""
+        share = self.share(x) / (self.unit * self.published)
         return with_gradient(in_units, lambda gradient: gradient * share) * self.unit
 
     @property
@@ -125,9 +130,10 @@ class LearnedStep(FakeQuantize):
         learned at its end, where weights get no gradient. They take what torch's own initial weights of such a layer
         would have, uniform within ±1/√K for K inputs of a sum; activations what numbers within ±1 would."""
         usual = 0.5 / sqrt(max(x[0].numel(), 1)) if self.kind == "weight" else 0.5
-        step = self.first_step(self.spec.block.rows(x))
-        step = torch.where(step > 0, step, 2 * usual / sqrt(self.highest))
-        self.begin(step.reshape(self.scale.shape).clamp(min=_SMALLEST))
+        rows = self.spec.block.rows(x)
+        steps = (torch.where(step > 0, step, 2 * usual / sqrt(self.highest)).reshape(self.scale.shape)
+                 for step in (self.first_step(rows), paper_step(rows, self.highest)))
+        self.begin(*(step.clamp(min=_SMALLEST) for step in steps))
         self.zero_point.zero_()
 
     def first_step(self, rows: torch.Tensor) -> torch.Tensor:
@@ -163,7 +169,8 @@ class LearnedStepAndOffset(LearnedStep):
         values, axes = self.spec.block.split(x)
         low, high = values.amin(axes).clamp(max=0), values.amax(axes).clamp(min=0)
         high = torch.where(high > low, high, 1.0)  # zeros alone say nothing of it
-        self.begin(((high - low) / (format.high - format.low)).reshape(self.scale.shape).clamp(min=_SMALLEST))
+        step = ((high - low) / (format.high - format.low)).reshape(self.scale.shape).clamp(min=_SMALLEST)
+        self.begin(step, step)
         with torch.no_grad():
             self.offset.copy_(low.reshape(self.offset.shape) / self.unit - format.low)
 

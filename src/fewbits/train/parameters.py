@@ -15,7 +15,7 @@ RANGES = "ranges"
 
 def parameter_groups(net: nn.Module) -> list[dict[str, Any]]:
     """All trainable parameters of a network. The first group is its weights, and what methods have decayed with them
-    (PACT's bound, §3.1 of its paper); a second holds the other learned ranges, whose decay would shrink them: its weight
+    (PACT's bound, §3.1 of its paper); a second holds the other learned ranges, which decay would shrink: its weight
     decay is 0, and under `learns` stands "ranges"."""
     apart = {id(parameter) for module in net.modules() if isinstance(module, FakeQuantize) and not module.decays
              for parameter in module.parameters(recurse=False)}

@@ -29,7 +29,8 @@ from fewbits.train.twn import Ternary70, Ternary75, TernaryExact
 Make = Callable[..., FakeQuantize]
 
 WEIGHTS: Mapping[str, Make] = MappingProxyType({
-    "current": CurrentRange, "lsq": LearnedStep, "lsq-paper": LearnedStepAsPublished, "dorefa": DoReFaWeights, "binary-connect": BinaryConnect,
+    "current": CurrentRange, "lsq": LearnedStep, "lsq-paper": LearnedStepAsPublished, "dorefa": DoReFaWeights,
+    "binary-connect": BinaryConnect,
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
     "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
