@@ -55,18 +55,18 @@ from fewbits.tensors.shared_values import Codebook, kmeans_quantize
 from fewbits.tensors.thresholds import kl_threshold
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.distillation import Distillation
-from fewbits.train.fit import Adam, Nesterov, fit
+from fewbits.train.fit import Adam, Nesterov, WarmedCosine, fit
 from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
 
 __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize",
-           "Preparation", "QuantLinear", "QuantizedModel", "Quantizer", "absorb_high_biases", "adaround", "calibrate",
-           "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "compare_plans",
-           "correct_biases", "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize",
-           "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm",
-           "gptq", "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
-           "minifloat", "narrow", "parse", "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear",
-           "read_weights", "recipe", "reconstruct_blocks", "recorded", "reestimate_batch_norm", "repair", "report",
-           "round_pass", "rounding_study", "save_encodings", "scale_and_zero_point", "search", "sequential_mse",
-           "smooth", "trainable"]
+           "Preparation", "QuantLinear", "QuantizedModel", "Quantizer", "WarmedCosine", "absorb_high_biases",
+           "adaround", "calibrate", "calibrate_activations", "calibrate_cached", "calibration_study", "capture",
+           "compare", "compare_plans", "correct_biases", "correct_biases_without_data", "costs", "data_set",
+           "dynamic_fixed_point", "equalize", "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold",
+           "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold", "kmeans_quantize",
+           "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse", "plan", "plots",
+           "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
+           "recorded", "reestimate_batch_norm", "repair", "report", "round_pass", "rounding_study", "save_encodings",
+           "scale_and_zero_point", "search", "sequential_mse", "smooth", "trainable"]

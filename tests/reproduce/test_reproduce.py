@@ -99,6 +99,6 @@ def test_rows_as_json(tmp_path: Path) -> None:
     record(tmp_path, "bnn-mlp", RowResult(1, 2.5, "a machine", {"few bits": 98.5}))
     found = {entry["name"]: entry for entry in listed(ROWS.values(), tmp_path)}
     assert found["bnn-mlp"]["results"] == [{"seed": 1, "seconds": 2.5, "machine": "a machine",
-                                            "measured": {"few bits": 98.5}, "processor_seconds": None}]
+                                            "measured": {"few bits": 98.5}, "processor_seconds": None, "note": ""}]
     assert found["bnn-mlp"]["recipe"] == "bnn"
     assert json.loads(json.dumps(found)) == found

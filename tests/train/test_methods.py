@@ -115,14 +115,13 @@ def test_the_gradient_of_learned_steps():
     """d/dv is 1 strictly inside the range, d/ds is rint(v/s) − v/s there and the bound outside, over √(N Q_p)."""
     quantizer = activation_quantizer("lsq", "int3")
     quantizer.started.fill_(True)
-    with torch.no_grad():
-        quantizer.scale.fill_(0.5)
+    quantizer.begin(torch.tensor(0.5), torch.tensor(0.5))
     x = EDGES[None]
     _, got = gradient(quantizer, x)
     v = x / 0.5
     assert torch.equal(got, ((v > -4) & (v < 3)).float())
     of_step = torch.where(v <= -4, -4.0, torch.where(v >= 3, 3.0, v.round() - v)).sum()
-    torch.testing.assert_close(quantizer.scale.grad, of_step / (len(EDGES) * 3) ** 0.5)
+    torch.testing.assert_close(0.5 * quantizer.factor.grad, of_step / (len(EDGES) * 3) ** 0.5)
 
 
 def test_the_gradient_of_clipping():

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from fewbits.cli.verbs.reproduce import Reproduce
 from fewbits.data.sets import load
-from fewbits.errors import DataError
+from fewbits.errors import DataError, VerificationError
 from fewbits.report.machine import this_machine
+from fewbits.reproduce.earlier import beside_earlier, fault_of
 from fewbits.reproduce.recorded import RECORDS
 from fewbits.reproduce.row import Given, Row, RowResult, figures, listed, record, results
 from fewbits.reproduce.rows import ROWS
@@ -37,13 +38,18 @@ def reproduce(asked: Reproduce, console: Console) -> object:
     if data.partition(":")[0] != kind:
         raise DataError(f"{row} is of {kind}, not of {data}: give --data {chosen.data_hint}")
     start, started = time.monotonic(), time.process_time()
-    measured = chosen.run(Given(load(data), seed, weights), lambda line: console.print(line, highlight=False))
+    given = Given(load(data), seed, weights, asked.work, row)
+    measured = chosen.run(given, lambda line: console.print(line, highlight=False))
     result = RowResult(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
                     measured, round(time.process_time() - started, 1))
     for table in _beside(chosen, result):
         console.print(table)
+    for line in beside_earlier(result, [one for one in results(records, row) if one.seed == seed]):
+        console.print(line, highlight=False)
     if asked.keep:
         record(records, row, result)
+    if fault := fault_of(result):
+        raise VerificationError(f"{row}: {fault}")
     return {"row": row, "published": dict(chosen.published), **asdict(result)}
 
 

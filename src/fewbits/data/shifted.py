@@ -1,4 +1,4 @@
-"""Training images moved by a pixel or so, anew each time."""
+"""Training images moved by some pixels or mirrored, anew each time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,3 +44,19 @@ class Shifted:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in self.batches:
             yield shifted(x, self.most, self.generator), y
+
+
+@dataclass(frozen=True, eq=False)
+class Mirrored:
+    """Batches whose images are mirrored left to right, each with a chance of one half, others in each pass."""
+
+    batches: Batches | Shifted
+    generator: torch.Generator
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in self.batches:
+            turned = torch.rand(len(x), 1, 1, 1, generator=self.generator) < 0.5
+            yield torch.where(turned, x.flip(3), x), y

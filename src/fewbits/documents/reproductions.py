@@ -33,13 +33,15 @@ def document(folder: Path = RECORDS) -> str:
 def _learned(found: Mapping[str, Sequence[RowResult]]) -> str:
     """The rows that learn in few bits, beside the float network."""
     lines = ["## Learning in few bits, at a glance", "",
-             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points.", "",
+             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points. (old): recorded before the "
+             "row was changed, see there.", "",
              "| row | float | few bits | program | gap | seeds |", "|---|---|---|---|---|---|"]
     for name, each in found.items():
         if each and "few bits" in each[0].measured:
             columns = [_seeds([one.measured[figure] for one in each]) for figure in ("float", "few bits", "program")]
             gap = mean(one.measured["few bits"] - one.measured["float"] for one in each)
-            lines.append(f"| [{name}](#{name}) | {' | '.join(columns)} | {gap:+.2f} | {len(each)} |")
+            old = " (old)" if any(one.note for one in each) else ""
+            lines.append(f"| [{name}](#{name}){old} | {' | '.join(columns)} | {gap:+.2f} | {len(each)} |")
     return "\n".join([*lines, ""])
 
 
@@ -60,7 +62,8 @@ def _row(row: Row, found: Sequence[RowResult]) -> str:
             lines += [f"| {' | '.join(row)} |" for row in cells]
     seconds = "; ".join(f"seed {one.seed}: {_duration(one)}" for one in found)
     machines = "; ".join(dict.fromkeys(one.machine for one in found))
-    return "\n".join([*lines, "", f"{seconds}. {machines}.", ""])
+    notes = [f"Not what the row gives now: {note}." for note in dict.fromkeys(one.note for one in found) if note]
+    return "\n".join([*lines, "", f"{seconds}. {machines}.", *notes, ""])
 
 
 def _duration(one: RowResult) -> str:

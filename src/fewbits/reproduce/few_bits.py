@@ -7,7 +7,7 @@ program with every engine. Settings were chosen once, for all rows alike, and no
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewbits.data.normalize import IMAGENET, MNIST, Normalize
+from fewbits.data.shifted import Mirrored, Shifted
 from fewbits.data.split import DataSet
 from fewbits.data.weights import apply_weights, load_weights
 from fewbits.engines.executable import Executable
@@ -26,8 +27,9 @@ from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.simulation import Simulation
-from fewbits.report.accuracy import evaluate
+from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.engines import agreement
+from fewbits.reproduce.earlier import COMPARED, DIFFERING
 from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_tanh, mlp_norm, mlp_tanh
 from fewbits.tasks.lenet_twn import lenet_twn
@@ -35,19 +37,23 @@ from fewbits.tasks.resnet_cifar import resnet20
 from fewbits.tasks.training import initialised
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.binary_connect import squared_hinge
-from fewbits.train.fit import Adam, Loss, MakeOptimizer, Nesterov, fit
+from fewbits.train.distillation import Distillation
+from fewbits.train.fit import Adam, Loss, MakeOptimizer, MakeSchedule, Nesterov, cosine, fit
 from fewbits.train.registry import trainable
 from fewbits.train.xnor import WithScalingMaps
 
 _ADAM = Adam(1e-3)
 _COMPARED = 64  # test images at which every value of the program is compared
+_SAVED = 200  # steps between checkpoints
 
 
 @dataclass(frozen=True)
 class Training:
-    """network: builds it; recipe: a preset; float_epochs, epochs: in float, then in few bits; optimizer, loss: of both;
-    in place of float_epochs a row may be given weights to begin with; scaling_maps: with XNOR-Net's K, which the
-    program leaves out."""
+    """network: builds it; recipe: a preset; float_epochs, epochs: in float, then in few bits; optimizer, loss,
+    schedule: of both; in place of float_epochs a row may be given weights to begin with; scaling_maps: with XNOR-Net's
+    K, which the program leaves out; moves: images are moved by up to so many pixels and mirrored by chance; held_out:
+    so many training images at the end are not trained on, settings being chosen on them; distilled: share of the loss
+    that follows the float network's answers."""
 
     network: Callable[[], nn.Module]
     recipe: str
@@ -58,12 +64,17 @@ class Training:
     loss: Loss = F.cross_entropy
     batch_size: int = 100
     scaling_maps: bool = False
+    schedule: MakeSchedule = cosine
+    moves: int = 0
+    held_out: int = 0
+    distilled: float = 0.0
 
 
 def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
     """Accuracies in % of the test images: `float`; `few bits`, of the simulation as it was trained; `program`, of the
-    integers. `codes compared` and `codes differing`, of all engines at all values."""
-    data, seed = given.data, given.seed
+    integers, and the 95 % interval of its difference from `float`, image by image. `codes compared` and `codes
+    differing`, of all engines at all values."""
+    data = given.data
     net = _begun(training, given, log)
     original = copy.deepcopy(net)
     test = data.test.batches(500, training.normalize)
@@ -72,10 +83,12 @@ def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
     learning = trainable(calibrate(model, plan(model, training.recipe), calibration))
     log(f"learning by {training.recipe}")
     trained = WithScalingMaps(learning) if training.scaling_maps else learning
-    _fit(trained, training, data, training.epochs, seed)
-    reached = {"float": _longer(original, training, given), "few bits": _percent(trained, test)}
+    teacher = Distillation(copy.deepcopy(original).eval(), share=training.distilled) if training.distilled else None
+    _fit(trained, training, given, training.epochs, f"{given.row}-few", teacher)
+    _longer(original, training, given)
+    reached = {"float": _percent(original.eval(), test), "few bits": _percent(trained, test)}
     finished = calibrate_activations(learning, calibration)
-    return reached | _lowered(finished, data, training)
+    return reached | _lowered(finished, data, training, original)
 
 
 def _begun(training: Training, given: Given, log: Log) -> nn.Module:
@@ -84,33 +97,53 @@ def _begun(training: Training, given: Given, log: Log) -> nn.Module:
         apply_weights(net, load_weights(given.weights), str(given.weights))
     elif training.float_epochs:
         log(f"training in float for {training.float_epochs} epochs")
-        _fit(net, training, given.data, training.float_epochs, given.seed)
+        _fit(net, training, given, training.float_epochs, _float_stage(training, "begun"))
     return net
 
 
-def _longer(net: nn.Module, training: Training, given: Given) -> float:
-    """The float network's accuracy once it has learned as long as its offspring, or as it is with given weights."""
+def _longer(net: nn.Module, training: Training, given: Given) -> None:
+    """Trains the float network for as long as its offspring learned; given weights stay as they are."""
     if given.weights is None:
-        _fit(net, training, given.data, training.epochs, given.seed)
-    return _percent(net.eval(), given.data.test.batches(500, training.normalize))
+        _fit(net, training, given, training.epochs, _float_stage(training, "longer"))
 
 
-def _fit(net: nn.Module, training: Training, data: DataSet, epochs: int, seed: int) -> None:
-    batches = data.train.batches(training.batch_size, training.normalize, torch.Generator().manual_seed(seed))
-    fit(net, batches, epochs=epochs, optimizer=training.optimizer, loss=training.loss, seed=seed)
+def _float_stage(training: Training, stage: str) -> str:
+    """Names a float training by what decides it, so that rows that share it share its checkpoint."""
+    name = getattr(training.network, "__name__", "network")
+    return "-".join([name, stage, str(training.float_epochs), str(training.epochs),
+                     training.loss.__name__, str(training.batch_size)])
+
+
+def _fit(net: nn.Module, training: Training, given: Given, epochs: int, stage: str,
+         teacher: Distillation | None = None) -> None:
+    learned, seed = given.data.train, given.seed
+    if training.held_out:
+        learned = learned.take(len(learned) - training.held_out)
+    batches = learned.batches(training.batch_size, training.normalize, torch.Generator().manual_seed(seed))
+    moved = Mirrored(Shifted(batches, training.moves, torch.Generator().manual_seed(seed)),
+                     torch.Generator().manual_seed(seed)) if training.moves else batches
+    fit(net, moved, epochs=epochs, optimizer=training.optimizer, schedule=training.schedule, loss=training.loss,
+        distillation=teacher, seed=seed, checkpoint=given.checkpoint(stage), save_every=_SAVED)
 
 
 def _percent(net: Any, batches: Any) -> float:
     return round(100 * evaluate(net, batches).mean, 4)
 
 
-def _lowered(simulation: Simulation, data: DataSet, training: Training) -> dict[str, Any]:
+def _lowered(simulation: Simulation, data: DataSet, training: Training, original: nn.Module) -> dict[str, Any]:
     program: Program = lower(simulation)
-    compared = agreement(program, [next(iter(data.test.inputs(_COMPARED, training.normalize)))], every_value=True)
+    beside = compare(original.eval(), Executable(program), data.test.batches(500, training.normalize))
+    low, high = (round(100 * end, 4) for end in beside.interval)
+    return {"program": round(100 * beside.accuracy.mean, 4), "gap from": low, "gap to": high,
+            "test images": beside.samples} | codes(program, data, training.normalize)
+
+
+def codes(program: Program, data: DataSet, normalize: Normalize) -> dict[str, int]:
+    """`codes compared` and `codes differing`: of every value of a program, by every engine that promises equality, on
+    64 test images."""
+    compared = agreement(program, [next(iter(data.test.inputs(_COMPARED, normalize)))], every_value=True)
     exact = [row for row in compared if row.exact]
-    return {"program": _percent(Executable(program), data.test.batches(500, training.normalize)),
-            "codes compared": sum(row.compared for row in exact),
-            "codes differing": sum(row.differing for row in exact)}
+    return {COMPARED: sum(row.compared for row in exact), DIFFERING: sum(row.differing for row in exact)}
 
 
 def lab(given: Given, log: Log) -> Mapping[str, Any]:
@@ -118,8 +151,9 @@ def lab(given: Given, log: Log) -> Mapping[str, Any]:
     switch, and at the end."""
     raw = Normalize((0.0,), (1.0,), 255.0)
     training = Training(lab_mlp, "lab-int8", 20, 20, raw, Nesterov(0.01, momentum=0.1, weight_decay=0.0))
-    data, seed = given.data, given.seed
+    data = given.data
     net, test = _begun(training, given, log), data.test.batches(500, raw)
+    original = copy.deepcopy(net)
     before = _percent(net.eval(), test)
     calibration = data.calibration.inputs(100, raw)
     model = fold(capture(net, next(iter(calibration))), norms="keep")
@@ -128,11 +162,11 @@ def lab(given: Given, log: Log) -> Mapping[str, Any]:
     learning(next(iter(data.train.inputs(100, raw))))  # the first batch fixes the ranges
     switched = _percent(learning.eval(), test)
     log(f"{before:.2f} % in float, {switched:.2f} % at the switch; 20 epochs in 8 bits")
-    _fit(learning, training, data, 1, seed)
+    _fit(learning, training, given, 1, f"{given.row}-first")
     first = _percent(learning, test)
-    _fit(learning, training, data, 19, seed + 1)
+    _fit(learning, training, replace(given, seed=given.seed + 1), 19, f"{given.row}-rest")
     return {"float": before, "at the switch": switched, "after one epoch": first,
-            "few bits": _percent(learning, test)} | _lowered(learning, data, training)
+            "few bits": _percent(learning, test)} | _lowered(learning, data, training, original)
 
 
 def _row(name: str, what: str, source: str, published: Mapping[str, float], training: Training, seconds: int,
@@ -156,6 +190,10 @@ _LSQ = "Esser et al. 2020, arXiv:1902.08153 (ImageNet only: a small analogue)"
 _DOREFA = "Zhou et al. 2016, arXiv:1606.06160 (SVHN and ImageNet: a small analogue)"
 _XNOR = "Rastegari et al. 2016, arXiv:1603.05279 (ImageNet, CIFAR-10: a small analogue)"
 _TWN = "Li et al. 2016, arXiv:1605.04711, Table 2"
+_INQ = "Zhou et al. 2017, arXiv:1702.03044 (ImageNet only: a small analogue)"
+_LOGNET = "Miyashita et al. 2016, arXiv:1603.01025 (ImageNet only: a small analogue)"
+_HWGQ = "Cai et al. 2017, arXiv:1702.00953 (ImageNet, CIFAR-10: a small analogue)"
+_QNN = "Hubara et al. 2016, arXiv:1609.07061 (ImageNet only: a small analogue)"
 
 ROWS = (
     Row("lab-qat-mnist", "the QAT lab: 20 epochs in float, 20 in 8 bits; accuracy around the switch",
@@ -172,6 +210,11 @@ ROWS = (
          "LeNet 20-50-500-10 with batch norm on MNIST", _XNOR, {},
          Training(lenet_tanh, "xnor", 1, 2, scaling_maps=True), 150),
     _lenet("ttq", "trained ternary weights", "Zhu et al. 2016, arXiv:1612.01064 (CIFAR-10: a small analogue)"),
+    *(_lenet(f"inq-w{bits}a8", f"INQ, weights of 0 and powers of two in {bits} bits", _INQ) for bits in (5, 4, 3)),
+    _lenet("lognet-w5a4", "LogNet, powers of two: weights of 5 (linear layers 4) bits, activations of 4", _LOGNET),
+    _lenet("hwgq-w1a2", "HWGQ, binary weights, activations of 2 bits", _HWGQ),
+    _lenet("qnn-w1a2", "QNN, 1-bit weights, 2-bit activations", _QNN, lenet_tanh),
+    _lenet("qnn-w2a2", "QNN, 2-bit weights, 2-bit activations", _QNN, lenet_tanh),
     _row("binary-connect-mlp", "BinaryConnect, deterministic: 784-1024-1024-1024-10 on MNIST (the paper: 2048 wide)",
          "Courbariaux et al. 2015, arXiv:1511.00363, Table 2", {"float": 98.70, "few bits": 98.71},
          Training(mlp_norm, "binary-connect", 0, 4, loss=squared_hinge), 240),
@@ -184,6 +227,10 @@ ROWS = (
          {"float": 99.41, "few bits": 99.05}, Training(lenet_twn, "bwn", 1, 2), 120),
     _resnet("qat-w8a8", "8 bits", "Jacob et al. 2018, arXiv:1712.05877 (a small analogue)"),
     *(_resnet(f"lsq-w{bits}a{bits}", f"learned steps, {bits} bits", _LSQ) for bits in (8, 4, 3, 2)),
+    _resnet("bwn", "binary weights", _XNOR),
+    _resnet("twn", "ternary weights", "Li et al. 2016, arXiv:1605.04711 (VGG on CIFAR-10: a small analogue)"),
+    _resnet("ttq", "trained ternary weights", "Zhu et al. 2016, arXiv:1612.01064, Table 1, trained for 160 epochs",
+            {"float": 91.77, "few bits": 91.13}),
     _resnet("pact-w4a4", "learned clipping, 4 bits", "Choi et al. 2018, arXiv:1805.06085, trained for 200 epochs",
             {"float": 91.6, "few bits": 91.3}),
     *(_resnet(f"dorefa-w{w}a{a}", f"DoReFa, {w}-bit weights, {a}-bit activations", _DOREFA)

@@ -17,11 +17,23 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Given:
-    """What a run works on. weights: a file, for rows that begin with one."""
+    """What a run works on. weights: a file, for rows that begin with one; work: a folder where trainings leave their
+    checkpoints, so that a run that was stopped goes on, and rows that begin with the same float network train it once;
+    row: which row it is, for the names of its checkpoints."""
 
     data: DataSet
     seed: int
     weights: Path | None = None
+    work: Path | None = None
+    row: str = "row"
+
+    def checkpoint(self, stage: str) -> Path | None:
+        """The checkpoint of one training of this seed; None without a folder. stage: its name, the same for the same
+        training in any row."""
+        if self.work is None:
+            return None
+        self.work.mkdir(parents=True, exist_ok=True)
+        return self.work / f"{stage}-seed{self.seed}.checkpoint"
 
 
 @dataclass(frozen=True)
@@ -45,13 +57,15 @@ class Row:
 @dataclass(frozen=True)
 class RowResult:
     """One run. seed; seconds: wall clock; machine: processor and threads; measured: as `Row.run` gave it;
-    processor_seconds: what it took of the processor, which a busy machine lengthens less; None in old records."""
+    processor_seconds: what it took of the processor, which a busy machine lengthens less; None in old records; note: what has
+    changed since, where a record is not what the row gives now."""
 
     seed: int
     seconds: float
     machine: str
     measured: Mapping[str, Any]
     processor_seconds: float | None = None
+    note: str = ""
 
 
 def results(folder: Path, name: str) -> list[RowResult]:

@@ -1,6 +1,7 @@
 """A plain training loop for classifiers in floating point."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -39,16 +40,17 @@ def train(
     shift: int = 0,
     precision: torch.dtype = torch.float32,
     seed: int = 0,
+    checkpoint: Path | None = None,
     quiet: bool = False,
 ) -> tuple[float, ...]:
     """Train a classifier in place with Nesterov SGD under a one-cycle rate; leaves it in eval mode.
 
     model: float32 [B, ...] -> logits [B, classes], trained on the device it is on. rate: the highest
     learning rate. shift: pixels by which each batch of images is moved at most (`data/shifted.py`). precision:
-    of products while it learns; weights stay as they are. seed: decides the order of examples, the shifts and any
-    dropout; the same seed gives the same weights (same machine, versions, thread count), and the caller's random
-    numbers stay untouched. Returns the mean cross-entropy of each epoch, in nats. Raises DataError when the split does
-    not fit the model, TrainingError when the loss is no longer finite.
+    of products while it learns; weights stay as they are. checkpoint: as for `fit`. seed: decides the order of
+    examples, the shifts and any dropout; the same seed gives the same weights (same machine, versions, thread count),
+    and the caller's random numbers stay untouched. Returns the mean cross-entropy of each epoch, in nats. Raises
+    DataError when the split does not fit the model, TrainingError when the loss is no longer finite.
     Source: one-cycle as Smith and Topin 2017, arXiv:1708.07120.
     """
     def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
@@ -58,4 +60,4 @@ def train(
                       torch.Generator().manual_seed(seed))
     learner = model if precision == torch.float32 else InPrecision(model, precision)
     return fit(learner, batches, epochs=epochs, optimizer=Nesterov(rate, weight_decay=weight_decay), schedule=one_cycle,
-               seed=seed, quiet=quiet)
+               seed=seed, checkpoint=checkpoint, quiet=quiet)

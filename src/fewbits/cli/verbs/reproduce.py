@@ -20,6 +20,8 @@ class Reproduce(Verb):
     data: Annotated[str | None, typer.Option(help="The row's data, such as mnist:DIR")] = None
     weights: Annotated[Path | None, typer.Option(help="Float weights, for rows that begin with some")] = None
     seed: Annotated[int, typer.Option(help="Of weights and order; each seed is a record of its own")] = 0
+    work: Annotated[Path | None, typer.Option(
+        help="A folder for checkpoints: a run that was stopped goes on, and rows share their float networks")] = None
     show: Annotated[bool, typer.Option("--list", help="Print all rows and what was recorded of them")] = False
     records: Annotated[Path | None, typer.Option(
         help="The folder of records; that of fewbits where none is named")] = None

@@ -1,0 +1,151 @@
+"""Formats before and after fine-tuning: the network quantized as it is, then trained on in the same formats.
+
+Every row trains (or is given) a float network, quantizes it by each of its recipes, and scores the simulation; then
+each learns for some epochs from there, and its program is scored and compared code by code. The float figure is that of
+the network as it was: a published table has one baseline for both columns.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewbits.data.normalize import IMAGENET, MNIST, Normalize
+from fewbits.data.weights import apply_weights, load_weights
+from fewbits.engines.executable import Executable
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.planner import plan
+from fewbits.quant.recipe import Recipe
+from fewbits.report.accuracy import evaluate
+from fewbits.reproduce.earlier import COMPARED, DIFFERING
+from fewbits.reproduce.few_bits import codes
+from fewbits.reproduce.ristretto import BYTES
+from fewbits.reproduce.row import Given, Log, Row
+from fewbits.tasks.caffe_cifar import caffe_cifar10_full
+from fewbits.tasks.few_bit_nets import lenet_norm
+from fewbits.tasks.lenet import lenet_caffe
+from fewbits.tasks.resnet_cifar import resnet20
+from fewbits.tasks.training import initialised, train
+from fewbits.train.after_training import calibrate_activations
+from fewbits.train.fit import Adam, MakeOptimizer, fit
+from fewbits.train.registry import trainable
+
+_SAVED = 200  # steps between checkpoints
+_ADAM = Adam(2e-4)
+
+
+@dataclass(frozen=True)
+class Format:
+    """name: of its two figures, `NAME, before` and `NAME, after`; recipe: a preset's name or a recipe; as_program: off
+    where a program has no such integers, 16 bits of weights and activations."""
+
+    name: str
+    recipe: str | Recipe
+    as_program: bool = True
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """network: builds it; formats; normalize: of bytes; float_epochs, rate: of the float network, one-cycle, where no
+    weights are given; epochs, optimizer: of the fine-tuning; held_out: so many training images at the end are not
+    trained on."""
+
+    network: Callable[[], nn.Module]
+    formats: tuple[Format, ...]
+    normalize: Normalize
+    float_epochs: int = 4
+    rate: float = 0.05
+    epochs: int = 1
+    optimizer: MakeOptimizer = _ADAM
+    batch_size: int = 64
+    held_out: int = 0
+
+
+def tune(tuning: Tuning, given: Given, log: Log) -> Mapping[str, Any]:
+    """Accuracies in % of the test images: `float`, and before and after fine-tuning of every format; codes compared and
+    differing, of the programs of all formats together."""
+    data, normalize = given.data, tuning.normalize
+    learned = data.train if not tuning.held_out else data.train.take(len(data.train) - tuning.held_out)
+    test, calibration = data.test.batches(500, normalize), data.calibration.inputs(128, normalize)
+    net = initialised(tuning.network, given.seed)
+    if given.weights is not None:
+        apply_weights(net, load_weights(given.weights), str(given.weights))
+    else:
+        log(f"training in float for {tuning.float_epochs} epochs")
+        stage = f"{tuning.network.__name__}-one-cycle-{tuning.float_epochs}"
+        train(net, learned, epochs=tuning.float_epochs, normalize=normalize, batch_size=64, rate=tuning.rate,
+              seed=given.seed, checkpoint=given.checkpoint(stage))
+    model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")
+    measured: dict[str, Any] = {"float": _percent(net, test)}
+    compared = {COMPARED: 0, DIFFERING: 0}
+    for format in tuning.formats:
+        learning = trainable(calibrate(copy.deepcopy(model), plan(model, format.recipe), calibration))
+        before = _percent(calibrate_activations(learning, calibration), test)
+        batches = learned.batches(tuning.batch_size, normalize, torch.Generator().manual_seed(given.seed))
+        name = format.name.replace("/", "-").replace(" ", "-")
+        fit(learning, batches, epochs=tuning.epochs, optimizer=tuning.optimizer, seed=given.seed,
+            checkpoint=given.checkpoint(f"{given.row}-{name}"), save_every=_SAVED)
+        finished = calibrate_activations(learning, calibration)
+        if format.as_program:
+            program = lower(finished)
+            after = _percent(Executable(program), test)
+            compared = {key: compared[key] + count for key, count in codes(program, data, normalize).items()}
+        else:
+            after = _percent(finished, test)
+        measured |= {f"{format.name}, before": before, f"{format.name}, after": after}
+        log(f"{format.name}: {before:.2f} % before, {after:.2f} % after fine-tuning")
+    return measured | {"test images": len(data.test)} | compared
+
+
+def _percent(net: Any, batches: Any) -> float:
+    return round(100 * evaluate(net, batches).mean, 4)
+
+
+def _static(name: str) -> Recipe:
+    """A static fixed point for weights and activations, half away from zero as in Ristretto's code."""
+    spec = {"format": name, "symmetric": True, "block": "tensor", "rounding": "half_away"}
+    return Recipe.model_validate({"version": 1, "weights": spec | {"method": "stochastic"}, "activations": spec})
+
+
+def _minifloat(name: str) -> Recipe:
+    spec = {"format": name, "symmetric": True, "block": "tensor", "scale": "unit", "rounding": "half_away"}
+    return Recipe.model_validate({"version": 1, "weights": spec | {"method": "stochastic"}, "activations": spec})
+
+
+def _cifar10_full() -> nn.Module:
+    """Without its local response normalization, which the formats of the table leave in float."""
+    return caffe_cifar10_full(norm=False)
+
+
+_RISTRETTO = "the lecture's tables of Ristretto (before: in brackets there); Gysel et al. 2016, arXiv:1604.03168"
+_HAN = "Han, Mao and Dally 2016, arXiv:1510.00149, §3 (ImageNet by bits: a small analogue)"
+_SHARED = tuple(Format(f"{bits} bits", f"kmeans-w{bits}a8") for bits in (4, 3, 2))
+_LENET = (Format("4/4/4", "ristretto-dfp-w4a4"), Format("4/2/2", "ristretto-dfp-w2a4"))
+_CIFAR10 = (Format("8/8/8", "ristretto-dfp-w8a8"), Format("Q8.8", _static("q8.8"), False),
+            Format("e5m2", _minifloat("e5m2-finite-zero"), False))
+
+ROWS = (
+    Row("ristretto-lenet-tuned", "Caffe's LeNet on MNIST in dynamic fixed point (activations/convolutions/linear "
+        "layers), before and after fine-tuning", _RISTRETTO,
+        {"float": 99.15, "4/4/4, before": 98.72, "4/4/4, after": 98.95, "4/2/2, before": 98.03, "4/2/2, after": 98.81},
+        "mnist:DIR", partial(tune, Tuning(lenet_caffe, _LENET, BYTES)), "", 200),
+    Row("ristretto-cifar10-tuned", "Caffe's full CIFAR-10 network without its normalization, trained on 10 000 images, "
+        "500 test images: dynamic fixed point 8/8/8, static Q8.8, minifloat e5m2, before and after fine-tuning",
+        _RISTRETTO, {"float": 81.69, "8/8/8, before": 80.64, "8/8/8, after": 81.44, "Q8.8, before": 80.94,
+                     "Q8.8, after": 81.38, "e5m2, before": 80.47, "e5m2, after": 80.85},
+        "cifar10:DIR", partial(tune, Tuning(_cifar10_full, _CIFAR10, IMAGENET, 20, 0.02, 2, Adam(1e-4))), "", 700),
+    Row("kmeans-lenet", "values shared by a layer (k-means), LeNet 20-50-500-10 with batch norm on MNIST, before and "
+        "after fine-tuning of the values", _HAN, {}, "mnist:DIR",
+        partial(tune, Tuning(lenet_norm, _SHARED, MNIST, 1)), "", 150),
+    Row("kmeans-resnet20", "values shared by a layer (k-means), ResNet-20 on 8000 CIFAR-10 images, 500 test images, "
+        "before and after fine-tuning of the values", _HAN, {}, "cifar10:DIR",
+        partial(tune, Tuning(resnet20, _SHARED, IMAGENET, epochs=2, optimizer=Adam(1e-3), held_out=2000)), "", 200,
+        "resnet20-12fca82f.th"),
+)
