@@ -20,6 +20,7 @@ from fewbits.data.sets import load as data_set
 from fewbits.encodings.aimet import load_encodings, save_encodings
 from fewbits.errors import FewbitsError
 from fewbits.graph.fold import fold
+from fewbits.graph.shortcuts import separate_shortcuts
 from fewbits.numerics.energy import costs_45nm as costs
 from fewbits.numerics.fields import float_fields
 from fewbits.numerics.fixed import Fixed
@@ -69,4 +70,4 @@ __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError
            "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse", "plan", "plots",
            "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
            "recorded", "reestimate_batch_norm", "repair", "report", "round_pass", "rounding_study", "save_encodings",
-           "scale_and_zero_point", "search", "sequential_mse", "smooth", "trainable"]
+           "scale_and_zero_point", "search", "separate_shortcuts", "sequential_mse", "smooth", "trainable"]

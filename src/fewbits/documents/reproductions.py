@@ -33,8 +33,8 @@ def document(folder: Path = RECORDS) -> str:
 def _learned(found: Mapping[str, Sequence[RowResult]]) -> str:
     """The rows that learn in few bits, beside the float network."""
     lines = ["## Learning in few bits, at a glance", "",
-             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points. (old): recorded before the "
-             "row was changed, see there.", "",
+             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points. (old): recorded before "
+             "the row was changed, see there.", "",
              "| row | float | few bits | program | gap | seeds |", "|---|---|---|---|---|---|"]
     for name, each in found.items():
         if each and "few bits" in each[0].measured:

@@ -22,6 +22,7 @@ from fewbits.data.weights import apply_weights, load_weights
 from fewbits.engines.executable import Executable
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
+from fewbits.graph.shortcuts import separate_shortcuts
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
@@ -53,7 +54,7 @@ class Training:
     schedule: of both; in place of float_epochs a row may be given weights to begin with; scaling_maps: with XNOR-Net's
     K, which the program leaves out; moves: images are moved by up to so many pixels and mirrored by chance; held_out:
     so many training images at the end are not trained on, settings being chosen on them; distilled: share of the loss
-    that follows the float network's answers."""
+    that follows the float network's answers; shortcuts: those of residual blocks have 8 bits, whatever layers read."""
 
     network: Callable[[], nn.Module]
     recipe: str
@@ -68,6 +69,7 @@ class Training:
     moves: int = 0
     held_out: int = 0
     distilled: float = 0.0
+    shortcuts: bool = False
 
 
 def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
@@ -80,6 +82,7 @@ def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
     test = data.test.batches(500, training.normalize)
     calibration = data.calibration.inputs(training.batch_size, training.normalize)
     model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")
+    model = separate_shortcuts(model) if training.shortcuts else model
     learning = trainable(calibrate(model, plan(model, training.recipe), calibration))
     log(f"learning by {training.recipe}")
     trained = WithScalingMaps(learning) if training.scaling_maps else learning

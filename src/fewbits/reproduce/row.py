@@ -57,8 +57,8 @@ class Row:
 @dataclass(frozen=True)
 class RowResult:
     """One run. seed; seconds: wall clock; machine: processor and threads; measured: as `Row.run` gave it;
-    processor_seconds: what it took of the processor, which a busy machine lengthens less; None in old records; note: what has
-    changed since, where a record is not what the row gives now."""
+    processor_seconds: what it took of the processor, which a busy machine lengthens less; None in old records; note:
+    what has changed since, where a record is not what the row gives now."""
 
     seed: int
     seconds: float

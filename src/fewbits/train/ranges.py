@@ -18,7 +18,7 @@ class CurrentRange(FakeQuantize):
     """Range of a weight's current values per block, turned into a scale by ranges/scale.py."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.mode == "simulate":
+        if self.mode == "simulate" and bool(torch.isfinite(x).all()):  # else the loss says where it began
             self._follow(x.detach())
         return super().forward(x)
 
@@ -64,6 +64,8 @@ class MovingRange(FakeQuantize):
     def _follow(self, x: torch.Tensor) -> None:
         values, axes = self.spec.block.split(x)
         low, high = (bound.reshape(self.scale.shape) for bound in (values.amin(axes), values.amax(axes)))
+        if not bool(torch.isfinite(high - low).all()):
+            return  # the loss is not finite either, and says where it began
         keep = self.momentum if self.steps else 0.0
         self.low.mul_(keep).add_(low, alpha=1 - keep)
         self.high.mul_(keep).add_(high, alpha=1 - keep)

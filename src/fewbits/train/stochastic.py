@@ -54,7 +54,8 @@ class StochasticWeights(CurrentRange):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode != "simulate" or not self.training:
             return super().forward(x)
-        self._follow(x.detach())
+        if bool(torch.isfinite(x).all()):  # else the loss says where it began
+            self._follow(x.detach())
         scale = self.spec.block.expand(self.scale, x.shape)
         numbers = torch.tensor(_numbers(self.spec.format), dtype=x.dtype, device=x.device)
         draw = torch.rand(x.shape, dtype=x.dtype).to(x.device)
