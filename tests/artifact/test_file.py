@@ -29,6 +29,7 @@ from fewbits.program.ops import RECORDS
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
+from fewbits.quant.recipe import Recipe
 from fewbits.storage import container
 
 
@@ -301,3 +302,32 @@ def test_what_the_torch_executor_computes_otherwise_is_not_saved(tmp_path: Path,
     with pytest.raises(VerificationError, match=r"a.fewbits was not written: the torch executor does not compute 'a"):
         fb.QuantizedModel(every_node()).save(file)
     assert file.read_bytes() == older
+
+
+class _Windows(nn.Module):
+    """Windows folded into the batch, some of what is done to them in float."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.norm, self.head = nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        windows = self.mix(x).reshape(-1, 3, 6)
+        return self.head(windows + self.norm(windows)).reshape(x.shape)
+
+
+@pytest.mark.parametrize("recipe", [
+    {"rules": [{"op": "layer_norm", "keep_float": True}]}, {"rules": [{"module": "head", "keep_float": True}]},
+    "dynamic-w8a8"], ids=["norm", "head", "dynamic"])
+def test_islands_in_windows_that_are_folded_into_the_batch(recipe, tmp_path):
+    """The test vectors of a half have its inputs in sizes that go together: a batch of 2 here, its windows there."""
+    if not isinstance(recipe, str):
+        recipe = Recipe.model_validate({"version": 1, "weights": {"format": "int8", "block": "channel"},
+                                        "activations": {"format": "uint8"}} | recipe)
+    torch.manual_seed(0)
+    x = torch.randn(2, 12, 6)
+    model = fold(capture(_Windows().eval(), x))
+    program = lower(calibrate(model, plan(model, recipe), [x]))
+    assert program.has_islands
+    save_verified(program, tmp_path / "windows.fewbits")
+    assert {replay.differing for replay in verify(tmp_path / "windows.fewbits")} == {0}

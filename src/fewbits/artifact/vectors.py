@@ -5,10 +5,11 @@ name>" in UTF-8, row-major: two bytes r each, least significant first, give low 
 with count the number of codes from low to high. The program reads their numbers, float32. Stored are a hash
 of every node's codes, so that a failure names its node, and the outputs' codes themselves while they are few.
 
-A program with float islands is cut (program/islands.py), and each half has inputs of its own: what enters an island
-from codes is drawn as those codes (sums among ±2^15), what has no codes is (r − 2^15) / 2^14. Of the integers all is
-stored as above; of an island up to 256 evenly spaced numbers of each result, to be met within the tolerance of
-float_calls.py: no two machines need round a float alike.
+A program with float islands is cut (program/islands.py), and each half has inputs of its own, a batch of 2 of each or,
+where these do not go together because heads or windows are folded into some, what the program has in a batch of 2: what
+enters an island from codes is drawn as those codes (sums among ±2^15), what has no codes is (r − 2^15) / 2^14. Of the
+integers all is stored as above; of an island up to 256 evenly spaced numbers of each result, to be met within the
+tolerance of float_calls.py: no two machines need round a float alike.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.packing import pack, packed_bytes, unpack
 from fewbits.program import reference
 from fewbits.program.islands import float_half, integer_half
+from fewbits.program.moving import moving_sizes
 from fewbits.program.ops import Dequantize, Embedding, FloatCall, Quantize, Read, reads
 from fewbits.program.program import Program
 from fewbits.storage.container import HASH_BYTES, short_hash
@@ -59,9 +61,9 @@ def inputs(program: Program, whole: Program | None = None) -> dict[str, np.ndarr
 
     whole: what the program is a half of. Raises ProgramError for an input of more than 2^26 elements.
     """
-    made = {}
+    made, moving = {}, _moving(program, whole or program)
     for name in program.inputs:
-        shape = batch_shape(program, name)
+        shape = tuple(moving[name] if size is None else size for size in program.values[name].shape)
         if prod(shape) > INPUT_LIMIT:
             raise ProgramError(f"input {name!r} has {prod(shape)} elements in a batch of {BATCH}, "
                                f"and test vectors have at most {INPUT_LIMIT}: make it smaller")
@@ -85,6 +87,14 @@ def inputs(program: Program, whole: Program | None = None) -> dict[str, np.ndarr
         codes = low + (drawn * (high - low + 1) >> 16)
         made[name] = encoding.decode(codes.astype(encoding.format.dtype).reshape(shape))
     return made
+
+
+def _moving(program: Program, whole: Program) -> Mapping[str, int]:
+    """The moving size of each input of a program that may be half of another."""
+    plain = dict.fromkeys(program.inputs, BATCH)
+    if program is whole or moving_sizes(program, plain) is not None:
+        return plain
+    return plain | (moving_sizes(whole, dict.fromkeys(whole.inputs, BATCH)) or {})
 
 
 def _drawn(name: str, count: int) -> np.ndarray:
