@@ -197,7 +197,7 @@ def recipe(source: "str | Path | Recipe") -> Recipe:
     except DocumentError as error:
         raise RecipeError(f"recipe {source} {error}") from None
     except ValidationError as error:
-        raise RecipeError(f"recipe {source}: {_first_mistake(error)}") from error
+        raise RecipeError(f"recipe {source}: {first_mistake(error)}") from error
 
 
 def _sentence(check: Any, value: Any) -> None:
@@ -212,7 +212,8 @@ def _short(value: Any) -> str:
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
-def _first_mistake(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> str:
+    """The first of what is wrong with a recipe, in a sentence."""
     first = error.errors()[0]
     if first["loc"][:1] == ("repairs",) and first["type"] == "literal_error":
         return f"no repair is called {first['input']!r}: choose among {', '.join(get_args(RepairName))}"

@@ -77,6 +77,11 @@ class _Sizes:
         return found
 
 
+def widths(space: Space) -> list[list[int]]:
+    """Bits of each candidate of each group."""
+    return [[spec.format.bits for spec in group.specs] for group in space.groups]
+
+
 def file_bytes(space: Space) -> Cost:
     """Bytes of packed weights, their scales, and biases in 32 bits."""
     sizes = _Sizes(space)

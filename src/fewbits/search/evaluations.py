@@ -22,8 +22,8 @@ from fewbits.options import options_checked
 from fewbits.progress import track
 from fewbits.search.problem import Measured, Partial, Problem
 
-How = Literal["simulated", "program"]
-_VERSION = 1
+How = Literal["simulated", "program", "moved", "repaired"]
+_VERSION = 2
 FAILED = Measured(inf, -inf, 1, 0, 1)
 """Of an assignment that has no program, or whose evaluation failed: the log says why."""
 
@@ -100,7 +100,9 @@ def _one(problem: Problem, how: How, assignment: Partial) -> tuple[Measured, str
     try:
         if how == "simulated":
             return problem.simulated(assignment), ""
-        return problem.measured(tuple(number or 0 for number in assignment)), ""
+        whole = tuple(number or 0 for number in assignment)
+        measures = {"program": problem.measured, "moved": problem.moved, "repaired": problem.repaired}
+        return measures[how](whole), ""
     except LoweringError as error:
         return FAILED, str(error)
     except FewbitsError as error:

@@ -24,14 +24,18 @@ class Limit:
             raise SearchError("a search needs a limit: how many points may be lost (--max-drop), how many dB are kept "
                               "(--min-sqnr), or which share of classes may change (--max-flips)")
 
+    def check(self, problem: Problem) -> None:
+        """Raises SearchError for a drop without labels."""
+        if self.drop is not None and problem.float_right is None:
+            raise SearchError("a limit on accuracy needs labels, and the samples have none: limit the dB or flips")
+
     def excess(self, problem: Problem, measured: Measured) -> float:
         """How far what was measured is beyond the limit, 0 or less where it keeps it: each part in its own unit, the
-        largest counts. Raises SearchError for a drop without labels."""
+        largest counts. Raises SearchError as `check` does."""
         beyond = []
         if self.drop is not None:
-            if problem.float_right is None:
-                raise SearchError("a limit on accuracy needs labels, and the samples have none: limit the dB or flips")
-            lost = problem.float_right - (measured.right or 0)
+            self.check(problem)
+            lost = (problem.float_right or 0) - (measured.right or 0)
             beyond.append(100 * lost / problem.samples - self.drop)
         if self.sqnr is not None:
             beyond.append(self.sqnr - measured.sqnr)

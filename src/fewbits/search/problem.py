@@ -1,7 +1,7 @@
 """One search: a space, the data that decides, and what an assignment does to the network's outputs."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,9 @@ from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import SearchError
 from fewbits.lower.lower import lower
 from fewbits.numerics.encoding import Encoding
+from fewbits.optimize.repairs import repair
 from fewbits.program.inputs import Batch
+from fewbits.program.profile import profile as profile_of
 from fewbits.quant.calibrate import calibrate, model_inputs
 from fewbits.quant.simulation import Simulation
 from fewbits.search.space import Assignment, Space
@@ -47,8 +49,8 @@ class Measured:
 @dataclass(frozen=True, eq=False)
 class Problem:
     """space; inputs: by name, the samples that decide; outputs: of the float network, float32 [N, classes]; labels:
-    int64 [N] or None; encodings: per group and candidate; fixed: of what is not searched, by site; profile: of
-    programs; engine: runs them."""
+    int64 [N] or None; encodings: per group and candidate; fixed: of what is not searched, by site; calibration:
+    what repairs look at; profile: of programs; engine: runs them."""
 
     space: Space
     inputs: Mapping[str, torch.Tensor]
@@ -56,6 +58,7 @@ class Problem:
     labels: torch.Tensor | None
     encodings: tuple[tuple[Encoding, ...], ...]
     fixed: Mapping[str, Encoding]
+    calibration: Sequence[Batch]
     profile: str = "onnxruntime"
     engine: str | Engine = "fastest"
 
@@ -81,7 +84,7 @@ class Problem:
             outputs = model(*inputs.values())
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
             raise SearchError("a search needs a network that returns one row of numbers per sample")
-        return cls(space, inputs, outputs, labels, tuple(map(tuple, found)), fixed, profile, engine)
+        return cls(space, inputs, outputs, labels, tuple(map(tuple, found)), fixed, list(calibration), profile, engine)
 
     @property
     def samples(self) -> int:
@@ -91,7 +94,8 @@ class Problem:
     def simulation(self, assignment: Partial) -> Simulation:
         """The simulation of an assignment, simulating; tensors whose candidate is None stay float."""
         full = tuple(number or 0 for number in assignment)
-        simulation = Simulation(self.space.model, self.space.plan(full))
+        plan = self.space.plan(full)
+        simulation = Simulation(self.space.model, replace(plan, repairs=()))
         simulation.set_mode("simulate")
         for site, encoding in self.fixed.items():
             simulation.quantizer(site).encoding = encoding
@@ -115,8 +119,30 @@ class Problem:
 
     def measured(self, assignment: Assignment) -> Measured:
         """What the integer program of an assignment does: what is promised is measured of this."""
-        program = lower(self.simulation(assignment), self.profile)
+        return self._measured(self._outputs(assignment))
+
+    def moved(self, assignment: Assignment) -> Measured:
+        """What the integer program of an assignment does; its noise is that against the program of the finest
+        candidates, which tells what one tensor adds without the noise of all others."""
+        outputs = self._outputs(assignment)
+        error = (outputs.double() - self._finest.double()).square().sum()
+        return replace(self._measured(outputs), noise=float(error / self.outputs.double().square().sum()))
+
+    def repaired(self, assignment: Assignment) -> Measured:
+        """What the integer program of an assignment does once the repairs of its recipe were made."""
+        chosen = profile_of(self.profile)
+        simulation = self.simulation(assignment)
+        simulation.plan = replace(simulation.plan, repairs=self.space.base.repairs)
+        simulation.follow(chosen)
+        program = lower(repair(simulation, self.calibration), chosen)
         return self._measured(Executable(program, self.engine)(*self.inputs.values()))
+
+    @cached_property
+    def _finest(self) -> torch.Tensor:
+        return self._outputs(self.space.finest)
+
+    def _outputs(self, assignment: Assignment) -> torch.Tensor:
+        return Executable(lower(self.simulation(assignment), self.profile), self.engine)(*self.inputs.values())
 
     def _measured(self, outputs: torch.Tensor) -> Measured:
         error = (outputs.double() - self.outputs.double()).square().sum(1)
@@ -134,8 +160,8 @@ class Problem:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, ranges, profile, and an
-        engine that does not promise the reference's codes."""
+        """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, ranges, profile,
+        repairs, and an engine that does not promise the reference's codes."""
         tensors = {**self.space.model.state_dict(), "outputs of the float network": self.outputs,
                    **{f"input {name}": tensor for name, tensor in self.inputs.items()},
                    **({} if self.labels is None else {"labels": self.labels})}
@@ -144,8 +170,8 @@ class Problem:
                 tensors[f"scale {at} {number} {encoding.format}"] = torch.from_numpy(np.array(encoding.scale))
                 tensors[f"zero point {at} {number}"] = torch.from_numpy(np.array(encoding.zero_point))
         engine = engine_of(self.engine)
-        other = "" if engine.promises else f" {engine.name}"  # those that promise give the same codes
-        return digest_of_state(tensors) + f" {self.profile}{other}"
+        other = () if engine.promises else (engine.name,)  # those that promise give the same codes
+        return digest_of_state(tensors) + " ".join(["", self.profile, *self.space.base.repairs, *other])
 
 
 def _joined(model: Any, samples: Iterable[Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:

@@ -7,18 +7,26 @@ import numpy as np
 
 from fewbits.errors import SearchError
 from fewbits.search.costs import COSTS, Cost
-from fewbits.search.evaluations import Evaluations
-from fewbits.search.greedy import greedy
+from fewbits.search.evaluations import Evaluations, How
+from fewbits.search.greedy import greedy, mixed_precision
 from fewbits.search.limit import Limit
 from fewbits.search.noise import NoiseModel
 from fewbits.search.problem import Measured
 from fewbits.search.solver import solve, within
 from fewbits.search.space import Assignment, Space
 
-_STARTS = 24  # plans measured whole before the first is solved for, drawn uniformly
+_STARTS = 48  # plans measured whole before the first is solved for, drawn uniformly
 _ROUNDS = 16  # plans solved for and measured
 _CLOSE = 1.02  # budgets of noise nearer than this to each other are one
-_NEIGHBOURS = 60  # plans one step from the best that are measured in the end
+_NEIGHBOURS = 60  # plans one step from the best that are measured in one round
+_NEIGHBOUR_ROUNDS = 6
+_FRONT = 12  # budgets that the front is solved for
+_NEAR = 3.0  # of logarithms of noise: plans that correct the model for a budget
+_ENOUGH = 24
+_WIDER = 4.0  # how far a budget moves while it is open to one side
+_WORST = 1.0  # noise of its last plan: as much as the outputs themselves
+_REPAIRED_ROUNDS = 10  # and likewise of plans measured repaired
+_REPAIRED_CLOSE = 1.06
 
 
 @dataclass(frozen=True)
@@ -47,19 +55,46 @@ class Result:
 
 
 def sensitivities(evaluations: Evaluations) -> tuple[np.ndarray, ...]:
-    """Noise of the outputs with one tensor at each of its candidates and all else in float: per group float64."""
-    groups = evaluations.problem.space.groups
-    partials = [tuple(number if other == at else None for other in range(len(groups)))
-                for at, group in enumerate(groups) for number in range(len(group.specs))]
-    found = iter(evaluations.measured(partials, "simulated", "sensitivity"))
-    return tuple(np.array([next(found).noise for _ in group.specs]) for group in groups)
+    """Noise that each candidate adds to the program of the finest ones, the others left as they are: per group float64,
+    infinite for what has no program. The finest themselves share the noise of that program like their next candidates.
+    Raises SearchError where the finest have no program."""
+    space = evaluations.problem.space
+    finest = evaluations.measured([space.finest])[0]
+    if not np.isfinite(finest.noise):
+        raise SearchError("the finest candidates of all tensors have no program together: choose another menu or "
+                          "profile")
+    plans = [(*space.finest[:at], number, *space.finest[at + 1:])
+             for at, group in enumerate(space.groups) for number in range(1, len(group.specs))]
+    found = iter(evaluations.measured(plans, "moved", "sensitivity"))
+    added = [np.array([next(found).noise for _ in group.specs[1:]]) for group in space.groups]
+    least = np.array([min((value for value in each if value > 0), default=0.0) for each in added])
+    least = np.where(np.isfinite(least), least, 0.0)
+    shares = finest.noise * least / least.sum() if least.sum() else np.full(len(added), finest.noise / len(added))
+    return tuple(np.append(share, each) for share, each in zip(shares, added, strict=True))
 
 
-def drawn(evaluations: Evaluations, count: int, seed: int = 0) -> list[Assignment]:
-    """Plans drawn uniformly from the menu."""
-    rng = np.random.default_rng(seed)
-    return [tuple(int(rng.integers(len(group.specs))) for group in evaluations.problem.space.groups)
-            for _ in range(count)]
+def drawn(noise: Sequence[np.ndarray], count: int, seed: int = 0) -> list[Assignment]:
+    """Plans drawn uniformly from the candidates that have a program. noise: of each candidate alone."""
+    rng, allowed = np.random.default_rng(seed), [np.flatnonzero(np.isfinite(each)) for each in noise]
+    return [tuple(int(rng.choice(each)) for each in allowed) for _ in range(count)]
+
+
+def spread(noise: Sequence[np.ndarray], count: int, seed: int = 0) -> list[Assignment]:
+    """Plans drawn at random such that small noise and large is met alike: a budget from the least noise to that of no
+    use, shared among the tensors at random, each of which takes its coarsest candidate within its share."""
+    rng, least = np.random.default_rng(seed), max(sum(float(each.min()) for each in noise), 1e-9)
+    found = []
+    for _ in range(count):
+        budget = float(np.exp(rng.uniform(np.log(least), np.log(max(_WORST, 2 * least)))))
+        shares = budget / len(noise) * np.exp(rng.normal(size=len(noise)))
+        found.append(tuple(_coarsest(each, share) for each, share in zip(noise, shares, strict=True)))
+    return found
+
+
+def _coarsest(noise: np.ndarray, most: float) -> int:
+    """The last candidate within a noise, that of the least where none is."""
+    within_it = np.flatnonzero(noise <= most)
+    return int(within_it[-1]) if len(within_it) else int(np.argmin(noise))
 
 
 def search(evaluations: Evaluations, minimize: str, limit: Limit, limits: Mapping[str, float] | None = None,
@@ -68,66 +103,150 @@ def search(evaluations: Evaluations, minimize: str, limit: Limit, limits: Mappin
 
     minimize, limits: names of COSTS. Noise is measured of each candidate alone, the model is corrected by plans drawn
     at random, and then solved for under a budget of noise; each solution is measured as a program, corrects the model,
-    and moves the budget, until it lies between a plan that keeps the limit and one that does not. Last come the plans
-    one step from the best. Raises SearchError for names that are none, and where no plan has costs that are allowed.
+    and moves the budget, until it lies between a plan that keeps the limit and one that does not. Then come the plans
+    one step from the best, and plans for budgets from the least noise to the most, for the front. Where the recipe
+    names repairs, the budget is moved once more, by plans that are measured repaired.
+    Raises SearchError for names that are none, and where no plan has costs that are allowed.
     """
     problem, bounds = evaluations.problem, dict(limits or {})
     costs = _costs(problem.space, minimize, bounds)
+    limit.check(problem)
     limit.warn_if_undecided(problem)
     alone = sensitivities(evaluations)
     pairs = [(costs[name], most) for name, most in bounds.items()]
-    plans = drawn(evaluations, _STARTS, seed)
-    noises = [each.noise for each in evaluations.measured(plans, "simulated", "plans at random")]
-    seen: dict[Assignment, Measured] = {}
-
-    def measure(assignments: Sequence[Assignment]) -> None:
-        for assignment, measured in zip(assignments, evaluations.measured(assignments), strict=True):
-            seen[assignment] = measured
-
     finest = solve([each - each.min() for each in alone], None, None, pairs)
     if finest is None:
         raise SearchError("no plan of this menu has costs as low as are allowed: "
                           + ", ".join(f"{name} at most {most:g}, and the least is {_least(costs[name]):g}"
                                       for name, most in bounds.items()))
-    measure([finest.assignment])
-    low, high, budget = 0.0, np.inf, _first_budget(limit, seen[finest.assignment].noise)
-    model = NoiseModel(alone, np.ones(len(alone)))
-    for _ in range(_ROUNDS):
-        model = _corrected(NoiseModel(alone, np.ones(len(alone))), plans, noises, seen)
-        solution = solve(model.of_candidates, costs[minimize], budget, pairs)
-        if solution is not None:
-            measure([solution.assignment])
-        kept = solution is not None and limit.excess(problem, seen[solution.assignment]) <= 0
-        if kept or solution is None:
-            low = budget
-        else:
-            high = budget
-        if low and high / low < _CLOSE:
-            break
-        budget = budget * 4 if high == np.inf else high / 4 if not low else (low * high) ** 0.5
-    best = _best(problem, seen, limit, costs, minimize, bounds)
-    if best is not None:
-        for _ in range(2):
-            measure(_neighbours(best, model, costs, minimize, bounds)[:_NEIGHBOURS])
-            moved = _best(problem, seen, limit, costs, minimize, bounds)
-            assert moved is not None, "the best so far is among them"
-            if moved == best:
+    run = _Run(evaluations, costs, minimize, limit, bounds, alone)
+    run.measure([finest.assignment], "program")
+    run.measure(spread(alone, _STARTS, seed), "program", "plans at random")
+    budget = run.bracketed("program", run.first_budget(finest.assignment), _ROUNDS, _CLOSE)
+    run.improve()
+    run.draw_front(finest.assignment)
+    if not problem.space.base.repairs:
+        return run.result("program")
+    run.measure([run.closest("program")], "repaired", "repairing")
+    run.bracketed("repaired", budget * 2, _REPAIRED_ROUNDS, _REPAIRED_CLOSE, low=budget)
+    return run.result("repaired")
+
+
+class _Run:
+    """What one search has measured, and what it makes of it."""
+
+    def __init__(self, evaluations: Evaluations, costs: Mapping[str, Cost], minimize: str, limit: Limit,
+                 bounds: Mapping[str, float], alone: tuple[np.ndarray, ...]):
+        self.evaluations, self.problem = evaluations, evaluations.problem
+        self.costs, self.cost, self.limit, self.bounds = costs, costs[minimize], limit, bounds
+        self.pairs = [(costs[name], most) for name, most in bounds.items()]
+        self.alone = alone
+        self.seen: dict[How, dict[Assignment, Measured]] = {"program": {}, "repaired": {}}
+
+    def measure(self, assignments: Sequence[Assignment], how: How, doing: str = "measuring") -> None:
+        """Measures plans, and keeps what came of it."""
+        for assignment, measured in zip(assignments, self.evaluations.measured(assignments, how, doing), strict=True):
+            self.seen[how][assignment] = measured
+
+    def model(self, noise: float | None = None) -> NoiseModel:
+        """The model corrected by all programs, or by those whose noise is near some, where there are enough."""
+        whole = [(plan, each.noise) for plan, each in self.seen["program"].items()
+                 if np.isfinite(each.noise) and each.noise > 0]
+        near = [(plan, each) for plan, each in whole if noise is not None and abs(np.log(each / noise)) < _NEAR]
+        chosen = near if len(near) >= _ENOUGH else whole
+        return NoiseModel.of(self.alone).corrected([plan for plan, _ in chosen], [each for _, each in chosen])
+
+    def excess(self, assignment: Assignment, how: How) -> float:
+        """By how much a measured plan misses the limit."""
+        return self.limit.excess(self.problem, self.seen[how][assignment])
+
+    def first_budget(self, finest: Assignment) -> float:
+        """The noise that the limit seems to allow."""
+        if self.limit.sqnr is not None:
+            return 10 ** (-self.limit.sqnr / 10)
+        return max(16 * self.seen["program"][finest].noise, 1e-4)
+
+    def solved(self, budget: float) -> Assignment | None:
+        """The cheapest plan of which no more noise is predicted, by the model near there."""
+        model = self.model(budget)
+        found = solve(model.of_candidates, self.cost, model.sum_for(budget), self.pairs)
+        return None if found is None else found.assignment
+
+    def bracketed(self, how: How, budget: float, rounds: int, close: float, low: float = 0.0) -> float:
+        """Moves a budget of noise until it lies between one whose plan keeps the limit, measured, and one whose does
+        not; returns the first. low: a budget that is known to keep it, 0 for none."""
+        high = np.inf
+        for _ in range(rounds):
+            plan = self.solved(budget)
+            if plan is not None:
+                self.measure([plan], how, "repairing" if how == "repaired" else "measuring")
+            if plan is None or self.excess(plan, how) <= 0:
+                low = budget
+            else:
+                high = budget
+            if low and high / low < close:
                 break
-            best = moved
-    closest = best or min(seen, key=lambda each: (limit.excess(problem, seen[each]), costs[minimize].of(each), each))
-    points = tuple(_point(each, costs, seen[each]) for each in seen)
-    solved = solve(model.of_candidates, costs[minimize], model.predict(closest), pairs)
-    share = [each[number] for each, number in zip(model.of_candidates, closest, strict=True)]
-    return Result(None if best is None else _point(best, costs, seen[best]), _point(closest, costs, seen[closest]),
-                  max(limit.excess(problem, seen[closest]), 0.0), solved.bound if solved else float("nan"),
-                  problem.space.groups[int(np.argmax(share))].site, points, alone)
+            budget = budget * _WIDER if high == np.inf else high / _WIDER if not low else (low * high) ** 0.5
+        return low or budget
+
+    def best(self, how: How) -> Assignment | None:
+        """The cheapest measured plan that keeps every limit."""
+        kept = [each for each in self.seen[how]
+                if self.excess(each, how) <= 0 and within(self.costs, self.bounds, each)]
+        return min(kept, key=lambda each: (self.cost.of(each), self.seen[how][each].noise, each)) if kept else None
+
+    def closest(self, how: How) -> Assignment:
+        """The best, or that which misses the limit by least."""
+        allowed = [each for each in self.seen[how] if within(self.costs, self.bounds, each)]
+        return self.best(how) or min(allowed, key=lambda each: (self.excess(each, how), self.cost.of(each), each))
+
+    def improve(self) -> None:
+        """Measures plans one step from the best until none is better."""
+        for _ in range(_NEIGHBOUR_ROUNDS):
+            best = self.best("program")
+            if best is None:
+                return
+            model = self.model(self.seen["program"][best].noise)
+            unseen = [each for each in _neighbours(best, model, self.cost, self.costs, self.bounds)
+                      if each not in self.seen["program"]]
+            self.measure(unseen[:_NEIGHBOURS], "program", "neighbours")
+            if self.best("program") == best:
+                return
+
+    def draw_front(self, finest: Assignment) -> None:
+        """Measures the cheapest plans for budgets from the least noise to that of no use."""
+        least = self.seen["program"][finest].noise
+        for budget in np.geomspace(2 * least, _WORST, _FRONT) if 0 < least < _WORST / 2 else ():
+            plan = self.solved(float(budget))
+            if plan is not None:
+                self.measure([plan], "program", "front")
+
+    def result(self, how: How) -> Result:
+        """What it came to."""
+        best, closest = self.best(how), self.closest(how)
+        programs = self.seen["program"]
+        model = self.model(self.seen["program"].get(closest, self.seen[how][closest]).noise)
+        solved = solve(model.of_candidates, self.cost, model.sum(closest), self.pairs)
+        share = [each[number] for each, number in zip(model.of_candidates, closest, strict=True)]
+        return Result(None if best is None else _point(best, self.costs, self.seen[how][best]),
+                      _point(closest, self.costs, self.seen[how][closest]), max(self.excess(closest, how), 0.0),
+                      solved.bound if solved else float("nan"), self.problem.space.groups[int(np.argmax(share))].site,
+                      tuple(_point(each, self.costs, programs[each]) for each in programs), self.alone)
 
 
 def search_greedily(evaluations: Evaluations, minimize: str, limit: Limit) -> Point:
     """The peers' greedy choice under the same limit (search/greedy.py)."""
     costs = _costs(evaluations.problem.space, minimize, {})
+    limit.check(evaluations.problem)
     found = greedy(evaluations, costs[minimize], limit, sensitivities(evaluations))
     return _point(found, costs, evaluations.measured([found])[0])
+
+
+def search_mixed_precision(evaluations: Evaluations, limit: Limit) -> Point:
+    """AIMET's automatic mixed precision under the same limit (search/greedy.py)."""
+    limit.check(evaluations.problem)
+    found = mixed_precision(evaluations, limit)
+    return _point(found, costs_of(evaluations.problem.space), evaluations.measured([found])[0])
 
 
 def front(points: Sequence[Point], cost: str) -> list[Point]:
@@ -151,33 +270,13 @@ def _costs(space: Space, minimize: str, limits: Mapping[str, float]) -> dict[str
     return costs_of(space)
 
 
-def _first_budget(limit: Limit, finest: float) -> float:
-    """The noise that the limit seems to allow."""
-    if limit.sqnr is not None:
-        return 10 ** (-limit.sqnr / 10)
-    return max(16 * finest, 1e-4)
-
-
-def _corrected(model: NoiseModel, plans: list[Assignment], noises: list[float],
-               seen: Mapping[Assignment, Measured]) -> NoiseModel:
-    whole = [(plan, noise) for plan, noise in zip([*plans, *seen], [*noises, *(each.noise for each in seen.values())],
-                                                  strict=True) if np.isfinite(noise) and noise > 0]
-    return model.corrected([plan for plan, _ in whole], [noise for _, noise in whole])
-
-
-def _best(problem, seen: Mapping[Assignment, Measured], limit: Limit, costs: Mapping[str, Cost], minimize: str,
-          bounds: Mapping[str, float]) -> Assignment | None:
-    kept = [each for each, measured in seen.items()
-            if limit.excess(problem, measured) <= 0 and within(costs, bounds, each)]
-    return min(kept, key=lambda each: (costs[minimize].of(each), seen[each].noise, each)) if kept else None
-
-
-def _neighbours(best: Assignment, model: NoiseModel, costs: Mapping[str, Cost], minimize: str,
+def _neighbours(best: Assignment, model: NoiseModel, cost: Cost, costs: Mapping[str, Cost],
                 bounds: Mapping[str, float]) -> list[Assignment]:
     """Cheaper plans that differ in one tensor, or in two of which one gets finer, those of the least predicted noise
     first."""
-    here, cost, noise = costs[minimize].of(best), costs[minimize], model.predict(best)
-    steps = [(at, number) for at, each in enumerate(model.noise) for number in range(len(each)) if number != best[at]]
+    here, noise = cost.of(best), model.predict(best)
+    steps = [(at, number) for at, each in enumerate(model.noise) for number in range(len(each))
+             if number != best[at] and np.isfinite(each[number])]
 
     def moved(changes: Sequence[tuple[int, int]]) -> Assignment:
         plan = list(best)

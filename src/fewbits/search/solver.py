@@ -27,7 +27,8 @@ class Solution:
 def solve(noise: Sequence[np.ndarray], minimize: Cost | None, most_noise: float | None,
           limits: Sequence[tuple[Cost, float]] = (), seconds: float = 60.0) -> Solution | None:
     """The assignment of least cost (of least noise, where `minimize` is None) whose noise and costs stay within limits;
-    None where there is none. noise: predicted, per group and candidate. Raises SearchError where highspy is missing."""
+    None where there is none. noise: predicted, per group and candidate,
+    infinite for what may not be chosen. Raises SearchError where highspy is missing."""
     try:
         import highspy
     except ImportError:
@@ -38,7 +39,10 @@ def solve(noise: Sequence[np.ndarray], minimize: Cost | None, most_noise: float 
     solver.setOptionValue("random_seed", 0)
     solver.setOptionValue("time_limit", seconds)
     solver.setOptionValue("mip_rel_gap", 0.0)
-    chosen: list[list[Any]] = [[solver.addBinary() for _ in each] for each in noise]
+    chosen: list[list[Any]] = [[solver.addVariable(lb=0, ub=float(np.isfinite(value)),
+                                                   type=highspy.HighsVarType.kInteger) for value in each]
+                               for each in noise]
+    noise = [np.where(np.isfinite(each), each, 0.0) for each in noise]
     for variables in chosen:
         one: Any = sum(variables)
         solver.addConstr(one == 1)

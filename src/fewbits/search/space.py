@@ -1,15 +1,19 @@
 """What a search may decide: the tensors of a model, and the candidates that each may become."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fewbits.errors import SearchError
+from pydantic import ValidationError
+
+from fewbits.errors import EncodingError, SearchError
 from fewbits.graph.model import Model
 from fewbits.quant.plan import Plan
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import Recipe, Rule, SpecText, recipe
+from fewbits.quant.recipe import Recipe, RepairName, Rule, SpecText, first_mistake, recipe
 from fewbits.quant.spec import Spec
+from fewbits.ranges.registry import parse_rule
 
 Assignment = tuple[int, ...]
 """One candidate per group, by its number."""
@@ -42,19 +46,46 @@ MENUS: Mapping[str, Menu] = {
 """Families of candidates by name; several are joined."""
 
 
-def menu(names: str | Sequence[str]) -> Menu:
-    """The families of some names, `int,dfp` or a list, joined. Raises SearchError for a name that is none, for none,
-    and where no candidate of activations is left."""
-    wanted = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
+RANGES = ("minmax", "mse")
+"""Range rules that integers of a menu come with where none are named."""
+
+
+def menu(names: str | Sequence[str], ranges: str | Sequence[str] = RANGES) -> Menu:
+    """The families of some names, `int,dfp` or a list, joined; integers once for each range rule. Raises SearchError
+    for a name that is none, for none, and where no candidate of activations is left; for a range rule that is none."""
+    wanted = words(names)
     unknown = [name for name in wanted if name not in MENUS]
     if unknown or not wanted:
         raise SearchError(f"no menu is called {unknown[0]!r}: choose some of {', '.join(MENUS)}" if unknown else
                           f"the menu is empty: choose some of {', '.join(MENUS)}")
-    joined = Menu(tuple(text for name in wanted for text in MENUS[name].weights),
-                  tuple(text for name in wanted for text in MENUS[name].activations))
+    rules = words(ranges)
+    if not rules:
+        raise SearchError(f"the menu has no range rule: choose some, such as {','.join(RANGES)}")
+    for rule in rules:
+        try:
+            parse_rule(rule)
+        except EncodingError as error:
+            raise SearchError(f"--ranges: {error}") from None
+    joined = Menu(tuple(text for name in wanted for text in _ranged(MENUS[name].weights, rules)),
+                  tuple(text for name in wanted for text in _ranged(MENUS[name].activations, rules)))
     if not joined.activations:
         raise SearchError(f"menu {','.join(wanted)} has no candidates for activations: add int or dfp")
     return joined
+
+
+def words(names: str | Sequence[str]) -> list[str]:
+    """The names of a text that commas join (those within brackets do not), or of a list."""
+    parts = re.split(r",(?![^(]*\))", names) if isinstance(names, str) else names
+    return [name.strip() for name in parts if name.strip()]
+
+
+def _ranged(texts: Sequence[SpecText], rules: Sequence[str]) -> list[SpecText]:
+    """Each text once for each range rule; those that say how their scale is found stay as they are."""
+    found = []
+    for text in texts:
+        found += ([text.model_copy(update={"range": rule}) for rule in rules]
+                  if text.scale is None and text.integers is None else [text])
+    return found
 
 
 @dataclass(frozen=True)
@@ -78,10 +109,15 @@ class Space:
     groups: tuple[Group, ...]
 
     @classmethod
-    def of(cls, model: Model, base: "str | Recipe", menu: Menu) -> "Space":
-        """Every weight, activation and input that the base recipe brings to codes by a range of its own. Raises
-        SearchError where there is none."""
+    def of(cls, model: Model, base: "str | Recipe", menu: Menu, repairs: Sequence[RepairName] | None = None) -> "Space":
+        """Every weight, activation and input that the base recipe brings to codes by a range of its own. repairs: in
+        place of those that the recipe names. Raises SearchError where there is none, or a recipe takes no repairs."""
         decided = recipe(base)
+        if repairs is not None:
+            try:
+                decided = Recipe.model_validate(decided.model_dump(exclude_none=True) | {"repairs": tuple(repairs)})
+            except ValidationError as error:
+                raise SearchError(f"repairs {', '.join(repairs)}: {first_mistake(error)}") from None
         resolved = plan(model, decided)
         nodes = {param: node.name for node in model.graph.everything if node.body is None
                  for param in node.params}

@@ -19,16 +19,16 @@ from fewbits.options import options_checked
 from fewbits.plots.axes import Axis
 from fewbits.plots.picture import Picture
 from fewbits.plots.points import Series, points
-from fewbits.quant.recipe import Recipe
+from fewbits.quant.recipe import Recipe, RepairName
 from fewbits.search.costs import Cost
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.limit import Limit
 from fewbits.search.problem import Problem
 from fewbits.search.ristretto import ristretto, ristretto_menu
-from fewbits.search.search import Point, Result, costs_of, front, search, search_greedily
-from fewbits.search.space import Assignment, Space, menu
+from fewbits.search.search import Point, Result, costs_of, front, search, search_greedily, search_mixed_precision
+from fewbits.search.space import RANGES, Assignment, Space, menu
 
-Method = Literal["solver", "greedy", "ristretto"]
+Method = Literal["solver", "greedy", "amp", "ristretto"]
 _UNIFORM = (8, 6, 4)
 _FRONT = 12  # points of the front that get a plan file
 
@@ -55,21 +55,25 @@ class Found:
 def run_search(model: Model, calibration: Any, samples: Any, limit: Limit, *, base: str | Recipe = "w8a8",
                candidates: str | Sequence[str] = "int", minimize: str = "bytes",
                limits: Mapping[str, float] | None = None, method: Method = "solver", profile: str = "onnxruntime",
-               log: Path | None = None,
-               executor: Executor | None = None, workers: int = 1, seed: int = 0,
+               ranges: str | Sequence[str] = RANGES, repairs: Sequence[RepairName] | None = None,
+               log: Path | None = None, executor: Executor | None = None, workers: int = 1, seed: int = 0,
                engine: str | Engine = "fastest") -> Found:
     """Searches (search/search.py). calibration: batches that ranges come from; samples: batches of inputs, or of
-    (inputs, labels), that decide: not those that are reported in the end. log: of all evaluations, gone on from where
-    it exists; engine: runs the programs of whole plans."""
-    space = Space.of(model, base, ristretto_menu() if method == "ristretto" else menu(candidates))
+    (inputs, labels), that decide: not those that are reported in the end. ranges: rules that candidates
+    come with; repairs: of the winner, in place of those that the base recipe names. log: of all evaluations, gone on
+    from where it exists; engine: runs the programs."""
+    space = Space.of(model, base, ristretto_menu() if method == "ristretto" else menu(candidates, ranges), repairs)
+    if method != "solver" and space.base.repairs:
+        raise SearchError(f"method {method} makes no repairs: leave out {', '.join(space.base.repairs)}")
     evaluations = Evaluations(Problem.of(space, calibration, samples, profile, engine), log, executor, workers)
     if method == "ristretto":
         swept = ristretto(evaluations, limit)
         point = Point(swept.assignment, _priced(costs_of(space), swept.assignment), swept.combined)
         excess = max(limit.excess(evaluations.problem, swept.combined), 0.0)
         return Found(space.recipe(swept.assignment), point, excess, swept.suggestion, ())
-    if method == "greedy":
-        point = search_greedily(evaluations, minimize, limit)
+    if method in ("greedy", "amp"):
+        point = (search_greedily(evaluations, minimize, limit) if method == "greedy"
+                 else search_mixed_precision(evaluations, limit))
         excess = max(limit.excess(evaluations.problem, point.measured), 0.0)
         return Found(space.recipe(point.assignment), point, excess, "", ())
     result = search(evaluations, minimize, limit, limits, seed=seed)
