@@ -39,6 +39,7 @@ from fewbits.report.explain import Explanation
 from fewbits.report.plan_figures import PlanComparison
 from fewbits.report.report import Report, build
 from fewbits.search.limit import Limit
+from fewbits.search.space import RANGES
 from fewbits.train.untrained import check_untrained, untrained
 from fewbits.workflow.compare_plans import run_compare_plans
 from fewbits.workflow.quantize import planned
@@ -118,6 +119,7 @@ def quantize(net: nn.Module, example: Example, batches: Iterable[Batch] = (),
 def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *, max_drop: float | None = None,
            min_sqnr: float | None = None, max_flips: float | None = None, minimize: str = "bytes",
            limits: Mapping[str, float] | None = None, menu: str | Sequence[str] = "int",
+           ranges: str | Sequence[str] = RANGES, repairs: Sequence[str] | None = None,
            recipe: str | Recipe = "w8a8", method: Method = "solver", profile: str = "onnxruntime",
            log: str | Path | None = None, executor: Executor | None = None, workers: int = 1, seed: int = 0,
            engine: str | Engine = "fastest") -> Found:
@@ -127,13 +129,13 @@ def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *
     model: folded; calibration: batches that ranges come from, re-iterable; samples: batches of inputs, or of (inputs,
     labels), that decide, which are not those to report on. max_drop: points of accuracy that may be lost; min_sqnr: dB
     kept; max_flips: percent of the samples whose class may change. minimize, limits: of search/costs.py by name;
-    menu: candidates; recipe: what is not searched; log: a file of all evaluations, gone on from where it exists;
-    executor: anything with the interface of `concurrent.futures.Executor`, with so many `workers`; engine: runs
+    menu: candidates; ranges: rules that integers may take; repairs: of the winner, in place of those that the recipe
+    names; recipe: what is not searched; log: a file of all evaluations, gone on from where it exists; executor: anything with the interface of `concurrent.futures.Executor`, with so many `workers`; engine: runs
     the programs of whole plans, as `load` takes it.
     """
     return run_search(model, calibration, list(samples), Limit(max_drop, min_sqnr, max_flips), base=recipe,
-                      candidates=menu, minimize=minimize, limits=limits, method=method, profile=profile,
-                      log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed,
+                      candidates=menu, minimize=minimize, limits=limits, ranges=ranges, repairs=repairs,
+                      method=method, profile=profile, log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed,
                       engine=engine_of(engine))
 
 

@@ -12,19 +12,31 @@ from torch import nn
 from typer.testing import CliRunner
 
 from fewbits.cli.main import app
+from fewbits.engines.executable import Executable
 from fewbits.errors import FileError, SearchError, UndecidedWarning
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.numerics.packing import packed_bytes
+from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.program import ops as op
+from fewbits.quant.planner import plan
 from fewbits.search.costs import COSTS
 from fewbits.search.evaluations import Evaluations
+from fewbits.search.greedy import tied
 from fewbits.search.limit import Limit
 from fewbits.search.noise import NoiseModel
 from fewbits.search.problem import Problem
 from fewbits.search.ristretto import WIDTHS, ristretto, ristretto_menu
-from fewbits.search.search import drawn, front, search, search_greedily, sensitivities
+from fewbits.search.search import (
+    drawn,
+    front,
+    search,
+    search_greedily,
+    search_mixed_precision,
+    sensitivities,
+    spread,
+)
 from fewbits.search.solver import solve
 from fewbits.search.space import MENUS, Menu, Space, menu
 
@@ -70,7 +82,7 @@ def test_costs_are_those_of_the_programs(small):
     """Bytes of the weights, bits, and products times widths, counted anew from the lowered program."""
     space = small.space
     costs = {name: make(space) for name, make in COSTS.items()}
-    for assignment in drawn(Evaluations(small), 5, seed=3):
+    for assignment in drawn(tuple(np.zeros(len(group.specs)) for group in space.groups), 5, seed=3):
         program = lower(small.simulation(assignment))
         weights = {node.name: node.weight for node in program.nodes if isinstance(node, op.Conv | op.Linear)}
         packed = sum(packed_bytes(data.codes.size, data.encoding.format) for data in weights.values())
@@ -133,11 +145,36 @@ def test_whole_plans_correct_the_model():
     """Plans whose noise is the sum times known factors: the factors come back."""
     rng = np.random.default_rng(0)
     noise, factors = random_noise(rng, 5, 4), np.array([0.5, 2.0, 1.0, 3.0, 0.2])
-    truth = NoiseModel(noise, factors)
+    truth = NoiseModel(noise, factors, level=0.3, power=0.8)
     plans = [tuple(rng.integers(4, size=5).tolist()) for _ in range(400)]
-    found = NoiseModel(noise, np.ones(5)).corrected(plans, [truth.predict(plan) for plan in plans])
-    rank = np.corrcoef(np.log([truth.predict(p) for p in plans]), np.log([found.predict(p) for p in plans]))[0, 1]
-    assert rank > 0.995
+    measured = [truth.predict(plan) for plan in plans]
+    plain, found = NoiseModel.of(noise), NoiseModel.of(noise).corrected(plans, measured)
+    new = [tuple(rng.integers(4, size=5).tolist()) for _ in range(100)]
+    wanted = np.log([truth.predict(plan) for plan in new])
+
+    def error(model):
+        return np.abs(np.log([model.predict(plan) for plan in new]) - wanted).mean()
+
+    assert error(found) < 0.05 < error(plain)
+    assert found.power == pytest.approx(0.8, abs=0.05)
+    assert found.sum_for(found.predict(plans[0])) == pytest.approx(found.sum(plans[0]))
+
+
+def test_few_plans_move_factors_little():
+    """Two plans do not decide five factors."""
+    rng = np.random.default_rng(1)
+    noise = random_noise(rng, 5, 4)
+    found = NoiseModel.of(noise).corrected([(0,) * 5, (1,) * 5], [1e-3, 2e-3])
+    assert np.all(np.abs(np.log(found.factors)) < 1.0)
+
+
+def test_candidates_without_a_program_are_never_chosen(small):
+    noise = [np.array([1e-4, 1e-3, np.inf, 1e-2]) for _ in small.space.groups]
+    cost = COSTS["bits"](small.space)
+    found = solve(noise, cost, 0.02)
+    assert found is not None
+    assert 2 not in found.assignment
+    assert all(2 not in plan for plan in [*drawn(noise, 20), *spread(noise, 20)])
 
 
 def test_the_measured_best_is_that_of_all_plans():
@@ -170,6 +207,44 @@ def test_greedy_keeps_the_limit_and_costs_no_less():
     assert ours.best is not None
     assert ours.best.costs["bits"] <= peers.costs["bits"]
     assert front(ours.points, "bits")[-1].measured.noise == min(point.measured.noise for point in ours.points)
+
+
+def test_aimets_mixed_precision_takes_a_head_of_its_list():
+    """Tied pairs from the least noise to the most; the longest head within the limit, later entries over earlier."""
+    small, limit = problem(few((8, 5, 3))), Limit(sqnr=20.0)
+    space = small.space
+    assert sorted(at for members in tied(space) for at in members) == list(range(len(space.groups)))
+    found = search_mixed_precision(Evaluations(small), limit)
+    assert found.measured.sqnr >= 20.0
+    ours = search(Evaluations(small), "bits", limit)
+    assert ours.best is not None
+    assert ours.best.costs["bits"] <= found.costs["bits"]
+    for members in tied(space):
+        assert len({found.assignment[at] for at in members[1:]}) <= 1
+
+
+def test_range_rules_are_choices():
+    whole = menu("int,dfp", "minmax,percentile(99.9)")
+    assert [text.range for text in whole.weights[:2]] == ["minmax", "percentile(99.9)"]
+    assert len(whole.weights) == 2 * 7 + 3
+    assert menu("int", ["mse"]).activations[0].range == "mse"
+
+
+def test_the_winner_is_repaired_and_its_plan_gives_the_program_that_was_measured():
+    model, x = network()
+    small = Problem.of(Space.of(model, "w8a8", few((8, 4, 3)), ("adaround", "bias-correction")), [x], [x])
+    plain = Problem.of(Space.of(model, "w8a8", few((8, 4, 3))), [x], [x])
+    limit = Limit(sqnr=17.0)
+    found, without = search(Evaluations(small), "bits", limit), search(Evaluations(plain), "bits", limit)
+    assert found.best is not None and without.best is not None
+    assert found.best.costs["bits"] <= without.best.costs["bits"]
+    recipe = small.space.recipe(found.best.assignment)
+    assert recipe.repairs == ("adaround", "bias-correction")
+    program = lower(calibrate_and_repair(model, plan(model, recipe), [x]))
+    with torch.no_grad():
+        error = (Executable(program)(x).double() - model(x).double()).square().sum(1)
+        ratios = 10 * torch.log10(model(x).double().square().sum(1) / error)
+    assert float(ratios.mean()) == pytest.approx(found.best.measured.sqnr, abs=1e-9)
 
 
 def test_other_costs_stay_within_their_limits(small):
@@ -226,6 +301,10 @@ def test_ristrettos_three_sweeps():
 @pytest.mark.parametrize(("call", "words"), [
     (lambda p: menu("int,imaginary"), "no menu is called 'imaginary'"),
     (lambda p: menu(" , "), "menu is empty"),
+    (lambda p: menu("int", "least"), "--ranges: .*'least'"),
+    (lambda p: menu("int", " "), "no range rule"),
+    (lambda p: Space.of(p.space.model, "w8a8", p.space.menu, ("adaround", "gptq")), "leave one of them out"),
+    (lambda p: Space.of(p.space.model, "w8a8", p.space.menu, ("polish",)), "no repair is called 'polish'"),
     (lambda p: menu("pow2"), "no candidates for activations"),
     (lambda p: Limit(), "needs a limit"),
     (lambda p: search(Evaluations(p), "weight", Limit(sqnr=20)), "no cost is called 'weight'"),

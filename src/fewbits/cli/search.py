@@ -15,10 +15,12 @@ from fewbits.cli.verbs.search import Search
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import SearchError
 from fewbits.lower.lower import lower
-from fewbits.quant.calibrate import calibrate
+from fewbits.optimize.repairs import calibrate_and_repair
+from fewbits.program.profile import profile as profile_of
 from fewbits.quant.planner import plan
 from fewbits.report.accuracy import compare
 from fewbits.search.limit import Limit
+from fewbits.search.space import words
 from fewbits.workflow.search import Method, check_samples, run_search, summary, table, write
 
 
@@ -36,7 +38,8 @@ def search(asked: Search, console: Console) -> object:
     with _executor(asked.workers, asked.scheduler) as executor:
         samples = list(_batches(deciding, asked.batch_size, job.preparation.normalize))
         found = run_search(job.model, job.calibration, samples, limit, base=asked.recipe,
-                           candidates=asked.menu, minimize=minimize, limits=limits,
+                           candidates=asked.menu, minimize=minimize, limits=limits, ranges=asked.ranges,
+                           repairs=None if asked.repair is None else tuple(words(asked.repair)),
                            method=_method(asked.method), profile=asked.profile, log=asked.log,
                            executor=executor, workers=asked.workers, seed=asked.seed, engine=chosen)
     if found.front:
@@ -44,7 +47,8 @@ def search(asked: Search, console: Console) -> object:
     console.print(f"{summary(found.point)}\n{found.note}".strip(), highlight=False, markup=False, soft_wrap=True)
     files, tested = write(found, asked.out, minimize, limit), None
     if job.data.test.y is not None and asked.method != "ristretto":
-        simulation = calibrate(job.model, plan(job.model, found.recipe), job.calibration)
+        simulation = calibrate_and_repair(job.model, plan(job.model, found.recipe), job.calibration,
+                                          profile=profile_of(asked.profile))
         tested = compare(job.net, QuantizedModel(lower(simulation, asked.profile), chosen),
                          job.data.test.batches(asked.batch_size, job.preparation.normalize))
         low, high = tested.interval
@@ -64,8 +68,8 @@ def _batches(split: Any, size: int, normalize: Any) -> Any:
 
 
 def _method(text: str) -> Method:
-    if text not in ("solver", "greedy", "ristretto"):
-        raise SearchError(f"no method is called {text!r}: choose solver, greedy or ristretto")
+    if text not in ("solver", "greedy", "amp", "ristretto"):
+        raise SearchError(f"no method is called {text!r}: choose solver, greedy, amp or ristretto")
     return text
 
 

@@ -1,5 +1,6 @@
 """One search: a space, the data that decides, and what an assignment does to the network's outputs."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import torch
 from fewbits.engines.engine import Engine
 from fewbits.engines.executable import Executable
 from fewbits.engines.registry import engine as engine_of
-from fewbits.errors import SearchError
+from fewbits.errors import RepairWarning, SearchError
 from fewbits.lower.lower import lower
 from fewbits.numerics.encoding import Encoding
 from fewbits.optimize.repairs import repair
@@ -134,7 +135,9 @@ class Problem:
         simulation = self.simulation(assignment)
         simulation.plan = replace(simulation.plan, repairs=self.space.base.repairs)
         simulation.follow(chosen)
-        program = lower(repair(simulation, self.calibration), chosen)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RepairWarning)  # told of the winner, once it is quantized
+            program = lower(repair(simulation, self.calibration), chosen)
         return self._measured(Executable(program, self.engine)(*self.inputs.values()))
 
     @cached_property

@@ -11,7 +11,7 @@ from fewbits.errors import EncodingError, SearchError
 from fewbits.graph.model import Model
 from fewbits.quant.plan import Plan
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import Recipe, RepairName, Rule, SpecText, first_mistake, recipe
+from fewbits.quant.recipe import Recipe, Rule, SpecText, first_mistake, recipe
 from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 
@@ -109,7 +109,7 @@ class Space:
     groups: tuple[Group, ...]
 
     @classmethod
-    def of(cls, model: Model, base: "str | Recipe", menu: Menu, repairs: Sequence[RepairName] | None = None) -> "Space":
+    def of(cls, model: Model, base: "str | Recipe", menu: Menu, repairs: Sequence[str] | None = None) -> "Space":
         """Every weight, activation and input that the base recipe brings to codes by a range of its own. repairs: in
         place of those that the recipe names. Raises SearchError where there is none, or a recipe takes no repairs."""
         decided = recipe(base)

@@ -19,7 +19,7 @@ from fewbits.options import options_checked
 from fewbits.plots.axes import Axis
 from fewbits.plots.picture import Picture
 from fewbits.plots.points import Series, points
-from fewbits.quant.recipe import Recipe, RepairName
+from fewbits.quant.recipe import Recipe
 from fewbits.search.costs import Cost
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.limit import Limit
@@ -55,7 +55,7 @@ class Found:
 def run_search(model: Model, calibration: Any, samples: Any, limit: Limit, *, base: str | Recipe = "w8a8",
                candidates: str | Sequence[str] = "int", minimize: str = "bytes",
                limits: Mapping[str, float] | None = None, method: Method = "solver", profile: str = "onnxruntime",
-               ranges: str | Sequence[str] = RANGES, repairs: Sequence[RepairName] | None = None,
+               ranges: str | Sequence[str] = RANGES, repairs: Sequence[str] | None = None,
                log: Path | None = None, executor: Executor | None = None, workers: int = 1, seed: int = 0,
                engine: str | Engine = "fastest") -> Found:
     """Searches (search/search.py). calibration: batches that ranges come from; samples: batches of inputs, or of

@@ -28,7 +28,10 @@ class Search(Labelled):
     weight_memory: Annotated[str | None, typer.Option(help="The most bytes of weights: 256k, 1M")] = None
     activation_memory: Annotated[str | None, typer.Option(help="The most bytes of activations at once: 64k")] = None
     menu: Annotated[str, typer.Option(help="Candidates: int, dfp, minifloat, pow2, nf4, joined by commas")] = "int"
-    method: Annotated[str, typer.Option(help="solver, or for comparison greedy or ristretto")] = "solver"
+    ranges: Annotated[str, typer.Option(help="Range rules that integers may take, joined by commas")] = "minmax,mse"
+    repair: Annotated[str | None, typer.Option(
+        help="Repairs of the winner, in place of the recipe's: adaround,bias-correction")] = None
+    method: Annotated[str, typer.Option(help="solver, or for comparison greedy, amp or ristretto")] = "solver"
     recipe: Annotated[str, typer.Option(help="What is not searched: a preset or a YAML file")] = "w8a8"
     profile: Annotated[str, typer.Option(help="Whose integers: see docs/profiles.md")] = "onnxruntime"
     samples: Annotated[int, typer.Option(min=2, help="Training images that decide")] = 512
