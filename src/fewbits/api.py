@@ -130,12 +130,14 @@ def search(model: Model, calibration: Iterable[Batch], samples: Iterable[Any], *
     labels), that decide, which are not those to report on. max_drop: points of accuracy that may be lost; min_sqnr: dB
     kept; max_flips: percent of the samples whose class may change. minimize, limits: of search/costs.py by name;
     menu: candidates; ranges: rules that integers may take; repairs: of the winner, in place of those that the recipe
-    names; recipe: what is not searched; log: a file of all evaluations, gone on from where it exists; executor: anything with the interface of `concurrent.futures.Executor`, with so many `workers`; engine: runs
-    the programs of whole plans, as `load` takes it.
+    names; recipe: what is not searched; log: a file of all evaluations, gone on from where it exists; executor:
+    anything with the interface of `concurrent.futures.Executor`, with so many `workers`; engine: runs the programs, as
+    `load` takes it.
     """
     return run_search(model, calibration, list(samples), Limit(max_drop, min_sqnr, max_flips), base=recipe,
                       candidates=menu, minimize=minimize, limits=limits, ranges=ranges, repairs=repairs,
-                      method=method, profile=profile, log=None if log is None else Path(log), executor=executor, workers=workers, seed=seed,
+                      method=method, profile=profile, log=None if log is None else Path(log), executor=executor,
+                      workers=workers, seed=seed,
                       engine=engine_of(engine))
 
 
