@@ -53,6 +53,7 @@ def _load() -> ctypes.CDLL | None:
 
 _library = _load()
 _wanted: Level | None = None
+_choices = 0
 
 
 @cache
@@ -109,8 +110,14 @@ def use(wanted: Level) -> Iterator[None]:
         _choose(before)
 
 
+def choices() -> int:
+    """How often the level was chosen: what was prepared for a level holds as long as this stays."""
+    _start()
+    return _choices
+
+
 def _choose(wanted: Level) -> None:
-    global _wanted
-    _wanted = wanted
+    global _wanted, _choices
+    _wanted, _choices = wanted, _choices + 1
     if _library is not None and wanted != "numpy":
         _library.fb_set_level(LEVELS.index(wanted) - 1)

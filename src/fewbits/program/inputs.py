@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
@@ -54,7 +55,7 @@ def with_batch_axis(tensors: Mapping[str, torch.Tensor],
 
 def without_batch_axis(outputs: Any) -> Any:
     """The results of one input, in the same structure."""
-    return pytree.tree_map(lambda leaf: leaf[0] if isinstance(leaf, torch.Tensor) else leaf, outputs)
+    return pytree.tree_map(lambda leaf: leaf[0] if isinstance(leaf, torch.Tensor | np.ndarray) else leaf, outputs)
 
 
 def check(tensor: torch.Tensor, name: str, shape: Sequence[int | None], dtype: str = "float32") -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fewbits.engines.engine import Arrays
-from fewbits.engines.torch.executor import TorchExecutor
+from fewbits.engines.fastest import Fastest
 from fewbits.errors import CalibrationError
 from fewbits.program.inputs import Batch
 from fewbits.program.program import Program
@@ -82,14 +82,15 @@ def simulation_gap(program: Program, simulation: Simulation, batches: Iterable[B
     if simulation.mode != "simulate" or simulation.training:
         raise CalibrationError("the simulation is not in evaluation mode, simulating: "
                                "call sim.eval() and sim.set_mode('simulate') first")
-    executor, sites = TorchExecutor(program), value_names(program, simulation.plan)
+    sites = value_names(program, simulation.plan)
     wanted = sites | float_outputs(program, simulation.model.graph)
+    engine = Fastest().prepare(program, tuple(wanted.values()))
     coded = {site: name for site, name in sites.items() if not program.is_accumulator(name)}
     floating = {site: name for site, name in wanted.items() if site not in coded}
     counts = {site: np.zeros(3, np.int64) for site in coded}  # compared, differing, largest
     outputs = {site: np.zeros(3) for site in floating}        # compared, largest difference, largest number
     for tensors in bound(program, batches, "comparing the simulation", batch_to_inputs):
-        codes = executor.run(arrays(tensors), keep=tuple(wanted.values()))
+        codes = engine.run(arrays(tensors)).codes
         visitor = _Forcing(program, simulation, {site: codes[name] for site, name in wanted.items()}, wanted,
                            counts, outputs)
         with torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewbits.engines.torch.executor import TorchExecutor
+from fewbits.engines.fastest import Fastest
 from fewbits.graph.graph import Graph
 from fewbits.graph.model import Visitor
 from fewbits.lower.inputs import input_codes
@@ -43,11 +43,12 @@ def site_errors(program: Program, simulation: Simulation, batches: Iterable[Batc
     simulation: gives the float model (its parameters unquantized) and the plan. Raises DataError as
     `bound` does.
     """
-    executor, left = TorchExecutor(program), float_outputs(program, simulation.model.graph)
+    left = float_outputs(program, simulation.model.graph)
     wanted = value_names(program, simulation.plan) | left
+    engine = Fastest().prepare(program, tuple(wanted.values()))
     energies = {site: np.zeros(2) for site in wanted}
     for tensors in bound(program, batches, "measuring tensors", batch_to_inputs):
-        codes = executor.run(arrays(tensors), keep=tuple(wanted.values()))
+        codes = engine.run(arrays(tensors)).codes
         real = {site: program.real(name, codes[name]) for site, name in wanted.items()}
         with torch.no_grad():
             simulation.model.run(tensors, _Measuring(real, energies))

@@ -29,6 +29,10 @@ from fewbits.program.program import Program
 _FLOATS = {"float32": np.float32, "int64": np.int64}
 
 
+_SIZES = 8
+"""So many sizes of inputs stay compiled, each with an arena of its own; the oldest goes first."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Compiled:
     """parts: native calls and Python functions, in turns; inputs, outputs: arrays in the arena, and what storing
@@ -56,7 +60,7 @@ class NativeExecutor:
         self._packed: dict[str, Any] = {}
         self._torch: dict[str, TorchKernel] = {}
         self._compiled: dict[tuple, _Compiled] = {}
-        self._level, self._lock = library.level(), Lock()
+        self._choices, self._level, self._lock = library.choices(), library.level(), Lock()
 
     def run(self, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, np.ndarray]:
         """Codes of the program's outputs and of the values named in `keep`, as `reference.run` gives them."""
@@ -91,8 +95,10 @@ class NativeExecutor:
 
     def _for(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> _Compiled:
         """What runs inputs of these sizes. Raises ProgramError as `reference.check_inputs` does."""
-        if library.level() != self._level:
-            self._level, self._packed, self._compiled = library.level(), {}, {}
+        if library.choices() != self._choices:
+            self._choices = library.choices()
+            if library.level() != self._level:
+                self._level, self._packed, self._compiled = library.level(), {}, {}
         try:
             sizes = tuple([(inputs[name].shape, inputs[name].dtype) for name in self.program.inputs])
         except (KeyError, AttributeError):
@@ -102,6 +108,8 @@ class NativeExecutor:
             checked = reference.check_inputs(self.program, inputs)
             compiled = self._compile(checked, keep, real)
             if sizes is not None:
+                if len(self._compiled) >= _SIZES:
+                    del self._compiled[next(iter(self._compiled))]
                 self._compiled[len(inputs), sizes, keep, real] = compiled
         return compiled
 
