@@ -79,7 +79,7 @@ class Executable:
     def _one_image(self, batch: Batch) -> "_Bound | None":
         """The most frequent batch, one float32 tensor or array of the right shape, checked in a microsecond; None for
         any other, of which `_bound` says what is wrong. A small network runs in ten."""
-        if type(batch) not in (np.ndarray, torch.Tensor) or len(self.program.inputs) > 1:
+        if type(batch) not in (np.ndarray, torch.Tensor) or len(self.program.inputs) != 1:
             return None
         name = self.program.inputs[0]
         value = self.program.values[name]
