@@ -38,6 +38,54 @@ def test_threads_change_no_bit(level: library.Level) -> None:
             np.testing.assert_array_equal(case.run(threads), case.wanted)
 
 
+def packed_kind(layer: Layer, shape: tuple[int, int, int, int]) -> int:
+    """PackedKind of native/packed.h; 0 where nothing is packed."""
+    call = layer.struct(shape)
+    blob = pack(call)
+    return 0 if blob is None else int(blob[4:8].view(np.int32)[0])
+
+
+WINOGRAD = 4
+
+
+@pytest.mark.parametrize("level", [level for level in NATIVE if level not in ("portable", "neon")])
+def test_winograd(level: library.Level) -> None:
+    """Tiles that stick out, channels that do not fill vectors, every rescaling, several images, threads."""
+    rng, chosen = np.random.default_rng(5), 0
+    for number in range(40):
+        batch, channels, outs = int(rng.integers(1, 4)), int(rng.integers(16, 120)), int(rng.integers(16, 90))
+        height, width = (int(n) for n in rng.integers(6, 30, 2))
+        top, bottom, left, right = (int(m) for m in rng.integers(0, 3, 4))
+        made = rescaling(rng, outs, 128 * 70 * np.sqrt(9 * channels), wide=bool(rng.random() < 0.2))
+        bias = rng.integers(-30000, 30000, outs).astype(np.int32) if rng.random() < 0.7 else None
+        layer = Layer(signed(rng, outs, 3, 3, channels), bias, made, int(rng.integers(0, 256)),
+                      margins=(top, bottom, left, right))
+        x = codes(rng, batch, height, width, channels)
+        case = conv_case(layer, x, beyond=bool(rng.random() < 0.5))
+        with library.use(level):
+            chosen += packed_kind(layer, x.shape) == WINOGRAD
+            np.testing.assert_array_equal(case.run(1 + number % 3), case.wanted, err_msg=case.what)
+    assert chosen >= 10
+
+
+@pytest.mark.parametrize("level", [level for level in NATIVE if level not in ("portable", "neon")])
+@pytest.mark.parametrize("weight", [127, -128])
+def test_winograd_is_taken_as_far_as_its_sums_are_exact(level: library.Level, weight: int) -> None:
+    """Sums of 255 times the weights of a column below 2^25 are right, with the worst codes; the next depth is refused."""
+    rng = np.random.default_rng(6)
+    most = (2**25 - 1) // (255 * 9 * abs(weight))
+    for channels in (most, most + 1):
+        weights = np.full((32, 3, 3, channels), weight, np.int8)
+        weights[1::2] = rng.choice(np.array([127, -128], np.int8), weights[1::2].shape)
+        layer = Layer(weights, None, Rescaling(structs.SUMS, structs.S32), 255, margins=(1, 1, 1, 1))
+        x = np.full((1, 16, 16, channels), 255, np.uint8)
+        x[:, ::3, 1::2] = rng.integers(0, 256, x[:, ::3, 1::2].shape)
+        case = conv_case(layer, x)
+        with library.use(level):
+            assert (packed_kind(layer, x.shape) == WINOGRAD) == (channels == most)
+            np.testing.assert_array_equal(case.run(1), case.wanted)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     rng = np.random.default_rng(2)
     layer = Layer(signed(rng, 8, 3, 3, 4), None, Rescaling(structs.SUMS, structs.S32), 0)

@@ -147,7 +147,49 @@ Conv prepared(const fb_conv& call) {
   return p;
 }
 
+// A convolution in the form of Winograd: images filled up to whole tiles, a few at a time, and of their tiles some.
+struct Tiled {
+  int32_t high, wide, tiles_y, tiles_x, depth, blocks, images;
+  int64_t line, image, some, of_slice;  // image: bytes; some: tiles at once; of_slice: blocks of 16 columns at once
+  int64_t images_bytes, v_bytes, m_bytes, sums_bytes;
+};
+
+Tiled tiled(const fb_conv& c) {
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  Tiled t{};
+  t.high = out_h(c);
+  t.wide = out_w(c);
+  t.tiles_y = (t.high + 3) / 4;
+  t.tiles_x = (t.wide + 3) / 4;
+  t.depth = 2 * h.steps_of_run;
+  t.blocks = h.blocks;
+  const int64_t of_image = static_cast<int64_t>(t.tiles_y) * t.tiles_x;
+  t.images = of_image >= 24 ? 1 : static_cast<int32_t>((24 + of_image - 1) / of_image);
+  if (t.images > c.batch) t.images = c.batch;
+  t.line = (static_cast<int64_t>(t.tiles_x) * 4 + 2) * c.channels;
+  t.image = (static_cast<int64_t>(t.tiles_y) * 4 + 2) * t.line;
+  t.some = (256 << 10) / (72 * t.depth);  // what stays in the second-level cache
+  t.some = t.some < 24 ? 24 : t.some > 48 ? 48 : t.some / 6 * 6;
+  const int64_t all = of_image * t.images, turns = (all + t.some - 1) / t.some;
+  t.some = (all + turns - 1) / turns;
+  t.of_slice = (192 << 10) / (36 * 64 * t.some);
+  t.of_slice = t.of_slice < 1 ? 1 : t.of_slice > 4 ? 4 : t.of_slice;
+  t.images_bytes = aligned(t.image * t.images + kSlack);
+  t.v_bytes = aligned(36 * t.some * t.depth * 2);
+  t.m_bytes = 36 * t.some * t.blocks * 64;
+  t.sums_bytes = t.blocks * 64;
+  return t;
+}
+
+bool is_winograd(const fb_conv& c) {
+  return c.layout == FB_PACKED && static_cast<const Packed*>(c.weights)->kind == kWinograd;
+}
+
 int64_t scratch_of(const fb_conv& call) {
+  if (is_winograd(call)) {
+    const Tiled t = tiled(call);
+    return t.images_bytes + t.v_bytes + t.m_bytes + 2 * t.sums_bytes;
+  }
   const Conv p = prepared(call);
   return call.layout == FB_PACKED ? p.image_bytes + p.sums_bytes + 64 : 0;
 }
@@ -186,8 +228,7 @@ void copy_rows(const Conv& p, const Packed& h, const uint8_t* image, uint8_t* to
 }
 
 // What sums start with: the bias, less what the zero point adds.
-void start_sums(const Conv& p, const Packed& h, int32_t* sums) {
-  const fb_conv& c = p.c;
+void start_sums(const fb_conv& c, const Packed& h, int32_t* sums) {
   const int32_t* weight_sums = reinterpret_cast<const int32_t*>(reinterpret_cast<const uint8_t*>(&h) + h.weight_sums);
   const int32_t zero = h.wide || h.kind == kDepthwise ? c.x_zero : c.x_zero - kernels().code_offset;
   const int32_t groups = h.kind == kDepthwise ? 1 : c.groups, columns = c.out_channels / groups;
@@ -200,7 +241,96 @@ void start_sums(const Conv& p, const Packed& h, int32_t* sums) {
   }
 }
 
+// Rows [begin, end) of an image filled up to whole tiles.
+void fill_rows(const fb_conv& c, const Tiled& t, const uint8_t* image, uint8_t* to, int64_t begin, int64_t end) {
+  const int64_t codes = static_cast<int64_t>(c.width) * c.channels, before = static_cast<int64_t>(c.left) * c.channels;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t from = row - c.top;
+    uint8_t* out = to + row * t.line;
+    if (from < 0 || from >= c.height) {
+      std::memset(out, c.x_zero, static_cast<size_t>(t.line));
+      continue;
+    }
+    const int64_t there = codes < t.line - before ? codes : t.line - before;
+    std::memset(out, c.x_zero, static_cast<size_t>(before));
+    std::memcpy(out + before, image + from * codes, static_cast<size_t>(there));
+    std::memset(out + before + there, c.x_zero, static_cast<size_t>(t.line - before - there));
+  }
+}
+
+void run_winograd(const fb_conv& c, int32_t threads, uint8_t* scratch) {
+  const Kernels& k = kernels();
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  const Tiled t = tiled(c);
+  uint8_t* images = scratch;
+  int32_t* sums = reinterpret_cast<int32_t*>(scratch + t.images_bytes + t.v_bytes + t.m_bytes);
+  int32_t* zeros = sums + t.blocks * 16;
+  start_sums(c, h, sums);
+  std::memset(zeros, 0, static_cast<size_t>(t.sums_bytes));
+  const fb_rescale plain{nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 0, 0, FB_SUMS, 0, 0, 0, 0, FB_S32};
+  const int64_t of_product = static_cast<int64_t>(t.blocks) * h.steps_of_run * 64, of_image = static_cast<int64_t>(t.tiles_y) * t.tiles_x;
+  const int64_t in_bytes = static_cast<int64_t>(c.height) * c.width * c.channels;
+  const int64_t out_bytes = static_cast<int64_t>(t.high) * t.wide * c.out_channels * size_of(c.rescale.type);
+  const int64_t slices_of_threads = (t.blocks + threads - 1) / threads;
+  const int64_t wide = threads > 1 && slices_of_threads < t.of_slice ? slices_of_threads : t.of_slice;
+  for (int32_t first = 0; first < c.batch; first += t.images) {
+    const int32_t count = c.batch - first < t.images ? c.batch - first : t.images;
+    const int64_t lines = static_cast<int64_t>(t.tiles_y) * 4 + 2;
+    for (int32_t i = 0; i < count; ++i) {
+      const uint8_t* image = static_cast<const uint8_t*>(c.x) + (first + i) * in_bytes;
+      parallel(threads, lines, (16384 + t.line - 1) / t.line,
+               [&](int64_t b, int64_t e) { fill_rows(c, t, image, images + i * t.image, b, e); });
+    }
+    Winograd w{};
+    w.x = images;
+    w.line = t.line;
+    w.image = t.image;
+    w.channels = c.channels;
+    w.depth = t.depth;
+    w.tiles_y = t.tiles_y;
+    w.tiles_x = t.tiles_x;
+    w.v = reinterpret_cast<int16_t*>(scratch + t.images_bytes);
+    w.sums = sums;
+    w.rescale = &c.rescale;
+    w.y = static_cast<uint8_t*>(c.y) + first * out_bytes;
+    w.high = t.high;
+    w.wide = t.wide;
+    w.columns = c.out_channels;
+    for (; w.first < count * of_image; w.first += t.some) {
+      w.count = count * of_image - w.first < t.some ? count * of_image - w.first : t.some;
+      parallel(threads, w.count, 4, [&](int64_t b, int64_t e) { k.winograd_in(&w, b, e); });
+      parallel(threads, (t.blocks + wide - 1) / wide, 1, [&](int64_t b, int64_t e) {
+        for (int64_t slice = b; slice < e; ++slice) {
+          const int64_t block = slice * wide, blocks = t.blocks - block < wide ? t.blocks - block : wide;
+          Winograd own = w;
+          own.m_step = blocks * 16;
+          own.m = reinterpret_cast<int32_t*>(scratch + t.images_bytes + t.v_bytes) + (threads > 1 ? 36 * t.some * block * 16 : 0);
+          for (int64_t product = 0; product < 36; ++product) {
+            Product p{};
+            p.x = reinterpret_cast<const uint8_t*>(w.v + product * w.count * w.depth);
+            p.steps = reinterpret_cast<const uint8_t*>(&h) + h.steps + product * of_product;
+            p.sums = zeros;
+            p.rescale = &plain;
+            p.y = own.m + product * w.count * own.m_step;
+            p.y_step = own.m_step;
+            p.first_channel = -16 * block;
+            p.columns = t.blocks * 16;
+            p.width = static_cast<int32_t>(w.count);
+            p.pixel = static_cast<int64_t>(w.depth) * 2;
+            p.runs_y = p.runs_x = 1;
+            p.steps_of_run = h.steps_of_run;
+            p.wide = true;
+            k.product(&p, 0, w.count, static_cast<int32_t>(block), static_cast<int32_t>(block + blocks));
+          }
+          k.winograd_out(&own, 0, w.count, 16 * block, static_cast<int32_t>(16 * blocks));
+        }
+      });
+    }
+  }
+}
+
 void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
+  if (is_winograd(call)) return run_winograd(call, threads, scratch);
   const Kernels& k = kernels();
   const Conv p = prepared(call);
   const fb_conv& c = p.c;
@@ -212,7 +342,7 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
   const uint8_t* base = static_cast<const uint8_t*>(c.weights);
   int32_t* sums = reinterpret_cast<int32_t*>(scratch);
   uint8_t* copy = scratch + aligned(p.sums_bytes);
-  start_sums(p, h, sums);
+  start_sums(c, h, sums);
   const int32_t item = h.wide ? 2 : 1, y_item = size_of(c.rescale.type);
   const int64_t in_bytes = static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
   const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * item;
@@ -300,11 +430,12 @@ int32_t check_conv(const fb_conv& c) {
   if (c.layout == FB_PLAIN) return at_home(c.weights, size_of(c.weight_type)) ? FB_OK : FB_LAYOUT;
   FB_REQUIRE(at_home(c.weights, 64), FB_LAYOUT);
   const Packed& h = *static_cast<const Packed*>(c.weights);
-  FB_REQUIRE(h.magic == kMagic && h.level == level() && (h.kind == kDense || h.kind == kDepthwise), FB_LAYOUT);
+  FB_REQUIRE(h.magic == kMagic && h.level == level() && (h.kind == kDense || h.kind == kDepthwise || h.kind == kWinograd), FB_LAYOUT);
   FB_REQUIRE(h.out_channels == c.out_channels && h.groups == c.groups && h.depth == c.channels / c.groups &&
                  h.kernel_h == c.kernel_h && h.kernel_w == c.kernel_w,
              FB_LAYOUT);
   if (h.kind == kDepthwise) return is_depthwise(c) ? FB_OK : FB_LAYOUT;
+  if (h.kind == kWinograd) return is_3x3(c) && kernels().winograd_in ? FB_OK : FB_LAYOUT;
   const Runs runs = runs_of(c);
   FB_REQUIRE(runs.y == h.runs_y && runs.x == h.runs_x && runs.steps == h.steps_of_run && is_wide(c) == (h.wide != 0), FB_LAYOUT);
   return FB_OK;

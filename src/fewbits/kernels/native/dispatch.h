@@ -44,6 +44,22 @@ struct Depthwise {
   int64_t pixel, line;
 };
 
+// Tiles of a 3×3 convolution in the form of Winograd: F(4×4, 3×3), thirty-six matrix products for sixteen pixels.
+struct Winograd {
+  const uint8_t* x;      // images with their margins, filled up to whole tiles
+  int64_t line, image;   // bytes from row to row, from image to image
+  int32_t channels, depth;  // depth: channels filled up to 16
+  int32_t tiles_y, tiles_x;
+  int64_t first, count;  // of the tiles in hand, numbered through the images
+  int16_t* v;            // [36][count][depth]
+  int32_t* m;            // [36][count][columns of a slice]
+  int64_t m_step;        // columns of a slice
+  const int32_t* sums;   // what the sum of each column starts with
+  const fb_rescale* rescale;
+  void* y;               // of the first image
+  int32_t high, wide, columns;
+};
+
 struct Kernels {
   void (*conv)(const fb_conv*, int64_t, int64_t);
   void (*matmul)(const fb_matmul*, int64_t, int64_t);
@@ -67,6 +83,8 @@ struct Kernels {
   // Null where the level has none: pixels [begin, end), blocks of 16 columns [first, last).
   void (*product)(const Product*, int64_t begin, int64_t end, int32_t first, int32_t last);
   void (*depthwise)(const Depthwise*, int64_t begin, int64_t end);  // rows of the output
+  void (*winograd_in)(const Winograd*, int64_t begin, int64_t end);  // tiles in hand
+  void (*winograd_out)(const Winograd*, int64_t begin, int64_t end, int64_t channel, int32_t channels);  // of the slice's first
   bool pairs;  // whether pairs of products are added in 16 bits, so that weights are split where they would saturate
   int32_t code_offset;  // taken off codes before they are multiplied
 };

@@ -1,6 +1,7 @@
 // Weights brought into the order in which the inner loops read them.
 #include "packed.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -197,6 +198,99 @@ int64_t depthwise(const fb_conv& c, uint8_t* out) {
   return h.bytes;
 }
 
+// Whether 36 products of 16 bits for 16 pixels take less time than 144 of 8: by cycles of one thread, measured roughly, and
+// the bytes of weights that they wait for.
+bool is_faster(const fb_conv& c) {
+  const double pixels = static_cast<double>(c.height + c.top + c.bottom - 2) * (c.width + c.left + c.right - 2);
+  const double tiles = std::ceil((c.height + c.top + c.bottom - 2) / 4.0) * std::ceil((c.width + c.left + c.right - 2) / 4.0);
+  const double deep = (c.channels + 15) / 16 * 16, outs = (c.out_channels + 15) / 16 * 16;
+  const double bytes = level() == kAvx512 ? 110 : level() == kAvxVnni ? 60 : 28;  // products a cycle
+  const double words = level() == kAvx512 ? 55 : level() == kAvxVnni ? 30 : 25;
+  const double direct = pixels * 9 * c.channels * outs / bytes;
+  const double products = tiles * 36 * deep * outs / words, reading = 72 * deep * outs / 8;
+  const double around = tiles * (6 * deep + (level() == kAvx512 ? 6 : 12) * outs);
+  return 1.1 * ((products > reading ? products : reading) + around) < direct;
+}
+
+// Sums of products of codes as they are, from 0 to 255, must stay below 2^25.
+bool fits_winograd(const fb_conv& c) {
+  const int64_t taps = static_cast<int64_t>(c.channels) * 9;
+  for (int64_t o = 0; o < c.out_channels; ++o) {
+    int64_t above = 0, below = 0;
+    for (int64_t k = 0; k < taps; ++k) {
+      const int32_t w = weight(c, o * taps + k);
+      (w > 0 ? above : below) += w;
+    }
+    if (255 * above >= 1 << 25 || 255 * below <= -(1 << 25)) return false;
+  }
+  return true;
+}
+
+bool as_winograd(const fb_conv& c) {
+  return kernels().winograd_in && is_3x3(c) && c.channels >= 8 && is_faster(c) && fits_winograd(c);
+}
+
+// Three weights to six: rows of G, whole.
+void spread(const int32_t* w, int32_t* out) {
+  out[0] = w[0];
+  out[1] = w[0] + w[1] + w[2];
+  out[2] = w[0] - w[1] + w[2];
+  out[3] = w[0] + 2 * w[1] + 4 * w[2];
+  out[4] = w[0] - 2 * w[1] + 4 * w[2];
+  out[5] = w[2];
+}
+
+// [36][blocks][depth / 2][16 columns, 2 channels] of int16.
+int64_t winograd(const fb_conv& c, uint8_t* out) {
+  const int32_t blocks = (c.out_channels + 15) / 16, depth = (c.channels + 15) / 16 * 16;
+  const int64_t of_product = static_cast<int64_t>(blocks) * depth * 32;
+  Packed h{};
+  h.magic = kMagic;
+  h.kind = kWinograd;
+  h.level = level();
+  h.out_channels = c.out_channels;
+  h.depth = c.channels;
+  h.kernel_h = h.kernel_w = 3;
+  h.groups = 1;
+  h.blocks = blocks;
+  h.runs_y = h.runs_x = 1;
+  h.steps_of_run = depth / 2;
+  h.wide = 1;
+  h.weight_sums = aligned(sizeof(Packed));
+  h.steps = h.weight_sums + blocks * 64;
+  h.bytes = h.steps + 36 * of_product;
+  if (!out) return h.bytes;
+  std::memset(out, 0, static_cast<size_t>(h.bytes));
+  std::memcpy(out, &h, sizeof h);
+  for (int32_t o = 0; o < c.out_channels; ++o) {
+    int32_t sum = 0;
+    for (int32_t k = 0; k < c.channels; ++k) {
+      int32_t rows[3][6], columns[6][6];
+      for (int32_t y = 0; y < 3; ++y) {
+        int32_t w[3];
+        for (int32_t x = 0; x < 3; ++x) {
+          w[x] = weight(c, ((static_cast<int64_t>(o) * 3 + y) * 3 + x) * c.channels + k);
+          sum += w[x];
+        }
+        spread(w, rows[y]);
+      }
+      for (int32_t x = 0; x < 6; ++x) {
+        const int32_t w[3] = {rows[0][x], rows[1][x], rows[2][x]};
+        spread(w, columns[x]);
+      }
+      uint8_t* to = out + h.steps + (static_cast<int64_t>(o / 16) * (depth / 2) + k / 2) * 64 + o % 16 * 4 + k % 2 * 2;
+      for (int32_t y = 0; y < 6; ++y) {
+        for (int32_t x = 0; x < 6; ++x) {
+          const int16_t v = static_cast<int16_t>(columns[x][y]);
+          std::memcpy(to + (6 * y + x) * of_product, &v, 2);
+        }
+      }
+    }
+    std::memcpy(out + h.weight_sums + 4 * o, &sum, 4);
+  }
+  return h.bytes;
+}
+
 }  // namespace
 }  // namespace fb
 
@@ -210,7 +304,7 @@ int64_t fb_packed_bytes(const fb_conv* conv) {
   if (fb::is_depthwise(*conv) && k.depthwise) return fb::depthwise(*conv, nullptr);
   if (!k.product || !fb::fits(*conv) || conv->kernel_h > 0x7FFF || conv->kernel_w > 0xFFFF) return 0;
   if (conv->x_type == FB_U8 && conv->weight_type != FB_S8 && conv->weight_type != FB_S16) return -FB_LAYOUT;
-  return fb::dense(*conv, nullptr);
+  return fb::as_winograd(*conv) ? fb::winograd(*conv, nullptr) : fb::dense(*conv, nullptr);
 }
 
 int32_t fb_pack(const fb_conv* conv, void* packed, int64_t bytes) {
@@ -221,6 +315,8 @@ int32_t fb_pack(const fb_conv* conv, void* packed, int64_t bytes) {
   if (bytes < needed) return FB_SIZE;
   if (fb::is_depthwise(*conv) && fb::kernels().depthwise) {
     fb::depthwise(*conv, static_cast<uint8_t*>(packed));
+  } else if (fb::as_winograd(*conv)) {
+    fb::winograd(*conv, static_cast<uint8_t*>(packed));
   } else {
     fb::dense(*conv, static_cast<uint8_t*>(packed));
   }

@@ -9,7 +9,7 @@
 
 namespace fb {
 
-enum PackedKind : int32_t { kDense = 1, kDepthwise = 2, kFewBits = 3 };
+enum PackedKind : int32_t { kDense = 1, kDepthwise = 2, kFewBits = 3, kWinograd = 4 };
 
 constexpr uint32_t kMagic = 0x4B504246;  // "FBPK"
 
@@ -46,6 +46,12 @@ inline Runs runs_of(const fb_conv& c) {
   const bool joined = c.groups == 1 && c.dilation_w == 1;
   const int32_t codes = joined ? depth * c.kernel_w : depth;
   return {c.kernel_h, joined ? 1 : c.kernel_w, (codes + per_step - 1) / per_step, codes};
+}
+
+// Whether a convolution is one of those that winograd.cpp does.
+inline bool is_3x3(const fb_conv& c) {
+  return c.kernel_h == 3 && c.kernel_w == 3 && c.stride_h == 1 && c.stride_w == 1 && c.dilation_h == 1 && c.dilation_w == 1 &&
+         c.groups == 1 && c.x_type == FB_U8 && c.weight_type == FB_S8;
 }
 
 int32_t check_conv(const fb_conv& c);  // calls.cpp

@@ -229,6 +229,15 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
     }
     return;
   }
+  if (p.rescale->kind == FB_SUMS && p.columns - 16 * block >= 16) {
+#pragma GCC unroll 8
+    for (int i = 0; i < PIXELS; ++i) {
+      int32_t* y = static_cast<int32_t*>(p.y) + place.at[i] + 16 * block;
+      store(y, c[i][0]);
+      store(y + 8, c[i][1]);
+    }
+    return;
+  }
   int32_t sums[PIXELS * 16];
 #pragma GCC unroll 8
   for (int i = 0; i < PIXELS; ++i) {
