@@ -138,7 +138,7 @@ Conv prepared(const fb_conv& call) {
   const Packed& h = *static_cast<const Packed*>(c.weights);
   const int32_t item = h.wide ? 2 : 1;
   const bool widened = h.wide && c.x_type == FB_U8;
-  const bool reads_on = h.kind == kDepthwise ? c.channels % 16 != 0 : runs_of(c).codes % (h.wide ? 2 : 4) != 0;
+  const bool reads_on = h.kind == kDepthwise ? c.channels % 16 != 0 : runs_of(c, h.wide != 0).codes % (h.wide ? 2 : 4) != 0;
   p.copied = margins || widened || (reads_on && c.beyond < kSlack - 1);
   p.image_bytes = p.copied ? aligned(static_cast<int64_t>(c.height + c.top + c.bottom) * (c.width + c.left + c.right) *
                                          c.channels * item + kSlack)
@@ -436,8 +436,8 @@ int32_t check_conv(const fb_conv& c) {
              FB_LAYOUT);
   if (h.kind == kDepthwise) return is_depthwise(c) ? FB_OK : FB_LAYOUT;
   if (h.kind == kWinograd) return is_3x3(c) && kernels().winograd_in ? FB_OK : FB_LAYOUT;
-  const Runs runs = runs_of(c);
-  FB_REQUIRE(runs.y == h.runs_y && runs.x == h.runs_x && runs.steps == h.steps_of_run && is_wide(c) == (h.wide != 0), FB_LAYOUT);
+  const Runs runs = runs_of(c, h.wide != 0);
+  FB_REQUIRE(runs.y == h.runs_y && runs.x == h.runs_x && runs.steps == h.steps_of_run && (h.wide || !is_wide(c)), FB_LAYOUT);
   return FB_OK;
 }
 

@@ -52,10 +52,10 @@ int32_t take(int32_t* pair, int32_t* rest) {
   return excess;
 }
 
-// Lays out a dense packing; with `out` null only counts.
-int64_t dense(const fb_conv& c, uint8_t* out) {
-  const Runs runs = runs_of(c);
-  const bool wide = is_wide(c), pairs = kernels().pairs && !wide;
+// Lays out a dense packing, `wide` in words of 16 bits; with `out` null only counts, and extra steps into `more`.
+int64_t dense(const fb_conv& c, bool wide, uint8_t* out, int64_t* more = nullptr) {
+  const Runs runs = runs_of(c, wide);
+  const bool pairs = kernels().pairs && !wide;
   const int32_t per_step = wide ? 2 : 4, columns = c.out_channels / c.groups, blocks = (columns + 15) / 16;
   const int64_t all = static_cast<int64_t>(blocks) * c.groups, steps = static_cast<int64_t>(runs.y) * runs.x * runs.steps;
   Packed h{};
@@ -137,7 +137,23 @@ int64_t dense(const fb_conv& c, uint8_t* out) {
     }
   }
   if (out) std::memcpy(out, &h, sizeof h);
+  if (more) *more = extras;
   return h.bytes;
+}
+
+// Whether weights are packed as words though they are bytes: where pairs of products saturate and so many extra steps would
+// be needed that products of words, each half as long and without them, take less time. Not for a few pixels, for which
+// reading the weights is what takes time.
+bool in_words(const fb_conv& c) {
+  if (is_wide(c)) return true;
+  const int64_t pixels = static_cast<int64_t>(c.batch) * ((c.height + c.top + c.bottom - c.dilation_h * (c.kernel_h - 1) - 1) / c.stride_h + 1) *
+                         ((c.width + c.left + c.right - c.dilation_w * (c.kernel_w - 1) - 1) / c.stride_w + 1);
+  if (!kernels().pairs || pixels < 8) return false;
+  const Runs bytes = runs_of(c, false), words = runs_of(c, true);
+  const int64_t blocks = static_cast<int64_t>((c.out_channels / c.groups + 15) / 16) * c.groups * bytes.y * bytes.x;
+  int64_t extras = 0;
+  dense(c, false, nullptr, &extras);
+  return 0.6 * static_cast<double>(2 * blocks * words.steps) < static_cast<double>(2 * blocks * bytes.steps + extras);
 }
 
 int32_t tap_weight(const fb_conv& c, int32_t channel, int32_t tap) {
@@ -304,7 +320,7 @@ int64_t fb_packed_bytes(const fb_conv* conv) {
   if (fb::is_depthwise(*conv) && k.depthwise) return fb::depthwise(*conv, nullptr);
   if (!k.product || !fb::fits(*conv) || conv->kernel_h > 0x7FFF || conv->kernel_w > 0xFFFF) return 0;
   if (conv->x_type == FB_U8 && conv->weight_type != FB_S8 && conv->weight_type != FB_S16) return -FB_LAYOUT;
-  return fb::as_winograd(*conv) ? fb::winograd(*conv, nullptr) : fb::dense(*conv, nullptr);
+  return fb::as_winograd(*conv) ? fb::winograd(*conv, nullptr) : fb::dense(*conv, fb::in_words(*conv), nullptr);
 }
 
 int32_t fb_pack(const fb_conv* conv, void* packed, int64_t bytes) {
@@ -318,7 +334,7 @@ int32_t fb_pack(const fb_conv* conv, void* packed, int64_t bytes) {
   } else if (fb::as_winograd(*conv)) {
     fb::winograd(*conv, static_cast<uint8_t*>(packed));
   } else {
-    fb::dense(*conv, static_cast<uint8_t*>(packed));
+    fb::dense(*conv, fb::in_words(*conv), static_cast<uint8_t*>(packed));
   }
   return FB_OK;
 }

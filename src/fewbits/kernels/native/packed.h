@@ -41,8 +41,8 @@ inline bool is_depthwise(const fb_conv& c) {
 
 inline bool is_wide(const fb_conv& c) { return c.x_type == FB_S16 || c.weight_type == FB_S16; }
 
-inline Runs runs_of(const fb_conv& c) {
-  const int32_t depth = c.channels / c.groups, per_step = is_wide(c) ? 2 : 4;
+inline Runs runs_of(const fb_conv& c, bool wide) {
+  const int32_t depth = c.channels / c.groups, per_step = wide ? 2 : 4;
   const bool joined = c.groups == 1 && c.dilation_w == 1;
   const int32_t codes = joined ? depth * c.kernel_w : depth;
   return {c.kernel_h, joined ? 1 : c.kernel_w, (codes + per_step - 1) / per_step, codes};

@@ -158,6 +158,14 @@ FB_INLINE int32_t choose(int32_t blocks, int64_t pixels, Tile& chosen) {
 
 #elif defined(__AVX2__)
 
+// Whether weights stay in registers.
+template <bool WIDE>
+#if defined(__AVXVNNI__)
+constexpr bool kHeld = true;
+#else
+constexpr bool kHeld = WIDE;
+#endif
+
 template <bool WIDE, int PIXELS>
 FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, int32_t block) {
   __m256i c[PIXELS][2];
@@ -181,22 +189,22 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
 #pragma GCC unroll 8
       for (int i = 0; i < PIXELS; ++i) x[i] = place.x[i] + from;
       for (int64_t s = 0; s < p.steps_of_run; ++s, w += 64) {
-#if defined(__AVXVNNI__)
-        const __m256i w0 = load(w), w1 = load(w + 32);  // registers suffice, and loads are what limits
+        if constexpr (kHeld<WIDE>) {
+          const __m256i w0 = load(w), w1 = load(w + 32);  // registers suffice, and loads are what limits
 #pragma GCC unroll 8
-        for (int i = 0; i < PIXELS; ++i) {
-          const __m256i a = _mm256_set1_epi32(word(x[i] + 4 * s));
-          multiply_add_held<WIDE>(c[i][0], a, w0);
-          multiply_add_held<WIDE>(c[i][1], a, w1);
-        }
-#else
+          for (int i = 0; i < PIXELS; ++i) {
+            const __m256i a = _mm256_set1_epi32(word(x[i] + 4 * s));
+            multiply_add_held<WIDE>(c[i][0], a, w0);
+            multiply_add_held<WIDE>(c[i][1], a, w1);
+          }
+        } else {
 #pragma GCC unroll 8
-        for (int i = 0; i < PIXELS; ++i) {
-          const __m256i a = _mm256_set1_epi32(word(x[i] + 4 * s));
-          multiply_add<WIDE>(c[i][0], a, w, ones);
-          multiply_add<WIDE>(c[i][1], a, w + 32, ones);
+          for (int i = 0; i < PIXELS; ++i) {
+            const __m256i a = _mm256_set1_epi32(word(x[i] + 4 * s));
+            multiply_add<WIDE>(c[i][0], a, w, ones);
+            multiply_add<WIDE>(c[i][1], a, w + 32, ones);
+          }
         }
-#endif
       }
     }
   }

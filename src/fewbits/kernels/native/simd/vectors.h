@@ -48,15 +48,21 @@ FB_INLINE void multiply_add(__m256i& c, __m256i a, const uint8_t* w, __m256i one
 #endif
 }
 
-#if defined(__AVXVNNI__)
-// The same with the weights in a register.
+#if !defined(__AVX512VNNI__)
+// The same with the weights in a register: of int16 where products of bytes take more than one instruction.
 template <bool WIDE>
 FB_INLINE void multiply_add_held(__m256i& c, __m256i a, __m256i w) {
+#if defined(__AVXVNNI__)
   if (WIDE) {
     __asm__("%{vex%} vpdpwssd %1,%2,%0" : "+x"(c) : "x"(w), "x"(a));
   } else {
     __asm__("%{vex%} vpdpbusd %1,%2,%0" : "+x"(c) : "x"(w), "x"(a));
   }
+#else
+  static_assert(WIDE, "products of bytes: multiply_add");
+  __m256i t;
+  __asm__("vpmaddwd %2,%3,%1\n\tvpaddd %1,%0,%0" : "+x"(c), "=&x"(t) : "x"(w), "x"(a));
+#endif
 }
 #endif
 
