@@ -348,7 +348,17 @@ def _threshold(rng: Generator) -> Case:
                 f"threshold of {x.shape}, {number}")
 
 
+def _part_through_table(rng: Generator) -> Case:
+    """Rows of a part of something wider, as concatenations on another grid are."""
+    rows, count, more = (int(n) for n in rng.integers((2, 20, 1), (60, 150, 40)))
+    x, table = codes(rng, rows, count + more), codes(rng, 256)
+    part = x[:, more:]
+    return Case(table[part], lambda y: (move_struct(part, y, table), x), f"{rows} rows of {count} through a table")
+
+
 def _move(rng: Generator) -> Case:
+    if rng.random() < 0.25:
+        return _part_through_table(rng)
     shape = tuple(int(n) for n in rng.integers(1, 8, int(rng.integers(1, 6))))
     dtype = (np.uint8, np.int16, np.float32, np.int64)[int(rng.integers(4))]
     x = unaligned(rng.integers(0, 200, shape).astype(dtype), rng)

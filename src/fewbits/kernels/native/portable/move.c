@@ -4,6 +4,7 @@
 #if defined(FB_SIMD)
 #define FB_TABLE_FN FB_FN(simd_table) /* simd/table.cpp */
 void FB_TABLE_FN(const fb_table* c, int64_t begin, int64_t end);
+void FB_FN(table_rows)(const uint8_t* table, const uint8_t* x, int64_t dx, uint8_t* y, int64_t dy, int64_t rows, int64_t count);
 #else
 #define FB_TABLE_FN FB_FN(table)
 #endif
@@ -63,6 +64,10 @@ static void plane(const fb_move* c, int64_t x, int64_t y) {
   const int64_t rows = c->sizes[before], columns = c->sizes[last];
   if (!c->table && c->item == 1 && c->step_x[before] == 1 && c->step_y[last] == 1 && columns >= TILE && rows >= TILE) {
     turned((const uint8_t*)c->x + x, c->step_x[last], (uint8_t*)c->y + y, c->step_y[before], rows, columns);
+#if defined(FB_SIMD)
+  } else if (c->table && c->step_x[last] == 1 && c->step_y[last] == 1 && columns >= 32 && rows * columns >= 512) {
+    FB_FN(table_rows)(c->table, (const uint8_t*)c->x + x, c->step_x[before], (uint8_t*)c->y + y, c->step_y[before], rows, columns);
+#endif
   } else if (columns < rows && columns < TILE) {
     for (int64_t j = 0; j < columns; ++j) {
       line(c, x + j * c->step_x[last], c->step_x[before], y + j * c->step_y[last], c->step_y[before], rows);

@@ -21,13 +21,16 @@ FB_INLINE Inside inside(int32_t start, int32_t kernel, int32_t dilation, int32_t
 
 extern "C" void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end) {
 #if !defined(__AVX512BW__)
-  if (c->sums || c->channels < 32) return FB_FN(pool)(c, begin, end);
+  if (c->sums || (c->channels > 16 && c->channels < 32)) return FB_FN(pool)(c, begin, end);
 #else
   if (c->sums) return FB_FN(pool)(c, begin, end);
 #endif
   const int32_t out_h = (c->height + c->top + c->bottom - c->dilation_h * (c->kernel_h - 1) - 1) / c->stride_h + 1;
   const int32_t out_w = (c->width + c->left + c->right - c->dilation_w * (c->kernel_w - 1) - 1) / c->stride_w + 1;
   const int64_t line = static_cast<int64_t>(c->width) * c->channels;
+#if !defined(__AVX512BW__)
+  const uint8_t* last = c->x + c->batch * c->height * line;
+#endif
   for (int64_t row = begin; row < end; ++row) {
     const int32_t y0 = static_cast<int32_t>(row % out_h) * c->stride_h - c->top;
     const Inside rows = inside(y0, c->kernel_h, c->dilation_h, c->height);
@@ -52,6 +55,22 @@ extern "C" void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end) {
         _mm512_mask_storeu_epi8(y + first, there, most);
       }
 #else
+      if (c->channels <= 16) {  // what is read behind a pixel's channels is not written
+        __m128i most = _mm_setzero_si128();
+        for (int32_t ky = rows.first; ky < rows.last; ++ky) {
+          for (int32_t kx = columns.first; kx < columns.last; ++kx) {
+            const uint8_t* tap = x + ky * c->dilation_h * line + static_cast<int64_t>(kx) * c->dilation_w * c->channels;
+            uint8_t near[16];
+            if (tap + 16 > last) {
+              __builtin_memcpy(near, tap, static_cast<size_t>(c->channels));
+              tap = near;
+            }
+            most = _mm_max_epu8(most, _mm_loadu_si128(reinterpret_cast<const __m128i*>(tap)));
+          }
+        }
+        store_bytes(y, most, c->channels);
+        continue;
+      }
       for (;;) {
         __m256i most = _mm256_setzero_si256();
         for (int32_t ky = rows.first; ky < rows.last; ++ky) {

@@ -143,7 +143,7 @@ FB_INLINE int32_t choose(int64_t pixels, Tile& chosen) {
 }
 
 template <bool WIDE>
-FB_INLINE int32_t choose(int32_t blocks, int64_t pixels, Tile& chosen) {
+FB_INLINE int32_t choose(int32_t blocks, int64_t pixels, int32_t, Tile& chosen) {
   switch (blocks) {
     case 1:
       return choose<WIDE, 1>(pixels, chosen);
@@ -166,20 +166,19 @@ constexpr bool kHeld = true;
 constexpr bool kHeld = WIDE;
 #endif
 
-template <bool WIDE, int PIXELS>
+// HALVES: of the sixteen columns; the second eight may be all missing.
+template <bool WIDE, int PIXELS, int HALVES>
 FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, int32_t block) {
-  __m256i c[PIXELS][2];
+  __m256i c[PIXELS][HALVES];
   const uint8_t* w = p.steps + static_cast<int64_t>(block) * p.runs_y * p.runs_x * p.steps_of_run * 64;
   const __m256i ones = _mm256_set1_epi16(1);
   (void)ones;
 #pragma GCC unroll 8
   for (int i = 0; i < PIXELS; ++i) {
-    c[i][0] = load(p.sums + 16 * block);
-    c[i][1] = load(p.sums + 16 * block + 8);
-    if (p.added) {
-      const __m256i more = _mm256_set1_epi32(p.added[pixel + i]);
-      c[i][0] = _mm256_add_epi32(c[i][0], more);
-      c[i][1] = _mm256_add_epi32(c[i][1], more);
+#pragma GCC unroll 2
+    for (int h = 0; h < HALVES; ++h) {
+      c[i][h] = load(p.sums + 16 * block + 8 * h);
+      if (p.added) c[i][h] = _mm256_add_epi32(c[i][h], _mm256_set1_epi32(p.added[pixel + i]));
     }
   }
   for (int32_t ky = 0; ky < p.runs_y; ++ky) {
@@ -190,19 +189,19 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
       for (int i = 0; i < PIXELS; ++i) x[i] = place.x[i] + from;
       for (int64_t s = 0; s < p.steps_of_run; ++s, w += 64) {
         if constexpr (kHeld<WIDE>) {
-          const __m256i w0 = load(w), w1 = load(w + 32);  // registers suffice, and loads are what limits
+          const __m256i w0 = load(w), w1 = HALVES > 1 ? load(w + 32) : w0;  // registers suffice, and loads are what limits
 #pragma GCC unroll 8
           for (int i = 0; i < PIXELS; ++i) {
             const __m256i a = _mm256_set1_epi32(word(x[i] + 4 * s));
             multiply_add_held<WIDE>(c[i][0], a, w0);
-            multiply_add_held<WIDE>(c[i][1], a, w1);
+            if (HALVES > 1) multiply_add_held<WIDE>(c[i][HALVES - 1], a, w1);
           }
         } else {
 #pragma GCC unroll 8
           for (int i = 0; i < PIXELS; ++i) {
             const __m256i a = _mm256_set1_epi32(word(x[i] + 4 * s));
             multiply_add<WIDE>(c[i][0], a, w, ones);
-            multiply_add<WIDE>(c[i][1], a, w + 32, ones);
+            if (HALVES > 1) multiply_add<WIDE>(c[i][HALVES - 1], a, w + 32, ones);
           }
         }
       }
@@ -211,7 +210,7 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
 #if !defined(__AVXVNNI__)
   if (!WIDE && p.extra_first) {
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < HALVES; ++half) {
       const int32_t last = p.extra_first[2 * block + half + 1];
       for (int32_t e = p.extra_first[2 * block + half]; e < last; ++e) {
         const int32_t run = p.extra_place[2 * e];
@@ -227,22 +226,28 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
 #endif
   if (p.rescale->kind == FB_FLOAT && p.rescale->type == FB_U8) {
     const int32_t left = p.columns - 16 * block;
-    float factors[16];
-    factors16(*p.rescale, p.first_channel + 16 * block, left < 16 ? left : 16, factors);
+    const int64_t channel = p.first_channel + 16 * block;
+    float some[16];
+    const float* factors = some;
+    if (left >= 16 && p.rescale->per_channel) {
+      factors = p.rescale->factor + channel;
+    } else {
+      factors16(*p.rescale, channel, left < 16 ? left : 16, some);
+    }
     const Rescale8 r0 = Rescale8::of(*p.rescale, factors), r1 = Rescale8::of(*p.rescale, factors + 8);
 #pragma GCC unroll 8
     for (int i = 0; i < PIXELS; ++i) {
-      store_bytes(static_cast<uint8_t*>(p.y) + place.at[i] + 16 * block, to_bytes(to_codes(r0, c[i][0]), to_codes(r1, c[i][1])),
-                  left);
+      const __m256i q0 = to_codes(r0, c[i][0]), q1 = HALVES > 1 ? to_codes(r1, c[i][HALVES - 1]) : q0;
+      store_bytes(static_cast<uint8_t*>(p.y) + place.at[i] + 16 * block, to_bytes(q0, q1), left);
     }
     return;
   }
-  if (p.rescale->kind == FB_SUMS && p.columns - 16 * block >= 16) {
+  if (HALVES > 1 && p.rescale->kind == FB_SUMS && p.columns - 16 * block >= 16) {
 #pragma GCC unroll 8
     for (int i = 0; i < PIXELS; ++i) {
       int32_t* y = static_cast<int32_t*>(p.y) + place.at[i] + 16 * block;
       store(y, c[i][0]);
-      store(y + 8, c[i][1]);
+      store(y + 8, c[i][HALVES - 1]);
     }
     return;
   }
@@ -250,20 +255,25 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
 #pragma GCC unroll 8
   for (int i = 0; i < PIXELS; ++i) {
     store(sums + 16 * i, c[i][0]);
-    store(sums + 16 * i + 8, c[i][1]);
+    store(sums + 16 * i + 8, c[i][HALVES - 1]);
   }
   rescale_tile(p, sums, PIXELS, 16, place.at, block);
 }
 
 constexpr int32_t kBlocks = 1;
 
-template <bool WIDE>
-FB_INLINE int32_t choose(int32_t, int64_t pixels, Tile& chosen) {
-  static constexpr Tile tiles[] = {nullptr, tile<WIDE, 1>, tile<WIDE, 2>, tile<WIDE, 3>, tile<WIDE, 4>, tile<WIDE, 5>,
-                                   tile<WIDE, 6>};
+template <bool WIDE, int HALVES>
+FB_INLINE int32_t choose(int64_t pixels, Tile& chosen) {
+  static constexpr Tile tiles[] = {nullptr, tile<WIDE, 1, HALVES>, tile<WIDE, 2, HALVES>, tile<WIDE, 3, HALVES>,
+                                   tile<WIDE, 4, HALVES>, tile<WIDE, 5, HALVES>, tile<WIDE, 6, HALVES>};
   const int32_t size = pixels < 6 ? static_cast<int32_t>(pixels) : pixels == 7 || pixels == 8 ? 4 : 6;
   chosen = tiles[size];
   return size;
+}
+
+template <bool WIDE>
+FB_INLINE int32_t choose(int32_t, int64_t pixels, int32_t left, Tile& chosen) {
+  return left > 8 ? choose<WIDE, 2>(pixels, chosen) : choose<WIDE, 1>(pixels, chosen);
 }
 
 #else
@@ -313,7 +323,7 @@ FB_NOINLINE void tile(const fb::Product& p, const Place& place, int64_t pixel, i
 constexpr int32_t kBlocks = 1;
 
 template <bool WIDE>
-FB_INLINE int32_t choose(int32_t, int64_t pixels, Tile& chosen) {
+FB_INLINE int32_t choose(int32_t, int64_t pixels, int32_t, Tile& chosen) {
   static constexpr Tile tiles[] = {nullptr, tile<WIDE, 1>, tile<WIDE, 2>, tile<WIDE, 3>, tile<WIDE, 4>};
   const int32_t size = pixels < 4 ? static_cast<int32_t>(pixels) : 4;
   chosen = tiles[size];
@@ -335,7 +345,8 @@ extern "C" void FB_FN(product)(const fb::Product* p, int64_t begin, int64_t end,
       Place place;
       for (int64_t pixel = from; pixel < to;) {
         Tile chosen = nullptr;
-        const int32_t size = p->wide ? choose<true>(blocks, to - pixel, chosen) : choose<false>(blocks, to - pixel, chosen);
+        const int32_t left = p->columns - 16 * block;
+        const int32_t size = p->wide ? choose<true>(blocks, to - pixel, left, chosen) : choose<false>(blocks, to - pixel, left, chosen);
         locate(*p, pixel, size, place);
         chosen(*p, place, pixel, block);
         pixel += size;

@@ -19,8 +19,8 @@ __attribute__((target("avx512vbmi"), noinline)) void whole(const uint8_t* x, con
 #endif
 
 // Sixteen tables of 16, each less the one before, so that shuffles whose index has run out of range add nothing: the index
-// less 16 t has its upper bit set below 0.
-FB_NOINLINE void by_sixteens(const uint8_t* x, const uint8_t* t, uint8_t* y, int64_t count) {
+// less 16 t has its upper bit set below 0. Rows of at least 32 codes, or one of any length.
+FB_NOINLINE void by_sixteens(const uint8_t* x, int64_t dx, const uint8_t* t, uint8_t* y, int64_t dy, int64_t rows, int64_t count) {
   __m256i changes[16];
   for (int32_t half = 0; half < 2; ++half) {
     for (int32_t k = 0; k < 8; ++k) {
@@ -33,20 +33,23 @@ FB_NOINLINE void by_sixteens(const uint8_t* x, const uint8_t* t, uint8_t* y, int
     }
   }
   const __m256i sixteen = _mm256_set1_epi8(16), top = _mm256_set1_epi8(static_cast<char>(0x80));
-  int64_t i = 0;
-  for (; i + 32 <= count; i += 32) {
-    __m256i a = load(x + i), b = _mm256_xor_si256(a, top);
-    __m256i low = _mm256_shuffle_epi8(changes[0], a), high = _mm256_shuffle_epi8(changes[8], b);
+  for (int64_t row = 0; row < rows; ++row, x += dx, y += dy) {
+    for (int64_t i = 0; i + 32 <= count;) {
+      __m256i a = load(x + i), b = _mm256_xor_si256(a, top);
+      __m256i low = _mm256_shuffle_epi8(changes[0], a), high = _mm256_shuffle_epi8(changes[8], b);
 #pragma GCC unroll 8
-    for (int32_t k = 1; k < 8; ++k) {
-      a = _mm256_subs_epi8(a, sixteen);
-      b = _mm256_subs_epi8(b, sixteen);
-      low = _mm256_xor_si256(low, _mm256_shuffle_epi8(changes[k], a));
-      high = _mm256_xor_si256(high, _mm256_shuffle_epi8(changes[8 + k], b));
+      for (int32_t k = 1; k < 8; ++k) {
+        a = _mm256_subs_epi8(a, sixteen);
+        b = _mm256_subs_epi8(b, sixteen);
+        low = _mm256_xor_si256(low, _mm256_shuffle_epi8(changes[k], a));
+        high = _mm256_xor_si256(high, _mm256_shuffle_epi8(changes[8 + k], b));
+      }
+      store(y + i, _mm256_xor_si256(low, high));
+      i += 32;
+      if (i < count && i + 32 > count && rows > 1) i = count - 32;  // the last ones again
     }
-    store(y + i, _mm256_xor_si256(low, high));
+    for (int64_t i = rows > 1 ? count : count / 32 * 32; i < count; ++i) y[i] = t[x[i]];
   }
-  for (; i < count; ++i) y[i] = t[x[i]];
 }
 
 }  // namespace
@@ -70,12 +73,23 @@ extern "C" void FB_FN(simd_table)(const fb_table* c, int64_t begin, int64_t end)
     }
 #endif
     if (count >= 512) {
-      by_sixteens(c->x + begin, table, c->y + begin, count);
+      by_sixteens(c->x + begin, 0, table, c->y + begin, 0, 1, count);
     } else {
       for (int64_t i = begin; i < last; ++i) c->y[i] = table[c->x[i]];
     }
     begin = last;
   }
+}
+
+// Rows of at least 32 codes through one table.
+extern "C" void FB_FN(table_rows)(const uint8_t* table, const uint8_t* x, int64_t dx, uint8_t* y, int64_t dy, int64_t rows, int64_t count) {
+#if defined(__AVX512VNNI__)
+  if (fb::features() & fb::kVbmi) {
+    for (int64_t row = 0; row < rows; ++row) whole(x + row * dx, table, y + row * dy, count);
+    return;
+  }
+#endif
+  by_sixteens(x, dx, table, y, dy, rows, count);
 }
 
 #endif
