@@ -71,7 +71,7 @@ def test_winograd(level: library.Level) -> None:
 @pytest.mark.parametrize("level", [level for level in NATIVE if level not in ("portable", "neon")])
 @pytest.mark.parametrize("weight", [127, -128])
 def test_winograd_is_taken_as_far_as_its_sums_are_exact(level: library.Level, weight: int) -> None:
-    """Sums of 255 times the weights of a column below 2^25 are right, with the worst codes; the next depth is refused."""
+    """Sums of 255 times the weights of a column below 2^25 are right, with the worst codes; one channel more is not."""
     rng = np.random.default_rng(6)
     most = (2**25 - 1) // (255 * 9 * abs(weight))
     for channels in (most, most + 1):
