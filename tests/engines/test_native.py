@@ -33,6 +33,7 @@ from fewbits.program.ops import (
     MaxPool,
     Pad,
     Quantize,
+    Recurrence,
     Reshape,
     Threshold,
 )
@@ -45,7 +46,7 @@ NATIVE = library.levels()[1:]
 pytestmark = pytest.mark.skipif(not NATIVE, reason="no native library: python -m fewbits.kernels.build")
 
 IN_TORCH = {FloatCall: "float islands are torch's", ExactCall: "integers and truth values, a few of them",
-            **dict.fromkeys((Choose, DynamicConv), "a form of its own is still to come")}
+            **dict.fromkeys((Choose, DynamicConv, Recurrence), "a form of its own is still to come")}
 
 
 def same(program: Program, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
