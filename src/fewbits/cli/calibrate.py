@@ -7,6 +7,7 @@ from fewbits.cli.opened import opened
 from fewbits.cli.verbs.studies import Calibrate
 from fewbits.quant.cache import calibrate_cached, save_ranges
 from fewbits.quant.tensorrt_table import apply_table, read_table, write_table
+from fewbits.report.pictures import kl_curves
 
 
 def calibrate(asked: Calibrate, console: Console) -> object:
@@ -26,6 +27,9 @@ def calibrate(asked: Calibrate, console: Console) -> object:
     console.print(f"read from {cache}" if known else f"written: {cache}", highlight=False)
     if job.plan.repairs:
         console.print(f"{', '.join(job.plan.repairs)}: made by `fewbits quantize`, which may read these ranges")
+    if asked.plot is not None:
+        kl_curves(simulation).save(asked.plot)
+        console.print(f"written: {asked.plot}", highlight=False)
     if asked.tensorrt is not None:
         write_table(simulation, asked.tensorrt)
         console.print(f"written: {asked.tensorrt}", highlight=False)

@@ -8,6 +8,7 @@ from fewbits.cli.verbs.studies import CalibrationStudy
 from fewbits.errors import DataError
 from fewbits.report.calibration_study import COUNTS
 from fewbits.report.calibration_study import calibration_study as study
+from fewbits.report.pictures import calibration
 from fewbits.report.text import percent
 
 
@@ -28,4 +29,7 @@ def calibration_study(asked: CalibrationStudy, console: Console) -> object:
     for row in rows:
         table.add_row(*row.cells())
     console.print(table)
+    if asked.plot is not None:
+        calibration(rows, f"{asked.network}, {asked.recipe}: batches of {asked.batch_size}").save(asked.plot)
+        console.print(f"written: {asked.plot}", highlight=False)
     return rows

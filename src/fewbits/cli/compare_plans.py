@@ -33,6 +33,9 @@ def compare_plans(asked: ComparePlans, console: Console) -> object:
                               engine=None if asked.engine == _NO_ENGINE else asked.engine, name=asked.network)
     found.render(console)
     console.print(found.text_picture(asked.x, asked.y), highlight=False, markup=False)
+    if asked.plot is not None:
+        found.picture(asked.x, asked.y).save(asked.plot)
+        console.print(f"written: {asked.plot}", highlight=False)
     if asked.html is not None:
         write_whole(asked.html, found.page(asked.x, asked.y).encode())
         console.print(f"written: {asked.html}", highlight=False)

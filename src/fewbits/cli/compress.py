@@ -18,6 +18,7 @@ from fewbits.data.weights import load_weights
 from fewbits.errors import DataError
 from fewbits.files import write_whole
 from fewbits.progress import track
+from fewbits.report.pictures import compressed
 from fewbits.tasks.registry import resolve
 from fewbits.tasks.training import initialised
 from fewbits.workflow.compress import CompressJob, Goal, run
@@ -44,7 +45,11 @@ def compress(asked: Compress, console: Console) -> object:
             raise DataError("--max-drop is measured on labelled images: give --data")
         state = load_weights(_weight_file(source))
         _without_data(state, ratio, asked.bits, asked.per_channel, asked.lossless, out)
-    return show(out, console)
+    told = show(out, console)
+    if asked.plot is not None:
+        compressed(WeightsFile(out)).save(asked.plot)
+        console.print(f"written: {asked.plot}", highlight=False)
+    return told
 
 
 def decompress(asked: Decompress, console: Console) -> object:

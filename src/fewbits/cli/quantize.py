@@ -31,6 +31,7 @@ def quantize(asked: Quantize, console: Console) -> object:
         asked.data, asked, task.preparation, task.example_shape)
     job = QuantizeJob(asked.network, net, split, preparation, asked.recipe, asked.profile, asked.out, asked.batch_size,
               asked.seed, asked.plan, asked.cache, asked.explain, made_up=asked.data is None, processor=asked.processor,
+              repairs=tuple(asked.repair or ()),
               engine=chosen)
     return show(run(job, console), asked.out, console, asked.verbose)
 

@@ -10,6 +10,7 @@ from fewbits.files import write_whole
 from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.report.explain import explain
 from fewbits.report.page import explanation_page
+from fewbits.report.pictures import histograms
 
 
 def sensitivity(asked: Sensitivity, console: Console) -> object:
@@ -21,4 +22,7 @@ def sensitivity(asked: Sensitivity, console: Console) -> object:
     if asked.html is not None:
         write_whole(asked.html, explanation_page(explanation, f"{asked.network}, {asked.recipe}").encode())
         console.print(f"written: {asked.html}", highlight=False)
+    if asked.plot is not None:
+        histograms(explanation).save(asked.plot)
+        console.print(f"written: {asked.plot}", highlight=False)
     return explanation

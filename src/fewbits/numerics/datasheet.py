@@ -3,6 +3,7 @@
 import numpy as np
 
 from fewbits.numerics.catalogue import CATALOGUE, Entry
+from fewbits.numerics.fields import float_fields
 from fewbits.numerics.formats import Float, Format, Int, Levels
 
 _LISTED = 256
@@ -33,6 +34,22 @@ def facts(entry: Entry) -> dict[str, str]:
     format = entry.format
     return dict([("bits", str(format.bits)), ("codes", f"{format.low} to {format.high}, stored as {format.dtype}"),
                  *_numbers(format), *_kind(format)])
+
+
+def one_number(format: Format, number: float) -> str:
+    """What a number becomes in the format: nearest number, code and error, and of a float its fields."""
+    if isinstance(format, Float):
+        fields = float_fields(format, number)
+        text, value = str(fields), fields.value
+    else:
+        code = int(np.asarray(format.encode(np.array([number / _unit(format)]))).item())
+        value = float(format.decode(np.array([code], format.dtype))[0]) * _unit(format)
+        bits = f"{code & (2**format.bits - 1):0{format.bits}b}"
+        text = f"{exact(value)}: code {code}, bits {bits}"
+    if value == number:
+        return text
+    off = f"{number:.10g} is {abs(value - number):.3g} away" if np.isfinite(value) else f"{number:.10g} overflows"
+    return f"{text}\n{off}"
 
 
 def exact(number: float) -> str:

@@ -24,6 +24,9 @@ class Fields:
 
     def __str__(self) -> str:
         format, bias = self.format, self.format.bias
+        code = f"code {self.code:#0{2 + -(-format.bits // 4)}x}"
+        if not format.exponent_bits:
+            return f"{self.value:.10g}: sign {self.sign}, magnitude {self.fraction:0{format.mantissa_bits}b}; {code}"
         bits = [f"sign {self.sign}" if format.signed else "no sign",
                 f"exponent {self.exponent:0{max(format.exponent_bits, 1)}b} ({self.exponent})"]
         if format.mantissa_bits:
@@ -32,8 +35,7 @@ class Fields:
         sum_ = f"({int(self.normal)} + {self.fraction / 2**format.mantissa_bits:g})"
         power = f"2^({self.exponent if self.normal else format.lowest_exponent + (bias or 0)} − {bias})"
         made = f" = {'−' if self.sign else ''}{sum_} · {power}" if np.isfinite(self.value) else ""
-        return (f"{self.value:.10g}{made}\n{', '.join(bits)}; "
-                f"code {self.code:#0{2 + -(-format.bits // 4)}x}").replace("e-", "e−")
+        return (f"{self.value:.10g}{made}\n{', '.join(bits)}; {code}")
 
 
 def float_fields(name: str | Float, number: float) -> Fields:

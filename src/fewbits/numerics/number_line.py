@@ -8,14 +8,15 @@ from fewbits.errors import EncodingError
 from fewbits.numerics.catalogue import Entry
 from fewbits.numerics.datasheet import exact
 from fewbits.numerics.formats import Int
+from fewbits.plots.picture import Picture
 
 _WIDTH, _MARGIN = 1000, 40
 _STROKE = '<line x1="{x:.2f}" y1="{top}" x2="{x:.2f}" y2="{bottom}"/>'
 _TEXT = '<text x="{x:.2f}" y="{y}" text-anchor="{anchor}">{text}</text>'
 
 
-def number_line(entry: Entry) -> str:
-    """SVG of 1000 by 150 or 260 units; numbers that fall on one hundredth of a unit share a stroke.
+def number_line(entry: Entry) -> Picture:
+    """A picture of 1000 by 150 or 260 units; numbers that fall on one hundredth of a unit share a stroke.
 
     Raises EncodingError for formats of more than 20 bits.
     """
@@ -38,7 +39,7 @@ def number_line(entry: Entry) -> str:
         logs = np.log2(positive)
         parts.append(_TEXT.format(x=_MARGIN, y=150, anchor="start", text="above 0, logarithmic"))
         parts += _line(logs, 170, [logs[0], logs[-1]], [exact(positive[0]), exact(positive[-1])])
-    return "\n".join([*parts, "</svg>\n"])
+    return Picture("\n".join([*parts, "</svg>\n"]))
 
 
 def _line(places: np.ndarray, top: int, marks: list[float], labels: list[str]) -> list[str]:

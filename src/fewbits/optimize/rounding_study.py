@@ -16,6 +16,9 @@ from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.layer import layers
 from fewbits.optimize.rounding import grid, integer_encoding, write_codes
 from fewbits.options import options_checked
+from fewbits.plots.axes import Axis
+from fewbits.plots.bars import bars
+from fewbits.plots.picture import Picture
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
 from fewbits.quant.simulation import Simulation
@@ -79,6 +82,12 @@ def rounded(simulation: Simulation, which: Sequence[str], way: Way, generator: t
         codes = round_steps(weight / scale, way, generator) + zero_point
         write_codes(result, layer.weight, codes.clamp(encoding.format.low, encoding.format.high))
     return result
+
+
+def picture(rows: Sequence[Row], title: str, metric: str) -> Picture:
+    """The table as bars, with the deviation of what was drawn. metric: what the scores are, with their unit."""
+    return bars(title, Axis(metric), [row.way for row in rows], [("", [row.mean for row in rows])],
+                spread=[[row.deviation for row in rows]])
 
 
 def rounding_study(simulation: Simulation, batches: Iterable[Batch], score: Score, *, choose: Score,

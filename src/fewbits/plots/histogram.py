@@ -50,11 +50,14 @@ def histogram(title: str, values: npt.ArrayLike | torch.Tensor, *, by: Literal["
         lines = [] if range is None else [(range[0], number(range[0])), (range[1], number(range[1]))]
         lines += list(marks)
         axis = Axis("x")
-    return _drawn(title, axis, counts, edges, beyond, lines, logarithmic)
+    return counted(title, axis, counts, edges, beyond, lines, logarithmic)
 
 
-def _drawn(title: str, x: Axis, counts: np.ndarray, edges: np.ndarray, beyond: Sequence[bool],
-           lines: Sequence[tuple[float, str]], logarithmic: bool) -> Picture:
+def counted(title: str, x: Axis, counts: npt.ArrayLike, edges: npt.ArrayLike, beyond: Sequence[bool],
+            lines: Sequence[tuple[float, str]] = (), logarithmic: bool = False) -> Picture:
+    """A histogram that was counted elsewhere. counts: [n]; edges: [n + 1]; beyond: of each bar, whether it lies outside
+    of the range; lines: (place, text) of vertical lines."""
+    counts, edges = np.asarray(counts, np.float64), np.asarray(edges, np.float64)
     y = Axis("count", logarithmic)
     places = [*edges.tolist(), *(at for at, _ in lines)]
     low, high = min(places), max(places)

@@ -1,7 +1,9 @@
 """Recipes: what is wanted of any model, as a file a person writes."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -87,6 +89,11 @@ RepairName = Literal["equalization", "high-bias-absorption", "smoothing", "seque
                      "block-reconstruction", "bias-correction"]
 """Repairs by the names that recipes write, in the order in which they are made (optimize/repairs.py)."""
 
+_REPAIRS_AS_VERBS: Mapping[str, RepairName] = MappingProxyType({
+    "equalize": "equalization", "absorb-high-biases": "high-bias-absorption", "smooth": "smoothing",
+    "reconstruct-blocks": "block-reconstruction", "correct-biases": "bias-correction"})
+"""The names of the functions that make them, which are taken, too."""
+
 Wish = SpecText | Literal["float"]  # what becomes of a tensor; `float` leaves it as it is
 
 
@@ -143,6 +150,11 @@ class Recipe(_Strict):
     rules: tuple[Rule, ...] = Field(default=())
     repairs: tuple[RepairName, ...] = Field(default=())
 
+    @field_validator("repairs", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return [_repair_name(name) for name in value] if isinstance(value, list | tuple) else value
+
     @field_validator("repairs")
     @classmethod
     def _each_once_and_in_order(cls, value: tuple[RepairName, ...]) -> tuple[RepairName, ...]:
@@ -179,13 +191,22 @@ class Recipe(_Strict):
                 else over(self.inputs, self.activation_spec, PLAIN_ACTIVATIONS))
 
 
-def recipe(source: "str | Path | Recipe") -> Recipe:
-    """A recipe from a preset's name, the path of a YAML file, or a recipe itself.
+def recipe(source: "str | Path | Recipe", repairs: Sequence[str] = ()) -> Recipe:
+    """A recipe from a preset's name, the path of a YAML file, or a recipe itself. repairs: made besides its own.
 
-    Raises RecipeError, naming the file and the key, when it does not read.
+    Raises RecipeError, naming the file and the key, when it does not read, and for repairs that it cannot have.
     """
-    if isinstance(source, Recipe):
-        return source
+    found = source if isinstance(source, Recipe) else _read(source)
+    if not repairs:
+        return found
+    added = [name for name in map(_repair_name, repairs) if name not in found.repairs]
+    try:
+        return Recipe.model_validate(found.model_dump() | {"repairs": [*found.repairs, *added]})
+    except ValidationError as error:
+        raise RecipeError(_first_mistake(error).removeprefix("repairs: ")) from error
+
+
+def _read(source: str | Path) -> Recipe:
     if str(source) in presets():
         data = preset(str(source))
     elif "\0" not in str(source) and os.path.lexists(source):
@@ -198,6 +219,10 @@ def recipe(source: "str | Path | Recipe") -> Recipe:
         raise RecipeError(f"recipe {source} {error}") from None
     except ValidationError as error:
         raise RecipeError(f"recipe {source}: {first_mistake(error)}") from error
+
+
+def _repair_name(name: Any) -> Any:
+    return _REPAIRS_AS_VERBS.get(name, name) if isinstance(name, str) else name
 
 
 def _sentence(check: Any, value: Any) -> None:

@@ -35,6 +35,7 @@ from fewbits.quant.calibrate import calibrate
 from fewbits.quant.plan import Plan
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
+from fewbits.quant.recipe import recipe as recipe_of
 from fewbits.quant.simulation import Simulation
 from fewbits.report.advice import advice, explained, is_far
 from fewbits.report.explain import explain
@@ -51,7 +52,7 @@ class QuantizeJob:
     """What to quantize, how, and where to put it. seed: which images calibrate (0: the fixed split); cache: a file that
     keeps the ranges, read where it exists; explain: whether the report says what each tensor costs; made_up: whether
     nobody gave data, and `data` only has the right shape; processor: where the ONNX file must be exact; engine: runs
-    the integers for the accuracy."""
+    the integers for the accuracy; repairs: made besides those of the recipe, by the names that recipes give them."""
 
     name: str
     net: nn.Module
@@ -68,6 +69,7 @@ class QuantizeJob:
     made_up: bool = False
     processor: Target = "any"
     engine: str | Engine = "fastest"
+    repairs: tuple[str, ...] = ()
 
 
 def run(job: QuantizeJob, console: Console) -> Report:
@@ -87,7 +89,8 @@ def calibrated(job: QuantizeJob, console: Console, norms: Literal["fold", "keep"
     """The simulation of the network, calibrated and repaired. norms: `keep` leaves batch norm live, for training, which
     takes no recipe with repairs."""
     batches = calibration(job)
-    model, resolved = planned(job.net.eval(), first_two(batches), job.recipe, norms)
+    wanted = recipe_of(job.recipe, job.repairs)
+    model, resolved = planned(job.net.eval(), first_two(batches), wanted, norms)
     if job.made_up and resolved.needs_data:
         raise DataError(f"recipe {job.recipe} takes ranges from data: give --data, or a recipe of weights alone, such "
                         "as w8")

@@ -13,6 +13,7 @@ from fewbits.cli.verbs.shared import (
     Labelled,
     NetworkArgument,
     WeightsOption,
+    picture_option,
 )
 
 
@@ -32,5 +33,6 @@ class ComparePlans(Labelled):
     x: Annotated[str, typer.Option(help="Across the picture: bytes, sqnr, … (docs/search.md)")] = "bytes"
     y: Annotated[str, typer.Option(help="Up the picture, one of the same")] = "sqnr"
     html: Annotated[Path | None, typer.Option(help="Write a page with the table and the picture here")] = None
+    plot: Annotated[Path | None, picture_option("Write the picture alone to this SVG file")] = None
     batch_size: BatchOption = 64
     seed: CalibratingSeed = 0

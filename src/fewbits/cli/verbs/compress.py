@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fewbits.cli.verb import Verb
-from fewbits.cli.verbs.shared import Labelled
+from fewbits.cli.verbs.shared import Labelled, picture_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class Compress(Labelled):
     bits: Annotated[int, typer.Option(min=1, max=8, help="Without --data: 2^bits values a tensor")] = 5
     per_channel: Annotated[bool, typer.Option("--per-channel", help="Without --data: a codebook a channel")] = False
     lossless: Annotated[bool, typer.Option("--lossless", help="Without --data: every bit is kept")] = False
+    plot: Annotated[Path | None, picture_option(
+        "Draw sizes, shared values and how often codes and gaps occur to this SVG file")] = None
     epochs: Annotated[int, typer.Option(min=1, help="With --data: epochs of each attempt")] = 12
     seed: Annotated[int, typer.Option(help="Order of the training images")] = 0
 

@@ -27,6 +27,7 @@ class Quantize(Labelled):
 
     job = "fewbits.cli.quantize:quantize"
     examples = ("fewbits quantize lenet5 --weights lenet5.pt --data mnist:DIR --out build/lenet",
+                "fewbits quantize resnet20 --weights net.pt --data cifar10:DIR --repair adaround --out out",
                 "fewbits quantize mynet.py:MyNet --weights net.pt --data npz:data.npz --mean 0.5 --std 0.25 --out out")
     resumes = ("cache",)
 
@@ -37,6 +38,8 @@ class Quantize(Labelled):
     )] = None
     weights: WeightsOption = None
     recipe: Annotated[str, typer.Option(help=f"{', '.join(presets())}, or a YAML file")] = DEFAULT_RECIPE
+    repair: Annotated[list[str] | None, typer.Option(
+        help="equalization, adaround, … made besides the recipe's repairs (README); may be repeated")] = None
     profile: ProfileOption = "onnxruntime"
     batch_size: BatchOption = 64
     seed: CalibratingSeed = 0

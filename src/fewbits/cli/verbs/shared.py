@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fewbits.cli.verb import Verb
 from fewbits.engines.processor import Target
+from fewbits.errors import FileError
 
 NetworkArgument = Annotated[str, typer.Argument(
     help="lenet5, resnet20, …, mynet.py:MyNet, package.module:factory, or a .pt2 file")]
@@ -25,6 +26,17 @@ ProcessorOption = Annotated[Target, typer.Option(
 ENGINE_NAMES = "fastest, native, torch, reference, onnxruntime, openvino, or one that a package offers"
 EngineOption = Annotated[str, typer.Option("--engine", help=f"Runs the integers: {ENGINE_NAMES}")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print every table of the report")]
+
+
+def picture_option(told: str) -> Any:
+    """An option that names an SVG file; another name is refused before anything runs."""
+    return typer.Option(help=told, callback=_svg)
+
+
+def _svg(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".svg":
+        raise FileError(f"{path} must end in .svg: pictures are SVG")
+    return path
 
 
 @dataclass(frozen=True, kw_only=True)
