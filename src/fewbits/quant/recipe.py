@@ -203,7 +203,7 @@ def recipe(source: "str | Path | Recipe", repairs: Sequence[str] = ()) -> Recipe
     try:
         return Recipe.model_validate(found.model_dump() | {"repairs": [*found.repairs, *added]})
     except ValidationError as error:
-        raise RecipeError(_first_mistake(error).removeprefix("repairs: ")) from error
+        raise RecipeError(first_mistake(error).removeprefix("repairs: ")) from error
 
 
 def _read(source: str | Path) -> Recipe:
