@@ -71,7 +71,7 @@ def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tup
     if read is None or values.size < 2:
         return None
     step = int(np.gcd.reduce(np.diff(values.astype(np.int64))))
-    most = int(values[-1] - values[0]) // step
+    most = (int(values[-1]) - int(values[0])) // step  # their difference does not fit int8
     if most >= _MOST:
         return None
     weights = Few(1 if most == 1 else 2, int(values[0]), step)
