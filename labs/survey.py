@@ -136,7 +136,7 @@ assert all(here == wanted for _, here, wanted in rows)
 
 # %%
 survey = [("Dynamic fixed point, not tuned", "8", "10", 0.4, "ristretto-lenet", "dynamic fixed point, 8 bits"),
-          ("Dynamic fixed point, tuned", "8", "8", 0.6, "", ""),
+          ("Dynamic fixed point, tuned", "8", "8", 0.6, "ristretto-cifar10-tuned", "8/8/8, after"),
           ("BinaryConnect", "1", "32", 19.2, "binary-connect-mlp", "few bits"),
           ("Binary Weight Network", "1*", "32", 0.8, "bwn-lenet", "few bits"),
           ("Ternary Weight Networks", "2*", "32", 3.7, "twn-lenet-twn", "few bits"),
