@@ -14,7 +14,7 @@ from fewbits.numerics.formats import parse
 from fewbits.program import reference
 from fewbits.program.examples import as_program
 from fewbits.program.functions import EMPTY
-from fewbits.program.ops import LayerNorm, Softmax
+from fewbits.program.ops import LayerNorm, LogSoftmax, Softmax
 from fewbits.program.ops.record import Example
 from fewbits.program.requantize import exponentials
 from fewbits.program.value import Value
@@ -68,6 +68,15 @@ def test_the_sum_of_a_softmax_is_rounded_once(length):
     for level in ("off", "all"):
         found = OnnxSession(model.SerializeToString(), level, 1).run({"x.real": x.decode(codes)})["y.total"]
         assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("length", [1, 16, 49, 300, 2047])
+@pytest.mark.parametrize("format", ["uint8", "int8"])
+def test_log_softmax_of_every_length(length, format):
+    random, low = np.random.default_rng(length), parse(format).low
+    for scale in (0.004, 0.05, 0.6):
+        x, y = Encoding(parse(format), scale, 3), Encoding(parse("uint8"), 0.05, 255)
+        assert differing(LogSoftmax("y", "x", 0, 255), x, y, rows(random, length, low, low + 255)) == 0
 
 
 @settings(max_examples=15, deadline=None)

@@ -13,6 +13,10 @@ from fewbits.program import ops as op
 from fewbits.program.program import Program
 from fewbits.writers.onnx.builder import OnnxBuilder
 
+_PRODUCTS = ("aten.matmul.default", "aten.bmm.default")
+"""Float products of two values. Of two DequantizeLinear and a MatMul ONNX Runtime makes an integer product that gives
+floats, which takes longer than the float one and takes no factor behind it in; a Sum of one number hides them."""
+
 _FOUR_BITS = {True: onnx.TensorProto.INT4, False: onnx.TensorProto.UINT4}
 
 
@@ -24,7 +28,11 @@ def emit_dequantize(b: OnnxBuilder, node: op.Dequantize) -> None:
         return
     encoding = b.program.encoding(node.input)
     if not b.program.is_accumulator(node.input):
-        b.dequantize(node.input, node.name)
+        readers = b.program.readers(node.name)
+        if any(isinstance(reader, op.FloatCall) and reader.call in _PRODUCTS for reader in readers):
+            b.node("Sum", [b.dequantize(node.input, b.name(node.name, "decoded"))], node.name)
+        else:
+            b.dequantize(node.input, node.name)
         return
     # Not by DequantizeLinear, which ONNX Runtime moves behind a Reshape, to find that it cannot quantize to 32 bits.
     real = b.node("Cast", [node.input], b.name(node.name, "steps"), to=onnx.TensorProto.FLOAT)

@@ -75,16 +75,18 @@ def _log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
     x, axis = b.program.encoding(node.input), b.constant(f"{node.name}.axis", np.array([-1], np.int64))
     whole, part = (b.constant(f"{node.name}.{suffix}", table)
                    for suffix, table in zip(("whole_log", "part_log"), constants.logarithms(), strict=True))
-    codes = step("Cast", [node.input], "codes", to=TensorProto.INT32)
-    steps = step("Sub", [step("ReduceMax", [codes, axis], "largest", keepdims=1), codes], "steps")
-    powers = step("Gather", [b.constant(f"{node.name}.exp", constants.exponentials(x, 1.0)), steps], "powers", axis=0)
-    total, unit = step("ReduceSum", [powers, axis], "total", keepdims=1), number("unit", 2**constants.SOFTMAX_BITS)
+    steps = step("Sub", [step("ReduceMax", [node.input, axis], "largest", keepdims=1), node.input], "steps")
+    table = constants.exponentials(x, 1.0)[:256].astype(np.float32)
+    powers = step("Cast", [looked_up(b, node.name, steps, table, b.name(node.name, "powers"))], "wide",
+                  to=TensorProto.DOUBLE)
+    total = step("Cast", [step("ReduceSum", [powers, axis], "wide_total", keepdims=1)], "total", to=TensorProto.INT32)
+    unit = number("unit", 2**constants.SOFTMAX_BITS)
     high = step("Div", [total, unit], "high")
     rest = step("Sub", [step("Div", [total, high], "mantissa"), unit], "rest")
     place = step("Div", [rest, number("width", 2**10)], "place")
     logarithm = step("Add", [step("Gather", [whole, high], "high_log", axis=0),
                              step("Gather", [part, place], "low_log", axis=0)], "log")
-    below = step("Gather", [b.constant(f"{node.name}.fall", constants.steps_below(x)), steps], "below", axis=0)
+    below = looked_up(b, node.name, steps, constants.steps_below(x), b.name(node.name, "below"), "fall")
     fine = step("Neg", [step("Add", [below, logarithm], "sum")], "fine")
     real = step("Mul", [step("Cast", [fine], "cast", to=TensorProto.FLOAT),
                         b.constant(f"{node.name}.fine_step", np.array(2.0**-constants.LOG_BITS, np.float32))], "real")

@@ -50,12 +50,13 @@ def reshape_to(b: OnnxBuilder, source: str, shape: tuple[int, ...], out: str) ->
     return b.node("Reshape", [source, b.constant(f"{out}.shape", np.array(shape, np.int64))], out)
 
 
-def looked_up(b: OnnxBuilder, name: str, codes: str, table: np.ndarray, out: str) -> str:
-    """Entries of a table [n] by codes shaped as the value `name`: Cast, flatten, GatherElements, reshape. Codes below 0
-    count from the table's end, as GatherElements counts them. Gather of single numbers takes four times as long."""
+def looked_up(b: OnnxBuilder, name: str, codes: str, table: np.ndarray, out: str, held: str = "table") -> str:
+    """Entries of a table [n], a constant of the name `held`, by codes shaped as the value `name`: Cast, flatten,
+    GatherElements, reshape. Codes below 0 count from the table's end, as GatherElements counts them. Gather of single
+    numbers takes four times as long."""
     index = b.node("Cast", [codes], b.name(name, "index"), to=TensorProto.INT32)
     flat = reshape_to(b, index, (-1,), b.name(name, "flat"))
-    found = b.node("GatherElements", [b.constant(f"{name}.table", table), flat], b.name(name, "found"), axis=0)
+    found = b.node("GatherElements", [b.constant(f"{name}.{held}", table), flat], b.name(name, "found"), axis=0)
     return reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[name].shape), out)
 
 
