@@ -71,9 +71,9 @@ class Executable:
             return known
         batch, as_arrays = _as_tensors(batch)
         given = bind(self.program.inputs, batch)
-        inputs, alone = with_batch_axis(given, {name: self.program.values[name].shape for name in given})
+        inputs, alone = with_batch_axis(given, {name: self.program.values[name].taken for name in given})
         for name, tensor in inputs.items():
-            check(tensor, name, self.program.values[name].shape, self.program.values[name].dtype)
+            check(tensor, name, self.program.values[name].taken, self.program.values[name].dtype)
         return _Bound({name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}, alone, as_arrays)
 
     def _one_image(self, batch: Batch) -> "_Bound | None":

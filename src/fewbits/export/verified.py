@@ -59,7 +59,7 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
     compared = 0
     for number, batch in enumerate(track(verify, "verifying")):
         given, _ = with_batch_axis(bind(program.inputs, batch, batch_to_inputs),
-                                   {name: program.values[name].shape for name in program.inputs})
+                                   {name: program.values[name].taken for name in program.inputs})
         inputs = {name: x.detach().cpu().numpy() for name, x in given.items()}
         compared += check.compare(inputs, number)
     if not compared:

@@ -45,12 +45,13 @@ def check_other_sizes(net: nn.Module, model: Model, args: tuple[Any, ...], kwarg
                 got = pytree.tree_leaves(model(*inputs))
         except Exception:  # of the user's own code, or a size that the graph refuses aloud
             continue
-        if any(_differ(a, b) for a, b in zip(wanted, got, strict=False)):
+        if any(differ(a, b) for a, b in zip(wanted, got, strict=False)):
             raise CaptureError(f"the model branches on the batch size: captured with {len(tensors[0])} inputs, the "
                                f"graph gives other outputs than the model for a batch of {size}; {_MEND}")
 
 
-def _differ(wanted: Any, got: Any) -> bool:
+def differ(wanted: Any, got: Any) -> bool:
+    """Whether two outputs of one shape are not nearly the same."""
     if not (isinstance(wanted, torch.Tensor) and isinstance(got, torch.Tensor) and wanted.shape == got.shape):
         return False
     if not wanted.is_floating_point():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from fewbits.errors import CaptureError
 from fewbits.graph.batch_sizes import check_other_sizes
 from fewbits.graph.calls import Call, check_batch, running_example
 from fewbits.graph.exporter import BatchSize, follow
+from fewbits.graph.free_sizes import following
 from fewbits.graph.graph import Style
 from fewbits.graph.model import Model, unfit_weight
 from fewbits.graph.plain_module import plain_module
@@ -91,6 +93,7 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     if not isinstance(net, Model) and batch == "any":
         with _without_fused_attention():
             check_other_sizes(net, model, args, kwargs)
+            model.graph = replace(model.graph, follows=following(net, model, args, kwargs))
     return model
 
 
@@ -132,8 +135,8 @@ def _check_inputs(model: Model, tensors: list[torch.Tensor]) -> None:
         raise CaptureError(f"the example holds {len(tensors)} tensors, and the graph takes {len(model.graph.inputs)}: "
                            f"{', '.join(item.name for item in model.graph.inputs)}")
     for item, tensor in zip(model.graph.inputs, tensors, strict=True):
-        wanted = [len(tensor) if size is None else size for size in item.shape]
-        if list(tensor.shape) != wanted or str(tensor.dtype) != f"torch.{item.dtype}":
+        wanted = [size if known is None else known for known, size in zip(item.taken, tensor.shape, strict=False)]
+        if list(tensor.shape) != wanted or tensor.ndim != len(item.shape) or str(tensor.dtype) != f"torch.{item.dtype}":
             raise CaptureError(f"input {item.name!r} of the example is {tensor.dtype} {list(tensor.shape)}, and the "
                                f"graph takes {item.dtype} {wanted}")
 

@@ -10,7 +10,8 @@ from fewbits.graph.batch_norm import prediction, scale_and_shift
 from fewbits.graph.constants import without_constants
 from fewbits.graph.decompose import decompose
 from fewbits.graph.exact import with_casts, with_entries
-from fewbits.graph.graph import Graph, Input, Node, Param, Ref
+from fewbits.graph.free_sizes import marked
+from fewbits.graph.graph import Input, Node, Param, Ref
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
 from fewbits.options import options_checked
@@ -40,6 +41,7 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     if norms == "fold":
         _fold_batch_norm(model)
     _drop_dead(model)
+    model.graph = marked(model)
     model.folded = True
     return model
 
@@ -73,7 +75,7 @@ def rebuild(model: Model, nodes: list[Node], renamed: dict[str, str]) -> None:
         del model._modules[name]
     model._parameters.clear()
     model._buffers.clear()
-    Model.__init__(model, Graph(graph.inputs, tuple(nodes), structure, graph.style), state)
+    Model.__init__(model, replace(graph, nodes=tuple(nodes), structure=structure), state)
     model.predicted = predicted
     model.eval()
 

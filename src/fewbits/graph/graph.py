@@ -1,13 +1,14 @@
 """The captured graph as plain data: nodes that call one ATen operator each, by the user's names."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 
 from fewbits.program.program import leaves
+from fewbits.program.value import taken
 
 Style = Literal["tensor", "tuple", "dict"]
 Shape = tuple[int | None, ...]  # None: a size that moves with the batch
@@ -70,7 +71,8 @@ class Node:
     target: the ATen operator (or a Python one, on sizes); operator: its row of the table, None where there is none;
     arguments: all of them by their schema's names, defaults filled in, values as `Ref`, weights as `Param`;
     positional: how many lead by position; module: path of the module it stands in; source: `file.py:31` in the user's
-    code; shape: of the result, None for a list of tensors or a size; dtype: of the result, by torch's name.
+    code; shape: of the result, None for a list of tensors or a size; dtype: of the result, by torch's name;
+    free: axes of the result whose size in `shape` is the example's, and which may have others.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Node:
     source: str
     shape: Shape | None
     dtype: str = "float32"
+    free: tuple[int, ...] = ()
 
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
@@ -197,11 +200,18 @@ class Body:
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor the model takes. dtype: the torch name, such as `float32`."""
+    """A tensor the model takes. dtype: the torch name, such as `float32`; free: axes whose size in `shape` is the
+    example's, and which may have others."""
 
     name: str
     shape: Shape
     dtype: str
+    free: tuple[int, ...] = ()
+
+    @property
+    def taken(self) -> Shape:
+        """The shape that it may have: None where any size will do."""
+        return taken(self.shape, self.free)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,13 +219,15 @@ class Graph:
     """Nodes in running order, and how the model is called. Its indices are built once, when they are first asked for.
 
     style: whether the example was one tensor, a tuple of positional ones, or a dict of named ones;
-    structure: what the model returns, with value names for leaves.
+    structure: what the model returns, with value names for leaves; follows: by input, axes whose sizes it was found to
+    follow as the network does (graph/free_sizes.py).
     """
 
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     structure: Any
     style: Style
+    follows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Graph":
         """Itself: nothing in a graph ever changes, so copies of a model share it and its indices."""

@@ -108,7 +108,7 @@ class Model(nn.Module):
 
     def batched(self, inputs: Tensors) -> tuple[Tensors, bool]:
         """Inputs by name, one input without a batch axis as a batch of one, and whether it was."""
-        return with_batch_axis(inputs, {item.name: item.shape for item in self.graph.inputs})
+        return with_batch_axis(inputs, {item.name: item.taken for item in self.graph.inputs})
 
     def named_inputs(self, args: tuple[torch.Tensor, ...], kwargs: Tensors) -> dict[str, torch.Tensor]:
         """Call arguments by input name. Raises CaptureError when they are not the model's."""

@@ -74,6 +74,12 @@ class Context:
         """Shape of what `read` names."""
         return self.values[self.read(argument)].shape
 
+    def free(self, argument: Any) -> tuple[int, ...]:
+        """Axes of a value of the graph that may have other sizes than the example's."""
+        graph = self.simulation.model.graph
+        made = graph.by_name.get(argument.name) or graph.inputs_by_name.get(argument.name)
+        return () if made is None else made.free
+
     def encoding(self, name: str) -> Encoding:
         """Encoding of a value of the program that has codes."""
         encoding = self.values[name].encoding

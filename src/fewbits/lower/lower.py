@@ -1,5 +1,6 @@
 """From a Simulation to a Program under a profile, with its accumulators proved wide enough."""
 
+from dataclasses import replace
 from functools import partial
 
 from fewbits.errors import LoweringError
@@ -40,7 +41,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
     context = Context(simulation, chosen)
     graph = simulation.model.graph
     for item in graph.inputs:
-        context.values[item.name] = Value(item.shape, None, dtype_of(item.dtype))
+        context.values[item.name] = Value(item.shape, None, dtype_of(item.dtype), item.free)
         context.names[item.name] = item.name
         if item.name in simulation.plan.sites:
             read_input(context, item.name, item.shape)
@@ -49,6 +50,10 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime") -> Pro
             _lower(context, node)
         else:
             recurrence(context, node, node.body, partial(_lower, context))
+    for item in (*graph.inputs, *graph.nodes):
+        name = context.names.get(item.name)
+        if item.free and name is not None:
+            context.values[name] = replace(context.values[name], free=item.free)
     structure = fill(graph.structure, {name: context.names[name] for name in leaves(graph.structure)})
     program = Program(chosen, tuple(item.name for item in graph.inputs), tuple(context.nodes), context.values,
                       structure)

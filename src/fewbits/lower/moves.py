@@ -8,7 +8,7 @@ from fewbits.graph.graph import Node
 from fewbits.graph.operators import padding_mode
 from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import moved, passed, picked, unchanged
-from fewbits.lower.sizes import minus_one
+from fewbits.lower.sizes import reshaped
 from fewbits.program import ops as op
 
 WHOLE = 2**31  # slices that end beyond this run to the end
@@ -18,7 +18,8 @@ def reshape(context: Context, node: Node) -> None:
     assert node.shape is not None, "a reshape returns one tensor"
     if node.shape == context.shape(node["self"]):
         return unchanged(context, node)
-    passed(context, node, op.Reshape(node.name, context.read(node["self"]), minus_one(node.shape)))
+    passed(context, node, op.Reshape(node.name, context.read(node["self"]), reshaped(
+        context.shape(node["self"]), node.shape, node.free)))
 
 
 def transpose(context: Context, node: Node) -> None:
@@ -51,10 +52,12 @@ def select(context: Context, node: Node) -> None:
     axis = node["dim"] % len(shape)
     size = shape[axis]
     assert size is not None and node.shape is not None, "the operator table refuses the batch"
-    index = node["index"] % size
+    index = node["index"] if axis in context.free(node["self"]) else node["index"] % size
     kept = (*shape[:axis], 1, *shape[axis + 1:])
-    part = moved(context, op.Slice(f"{node.name}.part", source, axis, index, index + 1, 1), kept)
-    context.names[node.name] = moved(context, op.Reshape(node.name, part, minus_one(node.shape)), node.shape)
+    part = moved(context, op.Slice(f"{node.name}.part", source, axis, index, WHOLE if index == -1 else index + 1, 1),
+                 kept)
+    context.names[node.name] = moved(context, op.Reshape(node.name, part, reshaped(kept, node.shape, node.free)),
+                                     node.shape)
 
 
 def split(context: Context, node: Node) -> None:

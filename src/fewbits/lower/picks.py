@@ -37,6 +37,9 @@ def channel_shuffle(context: Context, node: Node) -> None:
 def pixel_shuffle(context: Context, node: Node) -> None:
     assert node.shape is not None, "a shuffle returns one tensor"
     source, factor = context.read(node["self"]), node["upscale_factor"]
+    if node.free:
+        context.names[node.name] = _free_pixel_shuffle(context, node.name, source, factor)
+        return
     _, channels, height, width = context.values[source].shape
     assert channels is not None, "only the batch is unknown"
     split = (None, channels // factor**2, factor, factor, height, width)
@@ -52,6 +55,11 @@ def resize_nearest(context: Context, node: Node) -> None:
     source = context.read(node["input"])
     shape = list(context.values[source].shape)
     assert node.shape is not None, "a resize returns one tensor"
+    if node.free:
+        for axis, factor in enumerate(map(int, node["scale_factors"]), 2):
+            source = _widened(context, f"{node.name}.rows{axis}", source, axis, factor, zeros=False)
+        context.names[node.name] = source
+        return
     factors = node["scale_factors"] or [None] * (len(shape) - 2)
     for axis, factor in enumerate(factors, 2):
         size, goal = shape[axis], node.shape[axis]
@@ -92,6 +100,11 @@ def insert_zeros(context: Context, node: Node) -> None:
     """[.., H, W] → [.., H, 1, W, 1] → padded to [.., H, f, W, f] → [.., H·f, W·f] → without the last f − 1."""
     assert node.shape is not None, "it returns one tensor"
     source, factors = context.read(node["x"]), node["factors"]
+    if node.free:
+        for axis, factor in enumerate(factors, 2):
+            source = _widened(context, f"{node.name}.zeros{axis}", source, axis, factor, zeros=True)
+        context.names[node.name] = source
+        return
     shape = context.values[source].shape
     apart = (*shape[:2], *(part for size in shape[2:] for part in (size, 1)))
     name = moved(context, op.Reshape(f"{node.name}.apart", source, minus_one(apart)), apart)
@@ -109,6 +122,48 @@ def insert_zeros(context: Context, node: Node) -> None:
         cut = op.Slice(node.name if last else f"{node.name}.cut{axis}", name, axis, 0, stop, 1)
         name = moved(context, cut, tuple(joined))
     context.names[node.name] = name
+
+
+def _widened(context: Context, name: str, source: str, axis: int, factor: int, zeros: bool) -> str:
+    """Every entry of an axis of any size `factor` times, or with zeros to its next: turned to the end, where it gets an
+    axis beside it, of as many entries, and is joined with it."""
+    if factor == 1:
+        return source
+    shape = context.values[source].shape
+    rank, size = len(shape), shape[axis]
+    order = (*(each for each in range(rank) if each != axis), axis)
+    turned = tuple(shape[each] for each in order)
+    made = moved(context, op.Transpose(f"{name}.turned", source, order), turned)
+    made = moved(context, op.Reshape(f"{name}.apart", made, (*[0] * rank, 1)), (*turned, 1))
+    wider = op.Pad(f"{name}.filled", made, (*[(0, 0)] * rank, (0, factor - 1))) if zeros else op.Gather(
+        f"{name}.filled", made, rank, (0,) * factor)
+    made = moved(context, wider, (*turned, factor))
+    joined = (*turned[:-1], (size or 0) * factor)
+    made = moved(context, op.Reshape(f"{name}.joined", made, (*[0] * (rank - 1), -1)), joined)
+    if zeros:
+        joined = (*joined[:-1], (size or 0) * factor - factor + 1)
+        made = moved(context, op.Slice(f"{name}.cut", made, rank - 1, 0, 1 - factor, 1), joined)
+    back = tuple(order.index(each) for each in range(rank))
+    return moved(context, op.Transpose(f"{name}.back", made, back), tuple(joined[each] for each in back))
+
+
+def _free_pixel_shuffle(context: Context, name: str, source: str, factor: int) -> str:
+    """[N, H, W, C, r, r] to [N, C, H·r, W·r], one axis joined at a time."""
+    batch, channels, height, width = context.values[source].shape
+    assert channels is not None and height is not None and width is not None, "only the batch is unknown"
+    few = channels // factor**2
+    sizes = (batch, height, width, few, factor, factor)
+    made = moved(context, op.Transpose(f"{name}.turned", source, (0, 2, 3, 1)), (*sizes[:3], channels))
+    made = moved(context, op.Reshape(f"{name}.apart", made, (0, 0, 0, few, factor, factor)), sizes)
+    made = moved(context, op.Transpose(f"{name}.rows", made, (0, 3, 1, 4, 2, 5)),
+                 (batch, few, height, factor, width, factor))
+    made = moved(context, op.Reshape(f"{name}.wide", made, (0, 0, 0, 0, -1)),
+                 (batch, few, height, factor, width * factor))
+    made = moved(context, op.Transpose(f"{name}.columns", made, (0, 1, 4, 2, 3)),
+                 (batch, few, width * factor, height, factor))
+    made = moved(context, op.Reshape(f"{name}.high", made, (0, 0, 0, -1)),
+                 (batch, few, width * factor, height * factor))
+    return moved(context, op.Transpose(name, made, (0, 1, 3, 2)), (batch, few, height * factor, width * factor))
 
 
 RULES: Rules = {

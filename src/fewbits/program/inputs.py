@@ -65,7 +65,8 @@ def check(tensor: torch.Tensor, name: str, shape: Sequence[int | None], dtype: s
                         f"but the model takes {dtype}: convert and normalise it first")
     if len(tensor.shape) != len(shape) or any(
             wanted not in (None, size) for wanted, size in zip(shape, tensor.shape, strict=True)):
-        wanted = "×".join("N" if size is None else str(size) for size in shape)
+        wanted = "×".join(str(size) if size is not None else "any" if None in shape[:axis] else "N"
+                          for axis, size in enumerate(shape))
         raise DataError(f"input {name!r} has shape {'×'.join(map(str, tensor.shape))}, "
                         f"but the model takes {wanted}")
     if tensor.device.type == "meta":

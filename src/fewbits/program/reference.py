@@ -53,7 +53,7 @@ def check_inputs(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str
     for name in program.inputs:
         if name not in inputs:
             raise ProgramError(f"input {name!r} is missing: the program takes {', '.join(program.inputs)}")
-        x, shape = np.asarray(inputs[name]), program.values[name].shape
+        x, shape = np.asarray(inputs[name]), program.values[name].taken
         if x.dtype != program.values[name].dtype:
             raise ProgramError(f"input {name!r} is {x.dtype}: give {program.values[name].dtype}")
         if len(x.shape) != len(shape) or any(s not in (None, t) for s, t in zip(shape, x.shape, strict=True)):

@@ -20,17 +20,30 @@ PLAIN: frozenset[Kind] = frozenset({"float32", "int64", "int32", "uint8", "int8"
 """Values without an encoding."""
 
 
+def taken(shape: Shape, free: tuple[int, ...]) -> Shape:
+    """A shape with None in its free axes."""
+    return tuple(None if axis in free else size for axis, size in enumerate(shape))
+
+
 @dataclass(frozen=True)
 class Value:
     """An edge of the graph. shape: None where the batch is; encoding: what its codes mean, None for inputs, in float
-    islands, which are float32, and for token numbers, positions and masks."""
+    islands, which are float32, and for token numbers, positions and masks; free: axes whose size in `shape` is that of
+    the network's example, and which may have others when the program runs."""
 
     shape: Shape
     encoding: Encoding | None
     dtype: Dtype = "float32"
+    free: tuple[int, ...] = ()
+
+    @property
+    def taken(self) -> Shape:
+        """The shape that it may have: None where any size will do."""
+        return taken(self.shape, self.free)
 
     def __str__(self) -> str:
-        sizes = "×".join("N" if s is None else str(s) for s in self.shape)
+        sizes = "×".join("N" if size is None else f"{size}…" if axis in self.free else str(size)
+                         for axis, size in enumerate(self.shape))
         return f"{sizes} {self.encoding or self.dtype}"
 
 

@@ -80,7 +80,7 @@ def model_inputs(model: Model, batch: Batch,
     inputs, _ = model.batched(bind([item.name for item in model.graph.inputs], batch, batch_to_inputs))
     for item in model.graph.inputs:
         tensor = inputs[item.name]
-        check(tensor, item.name, item.shape, item.dtype)
+        check(tensor, item.name, item.taken, item.dtype)
         if kind := not_finite(tensor):
             raise DataError(f"input {item.name!r} holds {kind}: clean the data, or leave the batch out")
     return inputs

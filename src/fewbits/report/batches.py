@@ -25,9 +25,9 @@ def bound(program: Program, batches: Iterable[Batch], what: str,
     for number, batch in enumerate(track(batches, what)):
         try:
             tensors, _ = with_batch_axis(bind(program.inputs, batch, batch_to_inputs),
-                                         {name: program.values[name].shape for name in program.inputs})
+                                         {name: program.values[name].taken for name in program.inputs})
             for name, tensor in tensors.items():
-                check(tensor, name, program.values[name].shape, program.values[name].dtype)
+                check(tensor, name, program.values[name].taken, program.values[name].dtype)
                 if not tensor.numel() or not torch.isfinite(tensor).all():
                     raise DataError(f"input {name!r} is empty or holds NaN or Inf")
         except DataError as error:

@@ -18,8 +18,9 @@ def _reshape(context: Context, node: op.Reshape) -> Stored:
     if not x.is_plain:
         x = context.ordered(x, plain(len(x.shape)))
     size = x.sizes(range(len(x.shape)))
-    known = int(np.prod([s for s in node.shape if s != -1]))
-    shape = tuple(size // known if s == -1 else s for s in node.shape)
+    shape = node.of(x.shape)
+    known = int(np.prod([s for s in shape if s != -1]))
+    shape = tuple(size // known if s == -1 else s for s in shape)
     return replace(x, shape=shape, order=plain(len(shape)))
 
 

@@ -14,7 +14,7 @@ def _gather(program: Program, node: op.Gather) -> TorchKernel:
 
 
 def _reshape(program: Program, node: op.Reshape) -> TorchKernel:
-    return lambda x: x.reshape(node.shape)
+    return lambda x: x.reshape(node.of(x.shape))
 
 
 def _transpose(program: Program, node: op.Transpose) -> TorchKernel:

@@ -1,6 +1,6 @@
 """Operators that move numbers or pick among them: codes keep their encoding, plain numbers their type."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +26,15 @@ class Gather(ProgramNode):
 
 @dataclass(frozen=True, eq=False)
 class Reshape(ProgramNode):
-    """The same codes in another shape; -1 stands where the batch is."""
+    """The same codes in another shape. -1 stands where the size follows from the others, as that of the batch does; 0
+    for the size of that very axis of what it reads."""
 
     input: str
     shape: tuple[int, ...]
+
+    def of(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Its shape where what it reads has these sizes, a -1 left as it is."""
+        return tuple(sizes[axis] if size == 0 else size for axis, size in enumerate(self.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +47,8 @@ class Transpose(ProgramNode):
 
 @dataclass(frozen=True, eq=False)
 class Slice(ProgramNode):
-    """start:stop:step along one axis, all of them ≥ 0 and inside the axis."""
+    """start:stop:step along one axis, inside the axis. start and stop below 0 count from its end, where its size is not
+    known beforehand; a stop beyond it is its end."""
 
     input: str
     axis: int
@@ -64,7 +70,7 @@ def _gather(program: Scope, node: Gather, x: np.ndarray) -> np.ndarray:
 
 
 def _reshape(program: Scope, node: Reshape, x: np.ndarray) -> np.ndarray:
-    return x.reshape(node.shape)
+    return x.reshape(node.of(x.shape))
 
 
 def _transpose(program: Scope, node: Transpose, x: np.ndarray) -> np.ndarray:

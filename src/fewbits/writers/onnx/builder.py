@@ -76,7 +76,9 @@ class OnnxBuilder:
         return _ELEMENT["float32"] if real else _ELEMENT[value.encoding.format.dtype.name]
 
     def _shape(self, name: str) -> list[int | str]:
-        return ["N" if size is None else size for size in self.program.values[name].shape]
+        value = self.program.values[name]
+        return ["N" if size is None else f"{name}.size{axis}" if axis in value.free else size
+                for axis, size in enumerate(value.shape)]
 
     def constant_node(self, name: str) -> Constant | None:
         """The program's constant of that name."""

@@ -20,6 +20,7 @@ from fewbits.writers.onnx.steps import (
     qlinear_conv,
     quantize_onto,
     reshape_to,
+    rows_back,
     scaled_sums,
     twin_bounded,
 )
@@ -81,13 +82,12 @@ def _as_matrix(b: OnnxBuilder, node: op.Linear, source: str, gemm: Callable[[str
     shape, accumulates = b.program.values[node.name].shape, b.program.is_accumulator(node.name)
     name = output_name(node.name) if accumulates else node.name
     needs_clip = not accumulates and b.needs_clip(name, node.low, node.high)
-    flat = len(shape) != 2
+    flat, given = len(shape) != 2, source
     if flat:
         source = reshape_to(b, source, (-1, node.weight.codes.shape[1]), b.name(node.name, "rows"))
     product = gemm(source, b.name(node.name, "product") if flat or needs_clip else name)
     if flat:
-        target = tuple(-1 if s is None else s for s in shape)
-        product = reshape_to(b, product, target, b.name(node.name, "shaped") if needs_clip else name)
+        product = rows_back(b, product, given, node.name, b.name(node.name, "shaped") if needs_clip else name)
     if needs_clip:
         b.clip(product, name, node.low, node.high)
 

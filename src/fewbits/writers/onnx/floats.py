@@ -12,7 +12,7 @@ from fewbits.program.requantize import NO_DIVISOR
 from fewbits.program.unary import BY_WORD, UNARY
 from fewbits.program.windows import margins_of
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import FormTable, OnnxForms
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, rows_back
 
 _BOOL, _INT32 = 9, 6  # of TensorProto
 
@@ -86,7 +86,7 @@ def _linear(b: OnnxBuilder, node: FloatCall) -> None:
     """Gemm over rows, for any rank: of a MatMul with decoded weights ONNX Runtime would make one that quantizes its
     activations to 8 bits."""
     source, weight, bias = (_value(node[name]) for name in ("input", "weight", "bias"))
-    shape = b.program.values[node.name].shape
+    shape, given = b.program.values[node.name].shape, source
     if len(shape) != 2:
         width = b.program.values[weight].shape[1] or 0
         rows = b.constant(f"{node.name}.rows.shape", np.array([-1, width], np.int64))
@@ -94,8 +94,7 @@ def _linear(b: OnnxBuilder, node: FloatCall) -> None:
     out = node.name if len(shape) == 2 else b.name(node.name, "product")
     b.node("Gemm", _without_trailing([source, weight, bias]), out, transB=1)
     if len(shape) != 2:
-        target = b.constant(f"{node.name}.shape", np.array([-1 if size is None else size for size in shape], np.int64))
-        b.node("Reshape", [out, target], node.name)
+        rows_back(b, out, given, node.name, node.name)
 
 
 def _pair(operator: str) -> Emit:

@@ -14,6 +14,7 @@ from fewbits.writers.onnx.steps import (
     bounded,
     float_pair,
     quantize_onto,
+    reshape_like,
     reshape_to,
     twin_bounded,
 )
@@ -88,7 +89,7 @@ def _tabulated_add(b: OnnxBuilder, node: op.Add) -> None:
                        b.name(node.name, "entry"))
     flat = reshape_to(b, place, (-1,), b.name(node.name, "flat"))
     found = b.node("GatherElements", [table, flat], b.name(node.name, "found"), axis=0)
-    reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[node.name].shape), node.name)
+    reshape_like(b, found, place, node.name, node.name)
 
 
 def _twin_add(b: OnnxBuilder, node: op.Add) -> None:

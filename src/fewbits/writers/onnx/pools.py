@@ -63,7 +63,7 @@ def _fits_global_pool(b: OnnxBuilder, node: op.Mean) -> bool:
     lowest, beyond = _GLOBAL_POOL_FACTORS
     count = b.program.count(node.input, node.axes)
     factor = constants.mean_multiplier(b.program.encoding(node.input), b.program.encoding(node.name), count)
-    return lowest <= float(factor) < beyond and count < 2**24
+    return lowest <= float(factor) < beyond and count < 2**24 and not b.program.values[node.input].free
 
 
 def _mean_by_sums(b: OnnxBuilder, node: op.Mean) -> None:

@@ -58,7 +58,7 @@ def _summed_powers(b: OnnxBuilder, node: op.Softmax, powers: str) -> str:
     if length <= _ADDED_EXACTLY:
         return step("ReduceSum", [powers, axis], "total", keepdims=1)
     run = max(size for size in range(1, _ADDED_EXACTLY + 1) if length % size == 0)
-    if run >= _ADDED_EXACTLY - 4:
+    if run >= _ADDED_EXACTLY - 4 and not b.program.values[node.name].free:
         runs = reshape_to(b, powers, (*outer, length // run, run), b.name(node.name, "runs"))
         powers = step("ReduceSum", [runs, axis], "run_totals", keepdims=0)
     wide = step("Cast", [powers], "wide", to=TensorProto.DOUBLE)

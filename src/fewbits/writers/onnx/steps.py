@@ -50,6 +50,23 @@ def reshape_to(b: OnnxBuilder, source: str, shape: tuple[int, ...], out: str) ->
     return b.node("Reshape", [source, b.constant(f"{out}.shape", np.array(shape, np.int64))], out)
 
 
+def reshape_like(b: OnnxBuilder, source: str, like: str, value: str, out: str) -> str:
+    """A reshape to the shape of the value `value`, which the tensor `like` has."""
+    if b.program.values[value].free:
+        return b.node("Reshape", [source, b.node("Shape", [like], b.name(value, "sizes"))], out)
+    return reshape_to(b, source, tuple(-1 if s is None else s for s in b.program.values[value].shape), out)
+
+
+def rows_back(b: OnnxBuilder, rows: str, source: str, value: str, out: str) -> str:
+    """Rows [-1, O] in the shape of the value `value`: that of the tensor `source` but for its last axis."""
+    shape = b.program.values[value].shape
+    if not b.program.values[value].free:
+        return reshape_to(b, rows, tuple(-1 if s is None else s for s in shape), out)
+    sizes = b.node("Shape", [source], b.name(value, "sizes"), start=0, end=-1)
+    width = b.constant(f"{value}.width", np.array([shape[-1] or 0], np.int64))
+    return b.node("Reshape", [rows, b.node("Concat", [sizes, width], b.name(value, "whole"), axis=0)], out)
+
+
 def looked_up(b: OnnxBuilder, name: str, codes: str, table: np.ndarray, out: str, held: str = "table") -> str:
     """Entries of a table [n], a constant of the name `held`, by codes shaped as the value `name`: Cast, flatten,
     GatherElements, reshape. Codes below 0 count from the table's end, as GatherElements counts them. Gather of single
@@ -57,7 +74,7 @@ def looked_up(b: OnnxBuilder, name: str, codes: str, table: np.ndarray, out: str
     index = b.node("Cast", [codes], b.name(name, "index"), to=TensorProto.INT32)
     flat = reshape_to(b, index, (-1,), b.name(name, "flat"))
     found = b.node("GatherElements", [b.constant(f"{name}.{held}", table), flat], b.name(name, "found"), axis=0)
-    return reshape_to(b, found, tuple(-1 if s is None else s for s in b.program.values[name].shape), out)
+    return reshape_like(b, found, codes, name, out)
 
 
 def float_pair(b: OnnxBuilder, node: op.Add | op.Sub | op.Mul | op.Max | op.Min | op.MatMul, operator: str) -> None:
