@@ -129,13 +129,14 @@ def _parts(follows: Free) -> Iterator[Free]:
 def _spread(graph: Graph, shapes: Mapping[str, Shape | None], free: Free, early: bool = False) -> Free | None:
     """The free axes of every value, where those of the inputs are given; None where an operator holds a size. early:
     before folding, which takes some operators apart."""
-    found = dict(free)
+    found, unknown = dict(free), set()
     for node in graph.nodes:
-        reached = [name for name in node.refs if found.get(name)]
-        if node.role == "size" or not reached:
+        if early and node.role != "size" and (not unknown.isdisjoint(node.refs) or (
+                not node.op and any(found.get(name) for name in node.refs))):
+            unknown.add(node.name)  # what folding makes of it will be seen then
             continue
-        if not node.op and early:
-            continue  # what folding makes of it will be seen then
+        if node.role == "size" or not any(found.get(name) for name in node.refs):
+            continue
         rule = _RULES.get(node.op)
         axes = None if rule is None else rule(node, found, shapes)
         if axes is None:
