@@ -336,7 +336,7 @@ U8 = np.uint8
         (tensor("fc.weight", np.zeros((2, 4), U8)), "take 8 of uint8"),
         (tensor("more", np.zeros(3, U8)), "holds a tensor 'more' that belongs to nothing"),
         (tensor("fewbits.output.gone", np.zeros(3, U8)), "that belongs to nothing"),
-        (tensor("fewbits.nodes", np.zeros((3, 8), U8)), "one test hash for each node"),
+        (tensor("fewbits.nodes", np.zeros((3, 8), U8)), "one test hash for each value"),
         (tensor("fewbits.output.fc", np.zeros(23, U8)), "the expected codes of 'fc'"),
         (without("fc.weight"), "has no tensor 'fc.weight'"),
         (without("fewbits.program"), "has no tensor 'fewbits.program'"),

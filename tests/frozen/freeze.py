@@ -153,11 +153,24 @@ class _Picture(nn.Module):
         return self.head((self.mid(y) + 1).relu())
 
 
+class _Sequence(nn.Module):
+    """Steps of any number, both ways, outputs and a state left behind."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.head = nn.LSTM(8, 5, batch_first=True, bidirectional=True), nn.Linear(10, 3)
+
+    def forward(self, x):
+        outputs, (_, c) = self.cells(x)
+        return self.head(outputs), c[0]
+
+
 def _network(net: type[nn.Module], recipe: str | Recipe) -> Program:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = net().eval()
-        example = torch.randn(3, 2, 8, 8) if net is _Picture else torch.randint(0, 11, (3, 6))
+        shape = {_Picture: (3, 2, 8, 8), _Sequence: (3, 6, 8)}.get(net)
+        example = torch.randint(0, 11, (3, 6)) if shape is None else torch.randn(*shape)
     model = fold(capture(made, example))
     return lower(calibrate(model, plan(model, recipe), [example]))
 
@@ -188,6 +201,8 @@ def _programs() -> Iterator[tuple[str, Callable[[], Program]]]:
     yield "picture-float-weights", partial(_network, _Picture, _left_in_float(module="head", weights="float"))
     for recipe in ("w8a8", "w8"):
         yield f"masked-{recipe}", partial(_network, _Masked, recipe)
+    for recipe in ("w8a8", "w8", "dynamic-w8a8"):
+        yield f"sequence-{recipe}", partial(_network, _Sequence, recipe)
     yield "attention-kept", partial(_network, _Attention, _left_in_float(op="layer_norm", keep_float=True))
 
 
