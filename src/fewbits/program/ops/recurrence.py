@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from torch import nn
 
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding
@@ -162,9 +163,21 @@ def records(record_of: Callable[[ProgramNode], Record]) -> Mapping[type[ProgramN
         float_work=float_work,
         holds=holds_nothing,
         computes=(),
-        layer=None,
+        layer=lambda channels, height, width: _Columns(channels * height),
         examples=_examples,
     )}
+
+
+class _Columns(nn.Module):
+    """A recurrent layer over the columns of an image."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.cells = nn.GRU(size, size, batch_first=True)
+
+    def forward(self, x):
+        columns = self.cells(x.permute(0, 3, 1, 2).flatten(2))[0]
+        return columns.unflatten(2, x.shape[1:3]).permute(0, 2, 3, 1)
 
 
 _ANY: frozenset[Kind] = frozenset(("codes", "float32", "int64", "int32", "uint8", "int8", "bool"))
