@@ -1,9 +1,9 @@
-# make setup | test | test-emulated | demo | lint | clean. Everything is installed into .venv; nothing else is touched.
+# make setup | test | test-emulated | test-sanitized | demo | bench | lint | clean. Everything is installed into .venv; nothing else is touched.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup test test-emulated demo lint clean
+.PHONY: setup test test-emulated test-sanitized demo bench lint clean
 
 setup: $(INSTALLED)
 
@@ -20,8 +20,18 @@ test: setup
 test-emulated: setup
 	NPY_DISABLE_CPU_FEATURES=X86_V3 qemu-x86_64 -cpu max $(BIN)/python -m pytest -m emulated
 
+# Random calls of the native kernels beside NumPy, under AddressSanitizer and UndefinedBehaviorSanitizer. The time for
+# the calls; compiling the kernels with them takes about half a minute more.
+FUZZ_SECONDS ?= 30
+test-sanitized: setup
+	$(BIN)/python -m benchmarks.fuzz_kernels --sanitize --seconds $(FUZZ_SECONDS)
+
 demo: setup
 	$(BIN)/fewbits demo --out build/demo
+
+# Our kernels beside torch, ONNX Runtime and, where it is installed, OpenVINO: build/bench/bench.html.
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.side_by_side
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks labs
