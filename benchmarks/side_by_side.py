@@ -138,7 +138,7 @@ def network_row(name: str, made: Network, program: Program, batch: int, levels: 
                   "arena bytes": executor.arena(inputs).size, "most bytes at once": executor.arena(inputs).needed}
     model = Executable(program, Native(threads))
     calls["prog(x)"] = lambda: model(array)
-    return Row(name, in_turns(calls, _named(levels) | {"prog(x)": levels[-1]}, turns, threads), notes)
+    return Row(name, in_turns(calls, {**_named(levels), "prog(x)": levels[-1]}, turns, threads), notes)
 
 
 def layer_rows(levels: Sequence[library.Level], turns: int, size: int, rows: int) -> list[Row]:
