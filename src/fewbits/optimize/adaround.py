@@ -16,6 +16,7 @@ import torch
 
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
+from fewbits.optimize.layer import has_codes
 from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.rounding import grid, integer_encoding, nearest, numbers, write_codes
 from fewbits.optimize.walk import walk
@@ -83,6 +84,8 @@ def adaround(simulation: Simulation, batches: Iterable[Batch], *, schedule: Sche
     repaired = simulation.to_repair()
     kept = Checkpoint.open(checkpoint, repaired, f"adaround {schedule} {seed}", batches)
     for number, stop in enumerate(walk(repaired, kept.batches, "rounding", batch_to_inputs)):
+        if not has_codes(repaired, stop.layer.weight):
+            continue
         layer = stop.layer
         if layer.weight in kept:
             write_codes(repaired, layer.weight, kept.codes(repaired, layer.weight))

@@ -14,6 +14,7 @@ import torch
 from fewbits.numerics import affine
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
+from fewbits.optimize.layer import has_codes
 from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.rounding import grid, integer_encoding, nearest, numbers, write_codes
 from fewbits.optimize.rows import products
@@ -37,6 +38,8 @@ def gptq(simulation: Simulation, batches: Iterable[Batch], *, damping: float = 0
     repaired = simulation.to_repair()
     kept = Checkpoint.open(checkpoint, repaired, f"gptq {damping} {by_size} {seed}", batches)
     for number, stop in enumerate(walk(repaired, kept.batches, "rounding by GPTQ", batch_to_inputs)):
+        if not has_codes(repaired, stop.layer.weight):
+            continue
         name = stop.layer.weight
         if name not in kept:
             generator = torch.Generator().manual_seed(seed * 100_003 + number)

@@ -50,3 +50,14 @@ def layers(simulation: Simulation) -> Iterator[Layer]:
         if node.role != "dot":
             continue
         yield Layer(node, *bounds(graph.by_name[simulation.plan.grid(node.name)]))
+
+
+def coded_layers(simulation: Simulation) -> Iterator[Layer]:
+    """Those whose weight has codes, so that its scale and rounding can be chosen; the recipe leaves others in float."""
+    return (layer for layer in layers(simulation) if has_codes(simulation, layer.weight))
+
+
+def has_codes(simulation: Simulation, tensor: str) -> bool:
+    """Whether a tensor is quantized, and not left in float."""
+    site = simulation.plan.sites.get(tensor)
+    return site is not None and site.spec is not None

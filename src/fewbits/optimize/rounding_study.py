@@ -13,7 +13,7 @@ import torch
 
 from fewbits.errors import RepairError
 from fewbits.optimize.adaround import Schedule, adaround
-from fewbits.optimize.layer import layers
+from fewbits.optimize.layer import coded_layers
 from fewbits.optimize.rounding import grid, integer_encoding, write_codes
 from fewbits.options import options_checked
 from fewbits.plots.axes import Axis
@@ -73,7 +73,7 @@ def round_steps(steps: torch.Tensor, way: Way, generator: torch.Generator | None
 def rounded(simulation: Simulation, which: Sequence[str], way: Way, generator: torch.Generator) -> Simulation:
     """A simulation with the weights of the named layers rounded in one way."""
     result = simulation.to_repair()
-    for layer in layers(simulation):
+    for layer in coded_layers(simulation):
         if layer.name not in which:
             continue
         encoding = integer_encoding(simulation, layer.weight)
@@ -99,7 +99,7 @@ def rounding_study(simulation: Simulation, batches: Iterable[Batch], score: Scor
     on data that `score` does not use; batches: for AdaRound, which rounds all layers and counts where
     every layer is studied, or the layers named by themselves. Raises RepairError for a layer that is not there.
     """
-    names = [layer.name for layer in layers(simulation)]
+    names = [layer.name for layer in coded_layers(simulation)]
     studied = names if which is None else list(which)
     if unknown := [name for name in studied if name not in names]:
         raise RepairError(f"no layer is called {unknown[0]!r}: choose among {', '.join(names)}")
@@ -117,7 +117,7 @@ def rounding_study(simulation: Simulation, batches: Iterable[Batch], score: Scor
     learned = adaround(simulation, batches, schedule=schedule, seed=seed)
     if len(studied) < len(names):
         partly = simulation.to_repair()
-        for layer in layers(simulation):
+        for layer in coded_layers(simulation):
             if layer.name in studied:
                 with torch.no_grad():
                     partly.model.tensor(layer.weight).copy_(learned.model.tensor(layer.weight))

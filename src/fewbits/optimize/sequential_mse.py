@@ -17,8 +17,9 @@ from fewbits.errors import RepairError
 from fewbits.numerics.encoding import Encoding
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.evidence import Evidence, gather
+from fewbits.optimize.layer import has_codes
 from fewbits.optimize.outcome import check_reread, unless_worse
-from fewbits.optimize.rounding import nearest, numbers
+from fewbits.optimize.rounding import integer_encoding, nearest, numbers
 from fewbits.optimize.rows import products
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
@@ -42,12 +43,15 @@ def sequential_mse(simulation: Simulation, batches: Iterable[Batch], *, seed: in
     repaired = simulation.to_repair()
     kept = Checkpoint.open(checkpoint, repaired, f"sequential_mse {seed}", batches)
     for number, stop in enumerate(walk(repaired, kept.batches, "choosing scales", batch_to_inputs)):
+        if not has_codes(repaired, stop.layer.weight):
+            continue
         name = stop.layer.weight
         quantizer = repaired.quantizer(name)
         old = quantizer.encoding
         if name in kept:
             scale = kept.take(name, torch.from_numpy(old.scale.copy())).numpy()
         else:
+            integer_encoding(repaired, name)
             if old.zero_point.any() or old.block.sizes not in ((), (1,)):
                 raise RepairError(f"weight {name!r} is {quantizer.spec}: sequential_mse needs symmetric weights per "
                                   "tensor or channel")
@@ -79,7 +83,7 @@ def best_scales(simulation: Simulation, evidence: Evidence, old: Encoding, floor
 def _smallest(simulation: Simulation, layer: str, old: Encoding) -> np.ndarray:
     """The scale below which a bias would not fit the accumulator (calibration makes sure that it does)."""
     node = simulation.model.graph.by_name[layer]
-    if node["bias"] is None:
+    if node["bias"] is None or not has_codes(simulation, simulation.plan.grid(node["input"].name)):
         return np.zeros(old.scale.shape)
     bias = simulation.model.tensor(node["bias"].name).detach().double().abs().cpu().numpy()
     x_scale = float(simulation.quantizer(simulation.plan.grid(node["input"].name)).scale)
