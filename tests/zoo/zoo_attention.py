@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
-from zoo_layers import Apply, Made, chain, conv, images, residual, tokens
+from zoo_layers import Apply, Made, Sum, chain, conv, images, residual, tokens
 
 from fewbits.tasks.char_gpt import CharGpt
 from fewbits.tasks.llama import Llama
@@ -319,6 +319,90 @@ def cross_attention() -> Made:
     return _Cross(), (torch.randn(2, 4, 8), torch.randn(2, 6, 8))
 
 
+class _Channels(nn.Module):
+    """Attention between channels (El-Nouby et al. 2021, arXiv:2106.09681)."""
+
+    def __init__(self, width: int, heads: int = 2):
+        super().__init__()
+        self.heads, self.qkv, self.proj = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.temperature = nn.Parameter(torch.full((heads, 1, 1), 2.0))
+
+    def forward(self, x):
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 4, 1).unbind(0)
+        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.temperature
+        return self.proj((scores.softmax(-1) @ v).permute(0, 3, 1, 2).reshape(n, t, c))
+
+
+def xcit() -> Made:
+    return chain(_patches(8), _block(8, _Channels(8)), nn.LayerNorm(8)), images(16)
+
+
+class _Cosine(Attention):
+    """Attention by cosines, with positions from a small network (Liu et al. 2021, arXiv:2111.09883)."""
+
+    def __init__(self, width: int, places: int):
+        super().__init__(width)
+        self.scale = nn.Parameter(torch.full((self.heads, 1, 1), 10.0).log())
+        self.positions = chain(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, self.heads, bias=False))
+        self.register_buffer("places", torch.randn(places, places, 2))
+
+    def forward(self, x):
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+        scores = scores * self.scale.clamp(max=math.log(100.0)).exp()
+        scores = scores + 16 * self.positions(self.places).permute(2, 0, 1).sigmoid()
+        return self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, c))
+
+
+def swin_v2() -> Made:
+    block = chain(Sum(nn.Identity(), chain(_Cosine(8, 16), nn.LayerNorm(8))),
+                  Sum(nn.Identity(), chain(_mlp(8), nn.LayerNorm(8))))
+    return chain(_patches(8), block), images(16)
+
+
+class _Talking(nn.Module):
+    """Heads that mix before and after softmax, and a branch scale (Touvron et al. 2021, arXiv:2103.17239)."""
+
+    def __init__(self, width: int, heads: int = 2):
+        super().__init__()
+        self.heads, self.qkv, self.proj = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.before, self.after = nn.Linear(heads, heads), nn.Linear(heads, heads)
+        self.gamma = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x):
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = q @ k.transpose(-2, -1) * (c // self.heads) ** -0.5
+        scores = self.before(scores.permute(0, 2, 3, 1)).softmax(-2)
+        shares = self.after(scores).permute(0, 3, 1, 2)
+        return self.gamma * self.proj((shares @ v).transpose(1, 2).reshape(n, t, c))
+
+
+def cait() -> Made:
+    return chain(_patches(8), _block(8, _Talking(8))), images(16)
+
+
+class _Response(nn.Module):
+    """Global response normalisation (Woo et al. 2023, arXiv:2301.00808); channels last."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
+
+    def forward(self, x):
+        size = x.norm(p=2, dim=(1, 2), keepdim=True)
+        return x + self.gamma * (x * (size / (size.mean(-1, keepdim=True) + 1e-6))) + self.beta
+
+
+def convnext_v2() -> Made:
+    block = residual(nn.Conv2d(8, 8, 7, padding=3, groups=8), Apply(lambda x: x.permute(0, 2, 3, 1)), nn.LayerNorm(8),
+                     nn.Linear(8, 16), nn.GELU(), _Response(16), nn.Linear(16, 8),
+                     Apply(lambda x: x.permute(0, 3, 1, 2)))
+    return chain(nn.Conv2d(3, 8, 4, 4), block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)), images(32)
+
+
 NETWORKS = (
     vit,
     vit_fused,
@@ -337,4 +421,8 @@ NETWORKS = (
     t5,
     torch_encoder_layer,
     cross_attention,
+    xcit,
+    swin_v2,
+    cait,
+    convnext_v2,
 )
