@@ -53,6 +53,27 @@ VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("ranges.json",),
     ),
+    "search": (
+        (
+            "search",
+            "digits_net",
+            "--weights",
+            "{data}/net.fewbits",
+            "--data",
+            "digits",
+            "--min-sqnr",
+            "20",
+            "--minimize",
+            "bits",
+            "--menu",
+            "dfp",
+            "--samples",
+            "64",
+            "--out",
+            "{out}/search",
+        ),
+        ("search/plan.yaml", "search/evaluations.jsonl", "search/front.json"),
+    ),
     "train": (
         (
             "train",

@@ -1,6 +1,7 @@
 """The search against exhaustive search, its cost models against the programs they speak of, and its log."""
 
 import itertools
+import json
 from concurrent.futures import ProcessPoolExecutor
 from math import prod
 from multiprocessing import get_context
@@ -39,6 +40,7 @@ from fewbits.search.search import (
 )
 from fewbits.search.solver import solve
 from fewbits.search.space import MENUS, Menu, Space, menu
+from fewbits.workflow.search import learning
 
 
 def network(seed=0):
@@ -349,11 +351,32 @@ def test_the_verb_writes_plans_that_can_be_rerun(tmp_path):
             CliRunner().invoke(app, ["search", *given[:3], "--out", str(tmp_path / "o2"), "--min-sqnr", "99"],
                                catch_exceptions=False)
         assert (tmp_path / "o2" / "plan.yaml").exists()
-        for options, words in (([], "needs a limit"), (["--min-sqnr", "20", "--weight-memory", "x"], "no number of"),
+        tuned = CliRunner().invoke(app, ["search", *given, "--min-sqnr", "20", "--minimize", "bits", "--fine-tune",
+                                         "lsq-w4a4", "--epochs", "1"])
+        assert tuned.exit_code == 0, tuned.output
+        assert (out / "plan.yaml").read_bytes() == first
+        assert json.loads((out / "fine-tuned" / "summary.json").read_text())["mismatches"] == 0
+        for options, words in ((["--min-sqnr", "20", "--fine-tune", "w8a8"], "names no method"),
+                               ([], "needs a limit"), (["--min-sqnr", "20", "--weight-memory", "x"], "no number of"),
                                (["--min-sqnr", "20", "--method", "magic"], "no method")):
             with pytest.raises(SearchError, match=words):
                 CliRunner().invoke(app, ["search", *given[:3], "--out", str(tmp_path / "o3"), *options],
                                    catch_exceptions=False)
+
+
+@pytest.mark.parametrize("methods", ["lsq-w4a4", "qat-w8a8", "pact-w4a4"])
+def test_a_plan_learns_as_a_recipe_says(small, methods):
+    """Formats of the plan, methods as that recipe's own plan has them."""
+    found = small.space.recipe(tuple(1 + number % 3 for number in range(len(small.space.groups))))
+    taught = learning(found, methods, small.space.model)
+    resolved = plan(small.space.model, taught)
+    before, own = plan(small.space.model, found), plan(small.space.model, methods)
+    for group in small.space.groups:
+        spec, old = resolved.sites[group.site].spec, before.sites[group.site].spec
+        assert spec is not None and old is not None and spec.format == old.format
+        assert spec.method == own.sites[group.site].spec.method
+    with pytest.raises(SearchError, match="names no method"):
+        learning(found, "w8a8", small.space.model)
 
 
 def test_workers_change_nothing(tmp_path):

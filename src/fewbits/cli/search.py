@@ -2,6 +2,7 @@
 
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import nullcontext
+from dataclasses import fields
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any
@@ -10,24 +11,43 @@ from rich.console import Console
 
 from fewbits.api import QuantizedModel
 from fewbits.cli.opened import opened
+from fewbits.cli.train import train
 from fewbits.cli.verb import Failed
 from fewbits.cli.verbs.search import Search
+from fewbits.cli.verbs.shared import Labelled
+from fewbits.cli.verbs.train import Train
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import SearchError
+from fewbits.files import write_whole
+from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.program.profile import profile as profile_of
 from fewbits.quant.planner import plan
+from fewbits.quant.recipe import recipe as recipe_of
 from fewbits.report.accuracy import compare
 from fewbits.search.limit import Limit
 from fewbits.search.space import words
-from fewbits.workflow.search import Method, check_samples, run_search, summary, table, write
+from fewbits.workflow.quantize import make_folder
+from fewbits.workflow.search import (
+    Found,
+    Method,
+    check_samples,
+    learning,
+    plan_text,
+    run_search,
+    summary,
+    table,
+    write,
+)
 
 
 def search(asked: Search, console: Console) -> object:
     """The job of the verb."""
     chosen = engine_of(asked.engine)
     job, minimize = opened(asked), asked.minimize
+    if asked.fine_tune is not None:
+        learning(recipe_of(asked.recipe), asked.fine_tune, job.model)  # refused before anything is searched
     limit = Limit(asked.max_drop, asked.min_sqnr, asked.max_flips)
     check_samples(len(job.data.train))
     deciding = job.data.train.take(min(asked.samples, len(job.data.train)))
@@ -58,9 +78,24 @@ def search(asked: Search, console: Console) -> object:
                   + (f" and {len(files) - 4} more" if len(files) > 4 else ""), highlight=False)
     told = {"files": files, "point": found.point, "front": [point for _, point in found.front], "excess": found.excess,
             "note": found.note, "test": tested}
+    if asked.fine_tune is not None:
+        told["fine-tuned"] = _fine_tuned(asked, job.model, found, console)
     if not found.is_within:
         return Failed(SearchError(f"{found.note or 'the plan misses the limit'} (written: {files[0]})"), told)
     return told
+
+
+def _fine_tuned(asked: Search, model: Model, found: Found, console: Console) -> object:
+    """The winner trained by `fewbits train`, from the same weights."""
+    assert asked.fine_tune is not None
+    folder = make_folder(asked.fine_tuned)
+    recipe = folder / "recipe.yaml"
+    about = f"plan.yaml, learning as {asked.fine_tune}"
+    write_whole(recipe, plan_text(learning(found.recipe, asked.fine_tune, model), about).encode())
+    given = {field.name: getattr(asked, field.name) for field in fields(Labelled)}
+    return train(Train(network=asked.network, data=asked.data, recipe=str(recipe), out=folder, epochs=asked.epochs,
+                       weights=asked.weights, rate=asked.rate, profile=asked.profile, batch_size=asked.batch_size,
+                       seed=asked.seed, checkpoint=folder / "checkpoint.pt", **given), console)
 
 
 def _batches(split: Any, size: int, normalize: Any) -> Any:

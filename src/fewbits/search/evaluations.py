@@ -34,19 +34,24 @@ class Evaluations:
 
     def __init__(self, problem: Problem, path: Path | None = None, executor: Executor | None = None, workers: int = 1):
         self.problem, self.path, self._executor, self._workers = problem, path, executor, workers
-        self._known: dict[tuple[How, Partial], Measured] = {}
+        self._known: dict[tuple[str, Partial], Measured] = {}
         if path is not None:
             self._begin(path)
 
     def measured(self, assignments: Sequence[Partial], how: How = "program",
                  doing: str = "measuring") -> list[Measured]:
         """What each does, in their order."""
-        missing = list(dict.fromkeys(each for each in assignments if (how, each) not in self._known))
+        name = self._name(how)
+        missing = list(dict.fromkeys(each for each in assignments if (name, each) not in self._known))
         if missing:
             for assignment, (result, told) in zip(track(missing, doing), self._work(missing, how), strict=True):
-                self._known[how, assignment] = result
-                self._write({"how": how, "assignment": assignment, **({"failed": told} if told else asdict(result))})
-        return [self._known[how, each] for each in assignments]
+                self._known[name, assignment] = result
+                self._write({"how": name, "assignment": assignment, **({"failed": told} if told else asdict(result))})
+        return [self._known[name, each] for each in assignments]
+
+    def _name(self, how: How) -> str:
+        """As the log calls it: what was measured repaired, with the repairs."""
+        return how if how != "repaired" else " ".join([how, *self.problem.space.base.repairs])
 
     def _work(self, assignments: list[Partial], how: How) -> Iterator[tuple[Measured, str]]:
         if self._executor is None:

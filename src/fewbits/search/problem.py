@@ -164,7 +164,7 @@ class Problem:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, ranges, profile,
-        repairs, and an engine that does not promise the reference's codes."""
+        and an engine that does not promise the reference's codes."""
         tensors = {**self.space.model.state_dict(), "outputs of the float network": self.outputs,
                    **{f"input {name}": tensor for name, tensor in self.inputs.items()},
                    **({} if self.labels is None else {"labels": self.labels})}
@@ -174,7 +174,7 @@ class Problem:
                 tensors[f"zero point {at} {number}"] = torch.from_numpy(np.array(encoding.zero_point))
         engine = engine_of(self.engine)
         other = () if engine.promises else (engine.name,)  # those that promise give the same codes
-        return digest_of_state(tensors) + " ".join(["", self.profile, *self.space.base.repairs, *other])
+        return digest_of_state(tensors) + " ".join(["", self.profile, *other])
 
 
 def _joined(model: Any, samples: Iterable[Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:

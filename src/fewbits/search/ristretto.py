@@ -11,8 +11,8 @@ from fewbits.graph.model import Model
 from fewbits.quant.recipe import SpecText
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.limit import Limit
-from fewbits.search.problem import Measured
-from fewbits.search.space import Assignment, Menu, Space
+from fewbits.search.problem import Measured, Partial
+from fewbits.search.space import Menu, Space
 
 WIDTHS = (16, 8, 4, 2, 1)
 FLOAT = 32
@@ -39,10 +39,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Found:
-    """The three sweeps, the combination as an assignment (widths that stay float at 16 bits), and what it does."""
+    """The three sweeps, the combination (None where a kind stays float), and what it does."""
 
     sweeps: tuple[Sweep, ...]
-    assignment: Assignment
+    assignment: Partial
     combined: Measured
 
     @property
@@ -57,7 +57,8 @@ def ristretto(evaluations: Evaluations, limit: Limit) -> Found:
     program under every profile."""
     problem = evaluations.problem
     kinds = _kinds(problem.space)
-    sweeps, chosen = [], {}
+    sweeps: list[Sweep] = []
+    chosen: dict[int, int | None] = {}
     for kind, members in kinds.items():
         scores, width = [], FLOAT
         for number, bits in enumerate(WIDTHS):
@@ -68,7 +69,7 @@ def ristretto(evaluations: Evaluations, limit: Limit) -> Found:
                 break
             width = bits
         sweeps.append(Sweep(kind, tuple(scores), width))
-        chosen |= dict.fromkeys(members, WIDTHS.index(width) if width in WIDTHS else 0)
+        chosen |= dict.fromkeys(members, WIDTHS.index(width) if width in WIDTHS else None)
     assignment = tuple(chosen[at] for at in range(len(problem.space.groups)))
     return Found(tuple(sweeps), assignment, evaluations.measured([assignment], "simulated")[0])
 

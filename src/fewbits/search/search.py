@@ -26,7 +26,7 @@ _ENOUGH = 24
 _WIDER = 4.0  # how far a budget moves while it is open to one side
 _WORST = 1.0  # noise of its last plan: as much as the outputs themselves
 _REPAIRED_ROUNDS = 10  # and likewise of plans measured repaired
-_REPAIRED_CLOSE = 1.06
+_REPAIRED_CLOSE = 1.15
 
 
 @dataclass(frozen=True)

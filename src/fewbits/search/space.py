@@ -11,7 +11,7 @@ from fewbits.errors import EncodingError, SearchError
 from fewbits.graph.model import Model
 from fewbits.quant.plan import Plan
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import Recipe, Rule, SpecText, first_mistake, recipe
+from fewbits.quant.recipe import Recipe, Rule, SpecText, Wish, first_mistake, recipe
 from fewbits.quant.spec import Spec
 from fewbits.ranges.registry import parse_rule
 
@@ -137,16 +137,17 @@ class Space:
         """The first candidate everywhere."""
         return (0,) * len(self.groups)
 
-    def recipe(self, assignment: Assignment) -> Recipe:
-        """The base recipe with a rule per group: what a plan file holds."""
+    def recipe(self, assignment: Sequence[int | None]) -> Recipe:
+        """The base recipe with a rule per group: what a plan file holds; None leaves a tensor in float."""
         rules, inputs = list(self.base.rules), self.base.inputs
         for group, number in zip(self.groups, assignment, strict=True):
-            text = (self.menu.weights if group.kind == "weight" else self.menu.activations)[number]
+            texts = self.menu.weights if group.kind == "weight" else self.menu.activations
+            text: Wish = "float" if number is None else texts[number]
             if group.kind == "input":
                 inputs = text
             else:
                 what = "weights" if group.kind == "weight" else "activations"
-                rules.append(Rule.model_validate({"module": _escaped(group.node), what: text}))
+                rules.append(Rule.model_validate({"module": escaped(group.node), what: text}))
         return self.base.model_copy(update={"rules": tuple(rules), "inputs": inputs})
 
     def plan(self, assignment: Assignment) -> Plan:
@@ -159,6 +160,6 @@ class Space:
         return resolved
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """A name as a glob that means just itself."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

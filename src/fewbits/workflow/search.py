@@ -19,14 +19,15 @@ from fewbits.options import options_checked
 from fewbits.plots.axes import Axis
 from fewbits.plots.picture import Picture
 from fewbits.plots.points import Series, points
-from fewbits.quant.recipe import Recipe
+from fewbits.quant.planner import plan
+from fewbits.quant.recipe import Recipe, Wish
 from fewbits.search.costs import Cost
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.limit import Limit
 from fewbits.search.problem import Problem
 from fewbits.search.ristretto import ristretto, ristretto_menu
 from fewbits.search.search import Point, Result, costs_of, front, search, search_greedily, search_mixed_precision
-from fewbits.search.space import RANGES, Assignment, Space, menu
+from fewbits.search.space import RANGES, Assignment, Space, escaped, menu
 
 Method = Literal["solver", "greedy", "amp", "ristretto"]
 _UNIFORM = (8, 6, 4)
@@ -68,7 +69,8 @@ def run_search(model: Model, calibration: Any, samples: Any, limit: Limit, *, ba
     evaluations = Evaluations(Problem.of(space, calibration, samples, profile, engine), log, executor, workers)
     if method == "ristretto":
         swept = ristretto(evaluations, limit)
-        point = Point(swept.assignment, _priced(costs_of(space), swept.assignment), swept.combined)
+        whole = tuple(number or 0 for number in swept.assignment)  # costs of 16 bits, where some stay float
+        point = Point(whole, _priced(costs_of(space), whole), swept.combined)
         excess = max(limit.excess(evaluations.problem, swept.combined), 0.0)
         return Found(space.recipe(swept.assignment), point, excess, swept.suggestion, ())
     if method in ("greedy", "amp"):
@@ -82,6 +84,32 @@ def run_search(model: Model, calibration: Any, samples: Any, limit: Limit, *, ba
     thinned = [best[round(at * (len(best) - 1) / (_FRONT - 1))] for at in range(_FRONT)] if len(best) > _FRONT else best
     return Found(space.recipe(result.closest.assignment), result.closest, result.excess, _note(result, limit),
                  tuple((space.recipe(point.assignment), point) for point in _once(thinned)))
+
+
+def learning(found: Recipe, methods: str | Path | Recipe, model: Model) -> Recipe:
+    """A plan whose tensors learn as a recipe says: the formats are the plan's, the methods, and what shares a scale in
+    weights, those that the recipe has for each tensor of the model. Raises SearchError for a recipe that names none."""
+    own = plan(model, methods)
+    specs = {site.name: site.spec for site in own.sites.values() if site.spec is not None}
+    if all(spec.method is None for spec in specs.values()):
+        raise SearchError(f"recipe {methods} names no method that learns: take one such as lsq-w4a4 or qat-w8a8")
+    weights = {escaped(node.name): param for node in model.graph.nodes for param in node.params if param in specs}
+    values = {escaped(node.name): own.grid(node.name) for node in model.graph.nodes}
+
+    def taught(wish: Wish | None, site: str | None, keys: tuple[str, ...]) -> Wish | None:
+        spec = specs.get(site or "")
+        if spec is None or wish is None or wish == "float":
+            return wish
+        says = {"method": spec.method or "none", "block": tuple(spec.block.sizes) or "tensor"}
+        return wish.model_copy(update={key: says[key] for key in keys})
+
+    rules = [rule.model_copy(update={
+        "weights": taught(rule.weights, weights.get(rule.module or ""), ("method", "block")),
+        "activations": taught(rule.activations, values.get(rule.module or ""), ("method",))}) for rule in found.rules]
+    inputs = next((item.name for item in model.graph.inputs), None)
+    return Recipe.model_validate(found.model_copy(update={
+        "inputs": taught(found.inputs, inputs, ("method",)), "rules": tuple(rules), "repairs": ()},
+    ).model_dump(exclude_none=True))
 
 
 def plan_text(recipe: Recipe, about: str = "") -> str:

@@ -34,6 +34,10 @@ class Search(Labelled):
     method: Annotated[str, typer.Option(help="solver, or for comparison greedy, amp or ristretto")] = "solver"
     recipe: Annotated[str, typer.Option(help="What is not searched: a preset or a YAML file")] = "w8a8"
     profile: Annotated[str, typer.Option(help="Whose integers: see docs/profiles.md")] = "onnxruntime"
+    fine_tune: Annotated[str | None, typer.Option(
+        help="Then train the winner as this recipe says: lsq-w4a4, qat-w8a8, … (methods; the formats stay)")] = None
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images of --fine-tune")] = 3
+    rate: Annotated[float, typer.Option(min=0, help="Adam's learning rate of --fine-tune at first")] = 1e-3
     samples: Annotated[int, typer.Option(min=2, help="Training images that decide")] = 512
     workers: Annotated[int, typer.Option(min=1, help="Processes that measure")] = 1
     scheduler: Annotated[str | None, typer.Option(help="A dask scheduler that measures: tcp://host:port")] = None
@@ -45,6 +49,11 @@ class Search(Labelled):
     def log(self) -> Path:
         """Of all evaluations, gone on from where it exists."""
         return self.out / "evaluations.jsonl"
+
+    @property
+    def fine_tuned(self) -> Path:
+        """What `--fine-tune` writes."""
+        return self.out / "fine-tuned"
 
     def resumed_from(self) -> list[Path]:
         return [self.log]

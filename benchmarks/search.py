@@ -1,0 +1,363 @@
+"""`python -m benchmarks.search`: plans that the search finds beside Ristretto's, AIMET's and a greedy choice, on
+trained networks and real data, as a table in docs/search-measured.md; how well its model predicts; and a front.
+
+Every measurement is kept in build/search/ (a log for each network and menu), so that a run that was ended goes on, and
+`--network` and `--method` fill in a part. The photographs have 64 images beside the test images, which calibrate and
+decide both; elsewhere training images decide, and none of the test images chooses anything.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.real_weights import SHARED
+from fewbits.data.sets import load
+from fewbits.data.split import DataSet
+from fewbits.data.weights import apply_weights, load_weights
+from fewbits.engines.executable import Executable
+from fewbits.errors import FewbitsWarning
+from fewbits.files import write_whole
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.graph.model import Model
+from fewbits.lower.lower import lower
+from fewbits.optimize.repairs import calibrate_and_repair
+from fewbits.plots.axes import Axis
+from fewbits.plots.points import Series, points
+from fewbits.quant.planner import plan
+from fewbits.report.accuracy import compare
+from fewbits.search.evaluations import Evaluations
+from fewbits.search.limit import Limit
+from fewbits.search.noise import NoiseModel
+from fewbits.search.problem import Problem
+from fewbits.search.ristretto import WIDTHS, ristretto, ristretto_menu
+from fewbits.search.search import (
+    Point,
+    costs_of,
+    drawn,
+    front,
+    search,
+    search_greedily,
+    search_mixed_precision,
+    sensitivities,
+    spread,
+)
+from fewbits.search.space import Space, menu
+from fewbits.tasks.registry import TASKS
+
+FOLDER, TABLE = Path("build/search"), Path("docs/search-measured.md")
+NETWORKS = {"lenet5": ("mnist/lenet5_inhouse.pt", f"mnist:{SHARED / 'mnist'}", 512),
+            "resnet20": ("cifar10/resnet20-12fca82f.th", f"cifar10:{SHARED / 'cifar10'}", 256),
+            "mobilenet_v1_025": ("imagenet/mobilenetv1_025_state_dict.pt",
+                                 f"images:{SHARED / 'imagenet/nips17_dev200'}", 64)}
+"""Weights, data, and how many images decide."""
+LIMITS = {"lenet5": (Limit(sqnr=25.0), Limit(flips=1.0)), "resnet20": (Limit(sqnr=20.0), Limit(flips=2.0)),
+          "mobilenet_v1_025": (Limit(sqnr=15.0), Limit(flips=20.0))}
+"""Set before any result was seen."""
+REPAIRS = ("adaround", "bias-correction")
+METHODS = ("ristretto", "ristretto, margin narrowed", "AMP", "greedy", "search", "search, repaired")
+_MARGINS = 8  # of Ristretto, each 3 dB more than the one before, or 0.7 of its flips
+
+
+@dataclass(frozen=True)
+class Row:
+    """One plan. bits: of weights and activations; kept: whether it keeps the limit on the images that decide; decided:
+    dB and flips there; the rest of held-back images: accuracies, exact 95 % interval of their difference, flips, dB."""
+
+    bits: float
+    kept: bool
+    decided: tuple[float, int, int]
+    float_accuracy: float
+    accuracy: float
+    interval: tuple[float, float]
+    flips: int
+    images: int
+    sqnr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network and what decides about it."""
+
+    name: str
+    net: nn.Module
+    model: Model
+    data: DataSet
+    calibration: Any
+    deciding: list[Any]
+
+
+def subject(name: str) -> Subject:
+    """The network with its weights and data."""
+    task, (weights, data, count) = TASKS[name], NETWORKS[name]
+    net = task.build().eval()
+    apply_weights(net, load_weights(SHARED / weights), weights)
+    split = load(data, task.example_shape).relabelled(task.label_offset)
+    calibration = split.calibration.inputs(64, task.normalize)
+    deciding = split.train.take(min(count, len(split.train))).batches(64, task.normalize)
+    return Subject(name, net, fold(capture(net, next(iter(calibration))[:2])), split, calibration, list(deciding))
+
+
+def evaluations(of: Subject, kind: str, space: Space) -> Evaluations:
+    """Measurements of a menu, kept."""
+    return Evaluations(Problem.of(space, of.calibration, of.deciding), FOLDER / f"{of.name}-{kind}.jsonl")
+
+
+def row(of: Subject, limit: Limit, method: str) -> Row:
+    """One method under one limit, and what its plan does on the held-back images."""
+    begun = time.process_time()
+    if method.startswith("ristretto"):
+        return _ristretto(of, limit, method, begun)
+    repairs = REPAIRS if method == "search, repaired" else ()
+    ranges = ("minmax",) if method == "AMP" else ("minmax", "mse")
+    space = Space.of(of.model, "w8a8", menu("int", ranges), repairs)
+    known = evaluations(of, "minmax" if method == "AMP" else "int", space)
+    match method:
+        case "AMP":
+            point = search_mixed_precision(known, limit)
+        case "greedy":
+            point = search_greedily(known, "bits", limit)
+        case _:
+            point = search(known, "bits", limit).closest
+    simulation = calibrate_and_repair(of.model, plan(of.model, space.recipe(point.assignment)), of.calibration)
+    return _row(of, limit, known.problem, point, Executable(lower(simulation)), time.process_time() - begun)
+
+
+def _ristretto(of: Subject, limit: Limit, method: str, begun: float) -> Row:
+    """Its search once; or again and again under a narrower margin, until the combination keeps the limit."""
+    space = Space.of(of.model, "w8a8", ristretto_menu())
+    known = evaluations(of, "ristretto", space)
+    asked = limit
+    found = ristretto(known, asked)
+    for _ in range(_MARGINS):
+        if limit.excess(known.problem, found.combined) <= 0 or not method.endswith("narrowed"):
+            break
+        asked = Limit(sqnr=asked.sqnr + 3) if asked.sqnr is not None else Limit(flips=0.7 * (asked.flips or 0.0))
+        found = ristretto(known, asked)
+    bits = costs_of(space)["bits"].linear
+    whole = sum(float(bits[at][0]) * 32 / WIDTHS[0] if number is None else float(bits[at][number])
+                for at, number in enumerate(found.assignment))
+    point = Point(tuple(number or 0 for number in found.assignment), {"bits": whole}, found.combined)
+    print(f"{of.name} {method} {limit}: {found.suggestion}", flush=True)
+    return _row(of, limit, known.problem, point, known.problem.simulation(found.assignment),
+                time.process_time() - begun)
+
+
+def _row(of: Subject, limit: Limit, problem: Problem, point: Point, quantized: Any, seconds: float) -> Row:
+    task, decided = TASKS[of.name], point.measured
+    seen = compare(of.net, quantized, of.data.test.batches(64, task.normalize))
+    return Row(point.costs["bits"], limit.excess(problem, decided) <= 0,
+               (decided.sqnr, decided.flips, decided.samples), seen.float_accuracy.mean, seen.accuracy.mean,
+               seen.interval, seen.flips, seen.samples, seen.sqnr, seconds)
+
+
+def study(of: Subject, ranges: tuple[str, ...], widths: tuple[int, ...], tag: str,
+          learned: int = 300) -> dict[str, Any]:
+    """How the model ranks plans that it was not corrected by: 200 drawn uniformly from the menu, and 100 within 5 % of
+    one budget of bytes, that of half way between the least and the most (each a uniform draw, moved to the budget)."""
+    whole = menu("int", ranges)
+    keep = [at for at, text in enumerate(whole.weights) if int((text.format or "int8")[3:]) in widths]
+    chosen = replace(whole, weights=tuple(whole.weights[at] for at in keep),
+                     activations=tuple(whole.activations[at] for at in keep))
+    space = Space.of(of.model, "w8a8", chosen)
+    known = evaluations(of, f"study-{tag}", space)
+    alone = sensitivities(known)
+    cost = costs_of(space)["bytes"]
+    training = [*spread(alone, 48, 1), *drawn(alone, learned, 2)]
+    noises = [each.noise for each in known.measured(training, "program", "plans that teach")]
+    uniform = drawn(alone, 200, 3)
+    budget = 0.5 * (cost.of(space.finest) + cost.of(tuple(len(group.specs) - 1 for group in space.groups)))
+    level = _level(space, cost, budget, 100, 4)
+    found: dict[str, Any] = {"taught": len(training), "budget": budget}
+    for name, plans, taught in (("uniform", uniform, training[48:]), ("one budget", level, training)):
+        measured = [each.noise for each in known.measured(plans, "program", name)]
+        model = NoiseModel.of(alone).corrected(taught, noises[-len(taught):])
+        predicted = [model.predict(each) for each in plans]
+        plain = [NoiseModel.of(alone).predict(each) for each in plans]
+        found[name] = {"correlation": _rank(predicted, measured), "uncorrected": _rank(plain, measured),
+                       "predicted": predicted, "measured": measured}
+    return found
+
+
+def _level(space: Space, cost: Any, budget: float, count: int, seed: int) -> list[tuple[int, ...]]:
+    """Plans drawn uniformly, then moved one tensor at a time, at random, until their cost is within 5 % of a budget."""
+    rng, found = np.random.default_rng(seed), []
+    while len(found) < count:
+        each = [int(rng.integers(len(group.specs))) for group in space.groups]
+        while abs((now := cost.of(tuple(each))) / budget - 1) > 0.05:
+            at = int(rng.integers(len(each)))
+            each[at] = int(np.clip(each[at] + (1 if now > budget else -1), 0, len(space.groups[at].specs) - 1))
+        found.append(tuple(each))
+    return found
+
+
+def _rank(a: list[float], b: list[float]) -> float:
+    """Spearman's correlation of ranks."""
+    first, second = (np.argsort(np.argsort(np.array(each))) for each in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _scattered(found: dict[str, Any], name: str, title: str) -> None:
+    part = found[name]
+    picture = points(title, Axis("predicted noise of the outputs", True), Axis("measured", True),
+                     [Series("plans", part["predicted"], part["measured"])])
+    picture.save(TABLE.parent / "pictures" / f"search-{name.replace(' ', '-')}.svg")
+
+
+def main() -> None:
+    """Fills in what is not there yet, and writes the page."""
+    parser = argparse.ArgumentParser(description="Searched plans, measured.")
+    parser.add_argument("--network", choices=[*NETWORKS], action="append")
+    parser.add_argument("--method", choices=METHODS, action="append")
+    parser.add_argument("--study", action="store_true", help="how well the model ranks plans of ResNet-20")
+    parser.add_argument("--front", action="store_true", help="the front of ResNet-20, and again from the log")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore", FewbitsWarning)
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    results = FOLDER / "results.json"
+    rows: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+
+    def keep(key: str, value: Any) -> None:
+        rows[key] = value
+        write_whole(results, (json.dumps(rows, indent=1) + "\n").encode())
+
+    if asked.study:
+        of = subject("resnet20")
+        for tag, ranges, widths in (("8 to 2 bits", ("mse",), (8, 7, 6, 5, 4, 3, 2)),
+                                    ("8 to 4 bits", ("mse",), (8, 7, 6, 5, 4))):
+            if f"study, {tag}" not in rows:
+                keep(f"study, {tag}", study(of, ranges, widths, tag.replace(" ", "")))
+    if asked.front and "front" not in rows:
+        keep("front", _front(subject("resnet20")))
+    if not (asked.study or asked.front):
+        for name in asked.network or NETWORKS:
+            of = subject(name)
+            for limit in LIMITS[name]:
+                for method in asked.method or METHODS:
+                    key = f"{name} | {limit} | {method}"
+                    if key not in rows:
+                        keep(key, asdict(row(of, limit, method)))
+                        print(key, rows[key], flush=True)
+    write_page(rows)
+
+
+def _front(of: Subject) -> dict[str, Any]:
+    """A search from scratch by its clock, then again from its log, and the uniform plans beside."""
+    path = FOLDER / "front.jsonl"
+    path.unlink(missing_ok=True)
+    space = Space.of(of.model, "w8a8", menu("int", ("minmax", "mse")))
+    times, processor = [], []
+    known = found = None
+    for _ in range(2):
+        begun, cpu = time.perf_counter(), time.process_time()
+        known = Evaluations(Problem.of(space, of.calibration, of.deciding), path)
+        found = search(known, "bytes", Limit(sqnr=20.0))
+        times.append(time.perf_counter() - begun)
+        processor.append(time.process_time() - cpu)
+    assert known is not None and found is not None
+    best = front(found.points, "bytes")
+    cost = costs_of(space)["bytes"]
+    uniform = {}
+    for bits in (8, 6, 4):
+        assignment = tuple(next(at for at, spec in enumerate(group.specs) if spec.format.bits == bits)
+                           for group in space.groups)
+        uniform[bits] = (cost.of(assignment), known.measured([assignment])[0].sqnr)
+    return {"seconds": times, "processor": processor, "measured": len(found.points),
+            "points": [(point.costs["bytes"], point.measured.sqnr) for point in best], "uniform": uniform}
+
+
+def write_page(rows: dict[str, Any]) -> None:
+    """docs/search-measured.md, and its pictures."""
+    (TABLE.parent / "pictures").mkdir(exist_ok=True)
+    lines = [_HEAD]
+    for name in NETWORKS:
+        for limit in LIMITS[name]:
+            found = {method: rows[key] for method in METHODS if (key := f"{name} | {limit} | {method}") in rows}
+            if found:
+                lines += [f"\n### {name}, {limit}\n", _TABLE_HEAD, *(_line(method, each, found)
+                                                                     for method, each in found.items())]
+    if any(key.startswith("study") for key in rows):
+        lines.append(_STUDY)
+        for key, each in rows.items():
+            if key.startswith("study, "):
+                lines.append(f"| {key.removeprefix('study, ')} | {each['taught']} | "
+                             f"{each['uniform']['uncorrected']:.3f} | {each['uniform']['correlation']:.3f} | "
+                             f"{each['one budget']['uncorrected']:.3f} | {each['one budget']['correlation']:.3f} |")
+        widest = rows.get("study, 8 to 2 bits")
+        if widest:
+            _scattered(widest, "uniform", "ResNet-20: 200 plans drawn uniformly, 8 to 2 bits")
+            _scattered(widest, "one budget", "ResNet-20: 100 plans within 5 % of one budget of bytes")
+            lines += ["\n![uniform](pictures/search-uniform.svg)", "![one budget](pictures/search-one-budget.svg)"]
+    if "front" in rows:
+        each = rows["front"]
+        lines.append(_FRONT.format(first=each["seconds"][0], again=each["seconds"][1], processor=each["processor"][0],
+                                   measured=each["measured"]))
+        uniform = each["uniform"]
+        points("ResNet-20: bytes and signal to noise", Axis("bytes", True), Axis("dB"),
+               [Series("front", *zip(*each["points"], strict=True), line=True),
+                Series("one width", [a for a, _ in uniform.values()], [b for _, b in uniform.values()],
+                       [f"{bits} bits" for bits in uniform])]).save(TABLE.parent / "pictures" / "search-front.svg")
+    write_whole(TABLE, ("\n".join(lines) + "\n").encode())
+
+
+def _line(method: str, each: dict[str, Any], beside: dict[str, Any]) -> str:
+    low, high = each["interval"]
+    decided, flips, samples = each["decided"]
+    against = []
+    for other in ("ristretto, margin narrowed", "AMP", "greedy"):
+        if method.startswith("search") and other in beside and beside[other]["kept"]:
+            against.append(f"{100 * (each['bits'] / beside[other]['bits'] - 1):+.0f} %")
+        else:
+            against.append("")
+    kept = "yes" if each["kept"] else "no"
+    return (f"| {method} | {each['bits'] / 1000:.1f} | {kept} | {decided:.1f} dB, {flips} of {samples} | "
+            f"{100 * each['accuracy']:.2f} ({100 * low:+.2f} to {100 * high:+.2f}) | {each['flips']} of "
+            f"{each['images']} | {each['sqnr']:.1f} | {' | '.join(against)} | {each['seconds']:.0f} |")
+
+
+_TABLE_HEAD = """| method | kilobits | kept | deciding images | test top-1, % (less float) | flips | dB | \
+beside Ristretto | AMP | greedy | CPU s |
+|---|---|---|---|---|---|---|---|---|---|---|"""
+_HEAD = """# Searched plans, measured
+
+Made by `python -m benchmarks.search` on real weights and data. Kilobits: all weights, and every activation of one
+input. A limit holds on the images that decide, which are no test images; the test accuracy stands with the exact
+95 % interval of its difference from float, image by image. Limits were set before any result was seen. CPU seconds of
+one thread, less what a method found in the log of another.
+
+- **ristretto**: its search as it is: three sweeps, one combination, which may miss the limit. *Margin narrowed*: its
+  user asks for more until the combination keeps the limit.
+- **AMP**: AIMET's automatic mixed precision (phases 1 and 2, 8 to 2 bits, min-max), written here: the package runs on
+  this machine only with a stand-in for torchvision.
+- **greedy**: tensor by tensor, the least noise over what is saved first, in the same menu as the search (8 to 2 bits,
+  min-max or least squared error). It goes on past a candidate that breaks the limit, which the tools do not.
+- **search**: `fewbits search --minimize bits`. *Repaired*: with `--repair adaround,bias-correction`."""
+_STUDY = """
+## How well noise is predicted
+
+ResNet-20, ranges of least squared error. Spearman's correlation of predicted and measured noise, of plans that did not
+correct the model: 200 drawn uniformly from the menu, and 100 within 5 % of one budget of bytes.
+
+| menu | plans that taught | uniform, alone added up | uniform, corrected | one budget, added up | corrected |
+|---|---|---|---|---|---|"""
+_FRONT = """
+## A front
+
+ResNet-20 by bytes: {first:.0f} s from scratch ({processor:.0f} s of one processor; beside other work), {again:.1f} s
+again from its log; {measured} programs measured.
+
+![front](pictures/search-front.svg)"""
+
+
+if __name__ == "__main__":
+    main()
