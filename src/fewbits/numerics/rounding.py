@@ -79,9 +79,19 @@ def stochastic(x: Array, generator: np.random.Generator | torch.Generator) -> Ar
     whole: Any = floor(x)
     if isinstance(x, torch.Tensor):
         draw = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
-        return torch.where(draw < _rest(x, whole), whole + 1, whole)
+        return by_chance(x, whole, whole + 1, draw)
     assert isinstance(generator, np.random.Generator)
-    return np.where(generator.random(x.shape) < _rest(x, whole), whole + 1, whole).astype(x.dtype)
+    return by_chance(x, whole, whole + 1, generator.random(x.shape)).astype(x.dtype)
+
+
+def by_chance(x: Array, low: Array, high: Array, draw: Array) -> Array:
+    """high with the probability of how far x lies on the way to it from low, else low: x on average.
+
+    All of one shape; low ≤ x ≤ high; draw: uniform in [0, 1). Where low and high are one number, that.
+    """
+    with np.errstate(invalid="ignore"):
+        share = (x - low) / (high - low)
+    return _library(x).where(draw < share, high, low)
 
 
 def stochastic_from(seed: int) -> Rounding:

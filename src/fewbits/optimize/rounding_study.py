@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from fewbits.errors import RepairError
+from fewbits.numerics.rounding import stochastic
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.layer import coded_layers
 from fewbits.optimize.rounding import grid, integer_encoding, write_codes
@@ -64,9 +65,7 @@ def round_steps(steps: torch.Tensor, way: Way, generator: torch.Generator | None
         case "floor":
             return steps.floor()
         case "stochastic":
-            floor = steps.floor()
-            draw = torch.rand(steps.shape, generator=generator, dtype=steps.dtype)
-            return floor + (draw < steps - floor)
+            return stochastic(steps, generator or torch.default_generator)
 
 
 @options_checked

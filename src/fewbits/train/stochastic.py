@@ -11,6 +11,7 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.formats import Format, Int
+from fewbits.numerics.rounding import by_chance
 from fewbits.quant.fake_quantize import on_steps
 from fewbits.quant.plan import Site
 from fewbits.train.ranges import CurrentRange
@@ -36,8 +37,7 @@ def between_neighbours(x: torch.Tensor, numbers: torch.Tensor, draw: torch.Tenso
     """
     inside = x.clamp(numbers[0], numbers[-1])
     above = torch.searchsorted(numbers, inside.contiguous()).clamp(1, len(numbers) - 1)
-    low, high = numbers[above - 1], numbers[above]
-    return torch.where(draw < (inside - low) / (high - low), high, low)
+    return by_chance(inside, numbers[above - 1], numbers[above], draw)
 
 
 class StochasticWeights(CurrentRange):
