@@ -39,7 +39,7 @@ from fewbits.tasks.training import initialised
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.binary_connect import squared_hinge
 from fewbits.train.distillation import Distillation
-from fewbits.train.fit import Adam, Loss, MakeOptimizer, MakeSchedule, Nesterov, cosine, fit
+from fewbits.train.fit import Adam, Loss, MakeOptimizer, MakeSchedule, Nesterov, WarmedCosine, cosine, fit
 from fewbits.train.registry import trainable
 from fewbits.train.xnor import WithScalingMaps
 
