@@ -13,7 +13,7 @@ SOURCE = Path(fewbits.__file__).parent
 FLOORS = (
     ("errors",),
     ("limits",),
-    ("files", "options", "progress", "rich_once", "version"),
+    ("files", "options", "processes", "progress", "rich_once", "version"),
     ("storage", "plots", "notebook"),
     ("data",),
     ("numerics",),

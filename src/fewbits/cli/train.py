@@ -14,6 +14,7 @@ from fewbits.data.split import Split
 from fewbits.errors import DataError
 from fewbits.files import write_whole
 from fewbits.lower.lower import lower
+from fewbits.processes import Processes, joined
 from fewbits.report.accuracy import evaluate
 from fewbits.report.history import curve, history_json
 from fewbits.tasks.registry import resolve
@@ -27,7 +28,12 @@ from fewbits.workflow.quantize import QuantizeJob, calibrated, calibration, fini
 
 
 def train(asked: Train, console: Console) -> object:
-    """The job of the verb."""
+    """The job of the verb. Under torchrun every process takes part, and the first alone tells and writes."""
+    with joined(asked.device) as processes:
+        return _train(asked, console if processes.writes else Console(quiet=True), processes)
+
+
+def _train(asked: Train, console: Console, processes: Processes) -> object:
     where, network, out, seed = _device(asked.device), asked.network, asked.out, asked.seed
     task = resolve(network)
     in_float = asked.float_epochs if asked.weights is None else 0
@@ -41,7 +47,7 @@ def train(asked: Train, console: Console) -> object:
         train_in_float(net, split.train, epochs=in_float, normalize=normalize, batch_size=batch_size, seed=seed)
     job = QuantizeJob(network, net, split, preparation, asked.recipe, asked.profile, out, batch_size,
                       show_plan=asked.plan, processor=asked.processor)
-    learning = trainable(calibrated(job, console, norms="keep"))
+    learning = trainable(calibrated(job, console, norms="keep", processes=processes))
     lower(learning, asked.profile)  # what has no program is refused before anything is learned
     learning.to(where)
     teacher = Distillation(copy.deepcopy(net).eval().to(where), share=asked.distil) if asked.distil else None
@@ -54,7 +60,10 @@ def train(asked: Train, console: Console) -> object:
     told: list[Epoch] = []
     fit(learning, learned.batches(batch_size, normalize, torch.Generator().manual_seed(seed)), epochs=asked.epochs,
         optimizer=Adam(asked.rate), distillation=teacher, seed=seed, checkpoint=asked.checkpoint, on_epoch=told.append,
-        evaluate=None if scored is None else lambda few: 100 * evaluate(_On(few, where), scored).mean)
+        evaluate=None if scored is None else lambda few: 100 * evaluate(_On(few, where), scored).mean,
+        processes=processes)
+    if not processes.writes:
+        return None
     learning.to("cpu")
     write_whole(make_folder(out) / "history.json", history_json(before, told, "% of the held-out examples").encode())
     if scored is not None:

@@ -12,6 +12,7 @@ from fewbits.numerics.formats import Float, Int, Levels
 from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
 from fewbits.numerics.rounding import RULES, Rounding, half_even
 from fewbits.options import check_option
+from fewbits.processes import ALONE
 from fewbits.program import dynamic
 from fewbits.quant.plan import Site
 from fewbits.quant.stretched import StretchWatch
@@ -130,6 +131,8 @@ class FakeQuantize(nn.Module):
         self.site, self.kind, self.spec = site.name, site.kind, site.spec
         self._mode: Mode = "off"
         self.observer = self.spec.observer()
+        self.processes = ALONE
+        """Those that train together: what is learned from a batch is learned from the whole of it."""
         self.stretch = StretchWatch(site.name)
         # Blocks of an activation never split the batch, so any batch size serves to count them.
         shape = self.spec.block.scale_shape([1 if size is None else size for size in site.shape])

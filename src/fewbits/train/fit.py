@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from fewbits.errors import CollapseWarning, DataError
+from fewbits.processes import ALONE, Processes
 from fewbits.progress import steps as steps_shown
 from fewbits.quant.simulation import Simulation
 from fewbits.train.distillation import Distillation
@@ -99,7 +100,7 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
         schedule: MakeSchedule = cosine, loss: Loss = F.cross_entropy, distillation: Distillation | None = None,
         seed: int = 0, checkpoint: str | Path | None = None, save_every: int | None = None,
         evaluate: Callable[[nn.Module], float] | None = None, on_epoch: Callable[[Epoch], None] | None = None,
-        quiet: bool = False) -> tuple[float, ...]:
+        processes: Processes = ALONE, quiet: bool = False) -> tuple[float, ...]:
     """Trains a Simulation, or any network, in place on the device it is on; leaves it in evaluation mode.
 
     batches: (inputs, labels), re-iterable and sized; a random order of its own goes on from epoch to epoch. loss: of
@@ -108,10 +109,12 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     every `save_every` steps; training goes on from it when it exists, to the same bytes. It belongs to one training:
     its start weights, recipe, optimizer, schedule, loss, teacher, length, seed and data. evaluate: called with the
     network after each epoch, in evaluation mode and without gradients, such as its accuracy on validation images;
-    on_epoch: called with what each epoch came to, those before a resumption first. Returns the mean loss of each
-    epoch. Warns (CollapseWarning) where a learned range is 0 after an epoch. Raises DataError for data that does not
-    fit, TrainingError when the loss is not finite, naming step and layer, FileError for a checkpoint that is damaged or
-    of another training, by what is other.
+    on_epoch: called with what each epoch came to, those before a resumption first. processes: among several each takes
+    its rows of every batch, gradients and what ranges are learned from are of the whole batch, and process 0 writes the
+    checkpoint; batch norm alone sees each process's rows by themselves, dropout the same draws in each. Returns the mean
+    loss of each epoch. Warns (CollapseWarning) where a learned range is 0 after an epoch. Raises DataError for data that
+    does not fit, TrainingError when the loss is not finite, naming step and layer, FileError for a checkpoint that is
+    damaged or of another training, by what is other.
     """
     if epochs < 1:
         raise DataError(f"Training for {epochs} epochs does nothing; give 1 or more.")
@@ -123,14 +126,17 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     device, optimize = parameters[0].device, optimizer(parameter_groups(net))
     steps = epochs * len(batches)
     simulations = [module for module in net.modules() if isinstance(module, Simulation)]
-    step, run = Steps(net, optimize, loss, distillation), Run(net, optimize, schedule(optimize, steps))
+    step, run = Steps(net, optimize, loss, distillation, processes), Run(net, optimize, schedule(optimize, steps))
+    for simulation in simulations:
+        for quantizer in simulation.quantizers():
+            quantizer.processes = processes
     kept = None
     if checkpoint is not None:
         job = job_of(net, optimize, distillation, {
             "length": f"{len(batches)} batches, {epochs} epochs", "seed": str(seed), "schedule": called(schedule),
-            "loss": called(loss)})
+            "loss": called(loss)} | ({"processes": str(processes.count)} if processes.count > 1 else {}))
         kept = Kept(Path(checkpoint), run, job, len(batches), steps)
-    with _seeded(seed, device), steps_shown(quiet) as progress:
+    with _seeded(seed, device), steps_shown(quiet or not processes.writes) as progress:
         done = 0 if kept is None else kept.open(device)
         bar = progress.add_task("train", total=steps, completed=done, shown="")
         net.train()
@@ -149,17 +155,21 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
                 run.count(value * len(y), len(y), last)
                 progress.update(bar, advance=1, shown=f"loss {value:.4f}{scored}")
                 if last:
+                    processes.alike(net)
                     _warn_of_collapse(simulations, epoch + 1)
                     run.rates.append(float(optimize.param_groups[0]["lr"]))
                     run.scores.append(None if evaluate is None else _scored(net, evaluate))
                     scored = "" if run.scores[-1] is None else f", score {run.scores[-1]:.4f}"
                 due = last or (save_every is not None and run.step % save_every == 0)
-                if kept is not None and due:
+                if kept is not None and due and processes.writes:
                     kept.save(device)
             told = _tell(run, told, on_epoch)
         if kept is not None:
             kept.take_up()  # where all was done before
         _tell(run, told, on_epoch)
+    for simulation in simulations:
+        for quantizer in simulation.quantizers():
+            quantizer.processes = ALONE
     net.eval()
     return tuple(run.losses)
 

@@ -49,6 +49,7 @@ class FirstBatchRange(FakeQuantize):
         assert isinstance(format, Int), "checked when made"
         if not self.started:
             alpha = x.detach().abs().max()
+            alpha = self.processes.highest(alpha) if self.kind == "activation" else alpha
             if not (alpha > 0 and torch.isfinite(alpha)):
                 raise CalibrationError(f"tensor {self.site!r}: the first batch has a largest magnitude of "
                                        f"{alpha.item()}, which gives no step: begin with other data")

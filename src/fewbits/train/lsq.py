@@ -102,7 +102,7 @@ class LearnedStep(FakeQuantize):
         if self.mode != "simulate":
             return super().forward(x)
         if self.training and not self.started:
-            self.start(x.detach())
+            self.start(self.processes.whole(x.detach()) if self.kind == "activation" else x.detach())
             self.started.fill_(True)
         self.settle()
         return self.on_grid(x, self.spec.block.expand(self.learned(self.factor, x), x.shape))

@@ -64,6 +64,7 @@ class MovingRange(FakeQuantize):
     def _follow(self, x: torch.Tensor) -> None:
         values, axes = self.spec.block.split(x)
         low, high = (bound.reshape(self.scale.shape) for bound in (values.amin(axes), values.amax(axes)))
+        low, high = self.processes.lowest(low), self.processes.highest(high)
         if not bool(torch.isfinite(high - low).all()):
             return  # the loss is not finite either, and says where it began
         keep = self.momentum if self.steps else 0.0

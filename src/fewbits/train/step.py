@@ -1,13 +1,16 @@
 """One step of gradient descent, shared by every training loop of the package."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fewbits.errors import DataError, TrainingError
+from fewbits.processes import ALONE, Processes, ended_elsewhere
 from fewbits.quant.simulation import Simulation, SimulationVisitor
 from fewbits.train.distillation import Distillation
 
@@ -19,34 +22,53 @@ class Steps:
     """Takes steps: the batch goes to the network's device, the parameters go down the gradient of its loss, and every
     simulation in the network is told that they have moved.
 
-    optimizer: over parameters of `net`; distillation: adds a teacher's loss.
+    optimizer: over parameters of `net`; distillation: adds a teacher's loss; processes: each takes its rows of a batch,
+    and the gradients are those of the whole batch (torch's DistributedDataParallel).
     """
 
-    def __init__(self, net: nn.Module, optimizer: Optimizer, loss: Loss, distillation: Distillation | None = None):
+    def __init__(self, net: nn.Module, optimizer: Optimizer, loss: Loss, distillation: Distillation | None = None,
+                 processes: Processes = ALONE):
         self._net, self._optimizer, self._loss, self._distillation = net, optimizer, loss, distillation
+        self._processes = processes
+        self._called: nn.Module = net if processes.count == 1 else DistributedDataParallel(
+            net, broadcast_buffers=False, find_unused_parameters=True)
         self._device = next(net.parameters()).device
         self._simulations = [module for module in net.modules() if isinstance(module, Simulation)]
 
     def take(self, x: Tensor, y: Tensor, when: str) -> float:
-        """The loss of a batch, as it was before the step.
+        """The loss of a batch, the whole of it, as it was before the step.
 
         when: the step's place in the training, for messages. Raises DataError for labels that the network has no output
         for, TrainingError when the loss is not finite, naming step and layer.
         """
-        x, y = x.to(self._device), y.to(self._device)
-        outputs = self._net(x)
+        x, y = (self._processes.part(each).to(self._device) for each in (x, y))
+        outputs = self._called(x)
         _check_labels(outputs, y)
         value = self._loss(outputs, y)
         if self._distillation is not None:
             value = self._distillation.loss(x, outputs, value)
-        if not torch.isfinite(value):
-            raise TrainingError(_diagnosis(self._net, x, value.item(), when))
+        whole, share = self._of_the_batch(value, len(y))
+        if not math.isfinite(whole):
+            raise TrainingError(_diagnosis(self._net, x, whole, when))
         self._optimizer.zero_grad()
-        value.backward()
+        if self._processes.count == 1:
+            value.backward()
+        else:
+            with ended_elsewhere():
+                (value * share).backward()
         self._optimizer.step()
         for simulation in self._simulations:
             simulation.after_step()
-        return value.item()
+        return whole
+
+    def _of_the_batch(self, value: Tensor, rows: int) -> tuple[float, float]:
+        """(mean loss of the whole batch, by what this process's loss is multiplied so that the mean of all processes'
+        gradients is that of the batch)"""
+        if self._processes.count == 1:
+            return value.item(), 1.0
+        sums = torch.stack([value.detach() * rows, torch.full_like(value, rows)]).detach()
+        total, count = self._processes.summed(sums).tolist()
+        return total / count, self._processes.count * rows / count
 
 
 class InPrecision(nn.Module):

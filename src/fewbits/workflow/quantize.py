@@ -27,6 +27,7 @@ from fewbits.lower.lower import lower
 from fewbits.optimize.outcome import sqnr_of_outputs
 from fewbits.optimize.repairs import repair
 from fewbits.options import options_checked
+from fewbits.processes import ALONE, Processes
 from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program
 from fewbits.progress import doing
@@ -85,9 +86,10 @@ def run(job: QuantizeJob, console: Console) -> Report:
 
 
 @options_checked
-def calibrated(job: QuantizeJob, console: Console, norms: Literal["fold", "keep"] = "fold") -> Simulation:
+def calibrated(job: QuantizeJob, console: Console, norms: Literal["fold", "keep"] = "fold",
+               processes: Processes = ALONE) -> Simulation:
     """The simulation of the network, calibrated and repaired. norms: `keep` leaves batch norm live, for training, which
-    takes no recipe with repairs."""
+    takes no recipe with repairs; processes: those that share the calibration."""
     batches = calibration(job)
     wanted = recipe_of(job.recipe, job.repairs)
     model, resolved = planned(job.net.eval(), first_two(batches), wanted, norms)
@@ -102,7 +104,7 @@ def calibrated(job: QuantizeJob, console: Console, norms: Literal["fold", "keep"
     if job.made_up and resolved.repairs:
         raise DataError(f"recipe {job.recipe} wants {', '.join(resolved.repairs)}, which needs data: give --data")
     if job.cache is None:
-        simulation = calibrate(model, resolved, batches)
+        simulation = calibrate(model, resolved, batches, processes=processes)
     else:
         console.print(f"ranges are {'read from' if job.cache.exists() else 'kept in'} {job.cache}", highlight=False)
         simulation = calibrate_cached(model, resolved, batches, job.cache, data=batches.digest())
