@@ -112,9 +112,9 @@ def fit(net: nn.Module, batches: Batches, *, epochs: int, optimizer: MakeOptimiz
     on_epoch: called with what each epoch came to, those before a resumption first. processes: among several each takes
     its rows of every batch, gradients and what ranges are learned from are of the whole batch, and process 0 writes the
     checkpoint; batch norm alone sees each process's rows by themselves, dropout the same draws in each. Returns the
-    mean loss of each epoch. Warns (CollapseWarning) where a learned range is 0 after an epoch. Raises DataError for data
-    that does not fit, TrainingError when the loss is not finite, naming step and layer, FileError for a checkpoint that
-    is damaged or of another training, by what is other.
+    mean loss of each epoch. Warns (CollapseWarning) where a learned range is 0 after an epoch. Raises DataError for
+    data that does not fit, TrainingError when the loss is not finite, naming step and layer, FileError for a
+    checkpoint that is damaged or of another training, by what is other.
     """
     if epochs < 1:
         raise DataError(f"Training for {epochs} epochs does nothing; give 1 or more.")
