@@ -15,6 +15,7 @@ from fewbits.data.split import DataSet, Split
 from fewbits.documents.reproductions import document
 from fewbits.errors import DataError
 from fewbits.quant.presets import presets
+from fewbits.reproduce.before_after import Format, Tuning, _static, tune
 from fewbits.reproduce.deep_compression import Schedule, _stages, compress
 from fewbits.reproduce.few_bits import Training, run
 from fewbits.reproduce.row import Given, RowResult, listed, record, results
@@ -84,6 +85,20 @@ def test_a_training_run_small(recipe: str) -> None:
     assert measured["codes differing"] == 0
     assert min(measured[name] for name in ("float", "few bits", "program")) > 90
     assert run(training, Given(data(1200), 0), lambda _: None) == measured
+
+
+def test_before_and_after_fine_tuning_and_resumed(tmp_path: Path) -> None:
+    formats = (Format("4/4/4", "ristretto-dfp-w4a4"), Format("shared", "kmeans-w2a8"), Format("static", _static("q8.8"), False))
+    tuning = Tuning(partial(mlp_norm, width=24), formats, MNIST, 1, epochs=1)
+    given = Given(data(1200), 0, None, tmp_path, "row")
+    measured = tune(tuning, given, lambda _: None)
+    assert measured["codes differing"] == 0
+    assert measured["codes compared"] > 10_000
+    assert {f"{name}, {when}" for name in ("4/4/4", "shared", "static") for when in ("before", "after")} < measured.keys()
+    assert min(measured["float"], measured["4/4/4, after"], measured["static, after"]) > 90
+    assert len(list(tmp_path.iterdir())) == 4, "one training in float, and one for each format"
+    assert tune(tuning, given, lambda _: None) == measured, "the same from its checkpoints"
+    assert tune(tuning, replace(given, work=None), lambda _: None) == measured, "and without any"
 
 
 def test_every_recipe_of_a_row_is_a_preset() -> None:

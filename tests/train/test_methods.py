@@ -21,7 +21,7 @@ FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "b
            "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
            "lsq-paper": "int4",
            "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8",
-           "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4"}
+           "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4", "duq": "int4"}
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -44,7 +44,7 @@ def test_methods_of_weights(method):
     check_method(written({"format": FORMATS[method], "block": "tensor", "method": method}, {"format": "uint8"}))
 
 
-@pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)", "log(5)"])
+@pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)", "log(5)", "duq(0.375)"])
 def test_methods_of_activations(method):
     activations = ({"format": "hwgq2", "symmetric": True, "scale": "unit"} if method.startswith("hwgq")
                    else {"format": "uint4"})

@@ -79,7 +79,7 @@ def tune(tuning: Tuning, given: Given, log: Log) -> Mapping[str, Any]:
         apply_weights(net, load_weights(given.weights), str(given.weights))
     else:
         log(f"training in float for {tuning.float_epochs} epochs")
-        stage = f"{tuning.network.__name__}-one-cycle-{tuning.float_epochs}"
+        stage = f"{getattr(tuning.network, '__name__', 'network')}-one-cycle-{tuning.float_epochs}"
         train(net, learned, epochs=tuning.float_epochs, normalize=normalize, batch_size=64, rate=tuning.rate,
               seed=given.seed, checkpoint=given.checkpoint(stage))
     model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")

@@ -14,6 +14,7 @@ from fewbits.train.binary_connect import BinaryConnect, StochasticBinaryConnect
 from fewbits.train.bwn import BinaryWeights
 from fewbits.train.codebook import Codebook, RefreshedCodebook
 from fewbits.train.dorefa import DoReFaActivations, DoReFaWeights
+from fewbits.train.duq import DualActivations, DualWeights
 from fewbits.train.hwgq import HalfWaveGaussian
 from fewbits.train.inq import IncrementalPowers
 from fewbits.train.lab_quantizer import FirstBatchRange
@@ -34,7 +35,7 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
     "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
-    "stochastic": StochasticWeights,
+    "stochastic": StochasticWeights, "duq": DualWeights,
 })
 """Methods of weights: each makes the quantizer of a tensor; numbers in brackets are its arguments: `codebook(16)`."""
 
@@ -44,7 +45,7 @@ ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "dorefa": DoReFaActivations, "lab": partial(FirstBatchRange, range="document"),
     "lab-efficient": partial(FirstBatchRange, range="efficient"), "after-training": AfterTraining,
     "log": LogActivations, "hwgq": HalfWaveGaussian, "hwgq-vanilla": partial(HalfWaveGaussian, backward="vanilla"),
-    "hwgq-log": partial(HalfWaveGaussian, backward="log"),
+    "duq": DualActivations, "hwgq-log": partial(HalfWaveGaussian, backward="log"),
 })
 """Methods of activations; numbers in brackets are arguments: `moving(0.99, 1000)`, `dorefa(6)`."""
 

@@ -1,0 +1,119 @@
+"""PROFIT on a small depthwise network, beside plain LSQ for as many epochs.
+
+Both begin with one float network, trained here. PROFIT learns in three parts: all layers, then without the third whose
+outputs their quantization moves most, then without two thirds; at the end batch norm statistics are taken anew.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewbits.data.normalize import IMAGENET
+from fewbits.data.shifted import Mirrored, Shifted
+from fewbits.engines.executable import Executable
+from fewbits.graph.capture import capture
+from fewbits.graph.fold import fold
+from fewbits.lower.lower import lower
+from fewbits.optimize.batch_norm import reestimate_batch_norm
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.planner import plan
+from fewbits.quant.simulation import Simulation
+from fewbits.report.accuracy import compare
+from fewbits.reproduce.few_bits import codes
+from fewbits.reproduce.row import Given, Log, Row
+from fewbits.tasks.few_bit_nets import depthwise_cifar
+from fewbits.tasks.training import initialised
+from fewbits.train.fit import Adam, WarmedCosine, fit
+from fewbits.train.profit import activation_instability, freeze, least_stable
+from fewbits.train.registry import trainable
+
+_SAVED = 200  # steps between checkpoints
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """float_epochs; epochs: of each of PROFIT's three parts, plain LSQ having all three in one; sampled: steps by which
+    the instability is measured; held_out: training images at the end that nothing learns from."""
+
+    float_epochs: int = 16
+    epochs: int = 4
+    sampled: int = 40
+    rate: float = 2e-3
+    batch_size: int = 64
+    held_out: int = 2000
+
+
+class _Learning:
+    """The images that one run learns from."""
+
+    def __init__(self, freezing: Freezing, given: Given):
+        self.freezing, self.given = freezing, given
+        self.learned = given.data.train.take(max(len(given.data.train) - freezing.held_out, freezing.batch_size))
+
+    def batches(self) -> Mirrored:
+        """Moved by up to two pixels and mirrored by chance."""
+        def seeded() -> torch.Generator:
+            return torch.Generator().manual_seed(self.given.seed)
+
+        plain = self.learned.batches(self.freezing.batch_size, IMAGENET, seeded())
+        return Mirrored(Shifted(plain, 2, seeded()), seeded())
+
+    def fit(self, net: nn.Module, epochs: int, stage: str, rate: float) -> None:
+        """Trains `net` in place."""
+        fit(net, self.batches(), epochs=epochs, optimizer=Adam(rate), schedule=WarmedCosine(), seed=self.given.seed,
+            checkpoint=self.given.checkpoint(f"{self.given.row}-{stage}"), save_every=_SAVED)
+
+
+def reproduce(freezing: Freezing, given: Given, log: Log) -> Mapping[str, Any]:
+    """Accuracies in % of the test images: `float`, `lsq` and `few bits` (PROFIT), as integer programs; `gain from`,
+    `gain to`: the 95 % interval of PROFIT less LSQ, image by image; codes compared and differing, of PROFIT's program.
+    """
+    data, learning = given.data, _Learning(freezing, given)
+    net = initialised(depthwise_cifar, given.seed)
+    log(f"training in float for {freezing.float_epochs} epochs")
+    learning.fit(net, freezing.float_epochs, "float", 4e-3)
+    calibration = data.calibration.inputs(128, IMAGENET)
+    model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")
+
+    def begun(recipe: str) -> Simulation:
+        mine = copy.deepcopy(model)
+        return trainable(calibrate(mine, plan(mine, recipe), calibration))
+
+    plain = begun("lsq-w4a4")
+    learning.fit(plain, 3 * freezing.epochs, "lsq", freezing.rate)
+    frozen = begun("duq-w4a4")
+    learning.fit(frozen, freezing.epochs, "duq", freezing.rate)
+    measured = activation_instability(frozen.copy(), islice(learning.batches(), freezing.sampled))
+    convolutions = {name: value for name, value in measured.items() if frozen.model.tensor(name).ndim == 4}
+    for part, share in enumerate((1 / 3, 2 / 3)):
+        still = least_stable(convolutions, share)
+        log(f"frozen: {', '.join(still)}")
+        frozen = freeze(frozen, still)
+        learning.fit(frozen, freezing.epochs, f"frozen-{part}", freezing.rate / 2)
+    some = learning.learned.take(min(1024, len(learning.learned)))
+    frozen = reestimate_batch_norm(frozen, some.inputs(128, IMAGENET))
+    test = data.test.batches(250, IMAGENET)
+    programs = [lower(simulation) for simulation in (plain, frozen)]
+    gained = compare(Executable(programs[0]), Executable(programs[1]), test)
+    beside = compare(net, Executable(programs[1]), test)
+    return {"float": _percent(beside.float_accuracy.mean), "lsq": _percent(gained.float_accuracy.mean),
+            "few bits": _percent(gained.accuracy.mean), "program": _percent(gained.accuracy.mean),
+            "gain from": _percent(gained.interval[0]), "gain to": _percent(gained.interval[1]),
+            "test images": gained.samples} | codes(programs[1], data, IMAGENET)
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 4)
+
+
+ROWS = (
+    Row("profit-w4a4-depthwise", "PROFIT, 4-bit weights and activations, beside plain LSQ: a small depthwise network "
+        "trained on 8000 CIFAR-10 images, 500 test images", "Park and Yoo 2020, arXiv:2008.04693 (MobileNets on "
+        "ImageNet: a small analogue)", {}, "cifar10:DIR", partial(reproduce, Freezing()), "duq-w4a4", 400),
+)
