@@ -1,4 +1,4 @@
-"""A run beside its record: equal on the same machine, within chance on another, and no differing code without a word."""
+"""A run beside its record: equal on the same machine, within chance on another, and no code differs unmentioned."""
 
 import pytest
 

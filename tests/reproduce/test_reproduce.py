@@ -88,13 +88,14 @@ def test_a_training_run_small(recipe: str) -> None:
 
 
 def test_before_and_after_fine_tuning_and_resumed(tmp_path: Path) -> None:
-    formats = (Format("4/4/4", "ristretto-dfp-w4a4"), Format("shared", "kmeans-w2a8"), Format("static", _static("q8.8"), False))
+    formats = (Format("4/4/4", "ristretto-dfp-w4a4"), Format("shared", "kmeans-w2a8"),
+               Format("static", _static("q8.8"), False))
     tuning = Tuning(partial(mlp_norm, width=24), formats, MNIST, 1, epochs=1)
     given = Given(data(1200), 0, None, tmp_path, "row")
     measured = tune(tuning, given, lambda _: None)
     assert measured["codes differing"] == 0
     assert measured["codes compared"] > 10_000
-    assert {f"{name}, {when}" for name in ("4/4/4", "shared", "static") for when in ("before", "after")} < measured.keys()
+    assert {f"{format.name}, {when}" for format in formats for when in ("before", "after")} < measured.keys()
     assert min(measured["float"], measured["4/4/4, after"], measured["static, after"]) > 90
     assert len(list(tmp_path.iterdir())) == 4, "one training in float, and one for each format"
     assert tune(tuning, given, lambda _: None) == measured, "the same from its checkpoints"
