@@ -35,11 +35,11 @@ FLOORS = (
     ("search",),
     ("report",),
     ("reproduce", "workflow"),
-    ("testing", "api", "documents"),
+    ("testing", "api"),
     ("public",),
     ("__init__",),
     ("cli",),
-    ("__main__",),
+    ("documents", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -37,14 +37,18 @@ from fewbits.optimize.repairs import repair
 from fewbits.optimize.rounding_study import rounding_study
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
+from fewbits.program.program import Program
 from fewbits.quant.cache import calibrate_cached
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.fake_quantize import round_pass
+from fewbits.quant.plan import Plan
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import recipe
+from fewbits.quant.recipe import Recipe, recipe
+from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import compare
 from fewbits.report.calibration_study import calibration_study
 from fewbits.report.explain import explain
+from fewbits.report.report import Report
 from fewbits.reproduce.recorded import recorded
 from fewbits.tensors.batch_norm import fold_batch_norm
 from fewbits.tensors.huffman import huffman
@@ -60,14 +64,16 @@ from fewbits.train.fit import Adam, Nesterov, WarmedCosine, fit
 from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
+from fewbits.train.xnor import WithScalingMaps
 
 __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize",
-           "Preparation", "QuantLinear", "QuantizedModel", "Quantizer", "WarmedCosine", "absorb_high_biases",
-           "adaround", "calibrate", "calibrate_activations", "calibrate_cached", "calibration_study", "capture",
-           "compare", "compare_plans", "correct_biases", "correct_biases_without_data", "costs", "data_set",
-           "dynamic_fixed_point", "equalize", "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold",
-           "fold_batch_norm", "freeze_batch_norm", "gptq", "huffman", "kl_threshold", "kmeans_quantize",
-           "linear_quantize", "load", "load_encodings", "lower", "minifloat", "narrow", "parse", "plan", "plots",
-           "quantize", "quantized_conv2d", "quantized_linear", "read_weights", "recipe", "reconstruct_blocks",
-           "recorded", "reestimate_batch_norm", "repair", "report", "round_pass", "rounding_study", "save_encodings",
-           "scale_and_zero_point", "search", "separate_shortcuts", "sequential_mse", "smooth", "trainable"]
+           "Plan", "Preparation", "Program", "QuantLinear", "QuantizedModel", "Quantizer", "Recipe", "Report",
+           "Simulation", "WarmedCosine", "WithScalingMaps", "absorb_high_biases", "adaround", "calibrate",
+           "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "compare_plans",
+           "correct_biases", "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize",
+           "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm",
+           "gptq", "huffman", "kl_threshold", "kmeans_quantize", "linear_quantize", "load", "load_encodings", "lower",
+           "minifloat", "narrow", "parse", "plan", "plots", "quantize", "quantized_conv2d", "quantized_linear",
+           "read_weights", "recipe", "reconstruct_blocks", "recorded", "reestimate_batch_norm", "repair", "report",
+           "round_pass", "rounding_study", "save_encodings", "scale_and_zero_point", "search", "separate_shortcuts",
+           "sequential_mse", "smooth", "trainable"]

@@ -244,7 +244,7 @@ def first_mistake(error: ValidationError) -> str:
         return f"no repair is called {first['input']!r}: choose among {', '.join(get_args(RepairName))}"
     where = ".".join(str(part) for part in first["loc"] if part != SpecText.__name__)
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where!r}: see the recipe language in the README"
+        return f"unknown key {where!r}: docs/recipes.md has the recipe language"
     if first["type"] == "model_type":
         return f"{where}: {_short(first['input'])} is neither `float` nor keys such as {{format: int8}}"
     message = first["msg"].removeprefix("Value error, ")[:_LONGEST]

@@ -55,8 +55,9 @@ class Explanation:
         """Everything, histograms included."""
         return json.dumps(asdict(self), indent=1)
 
-    def render(self, console: Console, limit: int = 15) -> None:
-        """The worst tensors as a table, and what was tried."""
+    def render(self, console: Console | None = None, limit: int = 15) -> None:
+        """Prints the worst tensors as a table, and what was tried; to standard output by default."""
+        console = console or Console()
         table = Table("tensor", "its dB", "clipped", "bias", "only", "without", "worst",
                       title=f"outputs {self.sqnr:.1f} dB; what each tensor does to them: only it, all without it")
         for column in table.columns[1:]:

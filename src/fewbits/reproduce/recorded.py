@@ -26,7 +26,7 @@ class Recorded:
 
 
 def recorded() -> Mapping[str, Recorded]:
-    """All rows by name."""
+    """What `fewbits reproduce` reran, by the name of the row: what was published, and what was measured."""
     found = {}
     for name, row in ROWS.items():
         runs = results(RECORDS, name)

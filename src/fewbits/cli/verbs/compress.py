@@ -16,7 +16,7 @@ class Compress(Labelled):
 
     job = "fewbits.cli.compress:compress"
     examples = ("fewbits compress net.safetensors --bits 5 --out net.fewbits",
-                "fewbits compress lenet_300_100 --weights net.pt --data mnist:DIR --target-size 40x --out net.fewbits")
+                "fewbits compress lenet5 --weights lenet5.pt --data mnist:DIR --target-size 40x --out lenet5.fewbits")
 
     source: Annotated[str, typer.Argument(help="A weights file; or, with --data, a network as for quantize")]
     out: Annotated[Path, typer.Option(help="The .fewbits file to write")]

@@ -18,7 +18,7 @@ from fewbits.cli.verbs.shared import (
     VerboseOption,
     WeightsOption,
 )
-from fewbits.quant.presets import DEFAULT_RECIPE, presets
+from fewbits.quant.presets import DEFAULT_RECIPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Quantize(Labelled):
 
     job = "fewbits.cli.quantize:quantize"
     examples = ("fewbits quantize lenet5 --weights lenet5.pt --data mnist:DIR --out build/lenet",
-                "fewbits quantize resnet20 --weights net.pt --data cifar10:DIR --repair adaround --out out",
+                "fewbits quantize lenet5 --weights lenet5.pt --data mnist:DIR --repair adaround --out out",
                 "fewbits quantize mynet.py:MyNet --weights net.pt --data npz:data.npz --mean 0.5 --std 0.25 --out out")
     resumes = ("cache",)
 
@@ -37,9 +37,10 @@ class Quantize(Labelled):
         "--data", help="digits | mnist:DIR | cifar10:DIR | images:DIR | npz:FILE; not needed for weights alone (w8)",
     )] = None
     weights: WeightsOption = None
-    recipe: Annotated[str, typer.Option(help=f"{', '.join(presets())}, or a YAML file")] = DEFAULT_RECIPE
+    recipe: Annotated[str, typer.Option(
+        help="w8a8, w4a8, w8, w4-g128, dynamic-w8a8, … (docs/recipes.md), or a YAML file")] = DEFAULT_RECIPE
     repair: Annotated[list[str] | None, typer.Option(
-        help="equalization, adaround, … made besides the recipe's repairs (README); may be repeated")] = None
+        help="equalization, adaround, … made besides the recipe's repairs (docs/recipes.md); may be repeated")] = None
     profile: ProfileOption = "onnxruntime"
     batch_size: BatchOption = 64
     seed: CalibratingSeed = 0

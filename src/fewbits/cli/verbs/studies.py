@@ -25,7 +25,7 @@ class Calibrate(Prepared):
     """Find the range of every tensor, or read it from a cache of the same model and plan."""
 
     job = "fewbits.cli.calibrate:calibrate"
-    examples = ("fewbits calibrate resnet20 --weights net.pt --data cifar10:DIR --cache ranges.json",)
+    examples = ("fewbits calibrate lenet5 --weights lenet5.pt --data mnist:DIR --cache ranges.json",)
     resumes = ("cache",)
 
     network: NetworkArgument
@@ -47,7 +47,7 @@ class Sensitivity(Prepared):
     """Measure what quantizing each tensor does to the outputs, by cause, and try a remedy on the worst."""
 
     job = "fewbits.cli.sensitivity:sensitivity"
-    examples = ("fewbits sensitivity resnet20 --weights net.pt --data cifar10:DIR --recipe w4a8 --html why.html",)
+    examples = ("fewbits sensitivity lenet5 --weights lenet5.pt --data mnist:DIR --recipe w4a8 --html why.html",)
 
     network: NetworkArgument
     data: DataOption
@@ -67,7 +67,7 @@ class RoundingStudy(Prepared):
     to the accuracy."""
 
     job = "fewbits.cli.rounding_study:rounding_study"
-    examples = ("fewbits rounding-study lenet5 --weights lenet5.pt --data mnist:DIR --recipe w4a8 --layer conv1",
+    examples = ("fewbits rounding-study lenet5 --weights lenet5.pt --data mnist:DIR --recipe w4a8 --layer 3",
                 "fewbits rounding-study lenet5 --weights lenet5.pt --data mnist:DIR --metric accuracy --plot study.svg")
 
     network: NetworkArgument
@@ -90,7 +90,7 @@ class CalibrationStudy(Labelled):
     """Calibrate on 5, 10 and 50 batches, and compare each program with float on the test images."""
 
     job = "fewbits.cli.calibration_study:calibration_study"
-    examples = ("fewbits calibration-study lenet5 --weights lenet5.pt --data mnist:DIR --batches 5 --batches 50",)
+    examples = ("fewbits calibration-study lenet5 --weights lenet5.pt --data mnist:DIR --batches 2 --batches 8",)
 
     network: NetworkArgument
     data: DataOption

@@ -27,7 +27,8 @@ class Train(Labelled):
 
     network: NetworkArgument
     data: DataOption
-    recipe: Annotated[str, typer.Option(help="lsq-w4a4, qat-w8a8, bnn, twn, …, or a YAML file that names methods")]
+    recipe: Annotated[str, typer.Option(
+        help="lsq-w4a4, qat-w8a8, bnn, twn, … (docs/training.md), or a YAML file that names methods")]
     out: Annotated[Path, typer.Option(help="Folder for model.fewbits, model.onnx, report.html, summary.json")]
     epochs: Annotated[int, typer.Option(help="Passes over the training examples in few bits")] = 5
     weights: WeightsOption = None
