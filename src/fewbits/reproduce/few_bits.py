@@ -240,7 +240,7 @@ ROWS = (
     _row("bwn-lenet-twn", "binary weights: 32C5-MP2-64C5-MP2-512FC on MNIST", _TWN,
          {"float": 99.41, "few bits": 99.05}, Training(lenet_twn, "bwn", 1, 2), 120),
     _resnet("qat-w8a8", "8 bits", "Jacob et al. 2018, arXiv:1712.05877 (a small analogue)"),
-    *(_lsq_resnet(bits, epochs) for bits, epochs in ((8, 1), (4, 1), (3, 2), (2, 6))),
+    *(_lsq_resnet(bits, epochs) for bits, epochs in ((8, 1), (4, 1), (3, 1), (2, 6))),
     _resnet("bwn", "binary weights", _XNOR),
     _resnet("twn", "ternary weights", "Li et al. 2016, arXiv:1605.04711 (VGG on CIFAR-10: a small analogue)"),
     _resnet("ttq", "trained ternary weights", "Zhu et al. 2016, arXiv:1612.01064, Table 1, trained for 160 epochs",
