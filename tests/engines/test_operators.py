@@ -72,6 +72,21 @@ def test_functions_of_one_number(name):
     assert_engines_agree(program, x)
 
 
+def test_a_mean_over_results_that_are_stacked_before_the_batch():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return torch.stack([self.one(x), self.other(x)]).mean(0)
+
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    program = lowered(Two(), x)
+    assert any(isinstance(node, op.Mean) for node in program.nodes)
+    assert_engines_agree(program, x)
+
+
 def test_prelu_per_channel():
     net = nn.PReLU(3)
     net.weight.data = torch.tensor([0.1, -0.5, 2.0])

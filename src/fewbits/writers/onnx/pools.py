@@ -63,11 +63,13 @@ def _fits_global_pool(b: OnnxBuilder, node: op.Mean) -> bool:
     lowest, beyond = _GLOBAL_POOL_FACTORS
     count = b.program.count(node.input, node.axes)
     factor = constants.mean_multiplier(b.program.encoding(node.input), b.program.encoding(node.name), count)
-    return lowest <= float(factor) < beyond and count < 2**24 and not b.program.values[node.input].free
+    value = b.program.values[node.input]
+    return lowest <= float(factor) < beyond and count < 2**24 and None not in value.shape[1:] and not value.free
 
 
 def _mean_by_sums(b: OnnxBuilder, node: op.Mean) -> None:
-    """Integer sums times the factor, rounded: for factors that no pool takes."""
+    """Integer sums times the factor, rounded: for factors that no pool takes, and where the batch is not the first
+    axis, as in a stack of results."""
     def step(operator: str, inputs: list[str], suffix: str, **attributes: Any) -> str:
         return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
 
