@@ -166,8 +166,10 @@ def lost(name: str, figure: str) -> str:
 print(table(["method", "W", "A", "lost, AlexNet", "lost here, MNIST"],
             [[name, w, a, points, lost(row, figure)] for name, w, a, points, row, figure in survey]))
 assert len({name.split(",")[0] for name, *_ in survey}) == 13
-rerun = [(name, points, float(lost(row, figure).split()[0])) for name, _, _, points, row, figure in survey
-         if lost(row, figure) != "not rerun"]
+short = ("DFP", "DFP, tuned", "BC", "BWN", "TWN", "TTQ", "XNOR", "BNN", "DoReFa", "QNN", "HWGQ", "LogNet", "INQ",
+         "DC 8/4", "DC 4/2")
+rerun = [(name, points, float(lost(row, figure).split()[0])) for name, (_, _, _, points, row, figure) in
+         zip(short, survey, strict=True) if lost(row, figure) != "not rerun"]
 assert len(rerun) >= 10
 plots.bars("Points lost", plots.Axis("points"), [name for name, *_ in rerun],
            [("AlexNet, top-5, the survey", [there for _, there, _ in rerun]),
@@ -460,7 +462,7 @@ ratios = {name: [100 * stages["coded"] / stages["float"] for _, stages in points
 print(table(["linear layers", "bits", "accuracy, %", "size with Huffman, %"],
             [[name, bits, accuracy, ratio] for name, points in curves.items()
              for bits, (accuracy, _), ratio in zip((1, 2, 3, 4, 5), points, ratios[name], strict=True)]))
-plots.points("Accuracy against size, with and without pruning", plots.Axis("size of the linear layers, % of float"),
+plots.points("Accuracy against size", plots.Axis("size of the linear layers, % of float"),
              plots.Axis("accuracy, %"), [plots.Series(name, ratios[name], [accuracy for accuracy, _ in points],
                                                       [f"{bits} bits" for bits in (1, 2, 3, 4, 5)], line=True)
                                          for name, points in curves.items()])
