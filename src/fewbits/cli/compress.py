@@ -39,6 +39,7 @@ def compress(asked: Compress, console: Console) -> object:
         read_weights(net, weights)
         split, preparation = open_data(data, asked, task.preparation, task.example_shape)
         goal = Goal(ratio, asked.max_drop if asked.max_drop is not None or ratio is not None else 0.1)
+        state = {}  # the trained network's weights moved: they are not what was shared
         run(CompressJob(source, net, split, preparation.normalize, goal, out, asked.epochs, asked.seed), console)
     else:
         if asked.max_drop is not None:
@@ -47,7 +48,7 @@ def compress(asked: Compress, console: Console) -> object:
         _without_data(state, ratio, asked.bits, asked.per_channel, asked.lossless, out)
     told = show(out, console)
     if asked.plot is not None:
-        compressed(WeightsFile(out)).save(asked.plot)
+        compressed(WeightsFile(out), state).save(asked.plot)
         console.print(f"written: {asked.plot}", highlight=False)
     return told
 

@@ -67,5 +67,5 @@ def _short(value: float) -> float:
 
 def _under(x: float, y: float, name: str, room: float) -> list[str]:
     """The text under a group, in up to three lines."""
-    lines = textwrap.wrap(name, max(6, int(room / 6.2)), break_long_words=False) or [""]
+    lines = textwrap.wrap(name, max(6, int(room / 6.0))) or [""]
     return [text(x, y + 12 * place, line, "middle", size=11) for place, line in enumerate(lines[:3])]

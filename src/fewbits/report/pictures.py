@@ -1,9 +1,10 @@
 """Pictures of what verbs found, for `--plot`: histograms with ranges, KL curves, calibration, compressed weights."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from fewbits.artifact.weights import WeightsFile
 from fewbits.errors import OptionError
@@ -79,15 +80,16 @@ def calibration(rows: Sequence[CalibrationRow], title: str) -> Picture:
                    Series("float", batches, [100 * row.comparison.float_accuracy.mean for row in rows], line=True)])
 
 
-def compressed(file: WeightsFile) -> Picture:
-    """Bytes of every tensor as floats and in the file; of the largest one that shares values: which values, how often
-    each of its codes occurs, and the distances of its weights where some were pruned."""
+def compressed(file: WeightsFile, originals: Mapping[str, Tensor]) -> Picture:
+    """Bytes of every tensor as floats and in the file; of the largest one that shares values: its weights before, where
+    the originals hold them, and after, how often each of its codes occurs, and the distances of its weights where some
+    were pruned."""
     stored: dict[str, int] = {}
     for item in file.items():
         stored[item.layer] = stored.get(item.layer, 0) + item.bytes
     tensors = {name: file.tensor(name) for name in file.names}
     floats = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
-    shown = sorted((name for name in floats if floats[name] and stored.get(name)), key=lambda name: -floats[name])[:12]
+    shown = sorted((name for name in floats if floats[name] and stored.get(name)), key=lambda name: -floats[name])[:6]
     pictures = [bars("Bytes", Axis("bytes", logarithmic=True), shown,
                      [("decoded", [floats[name] for name in shown]),
                       ("in the file", [stored[name] for name in shown])])]
@@ -97,8 +99,10 @@ def compressed(file: WeightsFile) -> Picture:
         values = tensors[largest].float().numpy().ravel()
         kept = np.flatnonzero(values)
         numbers, codes = np.unique(values[kept], return_inverse=True)
-        pictures += [bars(f"{largest}: its {len(numbers)} values", Axis("value"), [""] * len(numbers),
-                          [("", numbers.tolist())]),
+        if largest in originals:
+            before = originals[largest].detach().float().numpy().ravel()
+            pictures.append(histogram(f"{largest}: its weights before", before[before != 0], bins=128))
+        pictures += [histogram(f"{largest}: after, {len(numbers)} values", values[kept], bins=128),
                      histogram(f"{largest}: how often each code occurs", codes, bins=max(len(numbers), 2))]
         if len(kept) < 0.95 * len(values):
             gaps = np.diff(kept, prepend=-1)
