@@ -225,12 +225,18 @@ def main() -> None:
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     results = FOLDER / "results.json"
-    rows: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    rows: dict[str, Any] = {}
+
+    def known() -> None:
+        """Another run may have added to it."""
+        rows.update(json.loads(results.read_text()) if results.exists() else {})
 
     def keep(key: str, value: Any) -> None:
+        known()
         rows[key] = value
         write_whole(results, (json.dumps(rows, indent=1) + "\n").encode())
 
+    known()
     if asked.study:
         of = subject("resnet20")
         for tag, ranges, widths in (("8 to 2 bits", ("mse",), (8, 7, 6, 5, 4, 3, 2)),

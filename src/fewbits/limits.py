@@ -13,6 +13,9 @@ ONNX_BYTES = 2**31
 CHECKPOINT_BYTES = 64 * 1024 * MEBIBYTE
 """Of a file that long work goes on from: weights, and two moments of each."""
 
+SEARCH_LOG_BYTES = 256 * MEBIBYTE
+"""Of the log of a search: some million measurements."""
+
 DOCUMENT_VALUES = 20_000
 """Keys, items and single values of a recipe, those that anchors repeat counted as often as they stand there."""
 DOCUMENT_DEPTH = 32

@@ -278,9 +278,17 @@ def test_the_log_is_gone_on_from(tmp_path):
     Evaluations(small, tmp_path / "whole")
     with pytest.raises(FileError, match="another search"):
         Evaluations(problem(few((8, 3))), tmp_path / "whole")
-    (tmp_path / "whole").write_bytes(lines[0] + b"{}\n")
-    with pytest.raises(FileError, match="damaged"):
-        Evaluations(small, tmp_path / "whole")
+    entry = json.loads(lines[1])
+    for wrong in ({}, [], 3, {**entry, "noise": float("nan")}, {**entry, "noise": "0.1"}, {**entry, "flips": -1},
+                  {**entry, "flips": True}, {**entry, "samples": 7}, {**entry, "assignment": [9] * 6},
+                  {**entry, "assignment": [0]}, {**entry, "assignment": [False] * 6}, {**entry, "more": 1}):
+        (tmp_path / "whole").write_bytes(lines[0] + json.dumps(wrong).encode() + b"\n")
+        with pytest.raises(FileError, match="damaged"):
+            Evaluations(small, tmp_path / "whole")
+    for wrong in (b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"\n"):
+        (tmp_path / "whole").write_bytes(lines[0] + wrong)
+        with pytest.raises(FileError, match="damaged"):
+            Evaluations(small, tmp_path / "whole")
 
 
 def test_ristrettos_three_sweeps():

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import asdict
-from math import ceil, inf
+from math import ceil, inf, isfinite
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from fewbits.errors import FewbitsError, FileError, LoweringError
-from fewbits.files import write_whole
+from fewbits.files import read_whole, write_whole
+from fewbits.limits import SEARCH_LOG_BYTES
 from fewbits.options import options_checked
 from fewbits.progress import track
 from fewbits.search.problem import Measured, Partial, Problem
@@ -69,7 +70,7 @@ class Evaluations:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, (json.dumps(head) + "\n").encode())
             return
-        lines = path.read_bytes().split(b"\n")
+        lines = read_whole(path, SEARCH_LOG_BYTES, "the log of a search").split(b"\n")
         if len(lines) > 1 and lines[-1]:  # the last line was not written whole
             write_whole(path, b"\n".join(lines[:-1]) + b"\n")
         try:
@@ -77,10 +78,28 @@ class Evaluations:
             if first != head:
                 raise FileError(f"{path} is of another search: remove it, or choose another folder")
             for entry in rest:
-                key = entry.pop("how"), tuple(entry.pop("assignment"))
-                self._known[key] = FAILED if "failed" in entry else Measured(**entry)
-        except (ValueError, TypeError, KeyError, AttributeError):
+                key = entry.pop("how"), self._assignment(entry.pop("assignment"))
+                self._known[key] = FAILED if "failed" in entry else self._checked(Measured(**entry))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise FileError(f"{path} is damaged: remove it to search anew") from None
+
+    def _assignment(self, numbers: list[int | None]) -> Partial:
+        """Of a line of the log. Raises ValueError for what is none of this problem."""
+        groups = self.problem.space.groups
+        if len(numbers) != len(groups) or not all(
+                number is None or (type(number) is int and 0 <= number < len(group.specs))
+                for number, group in zip(numbers, groups, strict=True)):
+            raise ValueError("no assignment")
+        return tuple(numbers)
+
+    def _checked(self, read: Measured) -> Measured:
+        """What a line says was measured. Raises ValueError for what cannot have been."""
+        count = self.problem.samples
+        if not (type(read.noise) is type(read.sqnr) is float and 0 <= read.noise < inf and isfinite(read.sqnr)
+                and read.samples == count and all(type(each) is int and 0 <= each <= count for each in
+                                                  (read.flips, 0 if read.right is None else read.right))):
+            raise ValueError("no measurement")
+        return read
 
     def _write(self, entry: dict[str, object]) -> None:
         if self.path is not None:
