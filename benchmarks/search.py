@@ -55,10 +55,10 @@ from fewbits.tasks.registry import TASKS
 
 FOLDER, TABLE = Path("build/search"), Path("docs/search-measured.md")
 NETWORKS = {"lenet5": ("mnist/lenet5_inhouse.pt", f"mnist:{SHARED / 'mnist'}", 512),
-            "resnet20": ("cifar10/resnet20-12fca82f.th", f"cifar10:{SHARED / 'cifar10'}", 256),
+            "resnet20": ("cifar10/resnet20-12fca82f.th", f"cifar10:{SHARED / 'cifar10'}", 128),
             "mobilenet_v1_025": ("imagenet/mobilenetv1_025_state_dict.pt",
                                  f"images:{SHARED / 'imagenet/nips17_dev200'}", 64)}
-"""Weights, data, and how many images decide."""
+"""Weights, data, and how many images decide: the last training images; the first ones calibrate."""
 LIMITS = {"lenet5": (Limit(sqnr=25.0), Limit(flips=1.0)), "resnet20": (Limit(sqnr=20.0), Limit(flips=2.0)),
           "mobilenet_v1_025": (Limit(sqnr=15.0), Limit(flips=20.0))}
 """Set before any result was seen."""
@@ -103,7 +103,8 @@ def subject(name: str) -> Subject:
     apply_weights(net, load_weights(SHARED / weights), weights)
     split = load(data, task.example_shape).relabelled(task.label_offset)
     calibration = split.calibration.inputs(64, task.normalize)
-    deciding = split.train.take(min(count, len(split.train))).batches(64, task.normalize)
+    images = len(split.train)
+    deciding = split.train.subset(range(max(images - count, 0), images)).batches(64, task.normalize)
     return Subject(name, net, fold(capture(net, next(iter(calibration))[:2])), split, calibration, list(deciding))
 
 

@@ -50,8 +50,9 @@ def search(asked: Search, console: Console) -> object:
         learning(recipe_of(asked.recipe), asked.fine_tune, job.model)  # refused before anything is searched
     limit = Limit(asked.max_drop, asked.min_sqnr, asked.max_flips)
     check_samples(len(job.data.train))
-    deciding = job.data.train.take(min(asked.samples, len(job.data.train)))
-    console.print(f"{len(job.data.calibration)} images calibrate, the first {len(deciding)} training images decide, "
+    count = len(job.data.train)
+    deciding = job.data.train.subset(range(max(count - asked.samples, 0), count))  # the first ones calibrate
+    console.print(f"{len(job.data.calibration)} images calibrate, the last {len(deciding)} training images decide, "
                   f"and {len(job.data.test)} test images are only reported", highlight=False)
     limits = {name: _bytes(text) for name, text in (("weight-memory", asked.weight_memory),
                                                    ("activation-memory", asked.activation_memory)) if text is not None}
