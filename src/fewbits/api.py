@@ -68,6 +68,7 @@ class QuantizedModel(Executable):
 def capture(net: nn.Module | str | Path, example: Example, *, batch: BatchSize = "any") -> Model: ...
 @overload
 def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str]) -> Whole: ...
+@options_checked
 def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str] | None = None, *,
             batch: BatchSize = "any") -> Model | Whole:
     """The graph of a network (graph/capture.py); or with `parts`, graphs of those submodules (graph/whole.py), as for

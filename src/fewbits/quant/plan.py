@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from fewbits.graph.graph import Shape
+from fewbits.options import options_checked
 from fewbits.quant.recipe import RepairName
 from fewbits.quant.spec import Spec
 
@@ -67,6 +68,7 @@ class NodePlan:
     coded: tuple[str, ...] = ()
 
 
+@options_checked
 @dataclass(frozen=True)
 class Plan:
     """Every tensor and every node of one model, decided. `print(plan)` shows all of it. repairs: what the recipe wants
