@@ -120,5 +120,9 @@ class UntrainedWarning(FewbitsWarning):
     """A network whose weights are random numbers."""
 
 
+class InputWarning(FewbitsWarning):
+    """A network writes into the tensors that it is given."""
+
+
 class DataWarning(FewbitsWarning):
     """Calibration data that cannot be what the network is for."""

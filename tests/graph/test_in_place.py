@@ -6,7 +6,7 @@ from tests.called import Call
 from torch import nn
 
 import fewbits as fb
-from fewbits.errors import CaptureError
+from fewbits.errors import CaptureError, InputWarning
 
 X = torch.randn(4, 3, 8, generator=torch.Generator().manual_seed(0))
 
@@ -72,3 +72,8 @@ def test_a_write_through_another_view_is_refused():
 
     with pytest.raises(CaptureError, match="through transpose, which cannot be followed"):
         fb.capture(Call(transposed), X)
+
+
+def test_a_network_that_changes_its_input_is_told_of():
+    with pytest.warns(InputWarning, match="changes its input 0 in place"):
+        fb.capture(Call(input_changed), X)

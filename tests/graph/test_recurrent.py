@@ -100,6 +100,9 @@ NETWORKS = {
     "time first": lambda: (Written(nn.GRU(4, 5, bidirectional=True), turned), (6, 7, 4)),
     "states of lstm in and out": lambda: (Written(nn.LSTM(4, 5, batch_first=True), given), (6, 7, 4), (6, 5), (6, 5)),
     "state of gru in and out": lambda: (Written(nn.GRU(4, 5, batch_first=True), given), (6, 7, 4), (6, 5)),
+    "states of all layers, as torch has them": lambda: (
+        Written(nn.LSTM(4, 5, 2, batch_first=True), lambda layer, x, h, c: layer(x, (h, c))), (6, 7, 4), (2, 6, 5),
+        (2, 6, 5)),
     "text reader": lambda: (Read(), (6, 1, 6, 8)),
 }
 
@@ -109,7 +112,7 @@ NETWORKS = {
 def test_outputs_and_codes(name):
     net, example = made(name)
     model = fold(capture(net, example))
-    fewer = [x[:3] for x in example]
+    fewer = [x[:3] if len(x) == 6 else x[:, :3] for x in example]
     with torch.no_grad():
         for one, other in zip(flat(model(*fewer)), flat(net(*fewer)), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
@@ -182,3 +185,12 @@ def test_a_recurrence_that_learns_is_lowered_as_it_learned():
 def test_a_batch_behind_time_is_refused_by_name():
     with pytest.raises(CaptureError, match="batch_first=True"):
         capture(Sequence(nn.LSTM(4, 5), 5).eval(), torch.randn(6, 7, 4))
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_a_first_state_of_one_batch_size_is_refused_by_name():
+    def from_zeros(layer, x):
+        return layer(x, torch.zeros(1, 6, 5))[0]
+
+    with pytest.raises(CaptureError, match="fixes the batch size"):
+        capture(Written(nn.GRU(4, 5, batch_first=True), from_zeros).eval(), torch.randn(6, 7, 4))

@@ -34,7 +34,8 @@ def test_the_test_network_holds_every_operator(everything: Case) -> None:
     assert {row.name for row in OPERATORS} - used == {
         "batch_norm", "embedding",
         "masked_softmax", "insert_zeros", "quotient", "adaptive_max_pool",
-        "index_select", "choose", "enter", "rms_norm"}  # made by folding
+        "index_select", "choose", "enter", "rms_norm",  # made by folding
+        "recurrence", "step", "state"}  # tests/graph/test_recurrent.py
 
 
 def test_row_numbers_and_tables_are_accounted_for() -> None:

@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
+from fewbits.graph.calls import batch_axis
 from fewbits.graph.model import Model
 from fewbits.graph.traced import plain
 
@@ -30,11 +31,14 @@ def check_other_sizes(net: nn.Module, model: Model, args: tuple[Any, ...], kwarg
     """Runs the network and its graph on one input and on one more than the example has. Raises CaptureError where
     their numbers differ; a size that the network itself does not take tells nothing."""
     tensors = [leaf for leaf in pytree.tree_leaves((args, dict(kwargs))) if isinstance(leaf, torch.Tensor)]
-    if len({len(tensor) for tensor in tensors}) != 1:
+    if len({tensor.shape[batch_axis(tensor, tensors)] for tensor in tensors}) != 1:
         return
     for size in (1, len(tensors[0]) + 1):
         def sized(leaf: Any, size: int = size) -> Any:
-            return torch.cat([leaf, leaf[:1]])[:size].clone() if isinstance(leaf, torch.Tensor) else leaf
+            if not isinstance(leaf, torch.Tensor):
+                return leaf
+            axis = batch_axis(leaf, tensors)
+            return leaf.index_select(axis, torch.arange(size) % leaf.shape[axis])
 
         given, named = pytree.tree_map(sized, (args, dict(kwargs)))
         try:

@@ -1,6 +1,6 @@
 """What the modules inside a network are called with while it runs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,10 +62,18 @@ def running_example() -> Iterator[None]:
         raise CaptureError(f"the model fails on the example: {first[0]}") from error
 
 
-def check_batch(tensor: torch.Tensor) -> None:
+def batch_axis(tensor: torch.Tensor, tensors: Sequence[torch.Tensor]) -> int:
+    """The axis of an input that is its batch: the first; the second of what has there the batch of the first of all
+    inputs and in front of it another size, as the states of recurrent layers do, [layers, N, H]."""
+    whole = len(tensors[0]) if tensors and tensors[0].ndim else 0
+    return int(tensor.ndim == 3 and whole > 1 and tensor is not tensors[0] and len(tensor) != whole
+               and tensor.shape[1] == whole)
+
+
+def check_batch(tensor: torch.Tensor, axis: int = 0) -> None:
     """Raises CaptureError for an example tensor that leaves no batch axis free."""
-    if tensor.ndim == 0 or tensor.shape[0] < 2:
-        raise CaptureError(f"the example has a batch of {tensor.shape[0] if tensor.ndim else 'no axis'}: "
+    if tensor.ndim == 0 or tensor.shape[axis] < 2:
+        raise CaptureError(f"the example has a batch of {tensor.shape[axis] if tensor.ndim else 'no axis'}: "
                            "give at least 2, or the exporter fixes the batch size")
     if tensor.numel() == 0:
         raise CaptureError(f"the example has an axis of 0 in shape {tuple(tensor.shape)}: give real sizes")

@@ -1,5 +1,6 @@
 """From a user's module to a `Model`."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from fewbits.errors import CaptureError
+from fewbits.errors import CaptureError, InputWarning
 from fewbits.graph.batch_sizes import check_other_sizes
-from fewbits.graph.calls import Call, check_batch, running_example
+from fewbits.graph.calls import Call, batch_axis, check_batch, running_example
 from fewbits.graph.exporter import BatchSize, follow
 from fewbits.graph.free_sizes import following
 from fewbits.graph.graph import Style
@@ -65,8 +66,10 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     tensors = Call(args, kwargs).tensors
     for number, tensor in enumerate(tensors):
         if batch == "any":
-            _check_batch_is_first(tensor, number, tensors)
-            check_batch(tensor)
+            axis = batch_axis(tensor, tensors)
+            if axis == 0:
+                _check_batch_is_first(tensor, number, tensors)
+            check_batch(tensor, axis)
     if not isinstance(net, nn.Module):
         raise CaptureError(f"the network is a {type(net).__name__}: give an nn.Module")
     net = plain_module(net).eval()
@@ -81,6 +84,7 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     given, named = pytree.tree_map_only(torch.Tensor, torch.clone, (args, dict(kwargs)))
     with running_example(), torch.no_grad(), _without_fused_attention():
         expected = net(*given, **named)
+    _warn_of_changes((args, dict(kwargs)), (given, named))
     model = net if isinstance(net, Model) else read_traced(follow(net, args, kwargs, batch), style)
     model.eval()
     for node in model.graph.nodes:
@@ -95,6 +99,18 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
             check_other_sizes(net, model, args, kwargs)
             model.graph = replace(model.graph, follows=following(net, model, args, kwargs))
     return model
+
+
+def _warn_of_changes(before: Any, after: Any) -> None:
+    """An InputWarning where a network has written into a tensor that it was given: a program does not."""
+    pairs = zip(pytree.tree_leaves(before), pytree.tree_leaves(after), strict=True)
+    changed = [number for number, (one, other) in enumerate(pairs)
+               if isinstance(one, torch.Tensor) and not torch.equal(one, other)]
+    if changed:
+        warnings.warn(InputWarning(
+            f"the network changes its input {changed[0]} in place (a call such as x.mul_(2)): its program computes the "
+            "same and leaves what it is given as it is, so give each a tensor of its own to compare them"),
+            stacklevel=4)
 
 
 def _takes_rows(net: nn.Module, vector: torch.Tensor) -> bool:
@@ -118,8 +134,7 @@ def _check_batch_is_first(tensor: torch.Tensor, number: int, tensors: list[torch
     batch = next((len(other) for other in tensors if other.ndim and len(other) > 1), None)
     if tensor.ndim > 1 and len(tensor) == 1 and batch in tensor.shape[1:]:
         raise CaptureError(f"input {number} of the example, {list(tensor.shape)}, has its batch ({batch}) in another "
-                           "axis than the first, as the state of recurrent layers has: [layers, N, H]; give it with "
-                           "the batch first and turn it in forward, or leave the state out")
+                           "axis than the first: give it with the batch first and turn it in forward")
 
 
 def _without_masks(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,9 +15,10 @@ from torch.utils import _pytree as pytree
 
 from fewbits.errors import CaptureError
 from fewbits.graph.batch_sizes import check_free
-from fewbits.graph.calls import calls, check_batch
+from fewbits.graph.calls import batch_axis, calls, check_batch
 from fewbits.graph.graph import Shape
 from fewbits.graph.lines import user_line
+from fewbits.graph.recurrent_calls import WholeLayers
 from fewbits.graph.regions import inline_regions
 from fewbits.graph.traced import Traced
 from fewbits.graph.undisturbed import undisturbed, unlogged
@@ -31,7 +32,7 @@ BatchSize = Literal["any", "fixed"]
 
 @options_checked
 def follow(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: BatchSize = "any") -> Traced:
-    """The operators of one call, the first axis of every tensor moving with the batch, unless it is fixed.
+    """The operators of one call, the batch axis of every tensor (`calls.batch_axis`) moving, unless it is fixed.
 
     Raises CaptureError that says where it fails, and which submodules can be captured on their own.
     """
@@ -73,12 +74,16 @@ def _shape(value: torch.Tensor) -> Shape:
 
 
 def _export(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: BatchSize) -> ExportedProgram:
+    tensors = [leaf for leaf in pytree.tree_leaves((args, dict(kwargs))) if isinstance(leaf, torch.Tensor)]
+
     def moving(leaf: Any) -> Any:
-        return {0: Dim.DYNAMIC} if isinstance(leaf, torch.Tensor) and batch == "any" else None
+        if not isinstance(leaf, torch.Tensor) or batch == "fixed":
+            return None
+        return {batch_axis(leaf, tensors): Dim.DYNAMIC}
 
     given = inspect.signature(net.forward).bind(*args, **kwargs).arguments  # *args as a tuple, **kwargs as a dict
     shapes = pytree.tree_map(moving, dict(given))
-    with torch.no_grad(), undisturbed(), _quiet():
+    with torch.no_grad(), undisturbed(), _quiet(), WholeLayers():
         return export(net, args, dict(kwargs), dynamic_shapes=shapes)
 
 
@@ -101,7 +106,7 @@ def _capturable(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         call = seen[name][0]
         try:
             for tensor in call.tensors:
-                check_batch(tensor)
+                check_batch(tensor, batch_axis(tensor, call.tensors))
             _export(module, call.args, call.kwargs, "any")
         except Exception:  # that it fails is the answer
             continue

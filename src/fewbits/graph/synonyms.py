@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fewbits.graph.graph import Shape
+from fewbits.graph.recurrent_calls import PLAIN_CALLS
 
 aten = torch.ops.aten
 
@@ -158,6 +159,7 @@ def _narrow(given: Arguments, known: Tensors) -> Plain:
 
 
 _RULES: dict[Any, Synonym] = {
+    **{ours: _named(plain) for ours, plain in PLAIN_CALLS.items()},
     aten.view.default: _named(aten.reshape.default, size="shape"), aten.view_as.default: _like_other,
     aten._unsafe_view.default: _named(aten.reshape.default, size="shape"),
     aten.reshape_as.default: _like_other, aten.expand_as.default: _expanded_as,
