@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.native_engine import network
+from benchmarks.networks import network
 from fewbits.artifact.file import read, to_bytes
 from fewbits.engines.processor import this_processor
 from fewbits.engines.torch.executor import TorchExecutor
