@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.networks import network
+from benchmarks.networks import ZOO, network
 from fewbits.artifact.file import read, to_bytes
 from fewbits.engines.processor import this_processor
 from fewbits.engines.torch.executor import TorchExecutor
@@ -34,8 +34,6 @@ from fewbits.writers.onnx.builder import output_name
 from fewbits.writers.onnx.program import OnnxForm
 from fewbits.writers.onnx.twin import float_onnx_bytes
 
-NETWORKS = ("mobilenetv3_small_100", "efficientnet_b0", "convnext_atto", "vit_tiny_patch16_224",
-            "swin_tiny_patch4_window7_224", "mobilevit_xxs")
 _STEM = ({"module": "conv_stem", "keep_float": True},)
 LEFT_IN_FLOAT: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "mobilenetv3_small_100": _STEM, "efficientnet_b0": _STEM,
@@ -151,7 +149,7 @@ def document(lines: list[Line]) -> str:
     last = {(line.processor, line.network, line.recipe, line.form): line for line in lines}
     parts = ["# Exported files in ONNX Runtime", _MADE]
     for processor in dict.fromkeys(line.processor for line in lines):
-        rows = [last[key] for name in NETWORKS for recipe in RECIPES for form in FORMS
+        rows = [last[key] for name in ZOO for recipe in RECIPES for form in FORMS
                 if (key := (processor, name, recipe, form)) in last]
         table = ["| network | recipe | form | float, ms | ours, ms | ratio | differing |", "|---" * 7 + "|"]
         table += [f"| {row.network} | {row.recipe} | {row.form} | {row.real:.2f} | {row.ours:.2f} | "
@@ -175,7 +173,7 @@ def _longest(times: Mapping[str, float], most: int = 9) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=NETWORKS)
+    parser.add_argument("names", nargs="*", default=ZOO)
     parser.add_argument("--recipes", default=",".join(RECIPES), help="with commas")
     parser.add_argument("--forms", default=",".join(FORMS), help="with commas")
     parser.add_argument("--repeats", type=int, default=21)
