@@ -140,7 +140,8 @@ _MADE = (
     "CPU time, medians of runs in turns with the float twin (the same network without quantizers); the file is what "
     "`fewbits export --processor this` writes. *Ratio* is float over ours: above 1 the file is faster. *Differing* "
     "counts output codes other than the program's. `w8a8 but` leaves in float what the second table shows to be "
-    "slower in integers, by the rules at the end. Other work ran on the machine; ratios moved by 5 % between runs."
+    "slower in integers, by the rules at the end. Other work ran on the machine; ratios moved by 5 % between runs. "
+    "Of one processor, the section with fewer features was taken with CPUID masked for ONNX Runtime."
 )
 
 
