@@ -165,8 +165,8 @@ def few_bits(depth: int, columns: int, rows: int) -> list[tuple[str, Callable[[]
         weights = np.where(RNG.random((columns, depth)) < 0.08, RNG.choice(values, (columns, depth)),
                            0).astype(np.int16)
         layer = Pruned(weights, 128, None, rescaling)
-        held = layer.packed()
-        return Calls([layer.struct(x, held, y)], [layer, held, x, y])
+        held, start = layer.by_masks() if library.spreads_bytes() else layer.by_places(), layer.start()
+        return Calls([layer.struct(x, held, start, y)], [layer, held, start, x, y])
 
     def planes(w_bits: int, x_bits: int) -> Calls:
         w = RNG.integers(0, 2**w_bits, (columns, 1, 1, depth)).astype(np.uint8)

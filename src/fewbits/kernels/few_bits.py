@@ -82,34 +82,76 @@ class Planes:
 
 
 @dataclass(frozen=True, eq=False)
+class ByPlaces:
+    """Nonzero weights by their places: starts int32 [columns + 1], places uint16, which uint8, values int16 [256]."""
+
+    starts: np.ndarray
+    places: np.ndarray
+    which: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ByMasks:
+    """Nonzero weights by masks: uint64 [columns / 16, depth / 4], those that are there int8, and where those of each
+    block begin, int64 [columns / 16 + 1]."""
+
+    masks: np.ndarray
+    held: np.ndarray
+    begins: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Pruned:
-    """A layer whose weights are mostly 0. weights: int16 [columns, depth] of at most 255 different values beside 0."""
+    """A layer whose weights are mostly 0. weights: int16 [columns, depth] of at most 255 different values beside 0, or
+    int8 of any."""
 
     weights: np.ndarray
     x_zero: int
     bias: np.ndarray | None
     rescaling: Rescaling
 
-    def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """starts int32 [columns + 1], places uint16, which uint8, values int16 [256]."""
+    def start(self) -> np.ndarray:
+        """int32 [columns]: the bias, less what the zero point of x adds."""
+        zero = self.x_zero * self.weights.sum(1, dtype=np.int64)
+        return ((0 if self.bias is None else self.bias.astype(np.int64)) - zero).astype(np.int32)
+
+    def by_places(self) -> ByPlaces:
+        """For any level."""
         columns, places = np.nonzero(self.weights)
         values, which = np.unique(self.weights[columns, places], return_inverse=True)
         starts = np.searchsorted(columns, np.arange(len(self.weights) + 1)).astype(np.int32)
         held = np.zeros(256, np.int16)
         held[:values.size] = values
         at_least_one = max(places.size, 1)  # an empty array has no address
-        return (starts, np.resize(places, at_least_one).astype(np.uint16), np.resize(which,
-                                                                                     at_least_one).astype(np.uint8),
-                held)
+        return ByPlaces(starts, np.resize(places, at_least_one).astype(np.uint16),
+                        np.resize(which, at_least_one).astype(np.uint8), held)
 
-    def struct(self, x: np.ndarray, packed: tuple[np.ndarray, ...], y: np.ndarray) -> structs.Sparse:
-        """packed: of `packed`."""
-        starts, places, which, values = packed
-        return structs.Sparse(op=structs.SPARSE, x_zero=self.x_zero, x=address(x), y=address(y), starts=address(starts),
-                              places=address(places), which=address(which), values=address(values),
-                                  bias=address(self.bias),
-                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1],
-                                  columns=len(self.weights))
+    def by_masks(self) -> ByMasks:
+        """For levels that spread bytes over vectors (library.spreads_bytes); right at any. Weights of 8 bits only."""
+        columns, depth = self.weights.shape
+        blocks, steps = (columns + 15) // 16, (depth + 3) // 4
+        filled = np.zeros((blocks * 16, steps * 4), np.int8)
+        filled[:columns, :depth] = self.weights
+        laid = filled.reshape(blocks, 16, steps, 4).transpose(0, 2, 1, 3).reshape(blocks, steps, 64)
+        there = laid != 0
+        masks = np.packbits(there, axis=2, bitorder="little").view("<u8").reshape(blocks, steps)
+        begins = np.append(0, there.sum((1, 2)).cumsum()).astype(np.int64)
+        held = aligned(int(begins[-1]), np.int8)
+        held[...] = laid[there]
+        return ByMasks(np.ascontiguousarray(masks, np.uint64), held, begins)
+
+    def struct(self, x: np.ndarray, packed: ByPlaces | ByMasks, start: np.ndarray, y: np.ndarray) -> structs.Sparse:
+        """packed: of `by_places` or `by_masks`; start: of `start`."""
+        call = structs.Sparse(op=structs.SPARSE, x=address(x), y=address(y), bias=address(start),
+                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1], columns=len(self.weights))
+        if isinstance(packed, ByPlaces):
+            call.starts, call.places = address(packed.starts), address(packed.places)
+            call.which, call.values = address(packed.which), address(packed.values)
+        else:
+            call.masks, call.begins = address(packed.masks), address(packed.begins)
+            call.held = packed.held.ctypes.data
+        return call
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         """[rows, columns]."""

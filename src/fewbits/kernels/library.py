@@ -19,7 +19,8 @@ VNNI; neon: with the dot product. Every level gives the same bits."""
 VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
-INTERFACE = 5  # kernels.h, kInterface
+INTERFACE = 6  # kernels.h, kInterface
+_VBMI2 = 2  # dispatch.h, kVbmi2
 PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
 
@@ -40,7 +41,8 @@ def _load() -> ctypes.CDLL | None:
             ("fb_decode", number, (address, address, address, size, address, address)),
             ("fb_histogram", None, (address, size, address)),
             ("fb_count", None, (address, size, number, size, address)),
-            ("fb_levels", number, ()), ("fb_level", number, ()), ("fb_set_level", number, (number,)),
+            ("fb_levels", number, ()), ("fb_features", number, ()), ("fb_level", number, ()),
+            ("fb_set_level", number, (number,)),
             ("fb_run", number, (address, size, number, number, address, size, address)),
             ("fb_scratch", size, (address,)), ("fb_packed_bytes", size, (address,)),
             ("fb_pack", number, (address, address, size)),
@@ -88,6 +90,11 @@ def levels() -> tuple[Level, ...]:
         return LEVELS[:1]
     here = _library.fb_levels()
     return (LEVELS[0], *(level for bit, level in enumerate(LEVELS[1:]) if here >> bit & 1))
+
+
+def spreads_bytes() -> bool:
+    """Whether the level in use spreads bytes over a vector by a mask (AVX512 VBMI2)."""
+    return _library is not None and level() == "avx512" and bool(_library.fb_features() & _VBMI2)
 
 
 def level() -> Level:

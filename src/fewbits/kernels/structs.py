@@ -161,8 +161,8 @@ class Binary(ctypes.Structure):
 class Sparse(ctypes.Structure):
     """fb_sparse"""
 
-    _fields_ = [*_fields(_number, "op", "x_zero"), *_fields(_address, "x", "y", "starts", "places", "which",
-                                                            "values", "bias"),
+    _fields_ = [*_fields(_number, "op", "unused"),
+                *_fields(_address, "x", "y", "starts", "places", "which", "values", "masks", "held", "begins", "bias"),
                 ("rescale", Rescale), *_fields(_number, "rows", "depth", "columns")]
 
 

@@ -443,19 +443,20 @@ def _binary(rng: Generator) -> Case:
 
 
 def _sparse(rng: Generator) -> Case:
-    rows, depth, columns = (int(n) for n in rng.integers(1, (5, 900, 90)))
-    values = rng.integers(-300, 300, int(rng.integers(1, 40))).astype(np.int16)
-    weights = np.where(rng.random((columns, depth)) < rng.choice([0.0, 0.08, 0.5]), rng.choice(values, (columns,
-                                                                                                        depth)), 0)
+    rows, depth, columns = (int(n) for n in rng.integers(1, (10, 900, 90)))
+    masks = bool(rng.random() < 0.6)
+    values = rng.integers(-128, 128, 200) if masks else rng.integers(-300, 300, int(rng.integers(1, 40)))
+    density = rng.choice([0.0, 0.08, 0.5])
+    weights = np.where(rng.random((columns, depth)) < density, rng.choice(values, (columns, depth)), 0).astype(np.int16)
     bias = rng.integers(-300, 300, columns).astype(np.int32) if rng.random() < 0.5 else None
-    layer = Pruned(weights.astype(np.int16), zero_of(rng), bias, rescaling(rng, columns, 8000 * np.sqrt(0.1 * depth)))
+    layer = Pruned(weights, zero_of(rng), bias, rescaling(rng, columns, 8000 * np.sqrt(0.1 * depth)))
     x = codes(rng, rows, depth)
 
     def make(y: np.ndarray) -> tuple[structs.Call, Any]:
-        packed = layer.packed()
-        return layer.struct(x, packed, y), (packed, layer)
+        packed, start = layer.by_masks() if masks else layer.by_places(), layer.start()
+        return layer.struct(x, packed, start, y), (packed, start, layer)
 
-    return Case(layer.reference(x), make, f"pruned layer of {x.shape} to {columns}")
+    return Case(layer.reference(x), make, f"pruned layer of {x.shape} to {columns}, by {'masks' if masks else 'places'}")
 
 
 def _grouped(rng: Generator) -> Case:

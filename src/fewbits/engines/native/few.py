@@ -11,7 +11,7 @@ import numpy as np
 from fewbits.engines.native.context import Context, Stored
 from fewbits.kernels import library, structs
 from fewbits.kernels.conv import Layer
-from fewbits.kernels.few_bits import Few, FewBits, Planes
+from fewbits.kernels.few_bits import ByMasks, ByPlaces, Few, FewBits, Planes, Pruned
 from fewbits.program import ops as op
 from fewbits.program.ops import is_move, reads
 
@@ -37,8 +37,9 @@ def few_call(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, 
     if made is not None:
         planes, packed = made
         return _append(context, node, x, y, planes.struct(sizes, packed), (planes, packed))
-    if isinstance(node, op.Linear):
-        return _packed_bits(context, node, x, y, layer, sizes[2])
+    if isinstance(node, op.Linear) and sizes[2] <= _FEW_ROWS and layer.weights.size >= _MANY_WEIGHTS:
+        sparse = _sparse(context, node, x, y, layer, sizes[2])
+        return _packed_bits(context, node, x, y, layer, sizes[2]) if sparse is None else sparse
     return None
 
 
@@ -117,6 +118,37 @@ def _read(codes: tuple[int, ...], zero: int) -> Few | None:
     return None
 
 
+# ------------------------------------------------------------------------------- pruned weights
+
+_SPARSE = 0.15
+"""Of the weights, so many at most are not 0."""
+
+
+def _pruned(layer: Layer) -> tuple[ByMasks | ByPlaces, np.ndarray] | None:
+    w = layer.weights.reshape(len(layer.weights), -1)
+    if w.dtype != np.int8 or np.count_nonzero(w) > _SPARSE * w.size or w.shape[1] > 2**16:
+        return None
+    made = Pruned(w, layer.x_zero, layer.bias, layer.rescaling)
+    return (made.by_masks() if library.spreads_bytes() else made.by_places()), made.start()
+
+
+def _sparse(context: Context, node: op.Linear, x: Stored, y: Stored, layer: Layer, rows: int) -> Stored | None:
+    """A pruned layer from its nonzero weights; None for any other."""
+    key = f"{node.name} pruned"
+    if key not in context.packed:
+        context.packed[key] = _pruned(layer)
+    if context.packed[key] is None:
+        return None
+    packed, start = context.packed[key]
+    depth = layer.weights[0].size
+    made = Pruned(np.broadcast_to(np.int8(0), (len(layer.weights), depth)), layer.x_zero, None, layer.rescaling)
+
+    def make(a: np.ndarray, b: np.ndarray) -> tuple[structs.Call, Any]:
+        return made.struct(x.physical(a).reshape(rows, depth), packed, start, y.physical(b)), (made, packed, start)
+
+    return context.call(node, (x,), y, make)
+
+
 # ------------------------------------------------------------------------------- packed bits
 
 
@@ -136,9 +168,7 @@ def _packed_few(layer: Layer) -> tuple[FewBits, np.ndarray] | None:
 
 
 def _packed_bits(context: Context, node: op.Linear, x: Stored, y: Stored, layer: Layer, rows: int) -> Stored | None:
-    """A large layer of few rows whose weights have few values, straight from their packed bits; None for any other."""
-    if rows > _FEW_ROWS or layer.weights.size < _MANY_WEIGHTS:
-        return None
+    """Weights of few values straight from their packed bits; None for others."""
     key = f"{node.name} in few bits"
     if key not in context.packed:
         context.packed[key] = _packed_few(layer)

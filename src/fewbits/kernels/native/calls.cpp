@@ -717,12 +717,25 @@ int32_t check(const fb_binary& c) {
 }
 
 int32_t check(const fb_sparse& c) {
-  FB_REQUIRE(c.x && c.y && c.starts && c.places && c.which && c.values, FB_NULL);
-  FB_REQUIRE(product_of(c.rows, c.depth) > 0 && product_of(c.rows, c.columns) > 0 && c.depth <= 65536, FB_SIZE);
-  FB_REQUIRE(at_home(c.starts, 4) && at_home(c.places, 2) && at_home(c.values, 2) && at_home(c.bias, 4) &&
-                 at_home(c.y, size_of(c.rescale.type)),
-             FB_LAYOUT);
-  FB_REQUIRE(c.x_zero >= 0 && c.x_zero <= 255 && c.starts[0] == 0, FB_RANGE);
+  FB_REQUIRE(c.x && c.y && c.bias, FB_NULL);
+  FB_REQUIRE(product_of(c.rows, c.depth) > 0 && product_of(c.rows, c.columns) > 0 && product_of(c.columns, c.depth) > 0, FB_SIZE);
+  FB_REQUIRE(at_home(c.bias, 4) && at_home(c.y, size_of(c.rescale.type)), FB_LAYOUT);
+  if (c.masks) {
+    FB_REQUIRE(c.held && c.begins, FB_NULL);
+    FB_REQUIRE(at_home(c.masks, 8) && at_home(c.begins, 8), FB_LAYOUT);
+    const int64_t steps = (static_cast<int64_t>(c.depth) + 3) / 4, blocks = (static_cast<int64_t>(c.columns) + 15) / 16;
+    FB_REQUIRE(c.begins[0] == 0, FB_RANGE);
+    for (int64_t block = 0; block < blocks; ++block) {
+      int64_t there = 0;
+      for (int64_t step = 0; step < steps; ++step) there += __builtin_popcountll(c.masks[block * steps + step]);
+      FB_REQUIRE(c.begins[block] + there == c.begins[block + 1], FB_RANGE);
+    }
+    return check_rescale(c.rescale, c.columns);
+  }
+  FB_REQUIRE(c.starts && c.places && c.which && c.values, FB_NULL);
+  FB_REQUIRE(c.depth <= 65536, FB_SIZE);
+  FB_REQUIRE(at_home(c.starts, 4) && at_home(c.places, 2) && at_home(c.values, 2), FB_LAYOUT);
+  FB_REQUIRE(c.starts[0] == 0, FB_RANGE);
   for (int32_t i = 0; i < c.columns; ++i) FB_REQUIRE(c.starts[i] <= c.starts[i + 1], FB_RANGE);
   for (int32_t i = 0; i < c.starts[c.columns]; ++i) FB_REQUIRE(c.places[i] < c.depth, FB_RANGE);
   return check_rescale(c.rescale, c.columns);
@@ -742,6 +755,10 @@ int32_t check(const fb_grouped& c) {
     FB_REQUIRE(c.rescale.kind == FB_REAL && !c.bias, FB_LAYOUT);
   }
   return check_rescale(c.rescale, c.columns);
+}
+
+int64_t scratch_of(const fb_sparse& c) {  // rows filled up to whole steps
+  return c.masks && c.depth % 4 ? aligned(static_cast<int64_t>(c.rows) * ((static_cast<int64_t>(c.depth) + 3) / 4 * 4)) : 0;
 }
 
 int64_t scratch_of(const fb_grouped& c) {  // rows filled up to whole steps
@@ -902,7 +919,15 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
       break;
     case FB_SPARSE: {
       const auto& c = *static_cast<const fb_sparse*>(call);
-      FB_PARTS(c.columns, 64, sparse);
+      const uint8_t* x = c.x;
+      int64_t step = c.depth;
+      if (c.masks && c.depth % 4) {
+        step = (step + 3) / 4 * 4;
+        std::memset(scratch, 0, static_cast<size_t>(c.rows * step));
+        for (int64_t row = 0; row < c.rows; ++row) std::memcpy(scratch + row * step, c.x + row * c.depth, static_cast<size_t>(c.depth));
+        x = scratch;
+      }
+      parallel(threads, (static_cast<int64_t>(c.columns) + 15) / 16, 4, [&](int64_t b, int64_t e) { k.sparse(&c, x, step, b, e); });
       break;
     }
     case FB_GROUPED: {
@@ -978,7 +1003,7 @@ int64_t fb_scratch(const void* call) {
     case FB_BINARY:
       return fb::checked_scratch<fb_binary>(call);
     case FB_SPARSE:
-      return fb::checked<fb_sparse>(call);
+      return fb::checked_scratch<fb_sparse>(call);
     case FB_GROUPED:
       return fb::checked_scratch<fb_grouped>(call);
     default:

@@ -77,7 +77,7 @@ struct Kernels {
   void (*lines)(const fb_binary*, uint64_t*, int64_t, int64_t);
   void (*covered)(const fb_binary*, const uint64_t*, const fb_covered*, int64_t, int64_t);
   void (*binary)(const fb_binary*, const fb_covered*, int64_t, int64_t, int64_t, int64_t);
-  void (*sparse)(const fb_sparse*, int64_t, int64_t);
+  void (*sparse)(const fb_sparse*, const uint8_t*, int64_t, int64_t, int64_t);
   void (*grouped)(const fb_grouped*, int64_t, int64_t);
   int32_t (*range)(const float*, int64_t, float*, float*);
   // Null where the level has none: pixels [begin, end), blocks of 16 columns [first, last).

@@ -286,18 +286,22 @@ typedef struct {
   int32_t top, bottom, left, right; /* margins */
 } fb_binary;
 
-/* A linear layer whose weights are few and shared: of each output the depths of its nonzero weights and which of the
-   shared values each has. */
+/* A linear layer whose weights are mostly 0. Either: of each output the depths of its nonzero weights and which of the
+   shared values each has; or, for levels that spread bytes over a vector: of each block of 16 outputs and each 4 depths which
+   of the 64 weights (output by output) are there, and these. */
 typedef struct {
   int32_t op; /* FB_SPARSE */
-  int32_t x_zero;
+  int32_t unused;
   const uint8_t* x; /* [rows, depth] */
   void* y;
   const int32_t* starts;   /* [columns + 1] */
   const uint16_t* places;  /* [starts[columns]] */
   const uint8_t* which;    /* the same */
   const int16_t* values;   /* [256] */
-  const int32_t* bias;     /* or null */
+  const uint64_t* masks;   /* [columns / 16][depth / 4], or null: by places */
+  const int8_t* held;      /* in the order of bits; 63 bytes behind the last one may be read */
+  const int64_t* begins;   /* [columns / 16 + 1]: where those of a block begin */
+  const int32_t* bias;     /* [columns]: less the zero point of x times the sum of the column's weights */
   fb_rescale rescale;
   int32_t rows, depth, columns;
 } fb_sparse;

@@ -11,7 +11,7 @@
 #endif
 
 // Raised whenever a function changes: a library of another version is not used.
-constexpr int32_t kInterface = 5;
+constexpr int32_t kInterface = 6;
 
 FB_API int32_t fb_interface();
 // The levels of this processor as bits (dispatch.h, Level); the one in use; 1 where it is not there. Every level gives the
@@ -19,6 +19,8 @@ FB_API int32_t fb_interface();
 FB_API int32_t fb_levels();
 FB_API int32_t fb_level();
 FB_API int32_t fb_set_level(int32_t level);
+// Instructions that this processor has beside its levels, as bits (dispatch.h, Feature).
+FB_API int32_t fb_features();
 
 // The integer kernels (fewbits.h): calls one behind the other, each begun when the one before has ended. threads: at most
 // so many, and what is written does not depend on them. scratch: at least the most that fb_scratch asks for. Answers FB_OK

@@ -89,6 +89,7 @@ const Kernels& kernels() {
 int32_t fb_interface() { return kInterface; }
 int32_t fb_levels() { return fb::found; }
 int32_t fb_level() { return fb::level(); }
+int32_t fb_features() { return fb::features(); }
 int32_t fb_set_level(int32_t wanted) {
   if (wanted < 0 || wanted >= fb::kLevels || !(fb::found >> wanted & 1)) return 1;
   fb::used.store(wanted, std::memory_order_relaxed);

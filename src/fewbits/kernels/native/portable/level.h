@@ -105,7 +105,8 @@ void FB_FN(threshold)(const fb_threshold* c, int64_t begin, int64_t end);   /* o
 void FB_FN(lines)(const fb_binary* c, uint64_t* lines, int64_t begin, int64_t end);
 void FB_FN(covered)(const fb_binary* c, const uint64_t* lines, const fb_covered* to, int64_t begin, int64_t end);
 void FB_FN(binary)(const fb_binary* c, const fb_covered* of, int64_t begin, int64_t end, int64_t first, int64_t last);
-void FB_FN(sparse)(const fb_sparse* c, int64_t begin, int64_t end);         /* columns */
+/* Of rows of x, x_step codes from each other: blocks of 16 columns. */
+void FB_FN(sparse)(const fb_sparse* c, const uint8_t* x, int64_t x_step, int64_t begin, int64_t end);
 void FB_FN(grouped)(const fb_grouped* c, int64_t begin, int64_t end);       /* blocks of 16 columns */
 /* The least and the largest of the numbers and 0; 1 where one is no finite number. quantize.c */
 int32_t FB_FN(range)(const float* x, int64_t count, float* low, float* high);

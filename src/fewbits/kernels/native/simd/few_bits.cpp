@@ -25,32 +25,6 @@ FB_INLINE Weights weights_of(const fb_grouped& c) {
           static_cast<int64_t>(padded) * 2 * c.bits, c.group, padded * c.bits / 32, (c.depth + 31) / 32 * 32};
 }
 
-// Sums of one group less what the zero point adds; 16 columns.
-FB_INLINE void finish(const fb_grouped& c, const Weights& w, const int32_t* sums, float* real, int64_t block, int64_t g,
-                      int64_t row) {
-  const int64_t at = (block * w.groups + g) * 16;
-  const int64_t left = c.columns - 16 * block, count = left < 16 ? left : 16;
-  if (w.groups > 1) {
-    for (int32_t j = 0; j < 16; ++j) {
-      const int32_t t = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) -
-                                             static_cast<uint32_t>(c.x_zero) * static_cast<uint32_t>(w.sums[at + j]));
-      const float part = static_cast<float>(t) * c.factors[at + j];
-      real[j] = g ? real[j] + part : part;
-    }
-    if (g + 1 < w.groups) return;
-    float* y = static_cast<float*>(c.y) + row * c.columns + 16 * block;
-    for (int64_t j = 0; j < count; ++j) y[j] = c.rescale.offset ? real[j] + c.rescale.offset[16 * block + j] : real[j];
-    return;
-  }
-  int32_t t[16];
-  for (int32_t j = 0; j < 16; ++j) {
-    const uint32_t bias = c.bias && j < count ? static_cast<uint32_t>(c.bias[16 * block + j]) : 0;
-    t[j] = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) + bias -
-                                static_cast<uint32_t>(c.x_zero) * static_cast<uint32_t>(w.sums[at + j]));
-  }
-  FB_FN(rescale_row)(&c.rescale, t, 16 * block, count, c.y, row * c.columns + 16 * block);
-}
-
 #if defined(__AVX512VNNI__)
 
 FB_INLINE void multiply_add512(__m512i& c, __m512i x, __m512i w) {
@@ -62,7 +36,7 @@ FB_NOINLINE void blocks_of(const fb_grouped& c, const Weights& w, int64_t block,
   constexpr int kFields = 8 / BITS;
   const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << BITS) - 1));
   const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w.values)));
-  float real[ROWS * BLOCKS][16];
+  __m512 real[ROWS][BLOCKS];
   const int64_t block_bytes = w.groups * w.group_bytes;
   for (int64_t g = 0; g < w.groups; ++g) {
     const uint8_t* from = w.data + block * block_bytes + g * w.group_bytes;
@@ -100,10 +74,39 @@ FB_NOINLINE void blocks_of(const fb_grouped& c, const Weights& w, int64_t block,
     for (int i = 0; i < ROWS; ++i) {
 #pragma GCC unroll 4
       for (int b = 0; b < BLOCKS; ++b) {
-        int32_t t[16];
-        _mm512_storeu_si512(t, _mm512_add_epi32(sums[i][b][0], sums[i][b][1]));
-        finish(c, w, t, real[i * BLOCKS + b], block + b, g, row + i);
+        const int64_t at = ((block + b) * w.groups + g) * 16;
+        __m512i t = _mm512_add_epi32(sums[i][b][0], sums[i][b][1]);
+        t = _mm512_sub_epi32(t, _mm512_mullo_epi32(_mm512_set1_epi32(c.x_zero), _mm512_loadu_si512(w.sums + at)));
+        if (w.groups > 1) {
+          _mm_prefetch(reinterpret_cast<const char*>(w.sums + at + 128), _MM_HINT_T0);
+          _mm_prefetch(reinterpret_cast<const char*>(c.factors + at + 128), _MM_HINT_T0);
+          const __m512 part = _mm512_mul_ps(_mm512_cvtepi32_ps(t), _mm512_loadu_ps(c.factors + at));
+          real[i][b] = g ? _mm512_add_ps(real[i][b], part) : part;
+          continue;
+        }
+        const int64_t column = 16 * (block + b), left = c.columns - column;
+        const __mmask16 there = left >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
+        if (c.bias) t = _mm512_add_epi32(t, _mm512_maskz_loadu_epi32(there, c.bias + column));
+        const int64_t to = (row + i) * c.columns + column;
+        if (is_direct16(c.rescale)) {
+          rescale16(c.rescale, column, there, t, c.y, to);
+        } else {
+          int32_t held[16];
+          _mm512_storeu_si512(held, t);
+          FB_FN(rescale_row)(&c.rescale, held, column, left < 16 ? left : 16, c.y, to);
+        }
       }
+    }
+  }
+  if (w.groups == 1) return;
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; ++i) {
+#pragma GCC unroll 4
+    for (int b = 0; b < BLOCKS; ++b) {
+      const int64_t column = 16 * (block + b), left = c.columns - column;
+      const __mmask16 there = left >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
+      if (c.rescale.offset) real[i][b] = _mm512_add_ps(real[i][b], _mm512_maskz_loadu_ps(there, c.rescale.offset + column));
+      _mm512_mask_storeu_ps(static_cast<float*>(c.y) + (row + i) * c.columns + column, there, real[i][b]);
     }
   }
 }
@@ -111,6 +114,32 @@ FB_NOINLINE void blocks_of(const fb_grouped& c, const Weights& w, int64_t block,
 constexpr int kTogether = 4;
 
 #else
+
+// Sums of one group less what the zero point adds; 16 columns.
+FB_INLINE void finish(const fb_grouped& c, const Weights& w, const int32_t* sums, float* real, int64_t block, int64_t g,
+                      int64_t row) {
+  const int64_t at = (block * w.groups + g) * 16;
+  const int64_t left = c.columns - 16 * block, count = left < 16 ? left : 16;
+  if (w.groups > 1) {
+    for (int32_t j = 0; j < 16; ++j) {
+      const int32_t t = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) -
+                                             static_cast<uint32_t>(c.x_zero) * static_cast<uint32_t>(w.sums[at + j]));
+      const float part = static_cast<float>(t) * c.factors[at + j];
+      real[j] = g ? real[j] + part : part;
+    }
+    if (g + 1 < w.groups) return;
+    float* y = static_cast<float*>(c.y) + row * c.columns + 16 * block;
+    for (int64_t j = 0; j < count; ++j) y[j] = c.rescale.offset ? real[j] + c.rescale.offset[16 * block + j] : real[j];
+    return;
+  }
+  int32_t t[16];
+  for (int32_t j = 0; j < 16; ++j) {
+    const uint32_t bias = c.bias && j < count ? static_cast<uint32_t>(c.bias[16 * block + j]) : 0;
+    t[j] = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) + bias -
+                                static_cast<uint32_t>(c.x_zero) * static_cast<uint32_t>(w.sums[at + j]));
+  }
+  FB_FN(rescale_row)(&c.rescale, t, 16 * block, count, c.y, row * c.columns + 16 * block);
+}
 
 template <int BITS, int ROWS, int BLOCKS>
 FB_NOINLINE void blocks_of(const fb_grouped& c, const Weights& w, int64_t block, int64_t row) {
@@ -263,7 +292,68 @@ void parts(const fb_grouped& c, int64_t begin, int64_t end) {
   }
 }
 
+#if defined(__AVX512VNNI__)
+// Blocks of 16 columns whose nonzero weights are spread over the step that they belong to.
+template <int ROWS>
+__attribute__((target("avx512vbmi2,avx512vbmi"), noinline)) void spread(const fb_sparse& c, const uint8_t* x, int64_t x_step, int64_t block, int64_t row) {
+  const int64_t steps = (c.depth + 3) / 4;
+  const uint64_t* masks = c.masks + block * steps;
+  const int8_t* w = c.held + c.begins[block];
+  __m512i sums[ROWS][2];
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
+  x += row * x_step;
+  int64_t s = 0;
+  for (; s + 2 <= steps; s += 2) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      const uint64_t mask = masks[s + h];
+      const __m512i v = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(w));
+      w += __builtin_popcountll(mask);
+#pragma GCC unroll 4
+      for (int i = 0; i < ROWS; ++i) multiply_add512(sums[i][h], _mm512_set1_epi32(word(x + i * x_step + 4 * (s + h))), v);
+    }
+    _mm_prefetch(reinterpret_cast<const char*>(w + kAhead), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(masks + s) + kAhead, _MM_HINT_T0);
+  }
+  if (s < steps) {
+    const __m512i v = _mm512_maskz_expand_epi8(masks[s], _mm512_loadu_si512(w));
+#pragma GCC unroll 4
+    for (int i = 0; i < ROWS; ++i) multiply_add512(sums[i][0], _mm512_set1_epi32(word(x + i * x_step + 4 * s)), v);
+  }
+  const int64_t column = 16 * block, left = c.columns - column;
+  const __mmask16 there = left >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
+  const __m512i bias = _mm512_maskz_loadu_epi32(there, c.bias + column);
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; ++i) {
+    const __m512i t = _mm512_add_epi32(_mm512_add_epi32(sums[i][0], sums[i][1]), bias);
+    const int64_t to = (row + i) * c.columns + column;
+    if (is_direct16(c.rescale)) {
+      rescale16(c.rescale, column, there, t, c.y, to);
+    } else {
+      int32_t held[16];
+      _mm512_storeu_si512(held, t);
+      FB_FN(rescale_row)(&c.rescale, held, column, left < 16 ? left : 16, c.y, to);
+    }
+  }
+}
+#endif
+
 }  // namespace
+
+extern "C" void FB_FN(simd_sparse)(const fb_sparse* c, const uint8_t* x, int64_t x_step, int64_t begin, int64_t end) {
+#if defined(__AVX512VNNI__)
+  if (c->masks && fb::features() & fb::kVbmi2) {
+    for (int64_t block = begin; block < end; ++block) {
+      int64_t row = 0;
+      for (; row + 4 <= c->rows; row += 4) spread<4>(*c, x, x_step, block, row);
+      for (; row < c->rows; ++row) spread<1>(*c, x, x_step, block, row);
+    }
+    return;
+  }
+#endif
+  FB_FN(sparse)(c, x, x_step, begin, end);
+}
 
 extern "C" void FB_FN(simd_grouped)(const fb_grouped* c, int64_t begin, int64_t end) {
   switch (c->bits) {

@@ -21,6 +21,7 @@ void FB_FN(depthwise)(const fb::Depthwise* d, int64_t begin, int64_t end);
 void FB_FN(winograd_in)(const fb::Winograd* w, int64_t begin, int64_t end);
 void FB_FN(winograd_out)(const fb::Winograd* w, int64_t begin, int64_t end, int64_t channel, int32_t channels);
 void FB_FN(simd_grouped)(const fb_grouped* c, int64_t begin, int64_t end);
+void FB_FN(simd_sparse)(const fb_sparse* c, const uint8_t* x, int64_t x_step, int64_t begin, int64_t end);
 void FB_FN(simd_lines)(const fb_binary* c, uint64_t* lines, int64_t begin, int64_t end);
 void FB_FN(simd_binary)(const fb_binary* c, const fb_covered* of, int64_t begin, int64_t end, int64_t first, int64_t last);
 void FB_FN(simd_table)(const fb_table* c, int64_t begin, int64_t end);
@@ -31,6 +32,7 @@ void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end);
 #define FB_WINOGRAD_IN FB_FN(winograd_in)
 #define FB_WINOGRAD_OUT FB_FN(winograd_out)
 #define FB_FEW_BITS FB_FN(simd_grouped)
+#define FB_SPREAD FB_FN(simd_sparse)
 #define FB_LINES FB_FN(simd_lines)
 #define FB_BINARY_SUMS FB_FN(simd_binary)
 #define FB_LOOKUP FB_FN(simd_table)
@@ -39,6 +41,7 @@ void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end);
 #define FB_WINOGRAD_IN nullptr
 #define FB_WINOGRAD_OUT nullptr
 #define FB_FEW_BITS FB_FN(grouped)
+#define FB_SPREAD FB_FN(sparse)
 #define FB_LINES FB_FN(lines)
 #define FB_BINARY_SUMS FB_FN(binary)
 #define FB_LOOKUP FB_FN(table)
