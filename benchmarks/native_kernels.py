@@ -165,7 +165,7 @@ def few_bits(depth: int, columns: int, rows: int) -> list[tuple[str, Callable[[]
         weights = np.where(RNG.random((columns, depth)) < 0.08, RNG.choice(values, (columns, depth)),
                            0).astype(np.int16)
         layer = Pruned(weights, 128, None, rescaling)
-        held, start = layer.by_masks() if library.spreads_bytes() else layer.by_places(), layer.start()
+        held, start = layer.by_picks() if library.picks_bytes() else layer.by_places(), layer.start()
         return Calls([layer.struct(x, held, start, y)], [layer, held, start, x, y])
 
     def planes(w_bits: int, x_bits: int) -> Calls:

@@ -148,6 +148,24 @@ def test_large_layers_of_few_bits_read_their_bits(bits: int) -> None:
         assert held[1].nbytes < 1.2 * codes.size * bits / 8
 
 
+def test_large_pruned_layers_read_what_is_left() -> None:
+    rng = np.random.default_rng(8)
+    x, y = Encoding(parse("uint8"), 0.02, 7), Encoding(parse("uint8"), 20.0, 100)
+    codes = np.where(rng.random((700, 770)) < 0.08, rng.integers(-127, 128, (700, 770)), 0).astype(np.int8)
+    scale = rng.uniform(0.5, 1, (700, 1)).astype(np.float32)
+    node = Linear("y", "q", Quantized(codes, Encoding(parse("int8"), scale, block=CHANNEL)),
+                  rng.integers(-99, 99, 700).astype(np.int32), 0, 255)
+    program = Program(profile("onnxruntime"), ("x",), (Quantize("q", "x"), node), {
+        "x": Value((None, 770), None), "q": Value((None, 770), x), "y": Value((None, 700), y)}, "y")
+    for level in NATIVE:
+        with library.use(level):
+            executor = NativeExecutor(program)
+            for rows in (1, 3, 9):
+                inputs = {"x": rng.uniform(0, 5, (rows, 770)).astype(np.float32)}
+                same(program, reference.run(program, inputs), executor.run(inputs))
+            assert executor._packed["y pruned"] is not None
+
+
 def few_numbers(rng: np.random.Generator, levels: tuple[int, ...], zero: int, weights: tuple[int, ...]) -> Program:
     """Two convolutions of few numbers behind each other and a linear layer, compared with thresholds."""
     few, sums = Encoding(parse("uint8"), 1.0, zero), Encoding(parse("int32"), 1.0)

@@ -92,12 +92,12 @@ class ByPlaces:
 
 
 @dataclass(frozen=True, eq=False)
-class ByMasks:
-    """Nonzero weights by masks: uint64 [columns / 16, depth / 4], those that are there int8, and where those of each
-    block begin, int64 [columns / 16 + 1]."""
+class ByPicks:
+    """Nonzero weights beside their places in 128 depths: counts uint16 [columns / 16, depth / 128] of steps, steps
+    uint8 [..., 128] (64 places, 64 weights), and where those of each block begin, int64 [columns / 16 + 1]."""
 
-    masks: np.ndarray
-    held: np.ndarray
+    counts: np.ndarray
+    steps: np.ndarray
     begins: np.ndarray
 
 
@@ -127,30 +127,37 @@ class Pruned:
         return ByPlaces(starts, np.resize(places, at_least_one).astype(np.uint16),
                         np.resize(which, at_least_one).astype(np.uint8), held)
 
-    def by_masks(self) -> ByMasks:
-        """For levels that spread bytes over vectors (library.spreads_bytes); right at any. Weights of 8 bits only."""
+    def by_picks(self) -> ByPicks:
+        """For levels that pick bytes from registers (library.picks_bytes); right at any. Weights of 8 bits only."""
         columns, depth = self.weights.shape
-        blocks, steps = (columns + 15) // 16, (depth + 3) // 4
-        filled = np.zeros((blocks * 16, steps * 4), np.int8)
+        blocks, segments = (columns + 15) // 16, (depth + 127) // 128
+        filled = np.zeros((blocks * 16, segments * 128), np.int8)
         filled[:columns, :depth] = self.weights
-        laid = filled.reshape(blocks, 16, steps, 4).transpose(0, 2, 1, 3).reshape(blocks, steps, 64)
-        there = laid != 0
-        masks = np.packbits(there, axis=2, bitorder="little").view("<u8").reshape(blocks, steps)
-        begins = np.append(0, there.sum((1, 2)).cumsum()).astype(np.int64)
-        held = aligned(int(begins[-1]), np.int8)
-        held[...] = laid[there]
-        return ByMasks(np.ascontiguousarray(masks, np.uint64), held, begins)
+        laid = filled.reshape(blocks, 16, segments, 128).transpose(0, 2, 1, 3)
+        block, segment, column, place = np.nonzero(laid)
+        of_column = np.count_nonzero(laid, axis=3)
+        counts = (of_column.max(2) + 3) // 4
+        begins = np.append(0, counts.sum(1).cumsum())
+        before = begins[:-1, None] + np.cumsum(counts, 1) - counts  # steps before those of a segment
+        nth = np.arange(place.size) - np.repeat(of_column.reshape(-1).cumsum() - of_column.reshape(-1),
+                                                of_column.reshape(-1))
+        steps = aligned((max(int(begins[-1]), 1), 128))
+        step, lane = before[block, segment] + nth // 4, 4 * column + nth % 4
+        steps[step, lane] = place
+        steps[step, 64 + lane] = laid[block, segment, column, place].view(np.uint8)
+        return ByPicks(counts.astype(np.uint16), steps, begins.astype(np.int64))
 
-    def struct(self, x: np.ndarray, packed: ByPlaces | ByMasks, start: np.ndarray, y: np.ndarray) -> structs.Sparse:
-        """packed: of `by_places` or `by_masks`; start: of `start`."""
+    def struct(self, x: np.ndarray, packed: ByPlaces | ByPicks, start: np.ndarray, y: np.ndarray) -> structs.Sparse:
+        """packed: of `by_places` or `by_picks`; start: of `start`."""
         call = structs.Sparse(op=structs.SPARSE, x=address(x), y=address(y), bias=address(start),
-                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1], columns=len(self.weights))
+                              rescale=self.rescaling.struct(), rows=x.shape[0], depth=x.shape[1],
+                              columns=len(self.weights))
         if isinstance(packed, ByPlaces):
             call.starts, call.places = address(packed.starts), address(packed.places)
             call.which, call.values = address(packed.which), address(packed.values)
         else:
-            call.masks, call.begins = address(packed.masks), address(packed.begins)
-            call.held = packed.held.ctypes.data
+            call.counts, call.steps, call.begins = (address(packed.counts), address(packed.steps),
+                                                    address(packed.begins))
         return call
 
     def reference(self, x: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ VNNI; neon: with the dot product. Every level gives the same bits."""
 VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
-INTERFACE = 6  # kernels.h, kInterface
-_VBMI2 = 2  # dispatch.h, kVbmi2
+INTERFACE = 7  # kernels.h, kInterface
+_VBMI = 1  # dispatch.h, kVbmi
 PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
 
@@ -92,9 +92,9 @@ def levels() -> tuple[Level, ...]:
     return (LEVELS[0], *(level for bit, level in enumerate(LEVELS[1:]) if here >> bit & 1))
 
 
-def spreads_bytes() -> bool:
-    """Whether the level in use spreads bytes over a vector by a mask (AVX512 VBMI2)."""
-    return _library is not None and level() == "avx512" and bool(_library.fb_features() & _VBMI2)
+def picks_bytes() -> bool:
+    """Whether the level in use picks bytes from registers by numbers (AVX512 VBMI)."""
+    return _library is not None and level() == "avx512" and bool(_library.fb_features() & _VBMI)
 
 
 def level() -> Level:

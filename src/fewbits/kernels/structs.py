@@ -162,7 +162,8 @@ class Sparse(ctypes.Structure):
     """fb_sparse"""
 
     _fields_ = [*_fields(_number, "op", "unused"),
-                *_fields(_address, "x", "y", "starts", "places", "which", "values", "masks", "held", "begins", "bias"),
+                *_fields(_address, "x", "y", "starts", "places", "which", "values", "counts", "steps", "begins",
+                         "bias"),
                 ("rescale", Rescale), *_fields(_number, "rows", "depth", "columns")]
 
 

@@ -444,8 +444,8 @@ def _binary(rng: Generator) -> Case:
 
 def _sparse(rng: Generator) -> Case:
     rows, depth, columns = (int(n) for n in rng.integers(1, (10, 900, 90)))
-    masks = bool(rng.random() < 0.6)
-    values = rng.integers(-128, 128, 200) if masks else rng.integers(-300, 300, int(rng.integers(1, 40)))
+    picks = bool(rng.random() < 0.6)
+    values = rng.integers(-128, 128, 200) if picks else rng.integers(-300, 300, int(rng.integers(1, 40)))
     density = rng.choice([0.0, 0.08, 0.5])
     weights = np.where(rng.random((columns, depth)) < density, rng.choice(values, (columns, depth)), 0).astype(np.int16)
     bias = rng.integers(-300, 300, columns).astype(np.int32) if rng.random() < 0.5 else None
@@ -453,10 +453,10 @@ def _sparse(rng: Generator) -> Case:
     x = codes(rng, rows, depth)
 
     def make(y: np.ndarray) -> tuple[structs.Call, Any]:
-        packed, start = layer.by_masks() if masks else layer.by_places(), layer.start()
+        packed, start = layer.by_picks() if picks else layer.by_places(), layer.start()
         return layer.struct(x, packed, start, y), (packed, start, layer)
 
-    return Case(layer.reference(x), make, f"pruned layer of {x.shape} to {columns}, by {'masks' if masks else 'places'}")
+    return Case(layer.reference(x), make, f"pruned layer of {x.shape} to {columns}, {picks=}")
 
 
 def _grouped(rng: Generator) -> Case:

@@ -11,7 +11,7 @@ import numpy as np
 from fewbits.engines.native.context import Context, Stored
 from fewbits.kernels import library, structs
 from fewbits.kernels.conv import Layer
-from fewbits.kernels.few_bits import ByMasks, ByPlaces, Few, FewBits, Planes, Pruned
+from fewbits.kernels.few_bits import ByPicks, ByPlaces, Few, FewBits, Planes, Pruned
 from fewbits.program import ops as op
 from fewbits.program.ops import is_move, reads
 
@@ -124,12 +124,12 @@ _SPARSE = 0.15
 """Of the weights, so many at most are not 0."""
 
 
-def _pruned(layer: Layer) -> tuple[ByMasks | ByPlaces, np.ndarray] | None:
+def _pruned(layer: Layer) -> tuple[ByPicks | ByPlaces, np.ndarray] | None:
     w = layer.weights.reshape(len(layer.weights), -1)
     if w.dtype != np.int8 or np.count_nonzero(w) > _SPARSE * w.size or w.shape[1] > 2**16:
         return None
     made = Pruned(w, layer.x_zero, layer.bias, layer.rescaling)
-    return (made.by_masks() if library.spreads_bytes() else made.by_places()), made.start()
+    return (made.by_picks() if library.picks_bytes() else made.by_places()), made.start()
 
 
 def _sparse(context: Context, node: op.Linear, x: Stored, y: Stored, layer: Layer, rows: int) -> Stored | None:

@@ -720,15 +720,20 @@ int32_t check(const fb_sparse& c) {
   FB_REQUIRE(c.x && c.y && c.bias, FB_NULL);
   FB_REQUIRE(product_of(c.rows, c.depth) > 0 && product_of(c.rows, c.columns) > 0 && product_of(c.columns, c.depth) > 0, FB_SIZE);
   FB_REQUIRE(at_home(c.bias, 4) && at_home(c.y, size_of(c.rescale.type)), FB_LAYOUT);
-  if (c.masks) {
-    FB_REQUIRE(c.held && c.begins, FB_NULL);
-    FB_REQUIRE(at_home(c.masks, 8) && at_home(c.begins, 8), FB_LAYOUT);
-    const int64_t steps = (static_cast<int64_t>(c.depth) + 3) / 4, blocks = (static_cast<int64_t>(c.columns) + 15) / 16;
+  if (c.counts) {
+    FB_REQUIRE(c.steps && c.begins, FB_NULL);
+    FB_REQUIRE(at_home(c.counts, 2) && at_home(c.begins, 8), FB_LAYOUT);
+    const int64_t segments = (static_cast<int64_t>(c.depth) + 127) / 128, blocks = (static_cast<int64_t>(c.columns) + 15) / 16;
     FB_REQUIRE(c.begins[0] == 0, FB_RANGE);
     for (int64_t block = 0; block < blocks; ++block) {
       int64_t there = 0;
-      for (int64_t step = 0; step < steps; ++step) there += __builtin_popcountll(c.masks[block * steps + step]);
+      for (int64_t segment = 0; segment < segments; ++segment) there += c.counts[block * segments + segment];
       FB_REQUIRE(c.begins[block] + there == c.begins[block + 1], FB_RANGE);
+    }
+    for (int64_t step = 0; step < c.begins[blocks]; ++step) {
+      uint8_t all = 0;
+      for (int64_t i = 0; i < 64; ++i) all |= c.steps[step * 128 + i];
+      FB_REQUIRE(all < 128, FB_RANGE);
     }
     return check_rescale(c.rescale, c.columns);
   }
@@ -757,8 +762,8 @@ int32_t check(const fb_grouped& c) {
   return check_rescale(c.rescale, c.columns);
 }
 
-int64_t scratch_of(const fb_sparse& c) {  // rows filled up to whole steps
-  return c.masks && c.depth % 4 ? aligned(static_cast<int64_t>(c.rows) * ((static_cast<int64_t>(c.depth) + 3) / 4 * 4)) : 0;
+int64_t scratch_of(const fb_sparse& c) {  // rows filled up to whole segments
+  return c.counts && c.depth % 128 ? aligned(static_cast<int64_t>(c.rows) * ((static_cast<int64_t>(c.depth) + 127) / 128 * 128)) : 0;
 }
 
 int64_t scratch_of(const fb_grouped& c) {  // rows filled up to whole steps
@@ -921,8 +926,8 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
       const auto& c = *static_cast<const fb_sparse*>(call);
       const uint8_t* x = c.x;
       int64_t step = c.depth;
-      if (c.masks && c.depth % 4) {
-        step = (step + 3) / 4 * 4;
+      if (c.counts && c.depth % 128) {
+        step = (step + 127) / 128 * 128;
         std::memset(scratch, 0, static_cast<size_t>(c.rows * step));
         for (int64_t row = 0; row < c.rows; ++row) std::memcpy(scratch + row * step, c.x + row * c.depth, static_cast<size_t>(c.depth));
         x = scratch;

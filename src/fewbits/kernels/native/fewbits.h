@@ -287,8 +287,8 @@ typedef struct {
 } fb_binary;
 
 /* A linear layer whose weights are mostly 0. Either: of each output the depths of its nonzero weights and which of the
-   shared values each has; or, for levels that spread bytes over a vector: of each block of 16 outputs and each 4 depths which
-   of the 64 weights (output by output) are there, and these. */
+   shared values each has; or, for levels that pick bytes from registers: of each block of 16 outputs and each 128 depths some
+   steps, each of 64 places below 128, four an output, and the 64 weights there. */
 typedef struct {
   int32_t op; /* FB_SPARSE */
   int32_t unused;
@@ -298,9 +298,9 @@ typedef struct {
   const uint16_t* places;  /* [starts[columns]] */
   const uint8_t* which;    /* the same */
   const int16_t* values;   /* [256] */
-  const uint64_t* masks;   /* [columns / 16][depth / 4], or null: by places */
-  const int8_t* held;      /* in the order of bits; 63 bytes behind the last one may be read */
-  const int64_t* begins;   /* [columns / 16 + 1]: where those of a block begin */
+  const uint16_t* counts;  /* [columns / 16][depth / 128]: of steps; or null: by places */
+  const uint8_t* steps;    /* [...][128]: uint8 [64], int8 [64] */
+  const int64_t* begins;   /* [columns / 16 + 1]: where the steps of a block begin */
   const int32_t* bias;     /* [columns]: less the zero point of x times the sum of the column's weights */
   fb_rescale rescale;
   int32_t rows, depth, columns;

@@ -143,18 +143,17 @@ static int32_t by_places(const fb_sparse* c, const uint8_t* x, int64_t column) {
 }
 
 void FB_FN(sparse)(const fb_sparse* c, const uint8_t* x, int64_t x_step, int64_t begin, int64_t end) {
-  const int64_t steps = ((int64_t)c->depth + 3) / 4;
+  const int64_t segments = ((int64_t)c->depth + 127) / 128;
   for (int64_t block = begin; block < end; ++block) {
     const int64_t left = c->columns - 16 * block, there = left < 16 ? left : 16;
     for (int64_t row = 0; row < c->rows; ++row) {
       const uint8_t* codes = x + row * x_step;
       int32_t sums[16] = {0};
-      if (c->masks) {
-        const int8_t* w = c->held + c->begins[block];
-        for (int64_t step = 0; step < steps; ++step) {
-          const uint64_t mask = c->masks[block * steps + step];
-          for (int32_t i = 0; i < 64; ++i) {
-            if (mask >> i & 1) sums[i / 4] += (int32_t)codes[4 * step + i % 4] * *w++;
+      if (c->counts) {
+        const uint8_t* from = c->steps + c->begins[block] * 128;
+        for (int64_t segment = 0; segment < segments; ++segment) {
+          for (int32_t k = 0; k < c->counts[block * segments + segment]; ++k, from += 128) {
+            for (int32_t i = 0; i < 64; ++i) sums[i / 4] += (int32_t)codes[128 * segment + from[i]] * (int8_t)from[64 + i];
           }
         }
       } else {

@@ -293,38 +293,35 @@ void parts(const fb_grouped& c, int64_t begin, int64_t end) {
 }
 
 #if defined(__AVX512VNNI__)
-// Blocks of 16 columns whose nonzero weights are spread over the step that they belong to.
+// A block of 16 columns: their weights that are there meet the codes that they multiply, picked from 128 held in registers.
 template <int ROWS>
-__attribute__((target("avx512vbmi2,avx512vbmi"), noinline)) void spread(const fb_sparse& c, const uint8_t* x, int64_t x_step, int64_t block, int64_t row) {
-  const int64_t steps = (c.depth + 3) / 4;
-  const uint64_t* masks = c.masks + block * steps;
-  const int8_t* w = c.held + c.begins[block];
+__attribute__((target("avx512vbmi"), noinline)) void picked(const fb_sparse& c, const uint8_t* x, int64_t x_step, int64_t block, int64_t row) {
+  const int64_t segments = (c.depth + 127) / 128;
+  const uint16_t* counts = c.counts + block * segments;
+  const uint8_t* from = c.steps + c.begins[block] * 128;
   __m512i sums[ROWS][2];
-#pragma GCC unroll 4
+#pragma GCC unroll 2
   for (int i = 0; i < ROWS; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
   x += row * x_step;
-  int64_t s = 0;
-  for (; s + 2 <= steps; s += 2) {
+  for (int64_t segment = 0; segment < segments; ++segment, x += 128) {
+    __m512i low[ROWS], high[ROWS];
 #pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) {
-      const uint64_t mask = masks[s + h];
-      const __m512i v = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(w));
-      w += __builtin_popcountll(mask);
-#pragma GCC unroll 4
-      for (int i = 0; i < ROWS; ++i) multiply_add512(sums[i][h], _mm512_set1_epi32(word(x + i * x_step + 4 * (s + h))), v);
+    for (int i = 0; i < ROWS; ++i) {
+      low[i] = _mm512_loadu_si512(x + i * x_step);
+      high[i] = _mm512_loadu_si512(x + i * x_step + 64);
     }
-    _mm_prefetch(reinterpret_cast<const char*>(w + kAhead), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(masks + s) + kAhead, _MM_HINT_T0);
-  }
-  if (s < steps) {
-    const __m512i v = _mm512_maskz_expand_epi8(masks[s], _mm512_loadu_si512(w));
-#pragma GCC unroll 4
-    for (int i = 0; i < ROWS; ++i) multiply_add512(sums[i][0], _mm512_set1_epi32(word(x + i * x_step + 4 * s)), v);
+    for (int32_t left = counts[segment]; left > 0; --left, from += 128) {
+      const __m512i places = _mm512_loadu_si512(from), w = _mm512_loadu_si512(from + 64);
+      _mm_prefetch(reinterpret_cast<const char*>(from + 2 * kAhead), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(from + 2 * kAhead + 64), _MM_HINT_T0);
+#pragma GCC unroll 2
+      for (int i = 0; i < ROWS; ++i) multiply_add512(sums[i][left & 1], _mm512_permutex2var_epi8(low[i], places, high[i]), w);
+    }
   }
   const int64_t column = 16 * block, left = c.columns - column;
   const __mmask16 there = left >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
   const __m512i bias = _mm512_maskz_loadu_epi32(there, c.bias + column);
-#pragma GCC unroll 4
+#pragma GCC unroll 2
   for (int i = 0; i < ROWS; ++i) {
     const __m512i t = _mm512_add_epi32(_mm512_add_epi32(sums[i][0], sums[i][1]), bias);
     const int64_t to = (row + i) * c.columns + column;
@@ -343,11 +340,11 @@ __attribute__((target("avx512vbmi2,avx512vbmi"), noinline)) void spread(const fb
 
 extern "C" void FB_FN(simd_sparse)(const fb_sparse* c, const uint8_t* x, int64_t x_step, int64_t begin, int64_t end) {
 #if defined(__AVX512VNNI__)
-  if (c->masks && fb::features() & fb::kVbmi2) {
+  if (c->counts && fb::features() & fb::kVbmi) {
     for (int64_t block = begin; block < end; ++block) {
       int64_t row = 0;
-      for (; row + 4 <= c->rows; row += 4) spread<4>(*c, x, x_step, block, row);
-      for (; row < c->rows; ++row) spread<1>(*c, x, x_step, block, row);
+      for (; row + 2 <= c->rows; row += 2) picked<2>(*c, x, x_step, block, row);
+      for (; row < c->rows; ++row) picked<1>(*c, x, x_step, block, row);
     }
     return;
   }
