@@ -1,9 +1,9 @@
-# make setup | test | test-emulated | test-sanitized | demo | bench | lint | clean. Everything is installed into .venv; nothing else is touched.
+# make setup | test | test-emulated | test-sanitized | demo | bench | lint | release-check | clean. Everything is installed into .venv; nothing else is touched.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup test test-emulated test-sanitized demo bench lint clean
+.PHONY: setup test test-emulated test-sanitized demo bench lint release-check clean
 
 setup: $(INSTALLED)
 
@@ -36,6 +36,10 @@ bench: setup
 lint: setup
 	$(BIN)/ruff check src tests benchmarks labs
 	$(BIN)/pyright
+
+# The wheel, in clean environments of every Python here, with and without a compiler; minutes, and downloads torch.
+release-check:
+	.ci/release-check
 
 clean:
 	rm -rf .venv build
