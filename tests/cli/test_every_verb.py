@@ -200,11 +200,11 @@ def test_an_interrupt_says_what_is_kept(small, tmp_path) -> None:
     command = [sys.executable, "-m", "fewbits", "train", *NETWORK, "--recipe", "qat-w8a8", "--epochs", "100000",
                "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
     with subprocess.Popen(command, cwd=small, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not checkpoint.exists() and time.monotonic() < until and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(2)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 130
     assert told.splitlines()[-1] == (f"fewbits: interrupted; {checkpoint} is kept, and the same command goes on from "
                                      "there")

@@ -92,6 +92,7 @@ def test_a_users_file_is_found_wherever_it_is(user_folder: Path, monkeypatch: py
         ("fewbits_test_script:net", r"fewbits_test_script fails on import with SystemExit: 2"),
         ("..x:net", r"\.\.x fails on import with TypeError"),
         ("fewbits_test_user:absent", r"fewbits_test_user has no absent; name a function of that module"),
+        ("fewbits_test_user:goot", r"has no goot; name a function of that module, such as good"),
         ("fewbits_test_user:number", r"number is a int; name a function that returns the network"),
         ("fewbits_test_user:network", r"network is a Linear; name a function that returns the network"),
     ],

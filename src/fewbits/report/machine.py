@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from fewbits.engines.processor import this_processor
+from fewbits.version import __version__
 
-_PACKAGES = ("fewbits", "torch", "numpy", "onnx", "onnxruntime")
+_PACKAGES = ("torch", "numpy", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Machine:
 def this_machine() -> Machine:
     """The machine and the versions that run now; what the system does not tell is left empty."""
     processor = this_processor()
-    versions = [("python", platform.python_version())]
+    versions = [("python", platform.python_version()), ("fewbits", __version__)]
     versions += [(name, _version(name)) for name in _PACKAGES]
     return Machine(f"{platform.system()} {platform.machine()}", processor.name, processor.cores,
                    processor.features or (), tuple(versions))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -142,7 +143,9 @@ def _find(text: str, module_name: str, attribute: str, folder: str) -> Callable[
         ) from error
     factory = getattr(module, attribute, None)
     if factory is None:
-        raise DataError(f"{text!r}: {module_name} has no {attribute}; name a function of that module.")
+        near = get_close_matches(attribute, dir(module), 1)
+        raise DataError(f"{text!r}: {module_name} has no {attribute}; name a function of that module"
+                        + (f", such as {near[0]}." if near else "."))
     if isinstance(factory, nn.Module) or not callable(factory):
         raise DataError(
             f"{text!r}: {attribute} is a {type(factory).__name__}; name a function that returns the network."
