@@ -21,8 +21,11 @@ Sizes = tuple[int, int, int, int]
 _MOST = 4
 """Numbers that two planes hold."""
 
-_PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.5, "avx512": 0.22, "neon": 1.0}
+_PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "neon": 1.0}
 """Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels)."""
+
+_WINOGRAD: dict[library.Level, float] = {"avx2": 0.4, "avxvnni": 0.75}
+"""Time of a 3×3 convolution in the form of Winograd over that of its products one by one; 1 elsewhere, nearly."""
 
 _FEW_ROWS = 4
 _MANY_WEIGHTS = 2**19  # beyond the second-level cache the bytes that are read are what limits
@@ -78,7 +81,10 @@ def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tup
     weights = Few(1 if most == 1 else 2, int(values[0]), step)
     depth = layer.weights[0].size
     padded = (depth + 63) // 64 * 64
-    if depth < 64 or read.bits * weights.bits * padded * _PLANES[library.level()] > depth:
+    level = library.level()
+    once = layer.stride == layer.dilation == (1, 1)
+    eight = _WINOGRAD.get(level, 1.0) if layer.weights.shape[1:3] == (3, 3) and once else 1.0
+    if depth < 64 or read.bits * weights.bits * padded * _PLANES[level] > depth * eight:
         return None
     w = ((layer.weights.astype(np.int64) - values[0]) // step).astype(np.uint8)
     made = Planes(w, weights, read, layer.bias, layer.rescaling, layer.stride, layer.dilation, layer.margins)
