@@ -48,7 +48,6 @@ from fewbits.search.search import (
     search_greedily,
     search_mixed_precision,
     sensitivities,
-    spread,
 )
 from fewbits.search.space import Space, menu
 from fewbits.tasks.registry import TASKS
@@ -59,6 +58,8 @@ NETWORKS = {"lenet5": ("mnist/lenet5_inhouse.pt", f"mnist:{SHARED / 'mnist'}", 5
             "mobilenet_v1_025": ("imagenet/mobilenetv1_025_state_dict.pt",
                                  f"images:{SHARED / 'imagenet/nips17_dev200'}", 64)}
 """Weights, data, and how many images decide: the last training images; the first ones calibrate."""
+RULES = {"lenet5": ("minmax", "mse"), "resnet20": ("mse",), "mobilenet_v1_025": ("mse",)}
+"""Range rules of the menu; one alone where a measurement takes long."""
 LIMITS = {"lenet5": (Limit(sqnr=25.0), Limit(flips=1.0)), "resnet20": (Limit(sqnr=20.0), Limit(flips=2.0)),
           "mobilenet_v1_025": (Limit(sqnr=15.0), Limit(flips=20.0))}
 """Set before any result was seen."""
@@ -119,7 +120,7 @@ def row(of: Subject, limit: Limit, method: str) -> Row:
     if method.startswith("ristretto"):
         return _ristretto(of, limit, method, begun)
     repairs = REPAIRS if method == "search, repaired" else ()
-    ranges = ("minmax",) if method == "AMP" else ("minmax", "mse")
+    ranges = ("minmax",) if method == "AMP" else RULES[of.name]
     space = Space.of(of.model, "w8a8", menu("int", ranges), repairs)
     known = evaluations(of, "minmax" if method == "AMP" else "int", space)
     match method:
@@ -173,15 +174,15 @@ def study(of: Subject, ranges: tuple[str, ...], widths: tuple[int, ...], tag: st
     known = evaluations(of, f"study-{tag}", space)
     alone = sensitivities(known)
     cost = costs_of(space)["bytes"]
-    training = [*spread(alone, 48, 1), *drawn(alone, learned, 2)]
+    training = drawn(alone, learned, 2)
     noises = [each.noise for each in known.measured(training, "program", "plans that teach")]
     uniform = drawn(alone, 200, 3)
+    model = NoiseModel.of(alone).corrected(training, noises)
     budget = 0.5 * (cost.of(space.finest) + cost.of(tuple(len(group.specs) - 1 for group in space.groups)))
     level = _level(space, cost, budget, 100, 4)
     found: dict[str, Any] = {"taught": len(training), "budget": budget}
-    for name, plans, taught in (("uniform", uniform, training[48:]), ("one budget", level, training)):
+    for name, plans in (("uniform", uniform), ("one budget", level)):
         measured = [each.noise for each in known.measured(plans, "program", name)]
-        model = NoiseModel.of(alone).corrected(taught, noises[-len(taught):])
         predicted = [model.predict(each) for each in plans]
         plain = [NoiseModel.of(alone).predict(each) for each in plans]
         found[name] = {"correlation": _rank(predicted, measured), "uncorrected": _rank(plain, measured),
@@ -240,10 +241,10 @@ def main() -> None:
     known()
     if asked.study:
         of = subject("resnet20")
-        for tag, ranges, widths in (("8 to 2 bits", ("mse",), (8, 7, 6, 5, 4, 3, 2)),
-                                    ("8 to 4 bits", ("mse",), (8, 7, 6, 5, 4))):
+        for tag, ranges, widths in (("8 to 2 bits, least squared error", ("mse",), (8, 7, 6, 5, 4, 3, 2)),
+                                    ("8 to 4 bits, min-max", ("minmax",), (8, 7, 6, 5, 4))):
             if f"study, {tag}" not in rows:
-                keep(f"study, {tag}", study(of, ranges, widths, tag.replace(" ", "")))
+                keep(f"study, {tag}", study(of, ranges, widths, tag[:11].replace(" ", "")))
     if asked.front and "front" not in rows:
         keep("front", _front(subject("resnet20")))
     if not (asked.study or asked.front):
@@ -262,7 +263,7 @@ def _front(of: Subject) -> dict[str, Any]:
     """A search from scratch by its clock, then again from its log, and the uniform plans beside."""
     path = FOLDER / "front.jsonl"
     path.unlink(missing_ok=True)
-    space = Space.of(of.model, "w8a8", menu("int", ("minmax", "mse")))
+    space = Space.of(of.model, "w8a8", menu("int", RULES[of.name]))
     times, processor = [], []
     known = found = None
     for _ in range(2):
@@ -294,13 +295,13 @@ def write_page(rows: dict[str, Any]) -> None:
                 lines += [f"\n### {name}, {limit}\n", _TABLE_HEAD, *(_line(method, each, found)
                                                                      for method, each in found.items())]
     if any(key.startswith("study") for key in rows):
-        lines.append(_STUDY)
+        lines.append(_STUDY.replace("{images}", rows.get("study images", "the images that decide above")))
         for key, each in rows.items():
             if key.startswith("study, "):
                 lines.append(f"| {key.removeprefix('study, ')} | {each['taught']} | "
                              f"{each['uniform']['uncorrected']:.3f} | {each['uniform']['correlation']:.3f} | "
                              f"{each['one budget']['uncorrected']:.3f} | {each['one budget']['correlation']:.3f} |")
-        widest = rows.get("study, 8 to 2 bits")
+        widest = rows.get("study, 8 to 2 bits, least squared error")
         if widest:
             _scattered(widest, "uniform", "ResNet-20: 200 plans drawn uniformly, 8 to 2 bits")
             _scattered(widest, "one budget", "ResNet-20: 100 plans within 5 % of one budget of bytes")
@@ -347,13 +348,19 @@ one thread, less what a method found in the log of another.
 - **AMP**: AIMET's automatic mixed precision (phases 1 and 2, 8 to 2 bits, min-max), written here: the package runs on
   this machine only with a stand-in for torchvision.
 - **greedy**: tensor by tensor, the least noise over what is saved first, in the same menu as the search (8 to 2 bits,
-  min-max or least squared error). It goes on past a candidate that breaks the limit, which the tools do not.
-- **search**: `fewbits search --minimize bits`. *Repaired*: with `--repair adaround,bias-correction`."""
+  least squared error; LeNet-5 also min-max). It goes on past a candidate that breaks the limit, which the tools do not.
+- **search**: `fewbits search --minimize bits`. *Repaired*: with `--repair adaround,bias-correction`.
+
+A limit on flips among few images is kept by chance, too: every method chooses among many plans by the same images, and
+on the test images more classes change than were allowed, most where the choice was widest. Limits in dB carry over
+to about 1 dB."""
 _STUDY = """
 ## How well noise is predicted
 
-ResNet-20, ranges of least squared error. Spearman's correlation of predicted and measured noise, of plans that did not
-correct the model: 200 drawn uniformly from the menu, and 100 within 5 % of one budget of bytes.
+ResNet-20, {images}.
+Spearman's correlation of predicted and measured noise, of plans that did not correct the model: 200 drawn uniformly from the menu, and 100 within 5 % of one budget of bytes, half way between the least and the most.
+From 8 to 2 bits most plans drawn uniformly destroy the outputs (median noise 0.75 of their energy): there the 0.95
+that was aimed at is missed.
 
 | menu | plans that taught | uniform, alone added up | uniform, corrected | one budget, added up | corrected |
 |---|---|---|---|---|---|"""
