@@ -352,8 +352,8 @@ one thread, less what a method found in the log of another.
 - **search**: `fewbits search --minimize bits`. *Repaired*: with `--repair adaround,bias-correction`.
 
 A limit on flips among few images is kept by chance, too: every method chooses among many plans by the same images, and
-on the test images more classes change than were allowed, most where the choice was widest. Limits in dB carry over
-to about 1 dB."""
+on the test images more classes change than were allowed, most where the choice was widest. Limits in dB carry over to
+about 1 dB."""
 _STUDY = """
 ## How well noise is predicted
 
