@@ -358,8 +358,8 @@ _STUDY = """
 ## How well noise is predicted
 
 ResNet-20, {images}.
-Spearman's correlation of predicted and measured noise, of plans that did not correct the model: 200 drawn uniformly from
-the menu, and 100 within 5 % of one budget of bytes, half way between the least and the most.
+Spearman's correlation of predicted and measured noise, of plans that did not correct the model: 200 drawn uniformly
+from the menu, and 100 within 5 % of one budget of bytes, half way between the least and the most.
 From 8 to 2 bits most plans drawn uniformly destroy the outputs (median noise 0.75 of their energy): there the 0.95
 that was aimed at is missed.
 

@@ -103,8 +103,8 @@ def search(evaluations: Evaluations, minimize: str, limit: Limit, limits: Mappin
 
     minimize, limits: names of COSTS. Noise is measured of each candidate alone, the model is corrected by plans drawn
     at random, and then solved for under a budget of noise; each solution is measured as a program, corrects the model,
-    and moves the budget, until it lies between a plan that keeps the limit and one that does not. Then come the plans
-    one step from the best, and plans for budgets from the least noise to the most, for the front. Where the recipe
+    and moves the budget, until it lies between a plan that keeps the limit and one that does not. Then come the greedy
+    choice, the plans one step from the best, and plans for budgets from the least noise to the most, for the front. Where the recipe
     names repairs, the budget is moved once more, by plans that are measured repaired.
     Raises SearchError for names that are none, and where no plan has costs that are allowed.
     """
@@ -123,6 +123,7 @@ def search(evaluations: Evaluations, minimize: str, limit: Limit, limits: Mappin
     run.measure([finest.assignment], "program")
     run.measure(spread(alone, _STARTS, seed), "program", "plans at random")
     budget = run.bracketed("program", run.first_budget(finest.assignment), _ROUNDS, _CLOSE)
+    run.measure([greedy(evaluations, run.cost, limit, alone)], "program", "the greedy choice")
     run.improve()
     run.draw_front(finest.assignment)
     if not problem.space.base.repairs:
