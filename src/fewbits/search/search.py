@@ -104,8 +104,8 @@ def search(evaluations: Evaluations, minimize: str, limit: Limit, limits: Mappin
     minimize, limits: names of COSTS. Noise is measured of each candidate alone, the model is corrected by plans drawn
     at random, and then solved for under a budget of noise; each solution is measured as a program, corrects the model,
     and moves the budget, until it lies between a plan that keeps the limit and one that does not. Then come the greedy
-    choice, the plans one step from the best, and plans for budgets from the least noise to the most, for the front. Where the recipe
-    names repairs, the budget is moved once more, by plans that are measured repaired.
+    choice, the plans one step from the best, and plans for budgets from the least noise to the most, for the front.
+    Where the recipe names repairs, the budget is moved once more, by plans that are measured repaired.
     Raises SearchError for names that are none, and where no plan has costs that are allowed.
     """
     problem, bounds = evaluations.problem, dict(limits or {})
