@@ -160,7 +160,7 @@ def test_layers_without_data(name, norms, tmp_path):
     assert_promises_kept(program, x, 3 * x)
     assert (Executable(program)(x) - simulation(x)).abs().max() < 1e-5
     assert (Executable(program)(x) - net(x)).abs().max() < 0.05
-    dots = [node for node in program.nodes if isinstance(node, op.Dynamic)]
+    dots = [node for node in program.everything if isinstance(node, op.Dynamic)]
     told = ledger(program, simulation.plan, simulation.model.graph)
     assert told.counts["dynamic"] == len(dots) == len(told.accumulations)
     save_verified(program, tmp_path / "a.fewbits")

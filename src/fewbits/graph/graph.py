@@ -260,6 +260,11 @@ class Graph:
         return found
 
     @cached_property
+    def carried(self) -> Mapping[str, str]:
+        """What each state of a body becomes, by name."""
+        return {node.name: str(node["following"]) for node in self.everything if node.op == "state"}
+
+    @cached_property
     def by_name(self) -> Mapping[str, Node]:
         """Its nodes, those of bodies among them."""
         return {node.name: node for node in self.everything}

@@ -228,7 +228,7 @@ class SimulationVisitor(Visitor):
         self._sites: Mapping[str, Any] = simulation.plan.sites
         graph = simulation.model.graph
         self._norms, self._dots, self._nodes = graph.norms_behind, graph.dots_before, graph.by_name
-        self._carried = {node.name: str(node["following"]) for node in graph.everything if node.op == "state"}
+        self._carried = graph.carried
 
     def value(self, name: str, value: Any) -> Any:
         name = self._carried.get(name, name)  # a state has the encoding of what it becomes
