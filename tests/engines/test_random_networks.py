@@ -7,7 +7,7 @@ import pytest
 
 from fewbits.graph.operators import OPERATORS
 from fewbits.program import ops as op
-from fewbits.testing import differences, random_layers_program, random_program
+from fewbits.testing import differences, random_layers_program, random_masked_program, random_program
 
 NETWORKS, PER_TEST = 240, 20
 
@@ -32,10 +32,11 @@ def test_no_code_differs_in_networks_of_the_layers_that_records_name():
     assert not offered, "records name layers that become none of their nodes"
 
 
-# Token numbers, masks and RMS norms: no random network draws them yet. tests/graph/test_written_otherwise.py,
-# tests/frozen and the examples of their records hold them.
-NOT_DRAWN = {"choose", "enter", "index_select", "rms_norm"}
-NODES_NOT_DRAWN = {op.Choose, op.ExactCall, op.ExactConstant}
+def test_no_code_differs_in_networks_of_token_numbers_and_masks():
+    for seed in range(24):
+        made = random_masked_program(seed)
+        found = differences(made.program, made.inputs)
+        assert not found, f"network {seed}: {'; '.join(map(str, found))}\n{made.program}"
 
 
 def test_the_networks_cover_every_operator_and_every_node():
@@ -43,10 +44,10 @@ def test_the_networks_cover_every_operator_and_every_node():
     islands = {op.Dequantize, op.FloatConstant, op.FloatCall, op.DynamicConv, op.DynamicLinear}  # test_islands.py
     integers, rows = set(op.RECORDS) - islands, {row.name for row in OPERATORS}
     for seed in range(NETWORKS):
-        made = random_program(seed)
-        operators |= made.operators
-        nodes |= {type(node) for node in made.program.nodes}
-        if operators >= rows - NOT_DRAWN and nodes >= integers - NODES_NOT_DRAWN:
+        for made in (random_program(seed), random_masked_program(seed)):
+            operators |= made.operators
+            nodes |= {type(node) for node in made.program.nodes}
+        if operators >= rows and nodes >= integers:
             break
-    assert rows - operators <= NOT_DRAWN
-    assert integers - nodes <= NODES_NOT_DRAWN
+    assert operators >= rows
+    assert nodes >= integers

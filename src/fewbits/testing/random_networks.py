@@ -12,7 +12,7 @@ from fewbits.testing.convolutions import Deep, Lines, conv, conv_layer, grow, lo
 from fewbits.testing.growing import Growing, follow
 from fewbits.testing.heads import convolved, flat, log_classes, pooled
 from fewbits.testing.moves import Concat, Mix, Rearrange, Shuffle, adaptive_pool, pool
-from fewbits.testing.sequences import Attention, ClassToken, Tokens, Words
+from fewbits.testing.sequences import Attention, ClassToken, Sentences, Tokens, Words
 
 Make = Callable[[Growing], nn.Module | None]
 
@@ -62,6 +62,17 @@ def random_language_network(seed: int) -> tuple[nn.Module, torch.Tensor]:
     example = torch.randint(0, rows, (int(rng.integers(2, 5)), length), generator=generator)
     return _made(seed, rng, lambda: nn.Sequential(
         Words(rows, width), _RandomNetwork(Growing(rng, 1, (length, width))))), example
+
+
+def random_masked_network(seed: int) -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+    """A network of sentences, and a batch for it: row numbers, and 1 where a token is there."""
+    rng = np.random.default_rng(seed)
+    rows, length, width, count = (int(n) for n in rng.integers((3, 2, 2, 2), (20, 8, 8, 5)))
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, rows, (count, length), generator=generator)
+    keep = (torch.rand(count, length, generator=generator) < 0.7).long()
+    keep[:, 0] = 1
+    return _made(seed, rng, lambda: Sentences(Growing(rng, width, (length,)), rows, length, width)), (ids, keep)
 
 
 def _made(seed: int, rng: np.random.Generator, make: Callable[[], nn.Module]) -> nn.Module:

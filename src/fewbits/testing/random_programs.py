@@ -15,7 +15,12 @@ from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
-from fewbits.testing.random_networks import random_language_network, random_layers_network, random_network
+from fewbits.testing.random_networks import (
+    random_language_network,
+    random_layers_network,
+    random_masked_network,
+    random_network,
+)
 
 _UNEVEN = Recipe.model_validate({
     "version": 1, "weights": {"format": "ternary"}, "activations": {"format": "uint8"},
@@ -31,6 +36,7 @@ _VARIANTS: tuple[tuple[str | Recipe, str, Literal["fold", "keep"]], ...] = (
     ("w7a8", "onnxruntime-portable", "fold"), ("w4a8", "onnxruntime", "fold"), (_UNEVEN, "onnxruntime", "fold"),
     ("w8a8-per-tensor", "onnxruntime", "keep"), (_UNEVEN, "onnxruntime", "keep"), (_BINARY, "onnxruntime", "keep"),
 )
+Example = torch.Tensor | tuple[torch.Tensor, ...]
 _LANGUAGE = 16  # one network of so many reads row numbers
 
 
@@ -58,14 +64,22 @@ def random_layers_program(seed: int) -> RandomProgram:
     return _lowered(seed, net, example, example / 1.3)
 
 
-def _lowered(seed: int, net: nn.Module, example: torch.Tensor, batch: torch.Tensor) -> RandomProgram:
+def random_masked_program(seed: int) -> RandomProgram:
+    """The program of the random network of that seed that reads token numbers and a mask."""
+    net, example = random_masked_network(seed)
+    return _lowered(seed, net, example, example)
+
+
+def _lowered(seed: int, net: nn.Module, example: Example, batch: Example) -> RandomProgram:
     """batch: what it is calibrated on; less than is run, so that codes saturate too."""
     recipe, profile, norms = _VARIANTS[seed % len(_VARIANTS)]
     captured = capture(net, example)
     operators = _operators(captured)
     model = fold(captured, norms=norms)
     program = lower(calibrate(model, plan(model, recipe), [batch]), profile)
-    return RandomProgram(program, {program.inputs[0]: example.numpy()}, operators | _operators(model))
+    given = example if isinstance(example, tuple) else (example,)
+    inputs = {name: tensor.numpy() for name, tensor in zip(program.inputs, given, strict=True)}
+    return RandomProgram(program, inputs, operators | _operators(model))
 
 
 def _operators(model: Model) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Parts of random networks: pixels as a sequence, attention, learned tokens."""
+"""Parts of random networks: pixels as a sequence, attention, learned tokens; whole sentences under masks."""
 
 import torch
 import torch.nn.functional as F
@@ -73,3 +73,53 @@ class ClassToken(nn.Module):
     def forward(self, x):
         tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], 1) + self.place
         return self.head(tokens[:, 0]).softmax(-1)
+
+
+class Sentences(nn.Module):
+    """Token numbers with positions, normalised rows, perhaps a recurrence, attention under a mask of what is there, and a
+    choice by it."""
+
+    def __init__(self, g: Growing, rows: int, length: int, width: int):
+        super().__init__()
+        self.rows, self.places = nn.Embedding(rows, width), nn.Embedding(length + 1, width)
+        self.norm = g.pick(nn.RMSNorm(width), nn.RMSNorm(width), nn.LayerNorm(width))
+        self.value, self.head = nn.Linear(width, width), nn.Linear(width, 3)
+        self.recurrent = g.pick(None, None, None, nn.GRU(width, width, batch_first=True),
+                                nn.LSTM(width, width, batch_first=True))
+        self.at, self.there, self.ends = (g.pick("counted", "in order", "fixed"), g.pick("choice", "filled", "product"),
+                                          g.pick("mean", "first", "all"))
+        self.causal, self.constant = g.pick(True, False), float(g.rng.normal())
+        self.register_buffer("order", torch.from_numpy(g.rng.permutation(length)))
+        self.register_buffer("lower", torch.ones(length, length).tril().bool())
+
+    def forward(self, ids, keep):
+        x = self.rows(ids) + self.places(self._places(ids, keep))
+        x = self.norm(x).index_select(1, self.order)
+        there = keep.bool().index_select(1, self.order)
+        if self.recurrent is not None:
+            x = self.recurrent(x)[0]
+        seen = there[:, None, :] & self.lower if self.causal else there[:, None, :]
+        y = (x @ x.transpose(-1, -2)).masked_fill(~seen, -1e9).softmax(-1) @ self.value(x)
+        match self.there:
+            case "choice":
+                y = torch.where(there[..., None], y, self.constant)
+            case "filled":
+                y = y.masked_fill(~there[..., None], 0.0)
+            case _:
+                y = y * there[..., None].float()
+        match self.ends:
+            case "mean":
+                return self.head(y.mean(1))
+            case "first":
+                return self.head(y[:, 0])
+            case _:
+                return self.head(y)
+
+    def _places(self, ids, keep):
+        match self.at:
+            case "counted":
+                return keep.cumsum(1)
+            case "in order":
+                return torch.arange(ids.shape[1]).expand(ids.shape[0], -1)
+            case _:
+                return ids * 0 + self.order
