@@ -76,8 +76,8 @@ class ClassToken(nn.Module):
 
 
 class Sentences(nn.Module):
-    """Token numbers with positions, normalised rows, perhaps a recurrence, attention under a mask of what is there, and a
-    choice by it."""
+    """Token numbers with positions, normalised rows, perhaps a recurrence, attention under a mask of what is there, and
+    a choice by it."""
 
     def __init__(self, g: Growing, rows: int, length: int, width: int):
         super().__init__()

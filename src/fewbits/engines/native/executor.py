@@ -14,6 +14,7 @@ import torch
 
 from fewbits.engines.native import FORMS
 from fewbits.engines.native.context import Context, Step, Stored, plain
+from fewbits.engines.native.pieces import is_by_row, rows_at_once
 from fewbits.engines.torch import KERNELS
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.engines.torch.nnpack import without_nnpack
@@ -60,6 +61,8 @@ class NativeExecutor:
         self._packed: dict[str, Any] = {}
         self._torch: dict[str, TorchKernel] = {}
         self._compiled: dict[tuple, _Compiled] = {}
+        self._by_row: dict[tuple[str, ...], bool] = {}
+        self._row_bytes: dict[tuple[tuple[str, ...], bool], int] = {}  # of the arena of one row
         self._choices, self._level, self._lock = library.choices(), library.level(), Lock()
 
     def run(self, inputs: Mapping[str, np.ndarray], keep: Collection[str] = ()) -> dict[str, np.ndarray]:
@@ -71,6 +74,35 @@ class NativeExecutor:
         return self._run(inputs, (), real=True)
 
     def _run(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> dict[str, np.ndarray]:
+        rows = self._rows(inputs, keep, real)
+        if rows is None:
+            return self._once(inputs, keep, real)
+        count = len(next(iter(inputs.values())))
+        found = [self._once({name: array[first:first + rows] for name, array in inputs.items()}, keep, real)
+                 for first in range(0, count, rows)]
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+    def _rows(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> int | None:
+        """How many rows of a batch to run at once, None for all (pieces.py)."""
+        counts = {array.shape[:1] for array in inputs.values() if isinstance(array, np.ndarray)}
+        if len(counts) != 1 or () in counts:  # what is wrong with them is said where they are checked
+            return None
+        ((count,),) = counts
+        if count < 2:
+            return None
+        known = self._by_row.get(keep)
+        if known is None:
+            known = self._by_row[keep] = is_by_row(self.program, (*self.program.outputs, *keep))
+        if not known:
+            return None
+        if (keep, real) not in self._row_bytes:
+            with self._lock:
+                one = {name: array[:1] for name, array in inputs.items()}
+                self._row_bytes[keep, real] = self._for(one, keep, real).arena.size
+        rows = rows_at_once(count, count * self._row_bytes[keep, real])
+        return None if rows == count else rows
+
+    def _once(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> dict[str, np.ndarray]:
         with self._lock:
             compiled = self._for(inputs, keep, real)
             for name, array in compiled.inputs.items():
