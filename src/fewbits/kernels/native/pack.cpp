@@ -242,8 +242,9 @@ bool fits_winograd(const fb_conv& c) {
   return true;
 }
 
+// Not at avx512: its products of bytes are twice as many, and reading eight times the weights took longer (measured).
 bool as_winograd(const fb_conv& c) {
-  return kernels().winograd_in && is_3x3(c) && c.channels >= 8 && is_faster(c) && fits_winograd(c);
+  return level() != kAvx512 && kernels().winograd_in && is_3x3(c) && c.channels >= 8 && is_faster(c) && fits_winograd(c);
 }
 
 // Three weights to six: rows of G, whole.
