@@ -81,16 +81,15 @@ def quantized():
     return program, inputs, [program.codes(x).clone() for x in inputs]
 
 
-def test_many_threads_call_one_program(quantized):
+@pytest.fixture(scope="module")
+def on_torch(quantized):
     program, inputs, right = quantized
-    torch._C._set_nnpack_enabled(True)
-    steps, seen, wrong = program._prepared.executor._steps, [], []
+    return fb.QuantizedModel(program.program, "torch"), inputs, right
 
-    def watched(step):
-        def run(*arguments):
-            seen.append(torch._C._get_nnpack_enabled())
-            return step(*arguments)
-        return run
+
+def calls_gone_wrong(program, inputs, right):
+    """Which inputs gave other codes to 32 threads of 25 calls each."""
+    wrong = []
 
     def work(seed):
         order = random.Random(seed)
@@ -99,13 +98,33 @@ def test_many_threads_call_one_program(quantized):
             if not torch.equal(program.codes(inputs[which]), right[which]):
                 wrong.append(which)
 
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return wrong
+
+
+def test_many_threads_call_one_program(quantized):
+    program, inputs, right = quantized
+    assert calls_gone_wrong(program, inputs, right) == []
+
+
+def test_many_threads_call_one_program_in_torch(on_torch):
+    program, inputs, right = on_torch
+    torch._C._set_nnpack_enabled(True)
+    steps, seen = program._prepared.executor._steps, []
+
+    def watched(step):
+        def run(*arguments):
+            seen.append(torch._C._get_nnpack_enabled())
+            return step(*arguments)
+        return run
+
     program._prepared.executor._steps = [(node, watched(step)) for node, step in steps]
     try:
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        wrong = calls_gone_wrong(program, inputs, right)
     finally:
         program._prepared.executor._steps = steps
     assert len(seen) == 32 * 25 * len(steps) and not any(seen), "a step ran with NNPACK on"
@@ -132,8 +151,8 @@ def test_workers_give_the_same_codes(quantized, method):
     assert found == [(right[2].numpy().tobytes(), True)] * 2
 
 
-def test_a_worker_forked_while_a_program_runs_is_not_held_up(quantized):
-    program, inputs, right = quantized
+def test_a_worker_forked_while_a_program_runs_is_not_held_up(on_torch):
+    program, inputs, right = on_torch
     (node, step), *others = program._prepared.executor._steps
     answers = multiprocessing.get_context("fork").Queue()
 

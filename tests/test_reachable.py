@@ -27,7 +27,6 @@ KEPT = {
     "numerics.mac.conv2d": LABS,
     "numerics.mac.matmul": LABS,
     "numerics.rounding.to_step": LABS,
-    "numerics.rounding.stochastic": TRAINING,
     "numerics.rounding.stochastic_from": TRAINING,
     "program.limits.limit_names": "what a profile may lack, of which a test sees that each is used",
     "ranges.fixed_point.fixed_point": LABS,

@@ -64,11 +64,13 @@ from fewbits.train.fit import Adam, Nesterov, WarmedCosine, fit
 from fewbits.train.freeze import freeze_batch_norm
 from fewbits.train.progressive import narrow
 from fewbits.train.registry import trainable
+from fewbits.train.shift_norm import WithShiftNorms
 from fewbits.train.xnor import WithScalingMaps
 
 __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize",
            "Plan", "Preparation", "Program", "QuantLinear", "QuantizedModel", "Quantizer", "Recipe", "Report",
-           "Simulation", "WarmedCosine", "WithScalingMaps", "absorb_high_biases", "adaround", "calibrate",
+           "Simulation", "WarmedCosine", "WithScalingMaps", "WithShiftNorms",
+           "absorb_high_biases", "adaround", "calibrate",
            "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "compare_plans",
            "correct_biases", "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize",
            "evaluate", "explain", "export_onnx", "fit", "float_fields", "fold", "fold_batch_norm", "freeze_batch_norm",

@@ -49,6 +49,7 @@ def made() -> dict[str, Any]:
     def score(simulation: fb.Simulation) -> float:
         return fb.compare(net, simulation, labelled).sqnr
 
-    return {"fb": fb, "torch": torch, "np": np, "nn": nn, "net": net, "batches": batches, "labelled": labelled,
+    return {"fb": fb, "torch": torch, "np": np, "nn": nn, "net": net, "batches": batches,
+            "labelled": labelled, "loader": labelled,
             "example": example, "x": example, "model": model, "plan": fb.plan(model, "w8a8"), "sim": sim, "live": live,
             "prog": fb.lower(sim), "score": score}
