@@ -64,7 +64,8 @@ VERBS: dict[str, Callable[[Stack], Any]] = {
     "ONNX": lambda s: onnx_bytes(s.program.program),
     "save": lambda s: s.program.save(s.path),
     "load": lambda s: fb.load(s.path),
-    "run": lambda s: s.program(s.x),
+    "run in torch": lambda s: fb.QuantizedModel(s.program.program, "torch")(s.x),
+    "compile and run": lambda s: fb.QuantizedModel(s.program.program)(s.x),
 }
 
 

@@ -115,5 +115,7 @@ def joined(device: str = "cpu") -> Iterator[Processes]:
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
+        with ended_elsewhere():
+            dist.barrier()  # nobody leaves while another still speaks to it: gloo's threads end the process then
     finally:
         dist.destroy_process_group()

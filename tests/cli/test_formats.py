@@ -10,7 +10,7 @@ from fewbits.cli.formats import formats
 from fewbits.cli.output import console
 from fewbits.cli.verbs.formats import Formats
 from fewbits.documents.formats import document
-from fewbits.errors import EncodingError, FileError
+from fewbits.errors import EncodingError, FileError, OptionError
 from fewbits.numerics.catalogue import CATALOGUE, entry
 from fewbits.numerics.datasheet import data_sheet, exact
 from fewbits.numerics.number_line import number_line
@@ -45,7 +45,7 @@ def test_a_data_sheet(capsys):
 def test_every_format_has_a_sheet_and_a_picture(each):
     assert data_sheet(each).startswith(each.name)
     picture = number_line(each)
-    root = ElementTree.fromstring(picture)
+    root = ElementTree.fromstring(picture.svg)
     width, height = (float(v) for v in root.attrib["viewBox"].split()[2:])
     drawn = 0
     for line in root.iter("{http://www.w3.org/2000/svg}line"):
@@ -66,7 +66,7 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
         shown(name="nf4", plot=tmp_path / "absent" / "nf4.svg")
     with pytest.raises(EncodingError, match="picture"):
         shown(name="fp32", plot=tmp_path / "fp32.svg")
-    with pytest.raises(FileError, match="name it"):
+    with pytest.raises(OptionError, match="name it"):
         shown(plot=target)
     assert [p.name for p in tmp_path.iterdir()] == ["nf4.svg"]
 
