@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_said(tmp_path, version, change, error, words):
         fb.load_encodings(sim, path)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"version": "1.0.0"}', b"\xff", b"[" * 100_000])
 def test_what_is_no_json_is_said(tmp_path, text):
     (tmp_path / "x").write_bytes(text)
     with pytest.raises(FileError, match="x "):

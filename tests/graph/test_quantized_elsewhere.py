@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import fewbits as fb
-from fewbits.errors import CaptureError
+from fewbits.errors import CaptureError, FewbitsError
 
 X = torch.randn(4, 1, 8, 8)
 
@@ -48,6 +48,20 @@ def test_refused_in_one_sentence(make, converted, sentence):
             fb.capture(given, X)
         assert "give the float network" in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_a_file_of_pt2e_says_so(tmp_path):
+    torch.export.save(torch.export.export(pt2e(True), (X,)), tmp_path / "net.pt2")
+    with pytest.raises(FewbitsError, match=r"net\.pt2 is quantized by PT2E \(torchao\).*export the float network"):
+        fb.capture(tmp_path / "net.pt2", X)
+
+
+def test_torchaos_tensors_are_refused():
+    ao = pytest.importorskip("torchao.quantization")
+    quantized = net()
+    ao.quantize_(quantized, ao.Int8WeightOnlyConfig())
+    with pytest.raises(CaptureError, match="submodule '3' is quantized by torchao"):
+        fb.capture(quantized, X)
 
 
 def test_an_ordinary_graph_module_is_taken():

@@ -137,6 +137,8 @@ def read_encodings(path: str | Path) -> dict[str, AimetEncoding]:
     if version not in _TOP:
         raise FileError(f"{path} has schema {quoted(version)}, and this fewbits reads {', '.join(_TOP)}")
     _known(path, "the file", content, _TOP[version])
+    if not any(key.endswith("encodings") for key in content):
+        raise FileError(f"{path} is no encodings file of schema {version}: it holds no encodings")
     try:
         if version == "2.0.0":
             return {_text(each["name"]): _from_onnx(path, each) for each in _list(content["encodings"])}

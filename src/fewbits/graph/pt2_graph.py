@@ -12,6 +12,7 @@ from torch.fx import Node as FxNode
 
 from fewbits.graph.graph import Shape
 from fewbits.graph.pt2_operators import is_assertion, known
+from fewbits.graph.quantized_elsewhere import quantized_operator
 from fewbits.graph.traced import user_line
 
 DTYPES: Mapping[int, torch.dtype] = {
@@ -193,6 +194,9 @@ def _check_operators(calls: Sequence[Mapping[str, Any]]) -> None:
             unknown.setdefault(str(target)[:_NAME_SHOWN], user_line(told["metadata"].get("stack_trace", "")))
     if not unknown:
         return
+    if any(map(quantized_operator, unknown)):
+        raise Pt2Error("is quantized by PT2E (torchao), and quantizing begins with floats; nothing of it was run: "
+                       "export the float network from before")
     shown = ", ".join(f"{name!r}{f' at {line}' if line else ''}" for name, line in list(unknown.items())[:_SHOWN])
     more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     raise Pt2Error(f"calls {shown}{more}, which is no operator that fewbits knows, and none of it was run: export a "

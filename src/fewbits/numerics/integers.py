@@ -27,7 +27,7 @@ class Int:
     fraction: int | None = None
 
     def __post_init__(self):
-        if not (1 <= self.bits <= 16 or self.bits == 32):
+        if not (self.bits in range(1, 17) or self.bits == 32):
             raise EncodingError(f"integers have 1 to 16 bits, or 32 for accumulators, not {self.bits}")
         if self.narrow and not self.signed:
             raise EncodingError(f"uint{self.bits} cannot be narrow: only signed ranges have a code to drop")

@@ -29,7 +29,7 @@ class Quantizer(nn.Module):
 
     def __init__(self, bits: int = 8, always_pos: bool = False, offset: float | None = None):
         super().__init__()
-        if not 2 <= bits <= 16:
+        if bits not in range(2, 17):
             raise EncodingError(f"the lab's quantizer has 2 to 16 bits, not {bits}")
         self.bits, self.always_pos, self.offset = bits, always_pos, offset
         self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1

@@ -60,6 +60,8 @@ def linear_quantize(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symmetric
     (1.0667, -1)
     """
     values = array(x)
+    if zero_point is not None and not np.equal(np.mod(array(zero_point), 1), 0).all():
+        raise EncodingError(f"a zero point is a code, a whole number, not {zero_point}")
     if rounding not in RULES:
         raise EncodingError(f"no rounding is called {rounding!r}: choose one of {', '.join(RULES)}")
     if scale is None:
@@ -73,7 +75,16 @@ def linear_quantize(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symmetric
 
 def array(x: npt.ArrayLike | torch.Tensor) -> np.ndarray:
     """Numbers of a list, an array or a tensor: float32 where they are, else float64. Raises EncodingError for none."""
-    values = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+        values = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    else:
+        try:
+            values = np.asarray(x)
+        except ValueError:
+            raise EncodingError("rows of unlike lengths are no tensor: give an array of real numbers") from None
+    if values.dtype.kind not in "biuf":
+        raise EncodingError(f"{values.dtype} is no type of real numbers: give an array of them")
     if not values.size:
         raise EncodingError("there are no numbers to quantize: give at least one")
     return values if values.dtype == np.float32 else values.astype(np.float64)

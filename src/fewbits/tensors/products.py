@@ -85,11 +85,17 @@ def quantized_conv2d(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torc
     """A two-dimensional convolution in integers, padded with the number 0, that is with the code Z_X.
 
     x: [N, C, H, W] under one scale; weight: [O, C / groups, kh, kw], one scale or one per output channel; else as
-    `quantized_linear`. Raises EncodingError as it does.
+    `quantized_linear`. Raises EncodingError as it does, and for a kernel that reaches beyond the padded input.
     """
     if x.codes.ndim != 4 or weight.codes.ndim != 4 or x.codes.shape[1] != groups * weight.codes.shape[1]:
         raise EncodingError(f"an input of {list(x.codes.shape)} does not fit a weight of {list(weight.codes.shape)} in "
                             f"{groups} groups: they are [N, C, H, W] and [O, C / groups, kh, kw]")
+    if min(stride, dilation) < 1 or padding < 0:
+        raise EncodingError(f"stride {stride} and dilation {dilation} are at least 1, and padding {padding} at least 0")
+    reach = [dilation * (side - 1) + 1 for side in weight.codes.shape[2:]]
+    if any(side + 2 * padding < needed for side, needed in zip(x.codes.shape[2:], reach, strict=True)):
+        raise EncodingError(f"an input of {list(x.codes.shape)} with padding {padding} is smaller than the kernel, "
+                            f"which reaches over {reach}")
     two, margins = (stride, stride), ((padding, padding), (padding, padding))
     return _product(x, weight, bias, output, 1,
                     lambda a, w: convolved(a, w, two, margins, (dilation, dilation), groups))
@@ -117,6 +123,8 @@ def _product(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torch.Tensor
     real = np.zeros(len(w)) if bias is None else array(bias).reshape(-1)
     if len(real) != len(w):
         raise EncodingError(f"a bias of {len(real)} numbers does not fit {len(w)} output channels")
+    if not np.isfinite(real).all():
+        raise EncodingError("a bias holds NaN or Inf: mend it first")
     q_b = np.rint(real / scale.astype(np.float64)).clip(ACCUMULATOR.low, ACCUMULATOR.high).astype(np.int64)
     accumulator = products - zeros + q_b.reshape(channels)
     multiplier = dot_multiplier(x.encoding, weight.encoding, output)

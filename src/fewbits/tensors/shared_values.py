@@ -63,7 +63,7 @@ def kmeans_quantize(x: npt.ArrayLike | torch.Tensor, bits: int, *, start: str = 
     [3, 0, 2, 1, 1, 1, 0, 3]
     """
     values = array(x)
-    if not 1 <= bits <= 16:
+    if bits not in range(1, 17):
         raise EncodingError(f"a codebook has 1 to 16 bits, not {bits}")
     if start != "optimal" and start not in STARTS:
         raise EncodingError(f"k-means has no start called {start!r}: choose optimal, {', '.join(STARTS)}")
