@@ -160,6 +160,21 @@ def test_errors_are_json_too(small, fewbits, monkeypatch) -> None:
     assert shown.err == f"fewbits: {told['error']['message']}\n"
 
 
+@pytest.mark.parametrize(("typed_in", "verb", "named"), [
+    (("evaluate", "model.fewbits"), "evaluate", "'--data'"),
+    (("export", "model.fewbits", "--out", "a.onnx", "--form", "qqd"), "export", "'qqd' is not one of"),
+    (("evalute", "model.fewbits"), "", "'evaluate'"),
+    (("quantize", "lenet5", "--recepie", "w8a8"), "quantize", "--recipe"),
+])
+def test_misspelt_commands_are_json_too(fewbits, typed_in, verb, named) -> None:
+    shown = fewbits(*typed_in, "--json")
+    told = json.loads(shown.out)
+    assert (shown.code, told["exit_code"], told["verb"], told["error"]["kind"]) == (2, 2, verb, "UsageError")
+    assert named in told["error"]["message"]
+    assert "Value error" not in told["error"]["message"]
+    assert "Error: " in shown.err
+
+
 def test_a_network_that_prints_does_not_spoil_the_json(small, fewbits, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(small)
     (tmp_path / "loud.py").write_text((small / "mynets.py").read_text() + "\nprint('loading')\n")
@@ -209,3 +224,14 @@ def test_an_interrupt_says_what_is_kept(small, tmp_path) -> None:
     assert told.splitlines()[-1] == (f"fewbits: interrupted; {checkpoint} is kept, and the same command goes on from "
                                      "there")
     assert not Path(tmp_path / "out/model.fewbits").exists()
+
+
+def test_an_interrupt_of_the_imports_waits_for_their_end(small) -> None:
+    """NumPy that is imported by half ends in a RecursionError."""
+    lines = ["import os, signal, sys", "from fewbits.cli import main, verb", "job_of = verb.job_of",
+             "def interrupted(asked):", "    os.kill(os.getpid(), signal.SIGINT)", "    return job_of(asked)",
+             "verb.job_of = interrupted", "sys.argv = ['fewbits', 'doctor', '--json']", "main.run()"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=small, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "fewbits: interrupted; nothing was kept, and what was on disk is as before\n"
+    assert json.loads(done.stdout)["exit_code"] == 130

@@ -206,3 +206,20 @@ def test_gradient_passes_inside_the_range_only():
     fake_quantize(x, torch.tensor(0.5), 0, -4, 3).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+def wider_model():
+    net = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3))
+    return fold(capture(net, torch.randn(2, 2, 6, 6)))
+
+
+@pytest.mark.parametrize(("other", "sentence"), [
+    (lambda: capture(nn.Sequential(nn.Conv2d(2, 4, 3)), torch.randn(2, 2, 6, 6)), r"which has no '2'"),
+    (lambda: capture(nn.Sequential(nn.Flatten(), nn.Linear(72, 3), nn.Linear(3, 3)), torch.randn(2, 2, 6, 6)),
+     "whose tensor '1.weight' this one does not have"),
+    (wider_model, r"whose '0.weight' has shape \(5, 2, 3, 3\), not \(4, 2, 3, 3\)"),
+])
+def test_a_plan_of_another_model_is_refused(model, batches, other, sentence):
+    with pytest.raises(CalibrationError, match=rf"of another model, {sentence}: make it .*fb\.plan") as caught:
+        calibrate(model, plan(other(), "w8a8"), batches)
+    assert "\n" not in str(caught.value)

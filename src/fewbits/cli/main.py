@@ -5,6 +5,7 @@ import warnings
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from fewbits.cli.output import console
 from fewbits.cli.verb import Session, add, told_of
@@ -65,6 +66,14 @@ def run() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before a verb began
         sys.exit(130)
+    except SystemExit as stop:
+        misspelt = stop.__context__  # typer has shown it on standard error
+        if "--json" in sys.argv and not session.printed and isinstance(misspelt, TyperException):
+            context = getattr(misspelt, "ctx", None)
+            session.verb = context.info_name if context is not None and context.parent is not None else ""
+            message = " ".join(misspelt.format_message().replace("Value error, ", "").split())
+            print(session.envelope(int(stop.code or 0), error={"kind": "UsageError", "message": message}))
+        raise
 
 
 def _say(text: str, style: str) -> None:

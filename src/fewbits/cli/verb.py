@@ -8,10 +8,12 @@ it takes the dataclass and a console, prints for people, and returns what `--jso
 import dataclasses
 import importlib
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from inspect import Parameter, Signature, cleandoc, get_annotations
 from pathlib import Path
@@ -93,13 +95,36 @@ def job_of(verb: type[Verb]) -> Callable[[Any, Any], object]:
     return getattr(importlib.import_module(module), name)
 
 
+@contextmanager
+def _interrupted_behind() -> Iterator[None]:
+    """Around imports: a Ctrl-C takes effect when they are done, since NumPy and torch, imported by half, end in errors
+    of their own. A second one takes effect at once."""
+    if threading.current_thread() is not threading.main_thread() or (
+            signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+        yield
+        return
+    asked: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if asked:
+        raise KeyboardInterrupt
+
+
 def _command(verb: type[Verb]) -> Callable[..., None]:
     def run(context: typer.Context, json_wanted: bool, **told: Any) -> None:
         session = context.obj if isinstance(context.obj, Session) else Session()
         session.verb = name_of(verb)
         asked, began = verb(**told), time.time()
         try:
-            with doing("starting"):
+            with doing("starting"), _interrupted_behind():
                 job = job_of(verb)
             if json_wanted:
                 with redirect_stdout(sys.stderr):  # a network of the user's may print, too

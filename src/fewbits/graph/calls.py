@@ -59,7 +59,8 @@ def running_example() -> Iterator[None]:
         yield
     except Exception as error:  # the user's own code, which may raise anything
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise CaptureError(f"the model fails on the example: {first[0]}") from error
+        raise CaptureError(f"the model fails on the example ({first[0]}): give inputs of the shape and type "
+                           "that it takes") from error
 
 
 def batch_axis(tensor: torch.Tensor, tensors: Sequence[torch.Tensor]) -> int:

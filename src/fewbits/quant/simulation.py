@@ -33,10 +33,14 @@ class Simulation(nn.Module):
 
     model: the captured float model, whose parameters the simulation shares; plan: what becomes of it.
     Called like the user's model. Its quantizers observe, simulate or are off (`set_mode`).
+    Raises CalibrationError for a plan of another model.
     """
 
     def __init__(self, model: Model, plan: Plan):
         super().__init__()
+        if stranger := _stranger(model, plan):
+            raise CalibrationError(f"the plan is of another model, {stranger}: make it from this one, with "
+                                   "fb.plan(model, recipe)")
         self.model, self.plan = model, plan
         self._quantizers = nn.ModuleDict({_key(site.name): FakeQuantize(site)
                                           for site in plan.sites.values()
@@ -293,3 +297,17 @@ class SimulationVisitor(Visitor):
 def _key(site: str) -> str:
     """A module's name may hold no dot, and be no attribute of a module: `keys`, `pop` and `to` are names of layers."""
     return "/" + site.replace(".", "/")
+
+
+def _stranger(model: Model, plan: Plan) -> str:
+    """The first thing that model and plan do not share, as a part of a sentence; nothing where they fit."""
+    shapes = model.shapes()
+    for site in plan.sites.values():
+        if site.kind not in ("input", "activation", "weight", "constant"):
+            continue  # of a node, which `steps` names
+        if site.name not in shapes:
+            return f"whose tensor {site.name!r} this one does not have"
+        shape = shapes[site.name]
+        if site.kind in ("weight", "constant") and shape != site.shape:
+            return f"whose {site.name!r} has shape {tuple(site.shape)}, not {shape}"
+    return next((f"which has no {node.name!r}" for node in model.graph.everything if node.name not in plan.steps), "")
