@@ -7,7 +7,15 @@ from torch import nn
 
 import fewbits as fb
 from called import Call
-from fewbits.errors import CalibrationError, CaptureError, DataError, LoweringError, ProgramError, UnsupportedError
+from fewbits.errors import (
+    CalibrationError,
+    CaptureError,
+    DataError,
+    LoweringError,
+    OptionError,
+    ProgramError,
+    UnsupportedError,
+)
 
 
 class Several(nn.Module):
@@ -138,3 +146,19 @@ def test_row_numbers_that_an_embedding_does_not_have():
         for wrong in (rows + 7, rows - 1):
             with pytest.raises(ProgramError, match="has rows 0 to 6"):
                 program(wrong)
+
+
+@pytest.mark.parametrize(("call", "sentence"), [
+    (lambda net, sim, x: fb.plan(net, "w8a8"), r"model is a Linear, not a Model: give what fb.capture\(net, example\)"),
+    (lambda net, sim, x: fb.calibrate(net, sim.plan, [x]), "model is a Linear, not a Model"),
+    (lambda net, sim, x: fb.calibrate(sim.model, "w8a8", [x]), r"plan is a str, not a Plan: give what fb.plan\("),
+    (lambda net, sim, x: fb.lower(sim.model), r"simulation is a Model, not a Simulation: give what fb.calibrate\("),
+    (lambda net, sim, x: fb.export_onnx(sim, "x.onnx", verify=[x]), r"model is a Simulation, .*give what fb.lower\("),
+    (lambda net, sim, x: fb.report(sim, sim=sim, batches=[x]), r"model is a Simulation, .*give what fb.lower\("),
+    (lambda net, sim, x: fb.report(fb.lower(sim), sim=net, batches=[x]), "sim is a Linear, not a Simulation"),
+])
+def test_a_stage_left_out_is_named(call, sentence):
+    net, x = nn.Linear(8, 3), torch.randn(3, 8)
+    model = fb.capture(net, x)
+    with pytest.raises(OptionError, match=sentence):
+        call(net, fb.calibrate(model, fb.plan(model, "w8a8"), [x]), x)

@@ -24,7 +24,7 @@ from fewbits.graph.pt2 import read_pt2
 from fewbits.graph.whole import Whole, capture_parts
 from fewbits.lower.lower import lower as lower_simulation
 from fewbits.optimize.repairs import calibrate_and_repair
-from fewbits.options import options_checked
+from fewbits.options import check_stage, options_checked
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of
@@ -83,6 +83,7 @@ def lower(simulation: Simulation, profile: str | Profile = "onnxruntime", *,
           engine: str | Engine = "fastest") -> QuantizedModel:
     """The integer program that the simulation stands for (lower/lower.py), ready to be run by `engine`, as `load` takes
     it."""
+    check_stage("simulation", simulation, Simulation, "fb.calibrate(model, plan, batches)")
     chosen = engine_of(engine)
     return QuantizedModel(lower_simulation(simulation, profile), chosen)
 
@@ -170,6 +171,7 @@ def export_onnx(model: QuantizedModel, path: str | Path, verify: Iterable[Batch]
                 processor: Target = "any", batch_to_inputs: Callable[[Any], Any] | None = None) -> int:
     """Writes ONNX after checking it on `verify` (export/verified.py); returns the codes compared. processor: where the
     file must be exact: `any` x86-64, those with `vnni` (faster there), or `this` one."""
+    check_stage("model", model, Executable, "fb.lower(sim)")
     return export_program(model.program, path, verify, form=form, processor=processor,
                           batch_to_inputs=batch_to_inputs)
 
@@ -183,5 +185,7 @@ def report(model: QuantizedModel, *, sim: Simulation, batches: Iterable[Batch], 
     sim: the simulation the model was lowered from; batches: re-iterable; test: (inputs, labels) batches;
     explanation: of `fb.explain`, its plots shown in the page; processor: as for `export_onnx`.
     """
+    check_stage("model", model, Executable, "fb.lower(sim)")
+    check_stage("sim", sim, Simulation, "fb.calibrate(model, plan, batches)")
     return build(model.program, sim, batches, test=test, explanation=explanation,
                  batch_to_inputs=batch_to_inputs, processor=processor)

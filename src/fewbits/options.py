@@ -72,3 +72,10 @@ def _allows(hint: Any, value: object) -> bool:
     if parts:
         return any(_allows(part, value) for part in parts)
     return isinstance(value, NoneType if hint is None else hint)
+
+
+def check_stage(name: str, value: object, wanted: type, mend: str) -> None:
+    """Raises OptionError for a value of another stage of the way from a network to a program. mend: the call that
+    makes what is wanted."""
+    if not isinstance(value, wanted):
+        raise OptionError(f"{name} is a {type(value).__name__}, not a {wanted.__name__}: give what {mend} returns")

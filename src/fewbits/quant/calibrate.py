@@ -10,6 +10,7 @@ import torch
 from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.model import Model, unfit_weight
 from fewbits.numerics.finite import not_finite
+from fewbits.options import check_stage
 from fewbits.processes import ALONE, Processes
 from fewbits.program.inputs import Batch, bind, check
 from fewbits.progress import track
@@ -37,6 +38,8 @@ def calibrate(model: Model, plan: Plan, batches: Iterable[Batch] = (), *,
     (NormalisationWarning) or is one number everywhere (DataWarning), a range cuts off more than it gains
     (ClippingWarning), or a few numbers far from all others stretch one (StretchWarning).
     """
+    check_stage("model", model, Model, "fb.capture(net, example)")
+    check_stage("plan", plan, Plan, "fb.plan(model, recipe)")
     if unfit := unfit_weight(model):
         raise CalibrationError(unfit)
     simulation = Simulation(model, plan)

@@ -15,6 +15,7 @@ from fewbits.graph.operators import OPERATORS
 from fewbits.graph.selection import way_by_parts
 from fewbits.numerics.block import TENSOR
 from fewbits.numerics.formats import parse
+from fewbits.options import check_stage
 from fewbits.program.exact_calls import DTYPES, EXACT_CALLS
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
 from fewbits.quant.plan import Kind, NodePlan, Plan, Site, Treatment
@@ -31,6 +32,7 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
     Raises UnsupportedError, one sentence per operator with its source line, when some have no integer form;
     RecipeError when a rule matches nothing or two uses of one weight are given different Specs.
     """
+    check_stage("model", model, Model, "fb.capture(net, example)")
     decided = recipe(source)
     refused = _refused_as_integers(model)
     _check_rules(model.graph, decided)
