@@ -130,4 +130,4 @@ def model_inputs(model: Model, batch: Batch,
         check(tensor, item.name, item.taken, item.dtype)
         if kind := not_finite(tensor):
             raise DataError(f"input {item.name!r} holds {kind}: clean the data, or leave the batch out")
-    return inputs
+    return dict(inputs)

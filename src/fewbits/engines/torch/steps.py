@@ -17,8 +17,8 @@ from fewbits.program.program import Program
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.int32): torch.int32,
           np.dtype(np.int16): torch.int16, np.dtype(np.uint16): torch.uint16}
 
-TorchKernel = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
-"""From what a node reads to what it writes, or all that it writes."""
+TorchKernel = Callable[..., Any]
+"""From the tensors a node reads to the one it writes; of a node that writes several, to a tuple of them."""
 
 Prepare = Callable[[Program, Any], TorchKernel]
 """From a node, its kernel."""

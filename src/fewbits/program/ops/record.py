@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 from torch import nn
 
 from fewbits.numerics.encoding import Quantized
@@ -98,7 +97,7 @@ class Record:
     takes: frozenset[Kind]
     writes: Literal["codes", "float32", "moved", "plain", "body"]
     check: Callable[[Scope, Any], None]
-    reference: Callable[..., np.ndarray | tuple[np.ndarray, ...]]
+    reference: Callable[..., Any]  # an array; of a node that writes several a tuple, which only its executors see
     sums: Sums | None
     rescaling: Rescaling | None
     limits: Mapping[str, Callable[[Scope, Any], bool]]
