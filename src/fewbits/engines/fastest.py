@@ -7,10 +7,11 @@ that are compared give the same codes, so nothing but time depends on it. Progra
 rule says: their float32 numbers may differ from engine to engine, and the same call is to give the same numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from fewbits.engines.processor import this_processor
 from fewbits.kernels import library
 from fewbits.program.ops import Constant, Dequantize, FloatCall, FloatConstant, accumulator_bound
 from fewbits.program.program import Program
+
+Given = TypeVar("Given", Results, Arrays)
 
 LONG = 5.0
 """Seconds that a program has run before it pays to measure: preparing the other engines takes one or two."""
@@ -60,19 +63,18 @@ class Chosen(Prepared):
         self._prepared = self.engine.prepare(program, keep)
 
     def run(self, inputs: Arrays) -> Results:
-        if not self._others:
-            return self._prepared.run(inputs)
-        begun = perf_counter()
-        results = self._prepared.run(inputs)
-        self._weigh(perf_counter() - begun, inputs)
-        return results
+        return self._weighed(self._prepared.run, inputs)
 
     def numbers(self, inputs: Arrays) -> Arrays:
         """As the engine gives them."""
+        return self._weighed(self._prepared.numbers, inputs)
+
+    def _weighed(self, call: Callable[[Arrays], Given], inputs: Arrays) -> Given:
+        """What the engine gives; its time counts while there are others to choose from."""
         if not self._others:
-            return self._prepared.numbers(inputs)
+            return call(inputs)
         begun = perf_counter()
-        results = self._prepared.numbers(inputs)
+        results = call(inputs)
         self._weigh(perf_counter() - begun, inputs)
         return results
 

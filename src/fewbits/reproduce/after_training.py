@@ -14,7 +14,6 @@ from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrai
 from fewbits.compress.share import share
 from fewbits.data.normalize import IMAGENET, MNIST
 from fewbits.data.split import DataSet
-from fewbits.data.weights import apply_weights, load_weights
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.optimize.rounding_study import rounding_study
@@ -23,6 +22,7 @@ from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
 from fewbits.report.accuracy import evaluate
 from fewbits.report.calibration_study import calibration_study
+from fewbits.reproduce.few_bits import percent
 from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.lenet import lenet_caffe
 from fewbits.tasks.resnet_cifar import resnet20
@@ -37,13 +37,8 @@ _BITS = (2, 3, 4, 5, 6)
 
 def _resnet20(given: Given) -> nn.Module:
     net = resnet20()
-    assert given.weights is not None, "the row asks for them"
-    apply_weights(net, load_weights(given.weights), str(given.weights))
+    assert given.weights_into(net), "the row asks for them"
     return net.eval()
-
-
-def _percent(net: Any, batches: Any) -> float:
-    return round(100 * evaluate(net, batches).mean, 4)
 
 
 def calibration_batches(given: Given, log: Log) -> Mapping[str, Any]:
@@ -74,9 +69,9 @@ def roundings(given: Given, log: Log) -> Mapping[str, Any]:
     simulation.set_mode("off", ["input", "activation"])
     count = len(data.train)
     chosen_on = data.train.subset(range(max(count - _CHOSEN_ON, 0), count)).batches(250, IMAGENET)
-    found = rounding_study(simulation, calibration, lambda each: _percent(each, data.test.batches(250, IMAGENET)),
+    found = rounding_study(simulation, calibration, lambda each: percent(each, data.test.batches(250, IMAGENET)),
                            choose=lambda each: evaluate(each, chosen_on).mean, draws=_DRAWS, seed=given.seed)
-    measured: dict[str, Any] = {"float": _percent(net, data.test.batches(250, IMAGENET))}
+    measured: dict[str, Any] = {"float": percent(net, data.test.batches(250, IMAGENET))}
     for row in found:
         log(str(row))
         measured[row.way] = round(row.mean, 4)
@@ -102,8 +97,8 @@ def sizes(settings: Sizes, given: Given, log: Log) -> Mapping[str, Any]:
     train(net, data.train, epochs=settings.float_epochs, normalize=MNIST, batch_size=64, rate=0.05, seed=seed,
           checkpoint=given.checkpoint(f"lenet_caffe-sizes-{settings.float_epochs}"))
     pruned = _pruned(net, settings, data, seed)
-    measured: dict[str, Any] = {"float, error": round(100 - _percent(net, test), 4),
-                                "pruned, error": round(100 - _percent(pruned, test), 4)}
+    measured: dict[str, Any] = {"float, error": round(100 - percent(net, test), 4),
+                                "pruned, error": round(100 - percent(pruned, test), 4)}
     for bits in _BITS:
         for name, network in (("all", net), ("pruned", pruned)):
             smaller, error = _shared(network, 2**bits, test)
@@ -135,7 +130,7 @@ def _shared(net: nn.Module, centroids: int, test: Any) -> tuple[float, float]:
         shared[name] = share(weight, centroids, mask=weight != 0 if zeros else None)
         decoded.get_parameter(name).data.copy_(torch.from_numpy(shared[name].dense()))
     whole = sum(4 * tensor.numel() for tensor in state.values())
-    return round(whole / len(weights_bytes(state, shared, "lenet_caffe")), 4), round(100 - _percent(decoded, test), 4)
+    return round(whole / len(weights_bytes(state, shared, "lenet_caffe")), 4), round(100 - percent(decoded, test), 4)
 
 
 _WEIGHTS = "resnet20-12fca82f.th"

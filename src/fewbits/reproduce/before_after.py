@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from fewbits.data.normalize import IMAGENET, MNIST, Normalize
-from fewbits.data.weights import apply_weights, load_weights
 from fewbits.engines.executable import Executable
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -23,9 +22,8 @@ from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe
-from fewbits.report.accuracy import evaluate
 from fewbits.reproduce.earlier import COMPARED, DIFFERING
-from fewbits.reproduce.few_bits import codes
+from fewbits.reproduce.few_bits import codes, percent
 from fewbits.reproduce.ristretto import BYTES
 from fewbits.reproduce.row import Given, Log, Row
 from fewbits.tasks.caffe_cifar import caffe_cifar10_full
@@ -75,19 +73,17 @@ def tune(tuning: Tuning, given: Given, log: Log) -> Mapping[str, Any]:
     learned = data.train if not tuning.held_out else data.train.take(len(data.train) - tuning.held_out)
     test, calibration = data.test.batches(500, normalize), data.calibration.inputs(128, normalize)
     net = initialised(tuning.network, given.seed)
-    if given.weights is not None:
-        apply_weights(net, load_weights(given.weights), str(given.weights))
-    else:
+    if not given.weights_into(net):
         log(f"training in float for {tuning.float_epochs} epochs")
         stage = f"{getattr(tuning.network, '__name__', 'network')}-one-cycle-{tuning.float_epochs}"
         train(net, learned, epochs=tuning.float_epochs, normalize=normalize, batch_size=64, rate=tuning.rate,
               seed=given.seed, checkpoint=given.checkpoint(stage))
     model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")
-    measured: dict[str, Any] = {"float": _percent(net, test)}
+    measured: dict[str, Any] = {"float": percent(net, test)}
     compared = {COMPARED: 0, DIFFERING: 0}
     for format in tuning.formats:
         learning = trainable(calibrate(copy.deepcopy(model), plan(model, format.recipe), calibration))
-        before = _percent(calibrate_activations(learning, calibration), test)
+        before = percent(calibrate_activations(learning, calibration), test)
         batches = learned.batches(tuning.batch_size, normalize, torch.Generator().manual_seed(given.seed))
         name = format.name.replace("/", "-").replace(" ", "-")
         fit(learning, batches, epochs=tuning.epochs, optimizer=tuning.optimizer, seed=given.seed,
@@ -95,17 +91,13 @@ def tune(tuning: Tuning, given: Given, log: Log) -> Mapping[str, Any]:
         finished = calibrate_activations(learning, calibration)
         if format.as_program:
             program = lower(finished)
-            after = _percent(Executable(program), test)
+            after = percent(Executable(program), test)
             compared = {key: compared[key] + count for key, count in codes(program, data, normalize).items()}
         else:
-            after = _percent(finished, test)
+            after = percent(finished, test)
         measured |= {f"{format.name}, before": before, f"{format.name}, after": after}
         log(f"{format.name}: {before:.2f} % before, {after:.2f} % after fine-tuning")
     return measured | {"test images": len(data.test)} | compared
-
-
-def _percent(net: Any, batches: Any) -> float:
-    return round(100 * evaluate(net, batches).mean, 4)
 
 
 def _static(name: str) -> Recipe:

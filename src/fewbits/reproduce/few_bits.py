@@ -18,7 +18,6 @@ from torch import nn
 from fewbits.data.normalize import IMAGENET, MNIST, Normalize
 from fewbits.data.shifted import Mirrored, Shifted
 from fewbits.data.split import DataSet
-from fewbits.data.weights import apply_weights, load_weights
 from fewbits.engines.executable import Executable
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
@@ -89,16 +88,14 @@ def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
     teacher = Distillation(copy.deepcopy(original).eval(), share=training.distilled) if training.distilled else None
     _fit(trained, training, given, training.epochs, f"{given.row}-few", teacher)
     _longer(original, training, given)
-    reached = {"float": _percent(original.eval(), test), "few bits": _percent(trained, test)}
+    reached = {"float": percent(original.eval(), test), "few bits": percent(trained, test)}
     finished = calibrate_activations(learning, calibration)
     return reached | _lowered(finished, data, training, original)
 
 
 def _begun(training: Training, given: Given, log: Log) -> nn.Module:
     net = initialised(training.network, given.seed)
-    if given.weights is not None:
-        apply_weights(net, load_weights(given.weights), str(given.weights))
-    elif training.float_epochs:
+    if not given.weights_into(net) and training.float_epochs:
         log(f"training in float for {training.float_epochs} epochs")
         _fit(net, training, given, training.float_epochs, _float_stage(training, "begun"))
     return net
@@ -129,7 +126,8 @@ def _fit(net: nn.Module, training: Training, given: Given, epochs: int, stage: s
         distillation=teacher, seed=seed, checkpoint=given.checkpoint(stage), save_every=_SAVED)
 
 
-def _percent(net: Any, batches: Any) -> float:
+def percent(net: Any, batches: Any) -> float:
+    """Accuracy in %, as records hold it."""
     return round(100 * evaluate(net, batches).mean, 4)
 
 
@@ -157,19 +155,19 @@ def lab(given: Given, log: Log) -> Mapping[str, Any]:
     data = given.data
     net, test = _begun(training, given, log), data.test.batches(500, raw)
     original = copy.deepcopy(net)
-    before = _percent(net.eval(), test)
+    before = percent(net.eval(), test)
     calibration = data.calibration.inputs(100, raw)
     model = fold(capture(net, next(iter(calibration))), norms="keep")
     learning = trainable(calibrate(model, plan(model, training.recipe), calibration))
     learning.train()
     learning(next(iter(data.train.inputs(100, raw))))  # the first batch fixes the ranges
-    switched = _percent(learning.eval(), test)
+    switched = percent(learning.eval(), test)
     log(f"{before:.2f} % in float, {switched:.2f} % at the switch; 20 epochs in 8 bits")
     _fit(learning, training, given, 1, f"{given.row}-first")
-    first = _percent(learning, test)
+    first = percent(learning, test)
     _fit(learning, training, replace(given, seed=given.seed + 1), 19, f"{given.row}-rest")
     return {"float": before, "at the switch": switched, "after one epoch": first,
-            "few bits": _percent(learning, test)} | _lowered(learning, data, training, original)
+            "few bits": percent(learning, test)} | _lowered(learning, data, training, original)
 
 
 def _row(name: str, what: str, source: str, published: Mapping[str, float], training: Training, seconds: int,

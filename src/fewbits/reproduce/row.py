@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from fewbits.data.split import DataSet
+from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import DataError
 from fewbits.files import alone_in, read_whole, write_whole
 from fewbits.limits import TEXT_BYTES
@@ -26,6 +29,13 @@ class Given:
     weights: Path | None = None
     work: Path | None = None
     row: str = "row"
+
+    def weights_into(self, net: nn.Module) -> bool:
+        """Copies the given weights into a network; False where none are given. Raises DataError as `apply_weights`."""
+        if self.weights is None:
+            return False
+        apply_weights(net, load_weights(self.weights), str(self.weights))
+        return True
 
     def checkpoint(self, stage: str) -> Path | None:
         """The checkpoint of one training of this seed; None without a folder. stage: its name, the same for the same

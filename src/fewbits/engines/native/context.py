@@ -88,8 +88,8 @@ class Step:
 @dataclass
 class Context:
     """One program for inputs of given shapes. packed: weights that other shapes have made already, by node; wanted:
-    values
-    that must be there in the end; margins: pads that the convolutions which read them make themselves, by name."""
+    values that
+    must be there in the end; margins: pads that the convolutions which read them make themselves, by name."""
 
     program: Program
     packed: dict[str, Any]
@@ -98,6 +98,12 @@ class Context:
     stored: dict[str, Stored] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     _made: dict[tuple, Stored] = field(default_factory=dict)
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """What is packed under a key, made where no other shapes have made it."""
+        if key not in self.packed:
+            self.packed[key] = make()
+        return self.packed[key]
 
     # --------------------------------------------------------------------------- what values are
 

@@ -73,9 +73,7 @@ def layer_call(context: Context, node: Any, x: Stored, y: Stored, layer: Layer,
                sizes: tuple[int, int, int, int]) -> Stored:
     """Appends a layer over [batch, height, width, C], whose weights are packed once."""
     call = layer.struct(sizes, structs.S16 if x.dtype == np.int16 else structs.U8, structs.BEYOND)
-    if node.name not in context.packed:
-        context.packed[node.name] = pack(call)
-    blob = context.packed[node.name]
+    blob = context.once(node.name, lambda: pack(call))
     if blob is not None:
         call.weights, call.layout = address(blob), structs.PACKED
         layer = replace(layer, weights=layer.weights[:0])  # the packed ones are enough

@@ -59,10 +59,7 @@ def _append(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, c
 
 
 def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[Planes, tuple] | None:
-    key = f"{node.name} in planes"
-    if key not in context.packed:
-        context.packed[key] = _in_planes(context, node, layer)
-    held = context.packed[key]
+    held = context.once(f"{node.name} in planes", lambda: _in_planes(context, node, layer))
     return None if held is None else (replace(held[0], rescaling=layer.rescaling), held[1])  # the sums may be wanted
 
 
@@ -140,12 +137,10 @@ def _pruned(layer: Layer) -> tuple[ByPicks | ByPlaces, np.ndarray] | None:
 
 def _sparse(context: Context, node: op.Linear, x: Stored, y: Stored, layer: Layer, rows: int) -> Stored | None:
     """A pruned layer from its nonzero weights; None for any other."""
-    key = f"{node.name} pruned"
-    if key not in context.packed:
-        context.packed[key] = _pruned(layer)
-    if context.packed[key] is None:
+    held = context.once(f"{node.name} pruned", lambda: _pruned(layer))
+    if held is None:
         return None
-    packed, start = context.packed[key]
+    packed, start = held
     depth = layer.weights[0].size
     made = Pruned(np.broadcast_to(np.int8(0), (len(layer.weights), depth)), layer.x_zero, None, layer.rescaling)
 
@@ -175,12 +170,10 @@ def _packed_few(layer: Layer) -> tuple[FewBits, np.ndarray] | None:
 
 def _packed_bits(context: Context, node: op.Linear, x: Stored, y: Stored, layer: Layer, rows: int) -> Stored | None:
     """Weights of few values straight from their packed bits; None for others."""
-    key = f"{node.name} in few bits"
-    if key not in context.packed:
-        context.packed[key] = _packed_few(layer)
-    if context.packed[key] is None:
+    held = context.once(f"{node.name} in few bits", lambda: _packed_few(layer))
+    if held is None:
         return None
-    few, blob = context.packed[key]
+    few, blob = held
     few = replace(few, rescaling=layer.rescaling)
     depth = layer.weights[0].size
 
