@@ -220,11 +220,11 @@ bool is_faster(const fb_conv& c) {
   const double pixels = static_cast<double>(c.height + c.top + c.bottom - 2) * (c.width + c.left + c.right - 2);
   const double tiles = std::ceil((c.height + c.top + c.bottom - 2) / 4.0) * std::ceil((c.width + c.left + c.right - 2) / 4.0);
   const double deep = (c.channels + 15) / 16 * 16, outs = (c.out_channels + 15) / 16 * 16;
-  const double bytes = level() == kAvx512 ? 110 : level() == kAvxVnni ? 60 : 28;  // products a cycle
-  const double words = level() == kAvx512 ? 55 : level() == kAvxVnni ? 30 : 25;
+  const double bytes = level() == kAvxVnni ? 60 : 28;  // products a cycle
+  const double words = level() == kAvxVnni ? 30 : 25;
   const double direct = pixels * 9 * c.channels * outs / bytes;
   const double products = tiles * 36 * deep * outs / words, reading = 72 * deep * outs / 8;
-  const double around = tiles * (6 * deep + (level() == kAvx512 ? 6 : 12) * outs);
+  const double around = tiles * (6 * deep + 12 * outs);
   return 1.1 * ((products > reading ? products : reading) + around) < direct;
 }
 
@@ -242,9 +242,8 @@ bool fits_winograd(const fb_conv& c) {
   return true;
 }
 
-// Not at avx512: its products of bytes are twice as many, and reading eight times the weights took longer (measured).
 bool as_winograd(const fb_conv& c) {
-  return level() != kAvx512 && kernels().winograd_in && is_3x3(c) && c.channels >= 8 && is_faster(c) && fits_winograd(c);
+  return kernels().winograd_in && is_3x3(c) && c.channels >= 8 && is_faster(c) && fits_winograd(c);
 }
 
 // Three weights to six: rows of G, whole.

@@ -15,11 +15,21 @@ void FB_FN(product)(const fb::Product* p, int64_t begin, int64_t end, int32_t fi
 #define FB_PRODUCT nullptr
 #endif
 
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+extern "C" {
+void FB_FN(winograd_in)(const fb::Winograd* w, int64_t begin, int64_t end);
+void FB_FN(winograd_out)(const fb::Winograd* w, int64_t begin, int64_t end, int64_t channel, int32_t channels);
+}
+#define FB_WINOGRAD_IN FB_FN(winograd_in)
+#define FB_WINOGRAD_OUT FB_FN(winograd_out)
+#else
+#define FB_WINOGRAD_IN nullptr
+#define FB_WINOGRAD_OUT nullptr
+#endif
+
 #if defined(__AVX2__)
 extern "C" {
 void FB_FN(depthwise)(const fb::Depthwise* d, int64_t begin, int64_t end);
-void FB_FN(winograd_in)(const fb::Winograd* w, int64_t begin, int64_t end);
-void FB_FN(winograd_out)(const fb::Winograd* w, int64_t begin, int64_t end, int64_t channel, int32_t channels);
 void FB_FN(simd_grouped)(const fb_grouped* c, int64_t begin, int64_t end);
 void FB_FN(simd_sparse)(const fb_sparse* c, const uint8_t* x, int64_t x_step, int64_t begin, int64_t end);
 void FB_FN(simd_lines)(const fb_binary* c, uint64_t* lines, int64_t begin, int64_t end);
@@ -29,8 +39,6 @@ void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end);
 }
 #define FB_POOLED FB_FN(simd_pool)
 #define FB_DEPTHWISE FB_FN(depthwise)
-#define FB_WINOGRAD_IN FB_FN(winograd_in)
-#define FB_WINOGRAD_OUT FB_FN(winograd_out)
 #define FB_FEW_BITS FB_FN(simd_grouped)
 #define FB_SPREAD FB_FN(simd_sparse)
 #define FB_LINES FB_FN(simd_lines)
@@ -38,8 +46,6 @@ void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end);
 #define FB_LOOKUP FB_FN(simd_table)
 #else
 #define FB_DEPTHWISE nullptr
-#define FB_WINOGRAD_IN nullptr
-#define FB_WINOGRAD_OUT nullptr
 #define FB_FEW_BITS FB_FN(grouped)
 #define FB_SPREAD FB_FN(sparse)
 #define FB_LINES FB_FN(lines)

@@ -5,7 +5,7 @@
 // and the shift is exact where |sum| < 2^25, which pack.cpp proves from the weights.
 #include "vectors.h"
 
-#if defined(__AVX2__)
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)  // AVX512 has twice the products of bytes: reading the weights took longer
 
 namespace {
 
@@ -22,21 +22,12 @@ FB_INLINE void transform(const __m256i* d, __m256i* o) {
   o[5] = _mm256_sub_epi16(_mm256_sub_epi16(d[5], d[3]), _mm256_add_epi16(twice, twice));
 }
 
-#if defined(__AVX512VNNI__)
-using Sums = __m512i;
-FB_INLINE Sums get(const int32_t* p) { return _mm512_loadu_si512(p); }
-FB_INLINE Sums add(Sums a, Sums b) { return _mm512_add_epi32(a, b); }
-FB_INLINE Sums sub(Sums a, Sums b) { return _mm512_sub_epi32(a, b); }
-FB_INLINE Sums by9(Sums a, int shift) { return _mm512_srai_epi32(_mm512_mullo_epi32(a, _mm512_set1_epi32(kInverse)), shift); }
-constexpr int kLanes = 16;
-#else
 using Sums = __m256i;
 FB_INLINE Sums get(const int32_t* p) { return load(p); }
 FB_INLINE Sums add(Sums a, Sums b) { return _mm256_add_epi32(a, b); }
 FB_INLINE Sums sub(Sums a, Sums b) { return _mm256_sub_epi32(a, b); }
 FB_INLINE Sums by9(Sums a, int shift) { return _mm256_srai_epi32(_mm256_mullo_epi32(a, _mm256_set1_epi32(kInverse)), shift); }
 constexpr int kLanes = 8;
-#endif
 
 // Six numbers to four: rows of A.
 FB_INLINE void gather4(const Sums* m, Sums* t) {
@@ -103,45 +94,20 @@ extern "C" void FB_FN(winograd_in)(const fb::Winograd* w, int64_t begin, int64_t
 extern "C" void FB_FN(winograd_out)(const fb::Winograd* w, int64_t begin, int64_t end, int64_t channel, int32_t channels) {
   const int64_t of_image = static_cast<int64_t>(w->tiles_y) * w->tiles_x, next = w->count * w->m_step;
   const fb_rescale& r = *w->rescale;
-#if !defined(__AVX512VNNI__)
   const bool direct = r.kind == FB_FLOAT && r.type == FB_U8;
-#endif
   for (int32_t first = 0; first < channels; first += 16) {
     const int64_t column = channel + first, left = w->columns - column;
     const int32_t there = left < 16 ? static_cast<int32_t>(left) : 16;
-#if defined(__AVX512VNNI__)
-    const bool direct = is_direct16(r);
-    const __mmask16 mask = static_cast<__mmask16>((1u << there) - 1);
-    const Sums start = get(w->sums + column);
-#else
     const Sums start[2] = {get(w->sums + column), get(w->sums + column + 8)};
     float factors[16] = {0};
     if (direct) factors16(r, column, there, factors);
     const Rescale8 r0 = Rescale8::of(r, factors), r1 = Rescale8::of(r, factors + 8);
-#endif
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t number = w->first + tile, image = number / of_image, place = number % of_image;
       const int32_t y0 = static_cast<int32_t>(place / w->tiles_x) * 4, x0 = static_cast<int32_t>(place % w->tiles_x) * 4;
       const int32_t high = w->high - y0 < 4 ? w->high - y0 : 4, wide = w->wide - x0 < 4 ? w->wide - x0 : 4;
       const int32_t* m = w->m + tile * w->m_step + first;
       const int64_t to = ((image * w->high + y0) * w->wide + x0) * w->columns + column;
-#if defined(__AVX512VNNI__)
-      Sums out[4][4];
-      back(m, next, out);
-      for (int32_t y = 0; y < high; ++y) {
-        for (int32_t x = 0; x < wide; ++x) {
-          const int64_t at = to + (static_cast<int64_t>(y) * w->wide + x) * w->columns;
-          const Sums sums = add(out[y][x], start);
-          if (direct) {
-            rescale16(r, column, mask, sums, w->y, at);
-          } else {
-            int32_t held[16];
-            _mm512_storeu_si512(held, sums);
-            FB_FN(rescale_row)(&r, held, column, there, w->y, at);
-          }
-        }
-      }
-#else
       alignas(32) int32_t held[4][4][16];
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
@@ -163,7 +129,6 @@ extern "C" void FB_FN(winograd_out)(const fb::Winograd* w, int64_t begin, int64_
           }
         }
       }
-#endif
     }
   }
 }
