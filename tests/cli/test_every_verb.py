@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -210,16 +211,25 @@ def test_help_is_quick(verb: str) -> None:
     assert shown < 0.6 * spent(sys.executable, "-c", "import torch")
 
 
+def heeds_interrupts() -> None:
+    """In a child: what a shell starts in the background inherits that it ignores them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_says_what_is_kept(small, tmp_path) -> None:
     checkpoint = tmp_path / "train.pt"
     command = [sys.executable, "-m", "fewbits", "train", *NETWORK, "--recipe", "qat-w8a8", "--epochs", "100000",
                "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
-    with subprocess.Popen(command, cwd=small, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        until = time.monotonic() + 300
-        while not checkpoint.exists() and time.monotonic() < until and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(2)
-        _, told = process.communicate(timeout=120)
+    with subprocess.Popen(command, cwd=small, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                          preexec_fn=heeds_interrupts) as process:
+        try:
+            until = time.monotonic() + 300
+            while not checkpoint.exists() and time.monotonic() < until and process.poll() is None:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=120)
+        finally:
+            process.kill()  # which otherwise trains for ever
     assert process.returncode == 130
     assert told.splitlines()[-1] == (f"fewbits: interrupted; {checkpoint} is kept, and the same command goes on from "
                                      "there")
@@ -231,7 +241,8 @@ def test_an_interrupt_of_the_imports_waits_for_their_end(small) -> None:
     lines = ["import os, signal, sys", "from fewbits.cli import main, verb", "job_of = verb.job_of",
              "def interrupted(asked):", "    os.kill(os.getpid(), signal.SIGINT)", "    return job_of(asked)",
              "verb.job_of = interrupted", "sys.argv = ['fewbits', 'doctor', '--json']", "main.run()"]
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=small, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=small, capture_output=True, text=True,
+                          preexec_fn=heeds_interrupts)
     assert done.returncode == 130
     assert done.stderr == "fewbits: interrupted; nothing was kept, and what was on disk is as before\n"
     assert json.loads(done.stdout)["exit_code"] == 130
