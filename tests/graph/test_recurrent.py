@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewbits.artifact.file import to_bytes
-from fewbits.errors import CaptureError
+from fewbits.engines.executable import Executable
+from fewbits.errors import CaptureError, DataError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
+from fewbits.graph.recurrent_sizes import check_recurrent
 from fewbits.lower.lower import lower
 from fewbits.program.program import leaves
 from fewbits.program.reference import run
@@ -18,6 +20,8 @@ from fewbits.quant.planner import plan
 from fewbits.testing import differences
 from fewbits.train.fit import fit
 from fewbits.train.registry import trainable
+
+aten = torch.ops.aten
 
 
 class Sequence(nn.Module):
@@ -194,3 +198,79 @@ def test_a_first_state_of_one_batch_size_is_refused_by_name():
 
     with pytest.raises(CaptureError, match="fixes the batch size"):
         capture(Written(nn.GRU(4, 5, batch_first=True), from_zeros).eval(), torch.randn(6, 7, 4))
+
+
+CALLS = {
+    "lstm": lambda: (nn.LSTM(4, 5, 2, batch_first=True, bidirectional=True), (3, 6, 4), [(4, 3, 5), (4, 3, 5)]),
+    "lstm, time first": lambda: (nn.LSTM(4, 5), (6, 3, 4), [(1, 3, 5), (1, 3, 5)]),
+    "lstm with projection": lambda: (nn.LSTM(4, 5, proj_size=2, batch_first=True), (3, 6, 4), [(1, 3, 2), (1, 3, 5)]),
+    "gru": lambda: (nn.GRU(4, 5, bias=False, batch_first=True), (3, 6, 4), [(1, 3, 5)]),
+    "rnn": lambda: (nn.RNN(4, 5, batch_first=True), (3, 6, 4), [(1, 3, 5)]),
+    "rnn of relu": lambda: (nn.RNN(4, 5, nonlinearity="relu", batch_first=True), (3, 6, 4), [(1, 3, 5)]),
+    "lstm cell": lambda: (nn.LSTMCell(4, 5), (3, 4), [(3, 5), (3, 5)]),
+    "gru cell": lambda: (nn.GRUCell(4, 5, bias=False), (3, 4), [(3, 5)]),
+    "rnn cell": lambda: (nn.RNNCell(4, 5), (3, 4), [(3, 5)]),
+}
+OPERATORS = {"LSTM": aten.lstm.input, "GRU": aten.gru.input, "LSTMCell": aten.lstm_cell.default,
+             "GRUCell": aten.gru_cell.default, "RNNCell": aten.rnn_tanh_cell.default}
+
+
+def arguments_of(name):
+    """A recurrent operator, and arguments that go together."""
+    layer, x, states = CALLS[name]()
+    target = OPERATORS.get(type(layer).__name__) or getattr(aten, f"rnn_{layer.nonlinearity}").input
+    hx = [torch.randn(*state) for state in states]
+    given = {"input": torch.randn(*x), "hx": hx if len(hx) > 1 else hx[0]}
+    if isinstance(layer, nn.RNNCellBase):
+        return target, given | {"w_ih": layer.weight_ih, "w_hh": layer.weight_hh, "b_ih": layer.bias_ih,
+                                "b_hh": layer.bias_hh}
+    return target, given | {
+        "params": list(layer._flat_weights), "has_biases": layer.bias, "num_layers": layer.num_layers, "dropout": 0.0,
+        "train": False, "bidirectional": layer.bidirectional, "batch_first": layer.batch_first}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_states_that_do_not_fit_are_refused_before_the_operator_reads_them(name):
+    """torch's operators trust these sizes: the wrong ones read beyond their memory, and may end the process."""
+    target, given = arguments_of(name)
+    check_recurrent("layer", target, given)  # what goes together passes, and runs
+    target(*given.values())
+    several = isinstance(given["hx"], list)
+    states = given["hx"] if several else [given["hx"]]
+    for number, state in enumerate(states):
+        for axis in range(state.ndim):
+            for size in (state.shape[axis] - 1, state.shape[axis] + 1):
+                other = state.new_zeros([size if at == axis else old for at, old in enumerate(state.shape)])
+                hx = [other if at == number else old for at, old in enumerate(states)]
+                with pytest.raises(DataError, match=f"recurrent call 'layer' is given state {number} of shape"):
+                    check_recurrent("layer", target, given | {"hx": hx if several else hx[0]})
+    for axis in range(given["input"].ndim):
+        x = given["input"]
+        if "params" in given and axis == int(given["batch_first"]):
+            check_recurrent("layer", target, given | {"input": x.narrow(axis, 0, 2)})  # any number of steps
+            with pytest.raises(DataError, match="sequence of 0 steps"):
+                check_recurrent("layer", target, given | {"input": x.narrow(axis, 0, 0)})
+            continue
+        with pytest.raises(DataError, match="recurrent call 'layer' is given"):
+            check_recurrent("layer", target, given | {"input": x.narrow(axis, 0, 2)})
+    weights = "params" if "params" in given else "w_hh"
+    narrow = given["w_hh"][:-1] if weights == "w_hh" else [given["params"][0], given["params"][1][:-1],
+                                                          *given["params"][2:]]
+    with pytest.raises(DataError, match="is given state weights of shape"):
+        check_recurrent("layer", target, given | {weights: narrow})
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+@pytest.mark.parametrize("name", ["states of lstm in and out", "state of gru in and out",
+                                  "states of all layers, as torch has them"])
+def test_states_of_another_batch_are_refused_at_every_stage(name):
+    net, example = made(name)
+    wrong = (example[0], *(state[:2] if len(state) == 6 else state[:, :2] for state in example[1:]))
+    model = capture(net, example)
+    with pytest.raises(DataError, match="recurrent call 'layer' is given state 0"):
+        model(*wrong)
+    model = fold(model)
+    program = lower(calibrate(model, plan(model, "w8a8"), [example]))
+    for engine in ("reference", "torch", "native", "onnxruntime"):
+        with pytest.raises(DataError, match=r"inputs of these sizes do not go together: '(x|inputs_0)'.*same batch"):
+            Executable(program, engine)(*wrong)

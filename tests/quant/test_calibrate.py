@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fewbits.errors import CalibrationError
+from fewbits.errors import CalibrationError, UnsupportedError
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.lower.lower import lower
@@ -223,3 +223,25 @@ def test_a_plan_of_another_model_is_refused(model, batches, other, sentence):
     with pytest.raises(CalibrationError, match=rf"of another model, {sentence}: make it .*fb\.plan") as caught:
         calibrate(model, plan(other(), "w8a8"), batches)
     assert "\n" not in str(caught.value)
+
+
+def test_a_plan_made_before_fold_is_refused():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    x = torch.randn(2, 2, 6, 6)
+    model = capture(net, x)
+    early = plan(model, "w8a8")
+    simulation = calibrate(model, early, [x])
+    fold(model)
+    for use in (lambda: calibrate(model, early, [x]), lambda: simulation(x), lambda: lower(simulation)):
+        with pytest.raises(CalibrationError, match=r"before fb\.fold|folded after it was planned") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_what_wants_folding_first_is_told_so():
+    class Ramp(nn.Module):
+        def forward(self, x):
+            return x + torch.arange(8)
+
+    with pytest.raises(UnsupportedError, match=r"arange .*: it reads no input; fold the model first"):
+        plan(capture(Ramp(), torch.randn(2, 8)), "w8a8")

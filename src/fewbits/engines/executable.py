@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 from fewbits.engines.engine import Arrays, Engine
 from fewbits.engines.fastest import Chosen
 from fewbits.engines.registry import engine as engine_of
-from fewbits.errors import DataError, VerificationError
+from fewbits.errors import DataError, FewbitsError, VerificationError
 from fewbits.program.inputs import Batch, bind, check, with_batch_axis, without_batch_axis
 from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program, fill
@@ -53,16 +53,39 @@ class Executable:
         arrays may stand for tensors: given nothing else, it gives arrays.
         """
         bound = self._bound(kwargs or (args[0] if len(args) == 1 else args))
-        return self._filled(self._prepared.numbers(bound.inputs), bound)
+        try:
+            numbers = self._prepared.numbers(bound.inputs)
+        except Exception as error:  # what an engine raises where shapes do not meet
+            self._check_together(bound, error)
+            raise
+        return self._filled(numbers, bound)
 
     def codes(self, *args: Any, **kwargs: torch.Tensor) -> Any:
         """The integers behind the outputs, in the same structure: activation codes, or int32 accumulators; an output
         that the recipe left in float is that float32. Raises VerificationError for accumulators that an engine gives as
         float32 numbers alone, and that these do not tell."""
         bound = self._bound(kwargs or (args[0] if len(args) == 1 else args))
-        results = self._prepared.run(bound.inputs)
+        try:
+            results = self._prepared.run(bound.inputs)
+        except Exception as error:
+            self._check_together(bound, error)
+            raise
         return self._filled({name: results.codes[name] if name in results.codes
                              else self._behind(name, results.numbers[name]) for name in self.program.outputs}, bound)
+
+    def _check_together(self, bound: "_Bound", error: Exception) -> None:
+        """After an engine's error: raises DataError where inputs have different batches, or different free sizes on one
+        axis."""
+        sizes: dict[int | None, set[int]] = {}
+        for name, array in bound.inputs.items():
+            value = self.program.values[name]
+            for axis, size in enumerate(array.shape):
+                if value.taken[axis] is None:
+                    sizes.setdefault(axis if value.shape[axis] is not None else None, set()).add(size)
+        if not isinstance(error, FewbitsError) and any(len(each) > 1 for each in sizes.values()):
+            shown = ", ".join(f"{name!r} {list(array.shape)}" for name, array in bound.inputs.items())
+            raise DataError(f"inputs of these sizes do not go together: {shown}; give all the same batch, and the same "
+                            "free sizes, as the example has") from error
 
     def _bound(self, batch: Batch) -> "_Bound":
         """Raises DataError for what the model does not take."""

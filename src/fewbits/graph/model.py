@@ -10,6 +10,7 @@ from torch import nn
 from fewbits.errors import CaptureError
 from fewbits.graph.graph import Body, Graph, Node, Param, Ref, Shape, map_leaves
 from fewbits.graph.operators import TRAINING_ARGUMENT
+from fewbits.graph.recurrent_sizes import check_recurrent
 from fewbits.program.inputs import with_batch_axis, without_batch_axis
 from fewbits.program.program import fill
 
@@ -150,6 +151,7 @@ class Model(nn.Module):
         if node.op in TRAINING_ARGUMENT:
             frozen = node.role == "norm" and self.norms_frozen
             arguments[TRAINING_ARGUMENT[node.op]] = self.training and not frozen
+        check_recurrent(node.name, node.target, arguments)
         return node.run(arguments)
 
     def _recur(self, node: Node, body: Body, values: Mapping[str, Any], visitor: Visitor) -> tuple[torch.Tensor, ...]:

@@ -75,7 +75,9 @@ def _lower(context: Context, node: Node) -> None:
 
 
 def _check_done(simulation: Simulation) -> None:
-    """Raises LoweringError where the simulation is not yet what its recipe says."""
+    """Raises LoweringError where the simulation is not yet what its recipe says; CalibrationError where its model is no
+    longer the one that was planned."""
+    simulation.check_unfolded()
     if simulation.plan.repairs:
         raise LoweringError(f"the recipe wants {', '.join(simulation.plan.repairs)}, which was not made: call "
                             "fb.repair(sim, batches) first, or plan by a recipe without repairs")

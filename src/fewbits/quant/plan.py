@@ -72,11 +72,13 @@ class NodePlan:
 @dataclass(frozen=True)
 class Plan:
     """Every tensor and every node of one model, decided. `print(plan)` shows all of it. repairs: what the recipe wants
-    done after calibration and that was not done yet (optimize/repairs.py)."""
+    done after calibration and that was not done yet (optimize/repairs.py); folded: whether the model was folded when it
+    was planned, after which its nodes are others."""
 
     sites: Mapping[str, Site]
     steps: Mapping[str, NodePlan]
     repairs: tuple[RepairName, ...] = ()
+    folded: bool = True
 
     def grid(self, value: str) -> str:
         """Name of the tensor whose encoding a value has: itself, or what its codes were passed on from."""

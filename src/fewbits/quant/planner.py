@@ -63,6 +63,10 @@ def _refused_as_integers(model: Model) -> Mapping[str, str]:
             problems.append(f"{node.name} ({node.target}){where}: it makes {node.dtype}, and a program holds float32, "
                             "integers and truth values: leave the cast out of the network")
             refused.add(node.name)
+        elif not model.folded and not node.refs and node.role != "size" and node.op != "state":
+            problems.append(f"{node.name} ({node.target}){where}: it reads no input; fold the model first, with "
+                            "fb.fold(model)")
+            refused.add(node.name)
         elif node.name in exact and node.role not in ("pass", "size"):
             if node.role != "gone" and call_name(node.target) not in EXACT_CALLS:
                 problems.append(f"{node.name} ({node.target}){where}: of integers and truth values no exact form of it "
@@ -191,7 +195,7 @@ class _Planner:
             self._settle(node)
         self._check_dynamic()
         _check_blocks(self.sites.values())
-        return Plan(self.sites, self.steps, self.recipe.repairs)
+        return Plan(self.sites, self.steps, self.recipe.repairs, self.model.folded)
 
     def _reads_as_it_is(self, node: Node) -> bool:
         """Whether a node reads a float input as the numbers it is given."""

@@ -41,6 +41,9 @@ class Simulation(nn.Module):
         if stranger := _stranger(model, plan):
             raise CalibrationError(f"the plan is of another model, {stranger}: make it from this one, with "
                                    "fb.plan(model, recipe)")
+        if model.folded and not plan.folded:
+            raise CalibrationError("the plan was made before fb.fold(model), which made other nodes: make it from the "
+                                   "folded model, with fb.plan(model, recipe)")
         self.model, self.plan = model, plan
         self._quantizers = nn.ModuleDict({_key(site.name): FakeQuantize(site)
                                           for site in plan.sites.values()
@@ -180,8 +183,17 @@ class Simulation(nn.Module):
         return without_batch_axis(self.run(inputs)) if alone else self.run(inputs)
 
     def run(self, inputs: Tensors, visitor: "SimulationVisitor | None" = None) -> Any:
-        """The model's outputs, from inputs by name."""
+        """The model's outputs, from inputs by name. Raises CalibrationError where the model was folded after it was
+        planned."""
+        self.check_unfolded()
         return self.model.run(inputs, visitor or SimulationVisitor(self))
+
+    def check_unfolded(self) -> None:
+        """Raises CalibrationError where the model was folded after the simulation was made of it: its nodes are others
+        than those that were planned."""
+        if self.model.folded and not self.plan.folded:
+            raise CalibrationError("the model was folded after it was planned: fold first, then make the plan and the "
+                                   "simulation anew")
 
     def replace_quantizer(self, quantizer: FakeQuantize) -> None:
         """Replaces the quantizer of its tensor, whose encoding and mode it takes over."""
