@@ -86,6 +86,47 @@ def test_winograd_is_taken_as_far_as_its_sums_are_exact(level: library.Level, we
             np.testing.assert_array_equal(case.run(1), case.wanted)
 
 
+@pytest.mark.skipif("amx" not in NATIVE, reason="this processor has no AMX, or the system does not lend it")
+def test_tiles() -> None:
+    """Rows that do not fill tiles, steps that fill none or several, columns of one block to five, strides, several
+    images, threads, every rescaling, factors above 1; each beside its definition."""
+    rng = np.random.default_rng(7)
+    for number in range(120):
+        batch, channels, outs = int(rng.integers(1, 3)), int(rng.choice([1, 3, 16, 20, 64, 65, 68, 130, 200])), int(
+            rng.integers(1, 81))
+        kernel_h, kernel_w = (int(k) for k in rng.choice([1, 1, 2, 3], 2))
+        height, width = int(rng.integers(kernel_h, 9)), int(rng.integers(max(kernel_w, 4), 45))
+        stride, dilation = tuple(int(n) for n in rng.integers(1, 3, 2)), (1, int(rng.choice([1, 1, 2])))
+        right = int(rng.integers(0, 3)) + (kernel_w - 1) * dilation[1]
+        spread = 128 * 70 * np.sqrt(kernel_h * kernel_w * channels) / float(rng.choice([1, 1, 1e4]))
+        made = rescaling(rng, outs, spread, wide=bool(rng.random() < 0.2))
+        bias = rng.integers(-30000, 30000, outs).astype(np.int32) if rng.random() < 0.7 else None
+        layer = Layer(signed(rng, outs, kernel_h, kernel_w, channels), bias, made, int(rng.integers(0, 256)), stride,
+                      dilation, (int(rng.integers(0, 2)), 0, int(rng.integers(0, 2)), right))
+        case = conv_case(layer, codes(rng, batch, height, width, channels), beyond=bool(rng.random() < 0.5))
+        with library.use("amx"):
+            np.testing.assert_array_equal(case.run(1 + number % 3), case.wanted, err_msg=case.what)
+
+
+@pytest.mark.skipif("amx" not in NATIVE, reason="this processor has no AMX, or the system does not lend it")
+def test_sums_of_tiles_are_those_of_32_bits() -> None:
+    """A bias at the end of the range makes sums that leave 32 bits wrap at every level alike."""
+    rng = np.random.default_rng(8)
+    layer = Layer(np.full((33, 1, 1, 256), 127, np.int8), np.full(33, 2**31 - 1, np.int32), Rescaling(
+        structs.SUMS, structs.S32), 0)
+    x = codes(rng, 1, 1, 40, 256)
+    wanted = (x.astype(np.int64).sum(-1) * 127 + 2**31 - 1).astype(np.uint32).astype(np.int32)
+    for level in NATIVE:
+        y = np.zeros((1, 1, 40, 33), np.int32)
+        with library.use(level):
+            call = layer.struct(x.shape)
+            keep = pack(call)
+            call.x, call.y = address(np.ascontiguousarray(x)), address(y)
+            run(call)
+        assert keep is not None or level == "portable"
+        np.testing.assert_array_equal(y, np.broadcast_to(wanted[..., None], y.shape), err_msg=level)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     rng = np.random.default_rng(2)
     layer = Layer(signed(rng, 8, 3, 3, 4), None, Rescaling(structs.SUMS, structs.S32), 0)

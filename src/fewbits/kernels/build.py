@@ -21,7 +21,7 @@ COMMON = ("level.cpp", "partition.cpp", "huffman.cpp", "count.cpp", "threads.cpp
 PORTABLE = tuple(f"portable/{name}.c" for name in (
     "requantize_float", "requantize_levels", "requantize_fixed", "requantize_row", "dot", "pair", "table", "pool",
     "softmax", "norm", "quantize", "move", "packed"))
-SIMD = tuple(f"simd/{name}.cpp" for name in ("level_table", "product", "depthwise", "winograd", "few_bits", "planes",
+SIMD = tuple(f"simd/{name}.cpp" for name in ("level_table", "product", "depthwise", "tiles", "winograd", "few_bits", "planes",
                                              "table", "pool"))
 LIBRARY = HERE / {"win32": "fewbits_kernels.dll", "darwin": "libfewbits_kernels.dylib"}.get(
     sys.platform, "libfewbits_kernels.so")
@@ -33,10 +33,11 @@ C_FLAGS = ("-x", "c", "-std=c99")
 WITH_EXCEPTIONS = ("threads.cpp",)  # to go on with fewer threads where the system gives no more
 
 _AVX2 = ("-DFB_SIMD", "-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mpopcnt")
+_AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni",
+           "-mprefer-vector-width=512")
 LEVELS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "x86_64": {"avx2": _AVX2, "avxvnni": (*_AVX2, "-mavxvnni"),
-               "avx512": (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni",
-                          "-mprefer-vector-width=512")},
+               "avx512": _AVX512, "amx": (*_AVX512, "-mamx-tile", "-mamx-int8")},
     "aarch64": {"neon": ("-march=armv8.2-a+dotprod",)},
 }
 """Flags of each level beyond `portable`, by family of processors."""

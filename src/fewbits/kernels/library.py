@@ -11,15 +11,15 @@ from fewbits.errors import KernelError
 from fewbits.kernels.build import LIBRARY
 from fewbits.options import options_checked
 
-Level = Literal["numpy", "portable", "avx2", "avxvnni", "avx512", "neon"]
+Level = Literal["numpy", "portable", "avx2", "avxvnni", "avx512", "amx", "neon"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """`numpy`, then those of native/dispatch.h in its order. avxvnni: AVX2 with VNNI; avx512: AVX512 F, BW, DQ, VL and
-VNNI; neon: with the dot product. Every level gives the same bits."""
+VNNI; amx: that, and tiles of bytes; neon: with the dot product. Every level gives the same bits."""
 
 VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
-INTERFACE = 7  # kernels.h, kInterface
+INTERFACE = 8  # kernels.h, kInterface
 _VBMI = 1  # dispatch.h, kVbmi
 PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
@@ -94,7 +94,7 @@ def levels() -> tuple[Level, ...]:
 
 def picks_bytes() -> bool:
     """Whether the level in use picks bytes from registers by numbers (AVX512 VBMI)."""
-    return _library is not None and level() == "avx512" and bool(_library.fb_features() & _VBMI)
+    return _library is not None and level() in ("avx512", "amx") and bool(_library.fb_features() & _VBMI)
 
 
 def level() -> Level:

@@ -21,7 +21,8 @@ Sizes = tuple[int, int, int, int]
 _MOST = 4
 """Numbers that two planes hold."""
 
-_PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "neon": 1.0}
+_PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "amx": 0.9,
+                                     "neon": 1.0}
 """Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels)."""
 
 _WINOGRAD: dict[library.Level, float] = {"avx2": 0.4, "avxvnni": 0.75}

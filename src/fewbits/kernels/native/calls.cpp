@@ -138,7 +138,8 @@ Conv prepared(const fb_conv& call) {
   const Packed& h = *static_cast<const Packed*>(c.weights);
   const int32_t item = h.wide ? 2 : 1;
   const bool widened = h.wide && c.x_type == FB_U8;
-  const bool reads_on = h.kind == kDepthwise ? c.channels % 16 != 0 : runs_of(c, h.wide != 0).codes % (h.wide ? 2 : 4) != 0;
+  const Runs runs = runs_of(c, h.wide != 0);
+  const bool reads_on = h.kind == kDepthwise ? c.channels % 16 != 0 : runs.steps * (h.wide ? 2 : 4) != runs.codes;
   p.copied = margins || widened || (reads_on && c.beyond < kSlack - 1);
   p.image_bytes = p.copied ? aligned(static_cast<int64_t>(c.height + c.top + c.bottom) * (c.width + c.left + c.right) *
                                          c.channels * item + kSlack)
@@ -399,7 +400,8 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
       const int64_t pixels = static_cast<int64_t>(p.high) * p.wide;
       const bool small = pixels * steps * h.blocks < 4096;  // a few microseconds: waking a thread costs as much
       if (pixels >= 24 * threads || h.blocks < threads) {
-        parallel(small ? 1 : threads, pixels, 24, [&](int64_t b, int64_t e) { k.product(&product, b, e, 0, h.blocks); });
+        const int64_t grain = k.tiles && product.line != p.wide * product.pixel ? p.wide : 24;  // tiles want whole rows
+        parallel(small ? 1 : threads, pixels, grain, [&](int64_t b, int64_t e) { k.product(&product, b, e, 0, h.blocks); });
       } else {
         parallel(small ? 1 : threads, h.blocks, 4, [&](int64_t b, int64_t e) {
           k.product(&product, 0, pixels, static_cast<int32_t>(b), static_cast<int32_t>(e));
@@ -458,12 +460,12 @@ Matrix prepared(const fb_matmul& c) {
   m.packed = k.product != nullptr;
   m.wide = k.pairs;  // b less its zero point has 9 bits
   m.blocks = (c.columns + 15) / 16;
-  m.steps = (c.depth + (m.wide ? 1 : 3)) / (m.wide ? 2 : 4);
+  m.steps = m.wide ? (c.depth + 1) / 2 : whole_tiles((c.depth + 3) / 4);
   m.weights_bytes = static_cast<int64_t>(m.blocks) * m.steps * 64;
   m.sums_bytes = m.blocks * 64;
   m.added_bytes = m.wide ? 0 : aligned(static_cast<int64_t>(c.rows) * 4);
-  m.row_bytes = m.wide ? static_cast<int64_t>(m.steps) * 4 : static_cast<int64_t>(m.steps) * 4;
-  m.rows_bytes = m.wide || c.depth % 4 ? aligned(c.rows * m.row_bytes) : 0;
+  m.row_bytes = static_cast<int64_t>(m.steps) * 4;
+  m.rows_bytes = m.wide || m.steps * 4 != c.depth ? aligned(c.rows * m.row_bytes) : 0;
   return m;
 }
 
@@ -534,8 +536,8 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
                                             static_cast<uint32_t>(128 - c.b_zero));
           if (m.rows_bytes) {
             uint8_t* to = rows + row * m.row_bytes;
-            std::memset(to + m.row_bytes - 4, 0, 4);
             std::memcpy(to, from, static_cast<size_t>(c.depth));
+            std::memset(to + c.depth, 0, static_cast<size_t>(m.row_bytes - c.depth));
           }
         }
       });

@@ -8,7 +8,7 @@
 namespace fb {
 
 // Which instructions a level uses (kernels/library.py, LEVELS).
-enum Level : int32_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3, kNeon = 4, kLevels = 5 };
+enum Level : int32_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3, kAmx = 4, kNeon = 5, kLevels = 6 };
 
 // A convolution whose weights are packed, of one image that has its margins, as a product of a matrix of
 // pixels [pixels, depth] with one of weights [depth, columns].
@@ -87,18 +87,21 @@ struct Kernels {
   void (*winograd_out)(const Winograd*, int64_t begin, int64_t end, int64_t channel, int32_t channels);  // of the slice's first
   bool pairs;  // whether pairs of products are added in 16 bits, so that weights are split where they would saturate
   int32_t code_offset;  // taken off codes before they are multiplied
+  bool tiles;  // whether steps are multiplied by tiles of them, all of one size
 };
 
-// Instructions that some processors of the avx512 level have beside.
+// Instructions that some processors of the avx512 and amx levels have beside.
 enum Feature : int32_t { kVbmi = 1, kVbmi2 = 2, kVpopcntdq = 4 };
 int32_t features();
 
 // The level in use; its kernels.
 int32_t level();
+inline bool has_512_bits() { return level() == kAvx512 || level() == kAmx; }
 const Kernels& kernels();
 
 }  // namespace fb
 
 extern "C" {
-extern const fb::Kernels fb_portable_kernels, fb_avx2_kernels, fb_avxvnni_kernels, fb_avx512_kernels, fb_neon_kernels;
+extern const fb::Kernels fb_portable_kernels, fb_avx2_kernels, fb_avxvnni_kernels, fb_avx512_kernels, fb_amx_kernels,
+    fb_neon_kernels;
 }

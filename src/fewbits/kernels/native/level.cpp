@@ -6,6 +6,10 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -14,6 +18,17 @@ namespace fb {
 namespace {
 
 #if defined(__x86_64__) && defined(__GNUC__)
+// Linux saves the tiles only for processes that ask first; where it refuses (an old one, or an alternative signal stack that is
+// too small for them), there are none.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kAskFor = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  return syscall(SYS_arch_prctl, kAskFor, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 int32_t detect() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
@@ -28,6 +43,8 @@ int32_t detect() {
   const bool wide = (low & 0xe6) == 0xe6 && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1) &&
                     (c >> 11 & 1);  // F, DQ, BW, VL, VNNI
   if (wide) found |= 1 << kAvx512;
+  const bool tiles = (low >> 17 & 3) == 3 && (d >> 24 & 1) && (d >> 25 & 1);
+  if (wide && tiles && may_use_tiles()) found |= 1 << kAmx;
   if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1)) found |= 1 << kAvxVnni;
   return found;
 }
@@ -75,6 +92,8 @@ const Kernels& kernels() {
       return fb_avxvnni_kernels;
     case kAvx512:
       return fb_avx512_kernels;
+    case kAmx:
+      return fb_amx_kernels;
 #elif defined(__aarch64__)
     case kNeon:
       return fb_neon_kernels;

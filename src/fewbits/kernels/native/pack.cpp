@@ -165,7 +165,7 @@ int32_t tap_weight(const fb_conv& c, int32_t channel, int32_t tap) {
 int64_t depthwise(const fb_conv& c, uint8_t* out) {
   const int32_t taps = c.kernel_h * c.kernel_w, blocks = (c.channels + 15) / 16;
   const int32_t bytes64 = (taps + 3) / 4 * 256, bytes16 = (taps + 1) / 2 * 64;
-  const int32_t whole = level() == kAvx512 ? c.channels / 64 : 0;
+  const int32_t whole = has_512_bits() ? c.channels / 64 : 0;
   Packed h{};
   h.magic = kMagic;
   h.kind = kDepthwise;

@@ -29,6 +29,13 @@ static_assert(offsetof(Packed, weight_sums) == FB_PACKED_SUMS && offsetof(Packed
                   offsetof(Packed, values) == FB_PACKED_VALUES,
               "portable/level.h says where they are");
 
+// Steps filled up, where the level has tiles, to as many of one size as hold them: at most 16 each.
+inline int32_t whole_tiles(int32_t steps) {
+  if (!kernels().tiles) return steps;
+  const int32_t tiles = (steps + 15) / 16;
+  return (steps + tiles - 1) / tiles * tiles;
+}
+
 // How a convolution's depth is cut into runs of neighbouring codes.
 struct Runs {
   int32_t y, x, steps, codes;
@@ -45,7 +52,8 @@ inline Runs runs_of(const fb_conv& c, bool wide) {
   const int32_t depth = c.channels / c.groups, per_step = wide ? 2 : 4;
   const bool joined = c.groups == 1 && c.dilation_w == 1;
   const int32_t codes = joined ? depth * c.kernel_w : depth;
-  return {c.kernel_h, joined ? 1 : c.kernel_w, (codes + per_step - 1) / per_step, codes};
+  const int32_t steps = (codes + per_step - 1) / per_step;
+  return {c.kernel_h, joined ? 1 : c.kernel_w, wide ? steps : whole_tiles(steps), codes};
 }
 
 // Whether a convolution is one of those that winograd.cpp does.

@@ -80,7 +80,7 @@ using Scan = Best (*)(const Problem&, const double*, int64_t, int64_t, int64_t);
 
 Scan scan_of_level() {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (fb::level() == fb::kAvx512) return scan_avx512;
+  if (fb::has_512_bits()) return scan_avx512;
   if (fb::level() == fb::kAvx2 || fb::level() == fb::kAvxVnni) return scan_avx2;
 #endif
   return scan_portable;

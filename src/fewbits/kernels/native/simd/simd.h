@@ -10,9 +10,17 @@
 extern "C" {
 void FB_FN(product)(const fb::Product* p, int64_t begin, int64_t end, int32_t first, int32_t last);
 }
+#if defined(__AMX_INT8__)
+extern "C" void FB_FN(tiles)(const fb::Product* p, int64_t begin, int64_t end, int32_t first, int32_t last);
+#define FB_PRODUCT FB_FN(tiles)
+#define FB_TILES true
+#else
 #define FB_PRODUCT FB_FN(product)
+#define FB_TILES false
+#endif
 #else
 #define FB_PRODUCT nullptr
+#define FB_TILES false
 #endif
 
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
