@@ -1,9 +1,9 @@
-# make setup | test | test-emulated | test-sanitized | demo | bench | lint | release-check | clean. Everything is installed into .venv; nothing else is touched.
+# make setup | test | test-as-avx2 | test-emulated | test-sanitized | demo | bench | lint | release-check | clean. Everything is installed into .venv; nothing else is touched.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup test test-emulated test-sanitized demo bench lint release-check clean
+.PHONY: setup test test-as-avx2 test-emulated test-sanitized demo bench lint release-check clean
 
 setup: $(INSTALLED)
 
@@ -15,7 +15,13 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(wildcard src/fewbi
 test: setup
 	$(BIN)/python -m pytest -n 2
 
-# As a machine with AVX2 and without VNNI, whatever this one is: Debian's qemu-user. NumPy, the definition, does without
+# Every test as a machine with AVX2 and without VNNI, at full speed: CPUID answers less (benchmarks/masked_cpuid.py).
+# `KIND=avx512`: with AVX-512, without VNNI. Exit code 2 where the processor does not let CPUID fault.
+KIND ?= avx2
+test-as-avx2: setup
+	$(BIN)/python -m benchmarks.masked_cpuid --kind $(KIND) $(BIN)/python -m pytest -n 2
+
+# The marked tests as such a machine, on any processor: Debian's qemu-user. NumPy, the definition, does without
 # AVX2 there: qemu 7.2 gathers wrong numbers for it (np.maximum of strided float32).
 test-emulated: setup
 	NPY_DISABLE_CPU_FEATURES=X86_V3 qemu-x86_64 -cpu max $(BIN)/python -m pytest -m emulated
