@@ -31,7 +31,7 @@ RECIPES = {"w8a8": "onnxruntime", "w8a8-per-tensor": "onnxruntime", "w8a8-symmet
 
 
 def checked(seed: int, recipe: str) -> tuple[bool, ExactnessCheck] | None:
-    """Whether the program of a random network feels the processor, and what was found; None where it has none."""
+    """Whether a random network's codes depend on the processor, and what was found; None where it has no program."""
     net, example = random_network(seed)
     try:
         model = fold(capture(net, example))
@@ -48,8 +48,8 @@ def main() -> None:
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     here = this_processor()
-    table = Table("recipe", "programs", "feel the processor", "exact here", "codes compared", "differ", "layers alone",
-                  "wrong here, as modelled", "disputed",
+    table = Table("recipe", "programs", "depend on the processor", "exact here", "codes compared", "differ",
+                  "layers alone", "wrong here, as modelled", "disputed",
                   title=f"{here}, onnxruntime {onnxruntime.__version__}: products are "
                         f"{'added in pairs of 16 bits' if here.adds_pairs_in_16_bits else 'added in 32 bits'}")
     bad = 0
@@ -59,7 +59,7 @@ def main() -> None:
         each = [check for _, check in done]
         differing, disputed = sum(c.differing for c in each), [name for c in each for name in c.disputed]
         bad += differing + len(disputed)
-        table.add_row(recipe, str(len(done)), str(sum(feels for feels, _ in done)), str(sum(c.exact for c in each)),
+        table.add_row(recipe, str(len(done)), str(sum(depends for depends, _ in done)), str(sum(c.exact for c in each)),
                       str(sum(c.compared for c in each)), str(differing), str(sum(c.layers for c in each)),
                       str(sum(c.wrong for c in each)), ", ".join(disputed) or "none")
     Console(width=160).print(table)

@@ -1,6 +1,6 @@
 """On which processors ONNX Runtime computes a program's codes: decided from the program, before anything runs.
 
-ONNX Runtime's kernels differ between x86-64 processors in two places that a program can feel (docs/numerics.md, "What
+ONNX Runtime's kernels differ between x86-64 processors in two places that can change codes (docs/numerics.md, "What
 equality relies on"):
 
 Pairs. With AVX2 or AVX-512 and without VNNI, products of uint8 with int8 are added in pairs, in 16 bits that saturate
@@ -11,8 +11,8 @@ added in 32 bits everywhere.
 
 Sums of two tensors (QLinearAdd) are taken by fused multiply-adds only where there are any.
 
-What a node's codes can be decides whether it feels that. Nodes that do can be written so that they do not, `portable`:
-weights as uint8 with zero point 128, sums as a table over both codes.
+Whether a node is concerned follows from the codes that it can read. Such nodes can be written so that no processor
+computes them otherwise, `portable`: weights as uint8 with zero point 128, sums as a table over both codes.
 """
 
 from collections.abc import Collection

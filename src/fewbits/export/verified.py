@@ -46,7 +46,7 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
 
     A program with float islands is checked by halves (program/islands.py): integers bit for bit, islands within their
     tolerance and one step at their quantizers. The whole must then give the program's outputs, unless an island did
-    move a code, or numbers that become codes as they come.
+    move a code, or a dynamically quantized number.
     Returns the number of output codes compared. Raises ExportError, and writes nothing, when one differs, or when this
     processor would compute the file wrong; VerificationError when there was no batch, or ONNX has no form of the
     program; FileError when the file cannot be written.

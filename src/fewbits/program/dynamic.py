@@ -1,4 +1,4 @@
-"""Activations quantized as they come: their grid is that of the numbers of one run (docs/numerics.md, eq. 28 to 30)."""
+"""Dynamic quantization: scale and zero point are those of the numbers of one run (docs/numerics.md, eq. 28 to 30)."""
 
 from dataclasses import dataclass
 
@@ -20,15 +20,16 @@ f32 = np.float32
 
 @dataclass(frozen=True)
 class Grid:
-    """scale: float32, 0 where the numbers are all below 2^-142; zero_point: a code."""
+    """An encoding in 8 bits, found in a run. scale: float32, 0 where the numbers are all below 2^-142; zero_point: a
+    code."""
 
     scale: np.float32
     zero_point: int
 
 
 def grid_of(x: np.ndarray) -> Grid:
-    """The grid of the numbers of a whole tensor, float32, not empty (eq. 28). Raises DataError for NaN and Inf, which
-    leave it none."""
+    """Scale and zero point of a whole tensor, float32, not empty (eq. 28). Raises DataError for NaN and Inf, for which
+    there are none."""
     low, high = min(f32(x.min()), f32(0)), max(f32(x.max()), f32(0))
     if not np.isfinite(low) or not np.isfinite(high):
         raise DataError("the numbers of a layer with dynamic ranges hold NaN or Inf: clean the input of the model")

@@ -27,8 +27,8 @@ from fewbits.program.value import Value
 
 
 def integer_half(program: Program) -> Program:
-    """All that is exact: the nodes on codes, the way from codes to floats, and sums of products whose codes are found
-    as they come. Its inputs are the program's and what islands give; its outputs the program's and what islands take,
+    """All that is exact: the nodes on codes, the way from codes to floats, and products that are quantized
+    dynamically. Its inputs are the program's and what islands give; its outputs the program's and what islands take,
     decoded weights among it."""
     calls = _island_nodes(program)
     biases = {node.bias for node in program.nodes if isinstance(node, Dynamic)}

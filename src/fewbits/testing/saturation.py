@@ -1,4 +1,4 @@
-"""ONNX Runtime's kernels that add pairs of products in saturating 16 bits, in NumPy; and layers made to feel it.
+"""ONNX Runtime's kernels that add pairs of products in saturating 16 bits, in NumPy; and layers made to saturate.
 
 The oracle of engines/exactness.py: `pair_sums` computes what AVX2 and AVX-512 without VNNI compute; `probe` makes of
 a layer a program of that layer alone, with the input on which its pairs come nearest to 16 bits, or leave them.

@@ -1,5 +1,6 @@
 """Two values joined number by number, broadcast: sums, differences, products, quotients, the larger of both."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from fewbits.program.fixed_point import ROUNDINGS, Fixed
 from fewbits.program.node import ProgramNode
 from fewbits.program.ops.record import (
     Example,
+    Layer,
     Operations,
     Record,
     Rescaling,
@@ -250,52 +252,69 @@ _ONE_BROADCAST = {"a": Value(IMAGE, X), "b": _ROW}
 _SIGNED = {"a": Value(IMAGE, Encoding(parse("int8"), 0.03, -5)), "b": Value(IMAGE, Encoding(parse("int8"), 0.01, 40))}
 _SIGNED_RESULT = Value(IMAGE, Encoding(parse("int8"), 0.04, 7))
 
+
+def _sum(does: str, computes: str, limits: Mapping[str, Callable[[Scope, Pair], bool]], layer: Layer,
+         examples: Callable[[], tuple[Example, ...]]) -> Record:
+    """The record of a sum or a difference. limits: beside that of all that broadcast."""
+    return Record(
+        does=does,
+        equations="7, 21",
+        reads=reads_two,
+        takes=frozenset({"codes"}),
+        writes="codes",
+        check=unchecked,
+        reference=add_codes,
+        sums=None,
+        rescaling=Rescaling(lambda program, node: _addition(program, node)[3], _raised_reach, "other"),
+        limits={"broadcast sum or product": _broadcasts, **limits},
+        work=_both_work,
+        float_work=_one_addition,
+        holds=holds_nothing,
+        computes=(computes,),
+        layer=layer,
+        examples=examples,
+    )
+
+
+def _extreme(kind: type[Max] | type[Min], does: str, layer: Layer) -> Record:
+    """The record of the larger or the smaller of two."""
+    return Record(
+        does=does,
+        equations="24",
+        reads=reads_two,
+        takes=frozenset({"codes"}),
+        writes="codes",
+        check=unchecked,
+        reference=_max_or_min,
+        sums=None,
+        rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.first, node.second), node.name),
+                            lambda program, node: reach(program, node.first, node.second), "other"),
+        limits={},
+        work=_both_work,
+        float_work=_one_addition,
+        holds=holds_nothing,
+        computes=("larger",),
+        layer=layer,
+        examples=lambda: (
+            Example(kind("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
+            Example(kind("y", "a", "b", 5, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+            Example(kind("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+        ),
+    )
+
+
 RECORDS = {
-    Add: Record(
-        does="sum of two activations",
-        equations="7, 21",
-        reads=reads_two,
-        takes=frozenset({"codes"}),
-        writes="codes",
-        check=unchecked,
-        reference=add_codes,
-        sums=None,
-        rescaling=Rescaling(lambda program, node: _addition(program, node)[3], _raised_reach, "other"),
-        limits={"broadcast sum or product": _broadcasts},
-        work=_both_work,
-        float_work=_one_addition,
-        holds=holds_nothing,
-        computes=("add",),
-        layer=called(lambda x: x + x.flip(2)),
-        examples=lambda: (
-            Example(Add("y", "a", "b", 3, 255), _BOTH, Value(IMAGE, Y)),
-            Example(Add("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
-            Example(Add("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y), {}, "onnxruntime-portable"),
-            Example(Add("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
-        ),
-    ),
-    Sub: Record(
-        does="difference of two activations",
-        equations="7, 21",
-        reads=reads_two,
-        takes=frozenset({"codes"}),
-        writes="codes",
-        check=unchecked,
-        reference=add_codes,
-        sums=None,
-        rescaling=Rescaling(lambda program, node: _addition(program, node)[3], _raised_reach, "other"),
-        limits={"broadcast sum or product": _broadcasts, "difference": always},
-        work=_both_work,
-        float_work=_one_addition,
-        holds=holds_nothing,
-        computes=("sub",),
-        layer=called(lambda x: x - x.flip(3)),
-        examples=lambda: (
-            Example(Sub("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, X)),
-            Example(Sub("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
-            Example(Sub("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
-        ),
-    ),
+    Add: _sum("sum of two activations", "add", {}, called(lambda x: x + x.flip(2)), lambda: (
+        Example(Add("y", "a", "b", 3, 255), _BOTH, Value(IMAGE, Y)),
+        Example(Add("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+        Example(Add("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y), {}, "onnxruntime-portable"),
+        Example(Add("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+    )),
+    Sub: _sum("difference of two activations", "sub", {"difference": always}, called(lambda x: x - x.flip(3)), lambda: (
+        Example(Sub("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, X)),
+        Example(Sub("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+        Example(Sub("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+    )),
     Mul: Record(
         does="product of two activations",
         equations="10",
@@ -340,52 +359,8 @@ RECORDS = {
             Example(Div("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
         ),
     ),
-    Max: Record(
-        does="the larger of two activations",
-        equations="24",
-        reads=reads_two,
-        takes=frozenset({"codes"}),
-        writes="codes",
-        check=unchecked,
-        reference=_max_or_min,
-        sums=None,
-        rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.first, node.second), node.name),
-                            lambda program, node: reach(program, node.first, node.second), "other"),
-        limits={},
-        work=_both_work,
-        float_work=_one_addition,
-        holds=holds_nothing,
-        computes=("larger",),
-        layer=called(lambda x: torch.maximum(x, x.flip(3))),
-        examples=lambda: (
-            Example(Max("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
-            Example(Max("y", "a", "b", 5, 250), _ONE_BROADCAST, Value(IMAGE, X)),
-            Example(Max("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
-        ),
-    ),
-    Min: Record(
-        does="the smaller of two activations",
-        equations="24",
-        reads=reads_two,
-        takes=frozenset({"codes"}),
-        writes="codes",
-        check=unchecked,
-        reference=_max_or_min,
-        sums=None,
-        rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.first, node.second), node.name),
-                            lambda program, node: reach(program, node.first, node.second), "other"),
-        limits={},
-        work=_both_work,
-        float_work=_one_addition,
-        holds=holds_nothing,
-        computes=("larger",),
-        layer=called(lambda x: torch.minimum(x, x.flip(3))),
-        examples=lambda: (
-            Example(Min("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
-            Example(Min("y", "a", "b", 5, 250), _ONE_BROADCAST, Value(IMAGE, X)),
-            Example(Min("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
-        ),
-    ),
+    Max: _extreme(Max, "the larger of two activations", called(lambda x: torch.maximum(x, x.flip(3)))),
+    Min: _extreme(Min, "the smaller of two activations", called(lambda x: torch.minimum(x, x.flip(3)))),
     Choose: Record(
         does="one of two activations, by a mask",
         equations="32",
