@@ -1,5 +1,5 @@
-"""`python -m benchmarks.masked_cpuid [--kind avx2] COMMAND …`: runs the command, and all that it starts, as on a machine
-with AVX2 and without VNNI; `--kind avx512`: with AVX-512, without VNNI.
+"""`python -m benchmarks.masked_cpuid [--kind avx2] COMMAND …`: runs the command, and all that it starts, as on a
+machine with AVX2 and without VNNI; `--kind avx512`: with AVX-512, without VNNI.
 
 The processor's own speed: only CPUID answers less (masked_cpuid.c), so ONNX Runtime, torch, NumPy and our kernels take
 the code that they have for such processors. Linux on x86-64, a C compiler, and a processor and virtual machine that let
