@@ -21,7 +21,8 @@ FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "b
            "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
            "lsq-paper": "int4",
            "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8",
-           "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4", "duq": "int4"}
+           "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4", "duq": "int4",
+           "lq(1)": "int8", "lq(2)": "int8", "lq(3)": "int8"}
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -47,6 +48,7 @@ def test_methods_of_weights(method):
 @pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)", "log(5)", "duq(0.375)"])
 def test_methods_of_activations(method):
     activations = ({"format": "hwgq2", "symmetric": True, "scale": "unit"} if method.startswith("hwgq")
+                   else {"format": "table(0,1,2,3,4,5,6,7)", "symmetric": True, "integers": "int8"} if method == "lq"
                    else {"format": "uint4"})
     inputs = {"format": "uint8", "symmetric": False, "scale": "restricted", "method": "none"}
     check_method(Recipe.model_validate({"version": 1, "weights": {"format": "int8", "method": "current"},
@@ -75,6 +77,10 @@ def simulated(weights, activations):
     ({"format": "uint4", "method": "qnn", "symmetric": False}, {"format": "uint8"}, "int2 to int8"),
     ({"format": "int4", "method": "stochastic", "symmetric": False}, {"format": "uint8"}, "symmetric"),
     ({"format": "nf4", "method": "lsq", "block": "tensor"}, {"format": "uint8"}, "between integers"),
+    ({"format": "int8", "method": "lq(5)"}, {"format": "uint8"}, "1 to 4 numbers"),
+    ({"format": "int8", "method": "lq(1.5)"}, {"format": "uint8"}, "1 to 4 numbers"),
+    ({"format": "int8", "method": "lq"}, {"format": "uint8"}, "brackets"),
+    ({"format": "int8", "method": "lq(2)", "block": [1, 2]}, {"format": "uint8"}, "serves a tensor"),
 ])
 def test_what_does_not_fit_is_refused_by_name(weights, activations, word):
     with pytest.raises((RecipeError, EncodingError), match=word) as caught:

@@ -16,7 +16,7 @@ from fewbits.train.fit import fit
 from fewbits.train.registry import trainable
 
 LEARNING = [name for name in presets() if getattr(recipe(name).weights, "method", None) is not None]
-SMALL = ("lsq-w2a2", "lsq-w8a8", "pact-w4a4", "dorefa-w1a4", "hwgq-w1a2", "duq-w4a4")
+SMALL = ("lsq-w2a2", "lsq-w8a8", "pact-w4a4", "dorefa-w1a4", "hwgq-w1a2", "lq-w2a2", "duq-w4a4")
 
 
 class Block(nn.Module):

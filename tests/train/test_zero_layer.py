@@ -27,7 +27,7 @@ class Residual(nn.Module):
 
 @pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize(("recipe", "seed"), [("lsq-w2a2", 0), ("lsq-w2a2", 2), ("lsq-w8a8", 0), ("qat-w8a8", 0),
-                                              ("pact-w4a4", 0), ("ttq", 0), ("kmeans-w2a8", 0)])
+                                              ("pact-w4a4", 0), ("ttq", 0), ("kmeans-w2a8", 0), ("lq-w2a2", 1)])
 def test_what_is_trained_is_what_runs(recipe, seed, norms):
     torch.manual_seed(seed)
     net, x, y = Residual(norms).eval(), torch.randn(64, 3, 8, 8), torch.randint(0, 4, (64,))

@@ -152,7 +152,7 @@ class Context:
         if site not in self.simulation.plan.sites or self.simulation.plan.sites[site].spec is None:
             return None
         quantizer = self.simulation.quantizer(site)
-        return None if isinstance(quantizer.spec.format, Int) else quantizer
+        return None if isinstance(quantizer.format, Int) else quantizer
 
     def uneven_encoding(self, quantizer: FakeQuantize) -> Encoding:
         """The integers that an activation of a Float or Levels has in the program. Raises LoweringError where it has
@@ -163,12 +163,12 @@ class Context:
             encoding = quantizer.integer_encoding
         except EncodingError as error:
             raise LoweringError(f"{quantizer.site!r}: {error}") from error
-        self.check_codes(quantizer.site, encoding, f"{quantizer.spec.format} activations, which are stored in ")
+        self.check_codes(quantizer.site, encoding, f"{quantizer.format} activations, which are stored in ")
         return encoding
 
     def level_codes(self, quantizer: FakeQuantize) -> np.ndarray:
         """The codes of a Float or Levels activation, ascending: uint8."""
-        format, zero_point = quantizer.spec.format, int(self.uneven_encoding(quantizer).zero_point)
+        format, zero_point = quantizer.format, int(self.uneven_encoding(quantizer).zero_point)
         assert not isinstance(format, Int), "integers are all their codes"
         return (levels(format, integers(quantizer)) + zero_point).astype(np.uint8)
 
@@ -205,7 +205,7 @@ class Context:
         profile does not take them."""
         quantizer = self.simulation.quantizer(name)
         if quantizer.integer_form is None:
-            raise LoweringError(f"weight {name!r} has {quantizer.spec.format}, whose numbers are no multiples of one "
+            raise LoweringError(f"weight {name!r} has {quantizer.format}, whose numbers are no multiples of one "
                                 "step: add `integers: int8` to its spec to round them to 8-bit integers")
         array = self.array(name)
         if not np.isfinite(array).all():
@@ -263,7 +263,7 @@ def integers(quantizer: FakeQuantize) -> IntegerForm:
     """How a tensor's numbers are integers. Raises LoweringError, naming the tensor, when they are none."""
     form = quantizer.integer_form
     if form is None:
-        raise LoweringError(f"{quantizer.site!r} has {quantizer.spec.format}, whose numbers are no multiples of one "
+        raise LoweringError(f"{quantizer.site!r} has {quantizer.format}, whose numbers are no multiples of one "
                             "step: add `integers: int8` to its spec to round them, or stay with the simulation")
     return form
 

@@ -57,11 +57,11 @@ def _dot(context: Context, node: Node,
 
 def _sums_to_levels(context: Context, node: Node, name: str, weight: Quantized, quantizer: FakeQuantize) -> str:
     """Sums to the codes of a table or float, by comparison."""
-    assert node.shape is not None and not isinstance(quantizer.spec.format, Int)
+    assert node.shape is not None and not isinstance(quantizer.format, Int)
     site, encoding = context.simulation.plan.grid(node.name), context.uneven_encoding(quantizer)
     gain, offset = context.gain_and_offset(node)
     bound = dot_bound(weight, None, *interval(context.encoding(context.read(node["input"]))))
-    thresholds, direction = of_sums(site, quantizer.spec.format, integers(quantizer), float(quantizer.encoding.scale),
+    thresholds, direction = of_sums(site, quantizer.format, integers(quantizer), float(quantizer.encoding.scale),
                                     gain, offset, context.clamped(site), (bound.low, bound.high))
     if (thresholds == thresholds[:1]).all() and (direction == direction[0]).all():
         thresholds, direction = thresholds[:1], direction[:1]

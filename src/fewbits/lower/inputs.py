@@ -23,13 +23,13 @@ def quantized(context: Context, site: str, source: str, codes: str, shape: Shape
     """Quantizes the float value `source` by a tensor's encoding, as `codes`: by a scale, or by comparison where the
     format is a table or float."""
     quantizer = context.simulation.quantizer(site)
-    if isinstance(quantizer.spec.format, Int):
+    if isinstance(quantizer.format, Int):
         context.check_rounding(quantizer)
         encoding = context.stored(quantizer.encoding)
         context.check_codes(site, encoding)
         return context.emit(op.Quantize(codes, source), shape, encoding)
     encoding = context.uneven_encoding(quantizer)
-    thresholds = of_numbers(quantizer.spec.format, integers(quantizer), quantizer.encoding.scale)
+    thresholds = of_numbers(quantizer.format, integers(quantizer), quantizer.encoding.scale)
     return context.emit(
         op.Threshold(codes, source, thresholds, np.ones(1, np.int8), context.level_codes(quantizer), len(shape) - 1),
         shape, encoding)

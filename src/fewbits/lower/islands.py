@@ -109,7 +109,7 @@ def _codes(context: Context, name: str) -> Quantized:
     if quantizer.integer_form is None:
         return quantizer.encoding.encode(array, quantizer.rounding)
     data = quantizer.integers(array)
-    if isinstance(quantizer.spec.format, Int):
+    if isinstance(quantizer.format, Int):
         return data
     own = quantizer.encoding.encode(array, quantizer.rounding)
     return own if np.array_equal(own.dequantize(), data.dequantize()) else _narrowed(data)

@@ -60,8 +60,8 @@ def _encoding(context: Context, state: Node) -> Encoding | None:
     if site not in simulation.plan.sites:
         return None
     quantizer = simulation.quantizer(site)
-    if not isinstance(quantizer.spec.format, Int):
-        raise LoweringError(f"{site!r} is carried from step to step and has {quantizer.spec.format}: use an integer "
+    if not isinstance(quantizer.format, Int):
+        raise LoweringError(f"{site!r} is carried from step to step and has {quantizer.format}: use an integer "
                             "format there")
     return context.stored(quantizer.encoding)
 

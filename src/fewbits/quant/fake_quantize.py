@@ -8,7 +8,7 @@ from torch import nn
 
 from fewbits.errors import CalibrationError
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.numerics.formats import Float, Int, Levels
+from fewbits.numerics.formats import Float, Format, Int, Levels
 from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
 from fewbits.numerics.rounding import RULES, Rounding, half_even
 from fewbits.options import check_option
@@ -150,9 +150,14 @@ class FakeQuantize(nn.Module):
         self._mode = mode
 
     @property
+    def format(self) -> Format:
+        """The format of this tensor's numbers: its spec's, unless it is learned."""
+        return self.spec.format
+
+    @property
     def integer_form(self) -> IntegerForm | None:
         """How integer sums take this tensor's numbers; None when they cannot."""
-        return integer_form(self.spec.format, self.spec.integers)
+        return integer_form(self.format, self.spec.integers)
 
     @property
     def integer_scale(self) -> torch.Tensor:
@@ -162,7 +167,7 @@ class FakeQuantize(nn.Module):
         """
         form = self.integer_form
         if form is None:
-            raise CalibrationError(f"tensor {self.site!r} has {self.spec.format}, which is no integers: "
+            raise CalibrationError(f"tensor {self.site!r} has {self.format}, which is no integers: "
                                    "add `integers: int8` to its spec to round it to some")
         self.settle()
         return self.scale * form.step
@@ -171,20 +176,20 @@ class FakeQuantize(nn.Module):
     def integer_encoding(self) -> Encoding:
         """The encoding of those integers. Raises CalibrationError as `integer_scale` does."""
         form, scale = self.integer_form, self.integer_scale
-        if form is None or isinstance(self.spec.format, Int):
+        if form is None or isinstance(self.format, Int):
             return self.encoding
         scale = scale.detach().cpu().numpy()
         if self.kind == "weight":
             return Encoding(form.integers, scale, 0, self.spec.block)
-        return Encoding(UNSIGNED, scale, -min(int(levels(self.spec.format, form)[0]), 0), self.spec.block)
+        return Encoding(UNSIGNED, scale, -min(int(levels(self.format, form)[0]), 0), self.spec.block)
 
     def integers(self, real: np.ndarray) -> Quantized:
         """The integers that stand for `real`, as lowering stores them. Raises CalibrationError as above."""
         encoding, form = self.integer_encoding, self.integer_form
-        if form is None or isinstance(self.spec.format, Int):
+        if form is None or isinstance(self.format, Int):
             return encoding.encode(real, self.rounding)
         units = real / self.spec.block.expand(self.encoding.scale, real.shape)
-        steps = in_steps(self.spec.format, form, units, self.rounding)
+        steps = in_steps(self.format, form, units, self.rounding)
         return Quantized((steps + int(encoding.zero_point.max(initial=0))).astype(encoding.format.dtype), encoding)
 
     @property
@@ -198,7 +203,7 @@ class FakeQuantize(nn.Module):
         self.settle()
         if self.scale.isnan().any():
             raise CalibrationError(f"tensor {self.site!r} has no encoding yet: calibrate first")
-        return Encoding(self.spec.format, self.scale.detach().cpu().numpy(), self.zero_point.cpu().numpy(),
+        return Encoding(self.format, self.scale.detach().cpu().numpy(), self.zero_point.cpu().numpy(),
                         self.spec.block)
 
     @encoding.setter
@@ -249,13 +254,13 @@ class FakeQuantize(nn.Module):
         if self.mode != "simulate":
             return x
         scale, zero_point = (self.spec.block.expand(v, x.shape) for v in (self.scale, self.zero_point))
-        if not isinstance(self.spec.format, Int):
+        if not isinstance(self.format, Int):
             form = self.integer_form
             if form is None:
-                return fake_nearest(x, scale, self.spec.format, self.rounding)
-            units = fake_nearest(x / scale, torch.ones((), device=x.device), self.spec.format, self.rounding)
+                return fake_nearest(x, scale, self.format, self.rounding)
+            units = fake_nearest(x / scale, torch.ones((), device=x.device), self.format, self.rounding)
             return on_steps(units, form) * (scale * form.step)
-        return fake_quantize(x, scale, zero_point, self.spec.format.low, self.spec.format.high, self.rounding)
+        return fake_quantize(x, scale, zero_point, self.format.low, self.format.high, self.rounding)
 
     def extra_repr(self) -> str:
         return f"{self.site}: {self.spec}, {self.mode}"

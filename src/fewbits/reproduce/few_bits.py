@@ -205,6 +205,7 @@ _TWN = "Li et al. 2016, arXiv:1605.04711, Table 2"
 _INQ = "Zhou et al. 2017, arXiv:1702.03044 (ImageNet only: a small analogue)"
 _LOGNET = "Miyashita et al. 2016, arXiv:1603.01025 (ImageNet only: a small analogue)"
 _HWGQ = "Cai et al. 2017, arXiv:1702.00953 (ImageNet, CIFAR-10: a small analogue)"
+_LQ = "Zhang et al. 2018, arXiv:1807.10029 (ImageNet, CIFAR-10: a small analogue)"
 _QNN = "Hubara et al. 2016, arXiv:1609.07061 (ImageNet only: a small analogue)"
 
 ROWS = (
@@ -225,6 +226,7 @@ ROWS = (
     *(_lenet(f"inq-w{bits}a8", f"INQ, weights of 0 and powers of two in {bits} bits", _INQ) for bits in (5, 4, 3)),
     _lenet("lognet-w5a4", "LogNet, powers of two: weights of 5 (linear layers 4) bits, activations of 4", _LOGNET),
     _lenet("hwgq-w1a2", "HWGQ, binary weights, activations of 2 bits", _HWGQ),
+    _lenet("lq-w2a2", "LQ-Nets, learned bases, 2-bit weights and activations", _LQ),
     _lenet("qnn-w1a2", "QNN, 1-bit weights, 2-bit activations", _QNN, lenet_tanh),
     _lenet("qnn-w2a2", "QNN, 2-bit weights, 2-bit activations", _QNN, lenet_tanh),
     _row("binary-connect-mlp", "BinaryConnect, deterministic: 784-1024-1024-1024-10 on MNIST (the paper: 2048 wide)",

@@ -19,6 +19,7 @@ from fewbits.train.hwgq import HalfWaveGaussian
 from fewbits.train.inq import IncrementalPowers
 from fewbits.train.lab_quantizer import FirstBatchRange
 from fewbits.train.lognet import LogActivations
+from fewbits.train.lq import LearnedBasisActivations, LearnedBasisWeights
 from fewbits.train.lsq import LearnedStep, LearnedStepAndOffset, LearnedStepAsPublished
 from fewbits.train.pact import ClippedActivation
 from fewbits.train.qnn import LinearWeights
@@ -35,7 +36,7 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
     "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
-    "stochastic": StochasticWeights, "duq": DualWeights,
+    "stochastic": StochasticWeights, "duq": DualWeights, "lq": LearnedBasisWeights,
 })
 """Methods of weights: each makes the quantizer of a tensor; numbers in brackets are its arguments: `codebook(16)`."""
 
@@ -45,7 +46,7 @@ ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "dorefa": DoReFaActivations, "lab": partial(FirstBatchRange, range="document"),
     "lab-efficient": partial(FirstBatchRange, range="efficient"), "after-training": AfterTraining,
     "log": LogActivations, "hwgq": HalfWaveGaussian, "hwgq-vanilla": partial(HalfWaveGaussian, backward="vanilla"),
-    "duq": DualActivations, "hwgq-log": partial(HalfWaveGaussian, backward="log"),
+    "duq": DualActivations, "hwgq-log": partial(HalfWaveGaussian, backward="log"), "lq": LearnedBasisActivations,
 })
 """Methods of activations; numbers in brackets are arguments: `moving(0.99, 1000)`, `dorefa(6)`."""
 
