@@ -318,6 +318,8 @@ def test_ristrettos_three_sweeps():
     (lambda p: menu("pow2"), "no candidates for activations"),
     (lambda p: Limit(), "needs a limit"),
     (lambda p: search(Evaluations(p), "weight", Limit(sqnr=20)), "no cost is called 'weight'"),
+    (lambda p: search(Evaluations(p), "latency", Limit(sqnr=20)), "latency is none of the costs"),
+    (lambda p: search(Evaluations(p), "bytes", Limit(sqnr=20), {"latency": 3.0}), "latency is none of the costs"),
     (lambda p: search(Evaluations(p), "bits", Limit(sqnr=20), {"bytes": 3.0}), "bytes at most 3, and the least is"),
     (lambda p: search(Evaluations(p), "bits", Limit(drop=1.0)), "needs labels"),
     (lambda p: Problem.of(p.space, [torch.randn(4, 2, 4, 4)], []), "no samples"),

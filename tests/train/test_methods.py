@@ -1,13 +1,14 @@
 """Every method and preset of training keeps its promises, and what it learned lowers."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from quantizers import activation_quantizer, gradient, weight_quantizer
 
-from fewbits.errors import EncodingError, RecipeError
+from fewbits.errors import EncodingError, MethodWarning, RecipeError
 from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
@@ -25,6 +26,7 @@ FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "b
            "lq(1)": "int8", "lq(2)": "int8", "lq(3)": "int8"}
 
 
+@pytest.mark.filterwarnings("error::fewbits.errors.MethodWarning")
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("name", LEARNING)
 def test_presets(name):
@@ -86,6 +88,23 @@ def test_what_does_not_fit_is_refused_by_name(weights, activations, word):
     with pytest.raises((RecipeError, EncodingError), match=word) as caught:
         trainable(simulated(weights, activations))
     assert "'weight'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("activations", "warned"), [
+    ({"format": "uint4", "method": "lsq"}, True), ({"format": "uint4", "method": "lsq-paper"}, True),
+    ({"format": "int4", "method": "lsq"}, False), ({"format": "uint4", "method": "lsq-plus"}, False)])
+def test_steps_that_cut_off_negative_numbers_are_told(activations, warned):
+    """The input spreads around 0; nothing but the formats and methods of its recipes differs."""
+    net, x = torch.nn.Linear(4, 3), torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    model = capture(net, x)
+    made = Recipe.model_validate({"version": 1, "weights": {"format": "int8", "method": "lsq"},
+                                  "activations": activations | {"symmetric": False}})
+    simulation = calibrate(model, plan(model, made), [x])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainable(simulation)
+    told = [str(each.message) for each in caught if each.category is MethodWarning]
+    assert [("reach below 0" in text and "lsq-plus" in text) for text in told] == [True] * warned
 
 
 # Gradients, each against its paper's formula written out on random numbers with the edges among them.

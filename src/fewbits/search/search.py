@@ -266,6 +266,10 @@ def costs_of(space: Space) -> dict[str, Cost]:
 
 def _costs(space: Space, minimize: str, limits: Mapping[str, float]) -> dict[str, Cost]:
     for name in (minimize, *limits):
+        if name == "latency":
+            raise SearchError("latency is none of the costs: an engine's time is no sum over tensors, and most widths "
+                              "run in the same kernels; search by bops or energy, and time the front's plans with "
+                              "`fewbits compare-plans --engine`")
         if name not in COSTS:
             raise SearchError(f"no cost is called {name!r}: choose one of {', '.join(COSTS)}")
     return costs_of(space)

@@ -1,11 +1,12 @@
 """Training methods by the name that recipes write, and the Simulation that uses them."""
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from fewbits.errors import RecipeError
+from fewbits.errors import MethodWarning, RecipeError
 from fewbits.quant.fake_quantize import FakeQuantize
 from fewbits.quant.plan import Site
 from fewbits.quant.simulation import Simulation
@@ -50,6 +51,7 @@ ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
 })
 """Methods of activations; numbers in brackets are arguments: `moving(0.99, 1000)`, `dorefa(6)`."""
 
+_SHOWN = 3  # tensors that a warning names
 _TEXT = re.compile(r"([a-z0-9.-]+)(?:\(([^()]*)\))?")
 
 
@@ -57,17 +59,30 @@ def trainable(simulation: Simulation) -> Simulation:
     """A copy in which every tensor whose spec names a method is trained by it; the others keep the encodings that
     calibration found, with the straight-through estimator's gradient.
 
-    The copy has parameters of its own. Raises RecipeError, naming the tensor, for an unknown method, one of the other
+    The copy has parameters of its own. Warns (MethodWarning) of unsigned learned steps of tensors that calibration saw
+    below 0: LSQ has code 0 for the number 0, and cuts off what lies below. Raises RecipeError, naming the tensor, for an unknown method, one of the other
     kind, or a recipe of repairs; EncodingError where a method does not take the tensor's format.
     """
     if simulation.plan.repairs:
         raise RecipeError(f"the recipe wants {', '.join(simulation.plan.repairs)}, and repairs are made when nothing "
                           "is trained: take a recipe without `repairs`")
     learning = simulation.to_repair()
+    _warn_of_cut(simulation)
     for site in learning.plan.sites.values():
         if site.spec is not None and site.spec.method is not None:
             learning.replace_quantizer(quantizer_of(site))
     return learning
+
+
+def _warn_of_cut(simulation: Simulation) -> None:
+    cut = [name for name, site in simulation.plan.sites.items()
+           if site.spec is not None and site.spec.method_name in ("lsq", "lsq-paper") and not site.spec.format.signed
+           and bool(simulation.quantizer(name).zero_point.any())]
+    if cut:
+        named = ", ".join(map(repr, cut[:_SHOWN])) + (", …" if len(cut) > _SHOWN else "")
+        warnings.warn(f"{len(cut)} tensors reach below 0 and learn an unsigned step ({named}): it cuts off all that is "
+                      "negative; give them a signed format such as int4, or method lsq-plus, which learns an offset",
+                      MethodWarning, stacklevel=3)
 
 
 def quantizer_of(site: Site) -> FakeQuantize:
