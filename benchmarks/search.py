@@ -2,7 +2,8 @@
 trained networks and real data, as a table in docs/search-measured.md; how well its model predicts; and a front.
 
 Every measurement is kept in build/search/ (a log for each network and menu), so that a run that was ended goes on, and
-`--network` and `--method` fill in a part. The photographs have 64 images beside the test images, which calibrate and
+`--network` and `--method` fill in a part; what came of it stands in benchmarks/records/search.json, from which the page is
+made, and a row that stands there is not run again. The photographs have 64 images beside the test images, which calibrate and
 decide both; elsewhere training images decide, and none of the test images chooses anything.
 """
 
@@ -10,6 +11,7 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from fewbits.plots.axes import Axis
 from fewbits.plots.points import Series, points
 from fewbits.quant.planner import plan
 from fewbits.report.accuracy import compare
+from fewbits.report.machine import this_machine
+from fewbits.reproduce.recorded import recorded
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.limit import Limit
 from fewbits.search.noise import NoiseModel
@@ -52,7 +56,7 @@ from fewbits.search.search import (
 from fewbits.search.space import Space, menu
 from fewbits.tasks.registry import TASKS
 
-FOLDER, TABLE = Path("build/search"), Path("docs/search-measured.md")
+FOLDER, TABLE, RECORDS = Path("build/search"), Path("docs/search-measured.md"), Path("benchmarks/records/search.json")
 NETWORKS = {"lenet5": ("mnist/lenet5_inhouse.pt", f"mnist:{SHARED / 'mnist'}", 512),
             "resnet20": ("cifar10/resnet20-12fca82f.th", f"cifar10:{SHARED / 'cifar10'}", 128),
             "mobilenet_v1_025": ("imagenet/mobilenetv1_025_state_dict.pt",
@@ -71,7 +75,8 @@ _MARGINS = 8  # of Ristretto, each 3 dB more than the one before, or 0.7 of its 
 @dataclass(frozen=True)
 class Row:
     """One plan. bits: of weights and activations; kept: whether it keeps the limit on the images that decide; decided:
-    dB and flips there; the rest of held-back images: accuracies, exact 95 % interval of their difference, flips, dB."""
+    dB and flips there; the rest of held-back images: accuracies, exact 95 % interval of their difference, flips, dB;
+    seconds: of the processor; machine: which processor."""
 
     bits: float
     kept: bool
@@ -83,6 +88,7 @@ class Row:
     images: int
     sqnr: float
     seconds: float
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ def _row(of: Subject, limit: Limit, problem: Problem, point: Point, quantized: A
     seen = compare(of.net, quantized, of.data.test.batches(64, task.normalize))
     return Row(point.costs["bits"], limit.excess(problem, decided) <= 0,
                (decided.sqnr, decided.flips, decided.samples), seen.float_accuracy.mean, seen.accuracy.mean,
-               seen.interval, seen.flips, seen.samples, seen.sqnr, seconds)
+               seen.interval, seen.flips, seen.samples, seen.sqnr, seconds, this_machine().processor)
 
 
 def study(of: Subject, ranges: tuple[str, ...], widths: tuple[int, ...], tag: str,
@@ -226,17 +232,17 @@ def main() -> None:
     warnings.simplefilter("ignore", FewbitsWarning)
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    results = FOLDER / "results.json"
+    RECORDS.parent.mkdir(exist_ok=True)
     rows: dict[str, Any] = {}
 
     def known() -> None:
         """Another run may have added to it."""
-        rows.update(json.loads(results.read_text()) if results.exists() else {})
+        rows.update(json.loads(RECORDS.read_text()) if RECORDS.exists() else {})
 
     def keep(key: str, value: Any) -> None:
         known()
         rows[key] = value
-        write_whole(results, (json.dumps(rows, indent=1) + "\n").encode())
+        write_whole(RECORDS, (json.dumps(rows, indent=1) + "\n").encode())
 
     known()
     if asked.study:
@@ -294,6 +300,10 @@ def write_page(rows: dict[str, Any]) -> None:
             if found:
                 lines += [f"\n### {name}, {limit}\n", _TABLE_HEAD, *(_line(method, each, found)
                                                                      for method, each in found.items())]
+                machines = dict.fromkeys(each["machine"] for each in found.values())
+                lines.append("\n" + "; ".join(f"{machine}: " + ", ".join(
+                    method for method, each in found.items() if each["machine"] == machine) for machine in machines)
+                    + "." if len(machines) > 1 else f"\nOn {next(iter(machines))}.")
     if any(key.startswith("study") for key in rows):
         lines.append(_STUDY.replace("{images}", rows.get("study images", "the images that decide above")))
         for key, each in rows.items():
@@ -302,10 +312,12 @@ def write_page(rows: dict[str, Any]) -> None:
                              f"{each['uniform']['uncorrected']:.3f} | {each['uniform']['correlation']:.3f} | "
                              f"{each['one budget']['uncorrected']:.3f} | {each['one budget']['correlation']:.3f} |")
         widest = rows.get("study, 8 to 2 bits, least squared error")
-        if widest:
+        if widest and "predicted" in widest["uniform"]:  # a record without its points keeps the pictures of its day
             _scattered(widest, "uniform", "ResNet-20: 200 plans drawn uniformly, 8 to 2 bits")
             _scattered(widest, "one budget", "ResNet-20: 100 plans within 5 % of one budget of bytes")
+        if widest:
             lines += ["\n![uniform](pictures/search-uniform.svg)", "![one budget](pictures/search-one-budget.svg)"]
+    lines.append(_of_the_document())
     if "front" in rows:
         each = rows["front"]
         lines.append(_FRONT.format(first=each["seconds"][0], again=each["seconds"][1], processor=each["processor"][0],
@@ -316,6 +328,23 @@ def write_page(rows: dict[str, Any]) -> None:
                 Series("one width", [a for a, _ in uniform.values()], [b for _, b in uniform.values()],
                        [f"{bits} bits" for bits in uniform])]).save(TABLE.parent / "pictures" / "search-front.svg")
     write_whole(TABLE, ("\n".join(lines) + "\n").encode())
+
+
+def _of_the_document() -> str:
+    """Ristretto's own rows, and what their reproductions came to."""
+    lines, found = [_DOCUMENT], recorded()
+
+    def figures(values: Mapping[str, float], name: str) -> str:
+        told = [f"{values[f'{name}, {when}']:.2f}" if f"{name}, {when}" in values else "–" for when in ("before", "after")]
+        return " → ".join(told)
+
+    for network, row, formats in _DOCUMENTS:
+        known = found[row]
+        ours = f"{known.measured['float']:.2f}" if "float" in known.measured else "–"
+        for name in formats:
+            lines.append(f"| {network} | {name} | {known.published['float']:.2f} | {figures(known.published, name)} | "
+                         f"{ours} | {figures(known.measured, name)} | {known.seeds} |")
+    return "\n".join(lines)
 
 
 def _line(method: str, each: dict[str, Any], beside: dict[str, Any]) -> str:
@@ -336,6 +365,17 @@ def _line(method: str, each: dict[str, Any], beside: dict[str, Any]) -> str:
 _TABLE_HEAD = """| method | kilobits | kept | deciding images | test top-1, % (less float) | flips | dB | \
 beside Ristretto | AMP | greedy | CPU s |
 |---|---|---|---|---|---|---|---|---|---|---|"""
+_DOCUMENTS = (("LeNet (Caffe)", "ristretto-lenet-tuned", ("4/4/4", "4/2/2")),
+              ("full CIFAR-10 (Caffe)", "ristretto-cifar10-tuned", ("8/8/8",)),
+              ("SqueezeNet", "ristretto-squeezenet", ("8 bits",)))
+_DOCUMENT = """
+## What Ristretto's search came to in its document
+
+Bits of activations/convolutions/linear layers, in dynamic fixed point, and accuracy in %, before and after
+fine-tuning; beside it the same bits on networks trained here (means over seeds, [reproductions](reproductions.md)).
+
+| network | bits | document: float | before → after | here: float | before → after | seeds |
+|---|---|---|---|---|---|---|"""
 _HEAD = """# Searched plans, measured
 
 Made by `python -m benchmarks.search` on real weights and data. Kilobits: all weights, and every activation of one

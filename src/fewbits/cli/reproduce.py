@@ -38,7 +38,7 @@ def reproduce(asked: Reproduce, console: Console) -> object:
     if data.partition(":")[0] != kind:
         raise DataError(f"{row} is of {kind}, not of {data}: give --data {chosen.data_hint}")
     start, started = time.monotonic(), time.process_time()
-    given = Given(load(data), seed, weights, asked.work, row)
+    given = Given(load(data, chosen.shape), seed, weights, asked.work, row)
     measured = chosen.run(given, lambda line: console.print(line, highlight=False))
     result = RowResult(seed, round(time.monotonic() - start, 1), f"{this_machine()}, {torch.get_num_threads()} threads",
                     measured, round(time.process_time() - started, 1))

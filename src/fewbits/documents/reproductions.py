@@ -33,15 +33,18 @@ def document(folder: Path = RECORDS) -> str:
 def _learned(found: Mapping[str, Sequence[RowResult]]) -> str:
     """The rows that learn in few bits, beside the float network."""
     lines = ["## Learning in few bits, at a glance", "",
-             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points. (old): recorded before "
-             "the row was changed, see there.", "",
-             "| row | float | few bits | program | gap | seeds |", "|---|---|---|---|---|---|"]
+             "Accuracy in % (mean ± standard deviation), and few bits minus float, in points; 95 % interval: of the "
+             "program minus float, exact, image by image, from the lowest end to the highest of all seeds. (old): "
+             "recorded before the row was changed, see there.", "",
+             "| row | float | few bits | program | gap | 95 % interval | seeds |", "|---|---|---|---|---|---|---|"]
     for name, each in found.items():
         if each and "few bits" in each[0].measured:
             columns = [_seeds([one.measured[figure] for one in each]) for figure in ("float", "few bits", "program")]
             gap = mean(one.measured["few bits"] - one.measured["float"] for one in each)
+            ends = [one.measured[end] for one in each for end in ("gap from", "gap to") if end in one.measured]
+            between = f"{min(ends):+.2f} to {max(ends):+.2f}" if len(ends) == 2 * len(each) else "–"
             old = " (old)" if any(one.note for one in each) else ""
-            lines.append(f"| [{name}](#{name}){old} | {' | '.join(columns)} | {gap:+.2f} | {len(each)} |")
+            lines.append(f"| [{name}](#{name}){old} | {' | '.join(columns)} | {gap:+.2f} | {between} | {len(each)} |")
     return "\n".join([*lines, ""])
 
 

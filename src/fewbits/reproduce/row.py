@@ -51,7 +51,8 @@ class Row:
     """One published result. name: as typed; what: one line; source; published: figures of the source, by the names
     under which `run` gives the measured ones; data_hint, weights_hint: what to write after --data and --weights, the
     latter None where a row needs none; run: measured figures, errors or accuracies in % of the test images; recipe:
-    a preset's name, or '' where there is none; seconds: expected on 2 idle cores."""
+    a preset's name, or '' where there is none; seconds: expected on 2 idle cores; shape: of one input, for which
+    photographs are cut out."""
 
     name: str
     what: str
@@ -62,6 +63,7 @@ class Row:
     recipe: str = ""
     seconds: int = 0
     weights_hint: str | None = None
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
