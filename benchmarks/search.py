@@ -1,10 +1,10 @@
 """`python -m benchmarks.search`: plans that the search finds beside Ristretto's, AIMET's and a greedy choice, on
 trained networks and real data, as a table in docs/search-measured.md; how well its model predicts; and a front.
 
-Every measurement is kept in build/search/ (a log for each network and menu), so that a run that was ended goes on, and
-`--network` and `--method` fill in a part; what came of it stands in benchmarks/records/search.json, from which the page is
-made, and a row that stands there is not run again. The photographs have 64 images beside the test images, which calibrate and
-decide both; elsewhere training images decide, and none of the test images chooses anything.
+Every measurement is kept in build/search/ (a log for each network and menu), so that a run that was ended goes
+on, and `--network` and `--method` fill in a part; what came of it stands in benchmarks/records/search.json, from which
+the page is made, and a row that stands there is not run again. The photographs have 64 images beside the test
+images, which calibrate and decide both; elsewhere training images decide, and none of the test images chooses anything.
 """
 
 import argparse
@@ -335,8 +335,8 @@ def _of_the_document() -> str:
     lines, found = [_DOCUMENT], recorded()
 
     def figures(values: Mapping[str, float], name: str) -> str:
-        told = [f"{values[f'{name}, {when}']:.2f}" if f"{name}, {when}" in values else "–" for when in ("before", "after")]
-        return " → ".join(told)
+        told = [values.get(f"{name}, {when}") for when in ("before", "after")]
+        return " → ".join("–" if value is None else f"{value:.2f}" for value in told)
 
     for network, row, formats in _DOCUMENTS:
         known = found[row]

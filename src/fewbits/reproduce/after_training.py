@@ -98,7 +98,8 @@ def dynamic_fixed_point(given: Given, log: Log) -> Mapping[str, Any]:
     seen = compare(net, Executable(program), data.test.batches(32, CAFFE_IMAGENET))
     low, high = (round(100 * end, 4) for end in seen.interval)
     return {"float": round(100 * seen.float_accuracy.mean, 4), "8 bits, before": round(100 * seen.accuracy.mean, 4),
-            "gap from": low, "gap to": high, "flips": seen.flips, "dB": round(seen.sqnr, 2), "test images": seen.samples}
+            "gap from": low, "gap to": high, "flips": seen.flips, "dB": round(seen.sqnr, 2),
+            "test images": seen.samples}
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,8 @@ ROWS = (
         "accuracy, %", "Nagel et al. 2020, arXiv:2004.10568, Table 1 (ResNet-18 on ImageNet, first layer: a small "
         "analogue)", {}, "cifar10:DIR", roundings, "", 200, _WEIGHTS),
     Row("ristretto-squeezenet", "SqueezeNet 1.1 in 8-bit dynamic fixed point, before fine-tuning: 64 photographs "
-        "calibrate, accuracy of 136 others, %", "the lecture's tables of Ristretto (SqueezeNet 1.0 on 50 000 images, in "
-        "brackets there); Gysel et al. 2016, arXiv:1604.03168", {"float": 57.68, "8 bits, before": 55.25,
+        "calibrate, accuracy of 136 others, %", "the lecture's tables of Ristretto (50 000 images; before: in brackets "
+        "there); Gysel et al. 2016, arXiv:1604.03168", {"float": 57.68, "8 bits, before": 55.25,
         "8 bits, after": 57.09}, "images:DIR", dynamic_fixed_point, "", 60, "squeezenet1.1_fp32_from_fp16.npz",
         (3, 227, 227)),
     Row("sizes-lenet", "file size by bits of a code, with and without pruning: Caffe's LeNet on MNIST",

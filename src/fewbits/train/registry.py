@@ -60,8 +60,9 @@ def trainable(simulation: Simulation) -> Simulation:
     calibration found, with the straight-through estimator's gradient.
 
     The copy has parameters of its own. Warns (MethodWarning) of unsigned learned steps of tensors that calibration saw
-    below 0: LSQ has code 0 for the number 0, and cuts off what lies below. Raises RecipeError, naming the tensor, for an unknown method, one of the other
-    kind, or a recipe of repairs; EncodingError where a method does not take the tensor's format.
+    below 0: LSQ has code 0 for the number 0, and cuts off what lies below. Raises RecipeError, naming the tensor, for
+    an unknown method, one of the other kind, or a recipe of repairs; EncodingError where a method does not take the
+    tensor's format.
     """
     if simulation.plan.repairs:
         raise RecipeError(f"the recipe wants {', '.join(simulation.plan.repairs)}, and repairs are made when nothing "
