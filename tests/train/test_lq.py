@@ -176,6 +176,7 @@ def test_the_start_of_normal_weights_is_the_best_quantizer():
 
 
 def test_learned_levels_are_what_the_program_holds():
+    torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 6), torch.nn.ReLU(),
                               torch.nn.Linear(6, 3))
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
