@@ -17,6 +17,69 @@ FB_INLINE Inside inside(int32_t start, int32_t kernel, int32_t dilation, int32_t
   return found;
 }
 
+#if defined(__AVX512BW__)
+constexpr int64_t kLine = 8192;  // bytes of a line of largest codes
+
+// y = the largest of `number` lines, step bytes apart.
+FB_INLINE void largest_of(const uint8_t* x, int64_t step, int32_t number, uint8_t* y, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) {
+    const __mmask64 there = bytes - i >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - i)) - 1;
+    __m512i most = _mm512_maskz_loadu_epi8(there, x + i);
+    for (int32_t k = 1; k < number; ++k) most = _mm512_max_epu8(most, _mm512_maskz_loadu_epi8(there, x + i + k * step));
+    _mm512_mask_storeu_epi8(y + i, there, most);
+  }
+}
+
+// Down the rows of a window first, for a line of codes at a time, then along it.
+FB_INLINE void rows_first(const fb_pool* c, int64_t begin, int64_t end, int32_t out_h, int32_t out_w) {
+  const int64_t line = static_cast<int64_t>(c->width) * c->channels, pixel = c->channels;
+  const int32_t reach = c->dilation_w * (c->kernel_w - 1) + 1;
+  const int64_t columns = (kLine / pixel - reach) / c->stride_w + 1;  // of a line
+  uint8_t most[kLine + 64];
+  for (int64_t row = begin; row < end; ++row) {
+    const int32_t y0 = static_cast<int32_t>(row % out_h) * c->stride_h - c->top;
+    const Inside rows = inside(y0, c->kernel_h, c->dilation_h, c->height);
+    const uint8_t* image = c->x + row / out_h * c->height * line;
+    for (int32_t from = 0; from < out_w;) {
+      const int32_t to = out_w - from < columns ? out_w : from + static_cast<int32_t>(columns);
+      const int32_t left = from * c->stride_w - c->left, right = (to - 1) * c->stride_w - c->left + reach;
+      const int32_t x_begin = left > 0 ? left : 0, x_end = right < c->width ? right : c->width;
+      if (rows.last > rows.first && x_end > x_begin) {
+        largest_of(image + (y0 + static_cast<int64_t>(rows.first) * c->dilation_h) * line + x_begin * pixel, c->dilation_h * line,
+                   rows.last - rows.first, most, (x_end - x_begin) * pixel);
+      }
+      for (int32_t column = from; column < to; ++column) {
+        const int32_t x0 = column * c->stride_w - c->left;
+        Inside taps{0, rows.last > rows.first ? c->kernel_w : 0};
+        if (x0 < 0 || x0 + reach > c->width) {
+          const Inside some = inside(x0, c->kernel_w, c->dilation_w, c->width);
+          taps = {some.first, taps.last < some.last ? taps.last : some.last};
+        }
+        const uint8_t* x = most + (x0 - x_begin) * pixel;
+        uint8_t* y = c->y + (row * out_w + column) * pixel;
+        if (pixel <= 16) {  // what lies behind a pixel's codes belongs to the next one of the row, which is written after it
+          __m128i found = _mm_setzero_si128();
+          for (int32_t k = taps.first; k < taps.last; ++k) {
+            found = _mm_max_epu8(found, _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + k * c->dilation_w * pixel)));
+          }
+          store_bytes(y, found, (out_w - column) * pixel >= 16 ? 16 : static_cast<int32_t>(pixel));
+          continue;
+        }
+        for (int64_t first = 0; first < pixel; first += 64) {
+          const __mmask64 there = pixel - first >= 64 ? ~__mmask64{0} : (__mmask64{1} << (pixel - first)) - 1;
+          __m512i found = _mm512_setzero_si512();
+          for (int32_t k = taps.first; k < taps.last; ++k) {
+            found = _mm512_max_epu8(found, _mm512_maskz_loadu_epi8(there, x + k * c->dilation_w * pixel + first));
+          }
+          _mm512_mask_storeu_epi8(y + first, there, found);
+        }
+      }
+      from = to;
+    }
+  }
+}
+#endif
+
 }  // namespace
 
 extern "C" void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end) {
@@ -28,7 +91,10 @@ extern "C" void FB_FN(simd_pool)(const fb_pool* c, int64_t begin, int64_t end) {
   const int32_t out_h = (c->height + c->top + c->bottom - c->dilation_h * (c->kernel_h - 1) - 1) / c->stride_h + 1;
   const int32_t out_w = (c->width + c->left + c->right - c->dilation_w * (c->kernel_w - 1) - 1) / c->stride_w + 1;
   const int64_t line = static_cast<int64_t>(c->width) * c->channels;
-#if !defined(__AVX512BW__)
+#if defined(__AVX512BW__)
+  const int64_t reach = static_cast<int64_t>(c->dilation_w) * (c->kernel_w - 1) + 1;
+  if (reach <= kLine / c->channels) return rows_first(c, begin, end, out_h, out_w);
+#else
   const uint8_t* last = c->x + c->batch * c->height * line;
 #endif
   for (int64_t row = begin; row < end; ++row) {
