@@ -30,6 +30,7 @@ class Executable:
 
     def __init__(self, program: Program, engine: str | Engine = "fastest"):
         self.program = program
+        self._image = _image_of(program)
         self._engine = engine_of(engine)
         self._prepared = self._engine.prepare(program)
 
@@ -102,18 +103,18 @@ class Executable:
     def _one_image(self, batch: Batch) -> "_Bound | None":
         """The most frequent batch, one float32 tensor or array of the right shape, checked in a microsecond; None for
         any other, of which `_bound` says what is wrong. A small network runs in ten."""
-        if type(batch) not in (np.ndarray, torch.Tensor) or len(self.program.inputs) != 1:
+        if self._image is None:
             return None
-        name = self.program.inputs[0]
-        value = self.program.values[name]
-        if (value.dtype != "float32" or value.shape[:1] != (None,) or tuple(batch.shape[1:]) != value.shape[1:]
-                or not len(batch)):
+        name, shape = self._image
+        if type(batch) is np.ndarray:
+            if batch.dtype != np.float32 or batch.shape[1:] != shape or not len(batch):
+                return None
+            flags = batch.flags
+            return _Bound({name: batch}, False, True) if flags.c_contiguous and flags.writeable else None
+        if (type(batch) is not torch.Tensor or batch.dtype is not torch.float32 or batch.device.type != "cpu"
+                or tuple(batch.shape[1:]) != shape or not len(batch)):
             return None
-        if isinstance(batch, np.ndarray):
-            plainly = batch.dtype == np.float32 and batch.flags.c_contiguous and batch.flags.writeable
-            return _Bound({name: batch}, False, True) if plainly else None
-        plainly = batch.dtype is torch.float32 and batch.device.type == "cpu"
-        return _Bound({name: batch.detach().numpy()}, False, False) if plainly else None
+        return _Bound({name: batch.detach().numpy()}, False, False)
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copies: without the prepared steps, which are made again."""
@@ -143,6 +144,13 @@ class Executable:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.program.nodes)} nodes, {self.program.profile.name}, {self.engine})"
+
+
+def _image_of(program: Program) -> tuple[str, tuple[int | None, ...]] | None:
+    """The name, and the sizes behind the batch axis, of the only input of a program, where that is float32."""
+    name, *others = program.inputs
+    value = program.values[name]
+    return (name, value.shape[1:]) if not others and value.dtype == "float32" and value.shape[:1] == (None,) else None
 
 
 class _Bound(NamedTuple):

@@ -34,6 +34,10 @@ _SIZES = 8
 """So many sizes of inputs stay compiled, each with an arena of its own; the oldest goes first."""
 
 
+_Key = tuple[int, tuple[tuple[tuple[int, ...], np.dtype], ...], tuple[str, ...], bool]
+"""How many inputs there are, sizes and types of those that the program has, values kept, whether float32 is wanted."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Compiled:
     """parts: native calls and Python functions, in turns; inputs, outputs: arrays in the arena, and what storing
@@ -60,8 +64,9 @@ class NativeExecutor:
         self.program, self.threads = program, threads
         self._packed: dict[str, Any] = {}
         self._torch: dict[str, TorchKernel] = {}
-        self._compiled: dict[tuple, _Compiled] = {}
+        self._compiled: dict[_Key, _Compiled] = {}
         self._by_row: dict[tuple[str, ...], bool] = {}
+        self._whole: set[_Key] = set()  # sizes that are not run in pieces
         self._row_bytes: dict[tuple[tuple[str, ...], bool], int] = {}  # of the arena of one row
         self._choices, self._level, self._lock = library.choices(), library.level(), Lock()
 
@@ -74,9 +79,14 @@ class NativeExecutor:
         return self._run(inputs, (), real=True)
 
     def _run(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> dict[str, np.ndarray]:
+        key = self._key(inputs, keep, real)
+        if key in self._whole:
+            return self._once(inputs, keep, real, key)
         rows = self._rows(inputs, keep, real)
         if rows is None:
-            return self._once(inputs, keep, real)
+            if key is not None and len(self._whole) < _SIZES:
+                self._whole.add(key)
+            return self._once(inputs, keep, real, key)
         count = len(next(iter(inputs.values())))
         found = [self._once({name: array[first:first + rows] for name, array in inputs.items()}, keep, real)
                  for first in range(0, count, rows)]
@@ -102,9 +112,18 @@ class NativeExecutor:
         rows = rows_at_once(count, count * self._row_bytes[keep, real])
         return None if rows == count else rows
 
-    def _once(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> dict[str, np.ndarray]:
+    def _key(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> _Key | None:
+        """What a compiled list of calls depends on; None for inputs that are to be refused."""
+        try:
+            sizes = tuple([(inputs[name].shape, inputs[name].dtype) for name in self.program.inputs])
+        except (KeyError, AttributeError):
+            return None
+        return len(inputs), sizes, keep, real
+
+    def _once(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool,
+              key: _Key | None = None) -> dict[str, np.ndarray]:
         with self._lock:
-            compiled = self._for(inputs, keep, real)
+            compiled = self._for(inputs, keep, real, key)
             for name, array in compiled.inputs.items():
                 array[...] = inputs[name]
             try:
@@ -125,24 +144,23 @@ class NativeExecutor:
 
     # --------------------------------------------------------------------------------- compiling
 
-    def _for(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> _Compiled:
-        """What runs inputs of these sizes. Raises ProgramError as `reference.check_inputs` does."""
+    def _for(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool,
+             key: _Key | None = None) -> _Compiled:
+        """What runs inputs of these sizes, whose key may be given. Raises ProgramError as `reference.check_inputs` does.
+        """
         if library.choices() != self._choices:
             self._choices = library.choices()
             if library.level() != self._level:
                 self._level, self._packed, self._compiled = library.level(), {}, {}
-        try:
-            sizes = tuple([(inputs[name].shape, inputs[name].dtype) for name in self.program.inputs])
-        except (KeyError, AttributeError):
-            sizes = None
-        compiled = self._compiled.get((len(inputs), sizes, keep, real))
+        key = self._key(inputs, keep, real) if key is None else key
+        compiled = None if key is None else self._compiled.get(key)
         if compiled is None:
             checked = reference.check_inputs(self.program, inputs)
             compiled = self._compile(checked, keep, real)
-            if sizes is not None:
+            if key is not None:
                 if len(self._compiled) >= _SIZES:
                     del self._compiled[next(iter(self._compiled))]
-                self._compiled[len(inputs), sizes, keep, real] = compiled
+                self._compiled[key] = compiled
         return compiled
 
     def _compile(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool) -> _Compiled:
@@ -277,4 +295,6 @@ def _plainly(context: Context, value: Stored) -> Stored:
 
 def _as_codes(array: np.ndarray, added: int, dtype: np.dtype) -> np.ndarray:
     """An array of its own, as the program has it."""
-    return (array ^ np.uint8(added)).view(dtype) if added else np.array(array, dtype, order="C")
+    if added:
+        return (array ^ np.uint8(added)).view(dtype)
+    return array.copy() if array.dtype == dtype else np.array(array, dtype, order="C")
