@@ -146,8 +146,7 @@ class NativeExecutor:
 
     def _for(self, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...], real: bool,
              key: _Key | None = None) -> _Compiled:
-        """What runs inputs of these sizes, whose key may be given. Raises ProgramError as `reference.check_inputs` does.
-        """
+        """What runs inputs of these sizes. Raises ProgramError as `reference.check_inputs` does."""
         if library.choices() != self._choices:
             self._choices = library.choices()
             if library.level() != self._level:
