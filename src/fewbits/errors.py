@@ -120,6 +120,10 @@ class UntrainedWarning(FewbitsWarning):
     """A network whose weights are random numbers."""
 
 
+class UnrolledWarning(FewbitsWarning):
+    """A loop over steps, written in Python, that stays a layer for each step."""
+
+
 class InputWarning(FewbitsWarning):
     """A network writes into the tensors that it is given."""
 

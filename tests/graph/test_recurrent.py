@@ -8,7 +8,7 @@ from torch import nn
 
 from fewbits.artifact.file import to_bytes
 from fewbits.engines.executable import Executable
-from fewbits.errors import CaptureError, DataError
+from fewbits.errors import CaptureError, DataError, UnrolledWarning
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.graph.recurrent_sizes import check_recurrent
@@ -198,6 +198,112 @@ def test_a_first_state_of_one_batch_size_is_refused_by_name():
 
     with pytest.raises(CaptureError, match="fixes the batch size"):
         capture(Written(nn.GRU(4, 5, batch_first=True), from_zeros).eval(), torch.randn(6, 7, 4))
+
+
+class Loop(nn.Module):
+    """A loop over single steps, as one writes it. how: what it goes over, and what it gives."""
+
+    def __init__(self, cells, how):
+        super().__init__()
+        self.cells, self.how = nn.ModuleList(cells), how
+
+    def forward(self, x, *first):
+        states = [first if len(first) > 1 else first[0]] if first else [None] * len(self.cells)
+        steps = x.transpose(0, 1).unbind(0) if self.how == "time first" else [x[:, t] for t in range(x.shape[1])]
+        if self.how == "backwards":
+            steps = steps[::-1]
+        if self.how == "some":
+            steps = steps[1:4]
+        outputs = []
+        for step in steps:
+            for number, cell in enumerate(self.cells):
+                states[number] = cell(step, states[number])
+                step = states[number][0] if isinstance(states[number], tuple) else states[number]
+                if self.how == "dropout":
+                    step = F.dropout(step, 0.1, self.training)
+            outputs.append(step)
+        if self.how == "last":
+            return states[-1]
+        if self.how == "each by itself":
+            return tuple(outputs)
+        if self.how == "backwards":
+            outputs = outputs[::-1]
+        return torch.stack(outputs).transpose(0, 1) if self.how == "time first" else torch.stack(outputs, 1)
+
+
+LOOPS = {
+    "lstm": lambda: (Loop([nn.LSTMCell(4, 5)], "all"), 1, (6, 7, 4)),
+    "gru": lambda: (Loop([nn.GRUCell(4, 5)], "all"), 1, (6, 7, 4)),
+    "rnn": lambda: (Loop([nn.RNNCell(4, 5, nonlinearity="relu")], "all"), 1, (6, 7, 4)),
+    "two layers, dropout between": lambda: (Loop([nn.LSTMCell(4, 5), nn.GRUCell(5, 3)], "dropout"), 2, (6, 7, 4)),
+    "backwards": lambda: (Loop([nn.LSTMCell(4, 5, bias=False)], "backwards"), 1, (6, 7, 4)),
+    "last states": lambda: (Loop([nn.LSTMCell(4, 5)], "last"), 1, (6, 7, 4)),
+    "time first, given states": lambda: (Loop([nn.LSTMCell(4, 5)], "time first"), 1, (6, 7, 4), (6, 5), (6, 5)),
+    "some of the steps": lambda: (Loop([nn.GRUCell(4, 5)], "some"), 1, (6, 7, 4)),
+    "each step's output": lambda: (Loop([nn.LSTMCell(4, 5)], "each by itself"), 1, (6, 7, 4)),
+}
+
+
+@pytest.mark.filterwarnings("error:.*steps of a loop")
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_of_single_steps_becomes_one_recurrence(name):
+    torch.manual_seed(0)
+    net, layers, *shapes = LOOPS[name]()
+    example = tuple(torch.randn(*shape) for shape in shapes)
+    model = fold(capture(net.eval(), example))
+    assert sum(node.body is not None for node in model.graph.nodes) == layers
+    assert not any(node.role == "dot" and len(node.shape) == 2 for node in model.graph.nodes), "no step is left outside"
+    with torch.no_grad():
+        for one, other in zip(flat(model(*example)), flat(net(*example)), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    program = lower(calibrate(model, plan(model, "w8a8"), [example]))
+    assert not differences(program, {name: x.numpy() for name, x in zip(program.inputs, example, strict=True)})
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_a_loop_and_the_layer_give_the_same_program():
+    torch.manual_seed(0)
+    layer, cell = nn.LSTM(4, 5, batch_first=True), nn.LSTMCell(4, 5)
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+    x, codes = torch.randn(6, 7, 4), []
+    for net in (Written(layer, lambda layer, x: layer(x)[0]), Loop([cell], "all")):
+        model = fold(capture(net.eval(), x))
+        codes.append(run(program := lower(calibrate(model, plan(model, "w8a8"), [x])), {program.inputs[0]: x.numpy()}
+                         )[program.outputs[0]])
+    np.testing.assert_array_equal(*codes)
+
+
+def test_a_loop_that_is_no_recurrence_says_so():
+    class Gates(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.given, self.kept = nn.Linear(4, 5), nn.Linear(5, 5)
+
+        def forward(self, x):
+            h = self.given(x[:, 0]).tanh()
+            for t in range(1, 10):
+                h = (self.given(x[:, t]) + self.kept(h)).tanh()
+            return h
+
+    with pytest.warns(UnrolledWarning, match=r"'given.weight' \(and 1 more\) is read by 10 steps of a loop.* nn.LSTM,"):
+        fold(capture(Gates().eval(), torch.randn(3, 10, 4)))
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_a_program_runs_on_sequences_of_other_lengths():
+    torch.manual_seed(0)
+    net, x = Sequence(nn.LSTM(20, 32, batch_first=True), 32, -1).eval(), torch.randn(2, 300, 20)
+    model = fold(capture(net, x))
+    program = lower(calibrate(model, plan(model, "w8a8"), [x]))
+    assert len(to_bytes(program)) <= 1.5 * sum(each.numel() for each in net.parameters()) + 16_000
+    for length in (10, 1000):
+        longer = torch.randn(2, length, 20)
+        assert not differences(program, {"x": longer.numpy()})
+        wanted = Executable(program, "reference").codes(longer)
+        assert all(torch.equal(wanted, Executable(program, name).codes(longer)) for name in ("native", "fastest"))
+        with torch.no_grad():
+            error = (Executable(program)(longer) - net(longer)).square().sum()
+            assert 10 * torch.log10(net(longer).square().sum() / error) > 20
 
 
 CALLS = {

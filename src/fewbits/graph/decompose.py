@@ -20,6 +20,7 @@ from fewbits.graph.norms import divided, length, multiplied
 from fewbits.graph.pieces import as_number, chosen, gated_by_comparison, masked, threshold
 from fewbits.graph.rearranged import cropped, gathered, indexed, padded, pixel_unshuffled, repeated, scattered
 from fewbits.graph.recurrent import CELLS, LAYERS, cell, layers, zero_state
+from fewbits.graph.unrolled import restacked
 
 aten = torch.ops.aten
 
@@ -275,6 +276,8 @@ def _gated(draft: Draft, node: Node) -> bool:
 
 def _stack(draft: Draft, node: Node) -> bool:
     assert node.shape is not None, "a stack is one tensor"
+    if restacked(draft, node):
+        return True
     axis = node["dim"] % len(node.shape)
     slim = (*node.shape[:axis], 1, *node.shape[axis + 1:])
     pieces = [draft.emit(node, f"{node.name}.{i}", aten.unsqueeze.default, {"self": item, "dim": axis}, slim)
@@ -294,7 +297,8 @@ def _unbind(draft: Draft, node: Node) -> bool:
 
 def _taken_over(draft: Draft, node: Node) -> bool:
     """A part of a result whose node has already made it under another name."""
-    return node.name in draft.renamed
+    return node.name in draft.renamed or (isinstance(of := node.arguments.get("argument0"), Ref)
+                                          and of.name in draft.rolled)
 
 
 def _expand(draft: Draft, node: Node) -> bool:

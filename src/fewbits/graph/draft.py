@@ -23,6 +23,8 @@ class Draft:
         self._dropped: set[Node] = set()
         self.renamed: dict[str, str] = {}
         self.unmasked: dict[tuple[str, float], Any] = {}  # what values are without their masks (graph/masks.py)
+        self.entries: dict[str, Any] = {}  # values that are entries of a recurrence's outputs (graph/unrolled.py)
+        self.rolled: set[str] = set()  # steps of loops that were made as one recurrence
         self.zeros: dict[str, Node] = {}  # states that are 0 for the whole batch, and what made them
 
     def emit(self, origin: Node, name: str, target: Callable[..., Any], arguments: dict[str, Any],
@@ -85,9 +87,9 @@ class Draft:
 
     def maker(self, item: Any) -> Node | None:
         """The node that made a value; None for what is no value made so far."""
-        return self._makers.get(self._name(item.name)) if isinstance(item, Ref) else None
+        return self._makers.get(self.current(item.name)) if isinstance(item, Ref) else None
 
-    def _name(self, name: str) -> str:
+    def current(self, name: str) -> str:
         """What a value is called now."""
         while name in self.renamed:
             name = self.renamed[name]

@@ -14,6 +14,7 @@ from fewbits.graph.free_sizes import marked
 from fewbits.graph.graph import Input, Node, Param, Ref
 from fewbits.graph.model import Model
 from fewbits.graph.operators import operator_of
+from fewbits.graph.unrolled import warn_of_loops
 from fewbits.options import options_checked
 from fewbits.program.program import fill, leaves
 
@@ -28,7 +29,8 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     Batch norm behind a convolution or linear layer that nothing else reads goes into its weights,
     w·γ/√(σ²+ε) and (b−μ)·γ/√(σ²+ε)+β (Jacob et al. 2018, arXiv:1712.05877, eq. 14); elsewhere it becomes
     a depthwise 1×1 convolution. Works on the copy that `capture` made: the model passed in is spent, so that
-    quantizing never holds a third copy of the weights.
+    quantizing never holds a third copy of the weights. Warns (UnrolledWarning) where a loop over steps stays one layer a
+    step.
     """
     _drop_dead(model)
     rebuild(model, without_constants(model), {})
@@ -42,6 +44,7 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
         _fold_batch_norm(model)
     _drop_dead(model)
     model.graph = marked(model)
+    warn_of_loops(model.graph)
     model.folded = True
     return model
 

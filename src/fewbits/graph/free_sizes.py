@@ -95,8 +95,9 @@ def _agree(net: nn.Module, model: Model, call: tuple[Any, Any], sizes: list[list
             got = pytree.tree_leaves(model(*inputs))
     except Exception:  # an operator that holds the example's size
         return not must
-    return all(isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.shape == b.shape and not differ(a, b)
-               for a, b in zip(wanted, got, strict=True))
+    return len(wanted) == len(got) and all(
+        isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.shape == b.shape and not differ(a, b)
+        for a, b in zip(wanted, got, strict=True))
 
 
 # ------------------------------------------------------------------------------- has every operator a form for it?

@@ -16,6 +16,7 @@ import torch
 from fewbits.graph.draft import Draft
 from fewbits.graph.functions import recurrence, state, step
 from fewbits.graph.graph import Body, Node, Param, Ref
+from fewbits.graph.unrolled import rolled
 
 aten = torch.ops.aten
 
@@ -214,10 +215,12 @@ def _picks_layers(draft: Draft, states: Node) -> bool:
 
 
 def cell(draft: Draft, node: Node) -> bool:
-    """One step of a layer, which the network itself repeats; from a state of 0 it is a sequence of one step."""
-    kind, given = _KINDS[node.target], node["hx"] if isinstance(node["hx"], list | tuple) else [node["hx"]]
-    weights = _Weights(*(node[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")))
-    firsts = [None if _is_zero(draft, each) else each for each in given]
+    """One step of a layer, which the network itself repeats: one recurrence where it goes along a sequence; a single
+    step from a state of 0 is a sequence of one step."""
+    if rolled(draft, node, _run_cell):
+        return True
+    kind = _KINDS[node.target]
+    weights, firsts = _of_cell(draft, node)
     if None in firsts:
         shape = draft.shape(node["input"])
         sequence = draft.emit(node, f"{node.name}.sequence", aten.unsqueeze.default, {"self": node["input"], "dim": 1},
@@ -232,6 +235,18 @@ def cell(draft: Draft, node: Node) -> bool:
         for reader in draft.readers[node.name]:
             draft.renamed[reader.name] = after[reader["argument1"]].name
     return True
+
+
+def _of_cell(draft: Draft, node: Node) -> tuple[_Weights, list[Any]]:
+    """Weights, and the states that it is given, None where they are 0."""
+    given = node["hx"] if isinstance(node["hx"], list | tuple) else [node["hx"]]
+    return (_Weights(*(node[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))),
+            [None if _is_zero(draft, each) else each for each in given])
+
+
+def _run_cell(draft: Draft, node: Node, name: str, sequence: Ref, axis: int, backwards: bool) -> list[Ref]:
+    weights, firsts = _of_cell(draft, node)
+    return _run(draft, node, name, sequence, firsts, weights, axis, backwards)
 
 
 # ------------------------------------------------------------------------------- what they are made of

@@ -10,7 +10,7 @@ from fewbits.errors import DataError
 
 aten = torch.ops.aten
 
-_GATES = {aten.lstm: 4, aten.gru: 3, aten.rnn_tanh: 1, aten.rnn_relu: 1,
+_GATES: Mapping[Any, int] = {aten.lstm: 4, aten.gru: 3, aten.rnn_tanh: 1, aten.rnn_relu: 1,
           aten.lstm_cell: 4, aten.gru_cell: 3, aten.rnn_tanh_cell: 1, aten.rnn_relu_cell: 1}
 """How many parts the products of a call have."""
 
