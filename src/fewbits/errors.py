@@ -108,6 +108,10 @@ class StretchWarning(FewbitsWarning):
     """A range that a few numbers far from all others stretch."""
 
 
+class PaddingWarning(FewbitsWarning):
+    """Ranges found at run time over places that a mask hides."""
+
+
 class RepairWarning(FewbitsWarning):
     """A repair that would have made the outputs worse."""
 

@@ -16,6 +16,7 @@ from fewbits.graph.calls import Call, batch_axis, check_batch, running_example
 from fewbits.graph.exporter import BatchSize, follow
 from fewbits.graph.free_sizes import following
 from fewbits.graph.graph import Style
+from fewbits.graph.masks import hiding_number
 from fewbits.graph.model import Model, unfit_weight
 from fewbits.graph.plain_module import plain_module
 from fewbits.graph.traced import plain, read_traced
@@ -87,6 +88,10 @@ def capture_call(net: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     _warn_of_changes((args, dict(kwargs)), (given, named))
     model = net if isinstance(net, Model) else read_traced(follow(net, args, kwargs, batch), style)
     model.eval()
+    if not isinstance(net, Model):
+        model.graph = replace(model.graph, inputs=tuple(
+            replace(item, hiding=hiding_number(tensor))
+            for item, tensor in zip(model.graph.inputs, tensors, strict=True)))
     for node in model.graph.nodes:
         if node.target is torch.ops.aten.batch_norm.default and node["running_mean"] is None:
             raise CaptureError(f"batch norm {node.name!r} keeps no running statistics, so it has none to stand still "

@@ -29,8 +29,8 @@ def fold(model: Model, norms: Literal["fold", "keep"] = "fold") -> Model:
     Batch norm behind a convolution or linear layer that nothing else reads goes into its weights,
     w·γ/√(σ²+ε) and (b−μ)·γ/√(σ²+ε)+β (Jacob et al. 2018, arXiv:1712.05877, eq. 14); elsewhere it becomes
     a depthwise 1×1 convolution. Works on the copy that `capture` made: the model passed in is spent, so that
-    quantizing never holds a third copy of the weights. Warns (UnrolledWarning) where a loop over steps stays one layer a
-    step.
+    quantizing never holds a third copy of the weights. Warns (UnrolledWarning) where a loop over steps stays a
+    layer for each step.
     """
     _drop_dead(model)
     rebuild(model, without_constants(model), {})

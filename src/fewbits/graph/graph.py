@@ -201,12 +201,14 @@ class Body:
 @dataclass(frozen=True)
 class Input:
     """A tensor the model takes. dtype: the torch name, such as `float32`; free: axes whose size in `shape` is the
-    example's, and which may have others."""
+    example's, and which may have others; hiding: of a float input the largest number in the example that would hide a
+    place of an attention it is added to, 0 where there is none (graph/masks.py)."""
 
     name: str
     shape: Shape
     dtype: str
     free: tuple[int, ...] = ()
+    hiding: float = 0.0
 
     @property
     def taken(self) -> Shape:

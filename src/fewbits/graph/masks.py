@@ -58,6 +58,13 @@ def unmasked(draft: Draft, origin: Node, value: Any, factor: float = 1.0) -> Mas
     return draft.unmasked[key]
 
 
+def hiding_number(example: torch.Tensor) -> float:
+    """The largest of an input's numbers that hides a place of an attention it is added to; 0 where there is none."""
+    if example.dtype != torch.float32 or not (low := example[example <= LOW]).numel():
+        return 0.0
+    return float(low.max())
+
+
 def both(draft: Draft, origin: Node, first: Ref | Param | None, second: Ref | Param | None) -> Ref | Param | None:
     """Where two masks let see."""
     if first is None or second is None:
@@ -117,9 +124,9 @@ def _constant(draft: Draft, origin: Node, value: Param, factor: float) -> Masked
 
 
 def _computed(draft: Draft, origin: Node, value: Ref, factor: float) -> Masked | None:
-    """A number that the model makes of its inputs, such as (1 - keep) · -10000: what hides is found when it runs."""
-    node = draft.maker(value)
-    if node is None or node.dtype != "float32" or not is_exact(draft, value):
+    """A number that the model makes of its inputs, such as (1 - keep) · -10000, or is given, where the example hides
+    places: what hides is found when it runs."""
+    if draft.dtype(value) != "float32" or not is_exact(draft, value):
         return None
     largest = _largest_number(draft, value)
     if largest * factor > LOW:
@@ -147,8 +154,11 @@ def _largest_number(draft: Draft, value: Any) -> float:
         tensor = draft.model.tensor(value.name)
         return -float(tensor.abs().max()) if tensor.is_floating_point() and tensor.numel() else 0.0
     node = draft.maker(value)
-    if node is None or node.dtype not in ("float32", "int64") or node.target in _SHAPED:
-        return 0.0 if node is None else _largest_number(draft, node["self"])
+    if node is None:
+        item = draft.model.graph.inputs_by_name.get(value.name) if isinstance(value, Ref) else None
+        return 0.0 if item is None else item.hiding
+    if node.dtype not in ("float32", "int64") or node.target in _SHAPED:
+        return _largest_number(draft, node["self"])
     return min((_largest_number(draft, item) for item in node.arguments.values()
                 if isinstance(item, Ref | Param | int | float)), default=0.0)
 

@@ -5,6 +5,7 @@ import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -133,7 +134,7 @@ def _states(step: Node) -> list[Any]:
 def _only_carried(draft: Draft, steps: list[Node]) -> bool:
     """Whether a state besides the output is read by the next step alone, but at the end."""
     return not any(at and _read_beside(draft, result, following)
-                   for step, following in zip(steps[:-1], steps[1:], strict=True)
+                   for step, following in pairwise(steps)
                    for result, at in _results(draft, step))
 
 

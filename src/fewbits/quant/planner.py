@@ -18,6 +18,7 @@ from fewbits.numerics.formats import parse
 from fewbits.options import check_stage
 from fewbits.program.exact_calls import DTYPES, EXACT_CALLS
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
+from fewbits.quant.padding import warn_of_padding
 from fewbits.quant.plan import Kind, NodePlan, Plan, Site, Treatment
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
 from fewbits.quant.spec import Spec
@@ -30,7 +31,8 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
     """The recipe (a preset's name, a file, or a Recipe) resolved on a captured model.
 
     Raises UnsupportedError, one sentence per operator with its source line, when some have no integer form;
-    RecipeError when a rule matches nothing or two uses of one weight are given different Specs.
+    RecipeError when a rule matches nothing or two uses of one weight are given different Specs. Warns (PaddingWarning)
+    where ranges found at run time are taken over places that an input hides.
     """
     check_stage("model", model, Model, "fb.capture(net, example)")
     decided = recipe(source)
@@ -39,6 +41,7 @@ def plan(model: Model, source: str | Path | Recipe) -> Plan:
     made = _Planner(model, decided).plan()
     left = {name: told for name, told in refused.items() if made.steps[name].treatment != Treatment.FLOAT}
     _raise(model.graph, left.values(), left)
+    warn_of_padding(model.graph, [site.name for site in made.sites.values() if site.kind == "dynamic"])
     return made
 
 
