@@ -9,9 +9,9 @@ Source: AIMET 2.42, its files and its documentation of them.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -45,13 +45,12 @@ _ONNX_NAME = re.compile(r"/(?P<module>.+)/[^/]+_output_\d+")
 
 @dataclass(frozen=True)
 class AimetEncoding:
-    """One tensor's, as the file has it: bits of a code; scale; offset, counted from 0 as the lowest code; of_type:
-    whether that is the lowest code of the type (schema 2.0.0), also where a narrow format leaves it out."""
+    """One tensor's, as the file has it: bits of a code; scale; offset, from 0 as the lowest code of the type, also
+    where a format, or AIMET's strict symmetry, leaves that code out."""
 
     bits: int
     scale: tuple[float, ...]
     offset: tuple[int, ...]
-    of_type: bool = False
 
 
 @options_checked
@@ -59,15 +58,14 @@ def save_encodings(simulation: Simulation, path: str | Path, version: Version = 
                    layout: Layout = "tensors", names: Mapping[str, str] | None = None) -> None:
     """Writes the encodings of a calibrated simulation's inputs, activations and weights.
 
-    layout: `tensors`, keyed by tensor as for a network in ONNX, or `modules`, keyed by module, `input` or `output`, and
-    number, as `QuantizationSimModel.load_encodings` of AIMET's torch package takes it (schema 0.6.1 only).
+    layout: `tensors`, keyed by tensor as for a network in ONNX, as `load_encodings_to_sim` of AIMET's ONNX package
+    takes it; or `modules`, keyed by module, `input` or `output`, and number, as `QuantizationSimModel.load_encodings`
+    of its torch package takes it and its `sim.export` writes it (0.6.1 and 1.0.0, whose rows are the same there).
     names: what the file calls our tensors, where it is not what `sim.encodings()` calls them.
     Raises EncodingError for a version that is none, and for formats and blocks that AIMET has not; FileError.
     """
-    if version not in get_args(Version):
-        raise EncodingError(f"no AIMET schema is called {version!r}: choose one of {', '.join(get_args(Version))}")
-    if layout not in get_args(Layout) or (layout == "modules" and version != "0.6.1"):
-        raise EncodingError(f"layout {layout!r} of schema {version} is none: choose tensors, or modules with 0.6.1")
+    if layout == "modules" and version == "2.0.0":
+        raise EncodingError("AIMET has no layout by modules in schema 2.0.0: choose layout='tensors', or schema 1.0.0")
     activations, parameters = [], []
     for quantizer in simulation.quantizers():
         _check(quantizer)
@@ -80,7 +78,7 @@ def save_encodings(simulation: Simulation, path: str | Path, version: Version = 
     content: dict[str, Any] = {"version": version, "producer": {"package": "fewbits"}}
     if version == "2.0.0":
         content["encodings"] = [{"name": name(each), **_as_onnx(each)} for each in (*activations, *parameters)]
-    elif version == "1.0.0":
+    elif version == "1.0.0" and layout == "tensors":
         content["activation_encodings"] = [{"name": name(each), **_as_lists(each)} for each in activations]
         content["param_encodings"] = [{"name": name(each), **_as_lists(each)} for each in parameters]
         content |= {"excluded_layers": [], "quantizer_args": {}}
@@ -131,25 +129,32 @@ def load_encodings(simulation: Simulation, path: str | Path, *, names: Mapping[s
 
 def read_encodings(path: str | Path) -> dict[str, AimetEncoding]:
     """Encodings by the file's names; in the layout by modules `module:input:0`. Raises FileError for what is no
-    encodings file of a schema that is known, naming unknown fields."""
+    encodings file of a schema that is known, naming the entry and what is wrong with it."""
     content = _json(path)
-    version = str(content.get("version", "0.6.1"))
-    if version not in _TOP:
+    version = content.get("version", "0.6.1")
+    if not isinstance(version, str) or version not in _TOP:
         raise FileError(f"{path} has schema {quoted(version)}, and this fewbits reads {', '.join(_TOP)}")
-    _known(path, "the file", content, _TOP[version])
-    if not any(key.endswith("encodings") for key in content):
-        raise FileError(f"{path} is no encodings file of schema {version}: it holds no encodings")
     try:
-        if version == "2.0.0":
-            return {_text(each["name"]): _from_onnx(path, each) for each in _list(content["encodings"])}
-        parts = [content.get(key, {}) for key in ("activation_encodings", "param_encodings")]
-        if version == "1.0.0" and not any(isinstance(part, dict) for part in parts):
-            return {_text(each["name"]): _from_lists(path, each) for part in parts for each in _list(part)}
-        # AIMET writes 1.0.0 into its files by module, which have the rows of 0.6.1.
-        return {name: _from_rows(path, name, rows) for part in parts for name, rows in _rows(part)}
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        told = f"{type(error).__name__} at {quoted(str(error))}"
-        raise FileError(f"{path} is no encodings file of schema {version}: {told}") from None
+        _only(content, "the file", _TOP[version])
+        if not any(key.endswith("encodings") for key in content):
+            raise Refusal(f"is no encodings file of schema {version}: it holds no encodings")
+        parts = [content[key] for key in ("encodings", "activation_encodings", "param_encodings") if key in content]
+        found: dict[str, AimetEncoding] = {}
+        for part in parts:
+            # AIMET writes 1.0.0 into its files by module, too, which have the rows of 0.6.1.
+            if version == "0.6.1" or (version == "1.0.0" and isinstance(part, dict)):
+                read = (_from_rows(name, rows) for name, rows in _rows(part))
+            else:
+                one = _from_onnx if version == "2.0.0" else _from_lists
+                read = (one(each) for each in _of(list, part, "its encodings"))
+            for name, encoding in read:
+                if name in found:
+                    raise Refusal(f"holds two encodings of {quoted(name)}")
+                found[name] = encoding
+    except Refusal as refusal:
+        raise FileError(f"{path} {refusal.reason}: give an encodings file as AIMET or fb.save_encodings writes it"
+                        ) from None
+    return found
 
 
 # ------------------------------------------------------------------------------- writing
@@ -162,8 +167,14 @@ def _check(quantizer: FakeQuantize) -> None:
                             "one per channel")
 
 
+def _lowest(format: Int) -> int:
+    """The lowest code of the type, which a narrow format leaves out and AIMET counts from all the same."""
+    return format.low - int(format.narrow)
+
+
 def _offsets(encoding: Encoding) -> list[int]:
-    return (encoding.format.low - encoding.zero_point.astype(np.int64).reshape(-1)).tolist()
+    assert isinstance(encoding.format, Int), "checked before"
+    return (_lowest(encoding.format) - encoding.zero_point.astype(np.int64).reshape(-1)).tolist()
 
 
 def _scales(encoding: Encoding) -> list[float]:
@@ -176,7 +187,7 @@ def _symmetric(encoding: Encoding) -> bool:
 
 def _as_rows(quantizer: FakeQuantize) -> list[dict[str, Any]]:
     encoding = quantizer.encoding
-    levels = encoding.format.high - encoding.format.low
+    levels = 2**encoding.format.bits - 1
     return [{"bitwidth": encoding.format.bits, "dtype": "int", "is_symmetric": str(_symmetric(encoding)),
              "min": scale * offset, "max": scale * (offset + levels), "scale": scale, "offset": offset}
             for scale, offset in zip(_scales(encoding), _offsets(encoding), strict=True)]
@@ -205,15 +216,22 @@ def _by_module(simulation: Simulation, activations: Iterable[FakeQuantize]) -> d
     """Activations by the module that makes them; inputs by the modules that take them."""
     nodes = {node.name: node for node in simulation.model.graph.nodes}
     keyed: dict[str, dict[str, dict[str, Any]]] = {}
+    made: dict[str, str] = {}
     for quantizer in activations:
-        entry = _as_rows(quantizer)[0]
+        entry, site = _as_rows(quantizer)[0], quantizer.site
         if quantizer.kind == "input":
             for node in nodes.values():
-                if quantizer.site in node.refs and node.module:
-                    number = str(node.refs.index(quantizer.site))
+                if site in node.refs and node.module:
+                    number = str(node.refs.index(site))
                     keyed.setdefault(node.module, {}).setdefault("input", {})[number] = entry
-        elif module := nodes[quantizer.site].module:
-            keyed.setdefault(module, {}).setdefault("output", {})["0"] = entry
+            continue
+        module = nodes[site].module
+        if not module or module in made:
+            why = f"comes from module {module!r} as {made[module]!r} does" if module else "comes from no module"
+            raise EncodingError(f"{site!r} {why}, and a file by modules has one output for each: write it with "
+                                "layout='tensors'")
+        made[module] = site
+        keyed.setdefault(module, {}).setdefault("output", {})["0"] = entry
     return keyed
 
 
@@ -230,85 +248,106 @@ def _json(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _known(path: str | Path, where: str, entry: Mapping[str, Any], fields: set[str]) -> None:
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true or false",
+                           int: "a whole number", float: "a number", type(None): "null"}
+_Kind = TypeVar("_Kind")
+
+
+def _of(kind: type[_Kind], value: Any, what: str) -> _Kind:
+    """The value, where it is of this kind; whole numbers are numbers, and what is true or false is neither."""
+    wanted = (int, float) if kind is float else kind
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+        raise Refusal(f"has {_KINDS[type(value)]} for {what}, which is {_KINDS[kind]}")
+    return cast(_Kind, value)
+
+
+def _only(entry: Mapping[str, Any], where: str, fields: set[str]) -> None:
     unknown = sorted(set(entry) - fields)
     if unknown:
-        raise FileError(f"{path}: {where} holds fields that are not known: {', '.join(map(quoted, unknown))}")
+        raise Refusal(f"holds fields that are not known in {where}: {', '.join(map(quoted, unknown))}")
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{type(value).__name__} in place of a list")
-    return value
+def _field(entry: Mapping[str, Any], name: str, kind: type[_Kind], where: str) -> _Kind:
+    if name not in entry:
+        raise Refusal(f"has no {name!r} in {where}")
+    return _of(kind, entry[name], f"{name!r} in {where}")
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} in place of a name")
-    return value
+def _named(entry: Any, fields: set[str]) -> tuple[str, str, dict[str, Any]]:
+    """Name, what sentences call it, and an entry whose fields are known."""
+    entry = _of(dict, entry, "one of its encodings")
+    name = _field(entry, "name", str, "one of its encodings")
+    _only(entry, quoted(name), fields)
+    return name, quoted(name), entry
 
 
 def _rows(part: Any) -> Iterable[tuple[str, list[Any]]]:
     """(name, rows) of schema 0.6.1: by tensor, or by module, side and number."""
-    for name, value in part.items():
+    for name, value in _of(dict, part, "its encodings").items():
         if isinstance(value, list):
             yield name, value
             continue
-        for side, numbered in value.items():
-            for number, row in numbered.items():
+        for side, numbered in _of(dict, value, f"the encodings of {quoted(name)}").items():
+            for number, row in _of(dict, numbered, f"{quoted(side)} of {quoted(name)}").items():
                 yield f"{name}:{side}:{number}", [row]
 
 
-def _integer(path: str | Path, name: str, bits: Any, kind: Any) -> int:
-    if str(kind).lower() != "int" or not isinstance(bits, int):
-        raise FileError(f"{path}: {quoted(name)} has {quoted(kind)} of {quoted(bits)} bits, and only integers are read")
+def _bits(name: str, bits: Any, kind: Any) -> int:
+    if str(kind).lower() != "int":
+        raise Refusal(f"has {quoted(kind)} for {name}, and only integers are read")
+    bits = _of(int, bits, f"the bits of {name}")
+    if not 1 <= bits <= 32:
+        raise Refusal(f"has {bits} bits for {name}, and 1 to 32 are read")
     return bits
 
 
-def _from_rows(path: str | Path, name: str, rows: Sequence[Any]) -> AimetEncoding:
+def _from_rows(name: str, rows: Sequence[Any]) -> tuple[str, AimetEncoding]:
+    where = quoted(name)
     for row in rows:
-        _known(path, repr(name), row, _ENTRY["0.6.1"])
-    bits = {_integer(path, name, row["bitwidth"], row["dtype"]) for row in rows}
+        _only(_of(dict, row, f"a channel of {where}"), where, _ENTRY["0.6.1"])
+    bits = {_bits(where, _field(row, "bitwidth", int, where), _field(row, "dtype", str, where)) for row in rows}
     if len(bits) != 1:
-        raise FileError(f"{path}: {quoted(name)} has channels of {sorted(bits)} bits")
-    return _encoding(path, name, bits.pop(), [row["scale"] for row in rows], [row["offset"] for row in rows])
+        raise Refusal(f"has channels of {sorted(bits) or 'no'} bits for {where}")
+    scales, offsets = ([_field(row, key, float, where) for row in rows] for key in ("scale", "offset"))
+    symmetric = all(str(row.get("is_symmetric")).lower() == "true" for row in rows)
+    return name, _encoding(where, bits.pop(), scales, offsets, symmetric)
 
 
-def _from_lists(path: str | Path, entry: Any) -> AimetEncoding:
-    name = entry["name"]
-    _known(path, repr(name), entry, _ENTRY["1.0.0"])
-    if entry["enc_type"] not in ("PER_TENSOR", "PER_CHANNEL"):
-        raise FileError(f"{path}: {quoted(name)} is {quoted(entry['enc_type'])}, and PER_TENSOR and PER_CHANNEL are "
-                        "read")
-    return _encoding(path, name, _integer(path, name, entry["bw"], entry["dtype"]), _list(entry["scale"]),
-                     _list(entry["offset"]))
+def _from_lists(entry: Any) -> tuple[str, AimetEncoding]:
+    name, where, entry = _named(entry, _ENTRY["1.0.0"])
+    if (kind := _field(entry, "enc_type", str, where)) not in ("PER_TENSOR", "PER_CHANNEL"):
+        raise Refusal(f"has {quoted(kind)} for {where}, and PER_TENSOR and PER_CHANNEL are read")
+    bits = _bits(where, _field(entry, "bw", int, where), _field(entry, "dtype", str, where))
+    scales, offsets = (_field(entry, key, list, where) for key in ("scale", "offset"))
+    return name, _encoding(where, bits, scales, offsets, entry.get("is_sym") is True)
 
 
-def _from_onnx(path: str | Path, entry: Any) -> AimetEncoding:
-    name = entry["name"]
-    _known(path, repr(name), entry, _ENTRY["2.0.0"])
-    kind = _TYPE.fullmatch(str(entry["output_dtype"]))
+def _from_onnx(entry: Any) -> tuple[str, AimetEncoding]:
+    name, where, entry = _named(entry, _ENTRY["2.0.0"])
+    kind = _TYPE.fullmatch(_field(entry, "output_dtype", str, where))
     if kind is None:
-        raise FileError(f"{path}: {quoted(name)} is {quoted(entry['output_dtype'])}, and only integers are read")
-    scales = entry["y_scale"] if isinstance(entry["y_scale"], list) else [entry["y_scale"]]
+        raise Refusal(f"has {quoted(entry['output_dtype'])} for {where}, and only integers are read")
+    bits = _bits(where, int(kind[2]), "int")
+    scales = entry["y_scale"] if isinstance(entry.get("y_scale"), list) else [_field(entry, "y_scale", float, where)]
     zeros = entry.get("y_zero_point", 0)
     zeros = zeros if isinstance(zeros, list) else [zeros] * len(scales)
-    if entry.get("axis", 0) != 0:
-        raise FileError(f"{path}: {quoted(name)} has a scale for each entry of axis {quoted(entry['axis'])}, and axis "
-                        "0 is read")
-    bits = int(kind[2])
+    if entry.get("axis") not in (None, 0):
+        raise Refusal(f"has a scale for each entry of axis {quoted(entry['axis'])} for {where}, and axis 0 is read")
     lowest = 0 if kind[1] else -(2 ** (bits - 1))
-    return replace(_encoding(path, name, bits, scales, [lowest - zero for zero in zeros]), of_type=True)
+    zeros = [_of(float, zero, f"the zero point of {where}") for zero in zeros]
+    return name, _encoding(where, bits, scales, [lowest - zero for zero in zeros], False)
 
 
-def _encoding(path: str | Path, name: str, bits: int, scales: Sequence[Any], offsets: Sequence[Any]) -> AimetEncoding:
-    scale = tuple(float(each) for each in scales)
+def _encoding(where: str, bits: int, scales: Sequence[Any], offsets: Sequence[Any], symmetric: bool) -> AimetEncoding:
+    scale = tuple(float(_of(float, each, f"a scale of {where}")) for each in scales)
     if len(scale) != len(offsets) or not scale or not all(0 < each < float("inf") for each in scale):
-        raise FileError(f"{path}: {quoted(name)} has {len(scale)} scales and {len(offsets)} offsets; scales are "
-                        "positive and as many as offsets")
-    if any(int(each) != each for each in offsets):
-        raise FileError(f"{path}: {quoted(name)} has an offset that is no whole number")
-    return AimetEncoding(bits, scale, tuple(int(each) for each in offsets))
+        raise Refusal(f"has {len(scale)} scales and {len(offsets)} offsets for {where}, and scales are positive and as "
+                      "many as offsets")
+    if any(_of(float, each, f"an offset of {where}") % 1 != 0 for each in offsets):
+        raise Refusal(f"has an offset for {where} that is no whole number")
+    lowest = -(2 ** (bits - 1))
+    strict = symmetric and bits > 1  # AIMET's strict symmetry counts from the code after the lowest
+    return AimetEncoding(bits, scale, tuple(lowest if strict and each == lowest + 1 else int(each) for each in offsets))
 
 
 def _modules(simulation: Simulation) -> dict[str, str]:
@@ -340,10 +379,9 @@ def _put(quantizer: FakeQuantize, name: str, found: AimetEncoding) -> list[str]:
         return [f"{name!r} has {found.bits} bits, and the plan {format}"]
     if int(np.prod(shape, dtype=np.int64)) != len(found.scale):
         return [f"{name!r} has {len(found.scale)} scales, and the plan {int(np.prod(shape, dtype=np.int64))}"]
-    lowest = format.low - int(format.narrow and found.of_type)
     if any(abs(offset) > 2**32 for offset in found.offset):
         return [f"{name!r} has an offset that is no code of {format}"]
-    zero = lowest - np.array(found.offset, np.int64).reshape(shape)
+    zero = _lowest(format) - np.array(found.offset, np.int64).reshape(shape)
     if (zero < format.low).any() or (zero > format.high).any():
         return [f"{name!r} has an offset that is no code of {format}"]
     if quantizer.spec.symmetric and zero.any():
