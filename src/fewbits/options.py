@@ -1,13 +1,16 @@
 """Options that take one of a few words, checked where they are given.
 
 An option is a parameter annotated with a `Literal`, or with a collection of such words. `options_checked` reads the
-annotation, so that what the signature says is what the function takes.
+annotation, so that what the signature says is what the function takes; `arguments_checked` reads plain kinds and
+classes, too.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from functools import cache, wraps
 from inspect import signature
-from types import NoneType
+from math import isfinite
+from numbers import Integral, Real
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fewbits.errors import OptionError
@@ -33,15 +36,80 @@ def options_checked(called: Checked) -> Checked:
     @wraps(called)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name, hint in options().items():
-            place = names.index(name)
-            if place < len(args):
-                check_option(name, args[place], hint)
-            elif name in kwargs:
-                check_option(name, kwargs[name], hint)
+            if (value := _given(name, names, args, kwargs)) is not _NOT_GIVEN:
+                check_option(name, value, hint)
         return called(*args, **kwargs)
 
     checked.__dict__["checks_options"] = True  # for the test that calls them all
     return cast(Checked, checked)
+
+
+def arguments_checked(called: Checked) -> Checked:
+    """As `options_checked`, and raises OptionError for an argument of another kind than its annotation says: `int` is a
+    whole number of up to 64 bits, `float` a finite one, `bool` True or False, `str` a text, a class something of that
+    class. What is annotated otherwise, tensors first of all, the function checks itself."""
+    if isinstance(called, type):
+        called.__init__ = arguments_checked(called.__init__)
+        return cast(Checked, called)
+    names, inner = tuple(signature(called).parameters), options_checked(called)
+
+    @cache
+    def kinds() -> dict[str, tuple[Any, ...]]:
+        hints = get_type_hints(called)
+        split = {name: _parts(hints[name]) for name in names if name in hints}
+        return {name: parts for name, parts in split.items() if all(isinstance(part, type) for part in parts)}
+
+    @wraps(called)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name, parts in kinds().items():
+            value = _given(name, names, args, kwargs)
+            if value is not _NOT_GIVEN and not any(_is(part, value) for part in parts):
+                wanted = " or ".join(_WORDS.get(part, f"a {part.__name__}") for part in parts)
+                raise OptionError(f"{name} is {shown(value)}, and must be {wanted}")
+        return inner(*args, **kwargs)
+
+    return cast(Checked, checked)
+
+
+def shown(value: object) -> str:
+    """A value in a sentence: numbers, texts and short lists as they are, of others the class."""
+    if value is None or isinstance(value, str | Real | list | tuple):
+        try:
+            text = repr(value)
+        except ValueError:  # an integer of thousands of digits
+            text = "a number of thousands of digits"
+        if len(text) <= 60 and text.isprintable():
+            return text
+    return f"a {type(value).__name__}"
+
+
+_NOT_GIVEN = object()
+_WORDS: dict[type, str] = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text",
+                           NoneType: "None"}
+
+
+def _given(name: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    place = names.index(name)
+    return args[place] if place < len(args) else kwargs.get(name, _NOT_GIVEN)
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _is(kind: type, value: object) -> bool:
+    if kind is bool:
+        return isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's, too
+    if isinstance(value, bool):
+        return False
+    if kind is int:
+        return isinstance(value, Integral) and abs(int(value)) < 2**63
+    if kind is float:
+        try:
+            return isinstance(value, Real) and isfinite(value)
+        except OverflowError:
+            return False
+    return isinstance(value, kind)
 
 
 def check_option(name: str, value: object, hint: Any) -> None:
@@ -50,7 +118,7 @@ def check_option(name: str, value: object, hint: Any) -> None:
     if not _allows(hint, value):
         several = get_origin(hint) is not None and get_origin(hint) not in (Literal, Union)
         allowed = ", ".join(repr(word) for word in words(hint))
-        raise OptionError(f"{name} = {value!r} is not allowed: give {'any of' if several else 'one of'} {allowed}")
+        raise OptionError(f"{name} = {shown(value)} is not allowed: give {'any of' if several else 'one of'} {allowed}")
 
 
 def words(hint: Any) -> Iterator[object]:

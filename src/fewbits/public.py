@@ -21,6 +21,7 @@ from fewbits.encodings.aimet import load_encodings, save_encodings
 from fewbits.errors import FewbitsError
 from fewbits.graph.fold import fold
 from fewbits.graph.shortcuts import separate_shortcuts
+from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.energy import costs_45nm as costs
 from fewbits.numerics.fields import float_fields
 from fewbits.numerics.fixed import Fixed
@@ -68,8 +69,8 @@ from fewbits.train.shift_norm import WithShiftNorms
 from fewbits.train.xnor import WithScalingMaps
 
 __all__ = ["AdaRoundSchedule", "Adam", "Codebook", "Distillation", "FewbitsError", "Fixed", "Nesterov", "Normalize",
-           "Plan", "Preparation", "Program", "QuantLinear", "QuantizedModel", "Quantizer", "Recipe", "Report",
-           "Simulation", "WarmedCosine", "WithScalingMaps", "WithShiftNorms",
+           "Plan", "Preparation", "Program", "QuantLinear", "Quantized", "QuantizedModel", "Quantizer", "Recipe",
+           "Report", "Simulation", "WarmedCosine", "WithScalingMaps", "WithShiftNorms",
            "absorb_high_biases", "adaround", "calibrate",
            "calibrate_activations", "calibrate_cached", "calibration_study", "capture", "compare", "compare_plans",
            "correct_biases", "correct_biases_without_data", "costs", "data_set", "dynamic_fixed_point", "equalize",

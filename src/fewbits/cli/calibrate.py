@@ -7,7 +7,7 @@ from fewbits.cli.opened import opened
 from fewbits.cli.verbs.studies import Calibrate
 from fewbits.quant.cache import calibrate_cached, save_ranges
 from fewbits.quant.tensorrt_table import apply_table, read_table, write_table
-from fewbits.report.pictures import kl_curves
+from fewbits.report.pictures import check_kl_curves, kl_curves
 
 
 def calibrate(asked: Calibrate, console: Console) -> object:
@@ -15,6 +15,8 @@ def calibrate(asked: Calibrate, console: Console) -> object:
     scales = None if asked.from_tensorrt is None else read_table(asked.from_tensorrt)
     job, cache = opened(asked), asked.cache
     known = cache.exists()
+    if asked.plot is not None:
+        check_kl_curves(job.plan, known)
     data_digest = job.calibration.digest()
     simulation = calibrate_cached(job.model, job.plan, job.calibration, cache, data=data_digest)
     if scales is not None:

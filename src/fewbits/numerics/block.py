@@ -9,6 +9,7 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.rounding import Array
+from fewbits.options import shown
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Block:
 
     def __post_init__(self):
         sizes = tuple(self.sizes)
-        if any(not isinstance(s, int) or s == 0 or s < -1 for s in sizes):
-            raise EncodingError(f"a block is made of sizes ≥ 1, or -1 for a whole axis, not {sizes}")
+        if any(not isinstance(s, int) or isinstance(s, bool) or s == 0 or s < -1 for s in sizes):
+            raise EncodingError(f"a block is made of sizes ≥ 1, or -1 for a whole axis, not {shown(sizes)}")
         while sizes and sizes[-1] == -1:
             sizes = sizes[:-1]
         object.__setattr__(self, "sizes", sizes)
@@ -96,4 +97,6 @@ def parse_block(text: str | Sequence[int]) -> Block:
         if text not in named:
             raise EncodingError(f"no block is called {text!r}: write tensor, channel, or sizes such as [1, 128]")
         return named[text]
-    return Block(tuple(text))
+    if not isinstance(text, Sequence) and not (isinstance(text, np.ndarray) and text.ndim == 1):
+        raise EncodingError(f"{shown(text)} is no block: write tensor, channel, or sizes such as [1, 128]")
+    return Block(tuple(int(size) if isinstance(size, np.integer) else size for size in text))

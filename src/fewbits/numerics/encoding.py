@@ -12,6 +12,7 @@ from fewbits.errors import EncodingError
 from fewbits.numerics import affine
 from fewbits.numerics.block import TENSOR, Block
 from fewbits.numerics.formats import Float, Format, Int
+from fewbits.numerics.given import finite_array
 from fewbits.numerics.packing import packed_bytes
 from fewbits.numerics.pieces import PIECE, Index, each_piece, matching
 from fewbits.numerics.rounding import Rounding, half_even
@@ -26,7 +27,8 @@ def _frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> np.ndarray:
     return array
 
 
-def _summary(array: np.ndarray) -> str:
+def summary(array: np.ndarray) -> str:
+    """Numbers in a sentence: one as it is, of several how many there are, and the smallest and largest."""
     if array.size == 1:
         return f"{array.item():.6g}"
     return f"[{array.size}: {array.min():.6g} … {array.max():.6g}]"
@@ -56,11 +58,11 @@ class Encoding:
         scale = _frozen(scale.dequantize() if isinstance(scale, Quantized) else scale, np.float32)
         zero_point = _frozen(np.broadcast_to(zero_point, scale.shape), np.int32)
         if not (np.isfinite(scale).all() and (scale > 0).all()):
-            raise EncodingError(f"a scale must be finite and positive, not {_summary(scale)}")
+            raise EncodingError(f"a scale must be finite and positive, not {summary(scale)}")
         if not isinstance(format, Int) and zero_point.any():
             raise EncodingError(f"{format} has no zero point: only integers do")
         if zero_point.size and not (format.low <= zero_point.min() and zero_point.max() <= format.high):
-            raise EncodingError(f"zero point {_summary(zero_point)} is no code of {format}, which holds "
+            raise EncodingError(f"zero point {summary(zero_point)} is no code of {format}, which holds "
                                 f"{format.low} to {format.high}")
         if format.bits > 24 and zero_point.any():
             raise EncodingError(f"{format} has no zero point: its codes do not fit float32 exactly")
@@ -157,9 +159,9 @@ class Encoding:
     __hash__ = None  # type: ignore[assignment]  # holds arrays
 
     def __str__(self) -> str:
-        shift = f" zero_point={_summary(self.zero_point)}" if self.zero_point.any() else ""
+        shift = f" zero_point={summary(self.zero_point)}" if self.zero_point.any() else ""
         per = "" if self.block == TENSOR else f" per {self.block}"
-        return f"{self.format}{per} scale={_summary(self.scale)}{shift}"
+        return f"{self.format}{per} scale={summary(self.scale)}{shift}"
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,17 @@ class Error:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """A quantized tensor: codes and their encoding. codes: the format's integer dtype, any shape."""
+    """A quantized tensor: codes and their encoding. codes: the format's integer dtype, any shape.
+
+    Raises EncodingError for codes that the format has not, and scales that do not fit their shape.
+
+    >>> import fewbits as fb
+    >>> q = fb.linear_quantize([[2.09, -0.98], [0.05, -1.08]], bits=8)
+    >>> q.codes.tolist(), round(float(q.scale), 6), int(q.zero_point)
+    ([[127, -120], [-37, -128]], 0.012431, -41)
+    >>> q.dequantize().round(3).tolist()
+    [[2.088, -0.982], [0.05, -1.082]]
+    """
 
     codes: np.ndarray
     encoding: Encoding
@@ -186,12 +198,22 @@ class Quantized:
         format = self.encoding.format
         whole_type = format.bits == 8 * format.dtype.itemsize and format.high - format.low == 2**format.bits - 1
         if not whole_type and codes.size and not (format.low <= codes.min() and codes.max() <= format.high):
-            raise EncodingError(f"codes {_summary(codes)} leave {format} [{format.low}, {format.high}]")
+            raise EncodingError(f"codes {summary(codes)} leave {format} [{format.low}, {format.high}]")
         expected = self.encoding.block.scale_shape(codes.shape)
         if self.encoding.scale.shape != expected:
             raise EncodingError(f"codes of shape {codes.shape} per {self.encoding.block} need scales of "
                                 f"shape {expected}, not {self.encoding.scale.shape}")
         object.__setattr__(self, "codes", codes)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """S of the encoding: float32, one number or one for each block."""
+        return self.encoding.scale
+
+    @property
+    def zero_point(self) -> np.ndarray:
+        """Z of the encoding: int32, of the scale's shape."""
+        return self.encoding.zero_point
 
     @property
     def stored_bytes(self) -> int:
@@ -205,9 +227,9 @@ class Quantized:
         return self.encoding.decode(self.codes)
 
     def error(self, real: npt.ArrayLike | torch.Tensor) -> Error:
-        """How far the numbers are from `real`, of the codes' shape. Raises EncodingError for another shape."""
-        wanted = np.asarray(real.detach().cpu() if isinstance(real, torch.Tensor) else real, np.float64)
-        if wanted.shape != self.codes.shape or not wanted.size:
+        """How far the numbers are from `real`. Raises EncodingError for another shape, NaN and Inf."""
+        wanted = finite_array(real).astype(np.float64)
+        if wanted.shape != self.codes.shape:
             raise EncodingError(f"numbers of shape {wanted.shape} are not what codes of {self.codes.shape} stand for")
         off = self.dequantize().astype(np.float64) - wanted
         return Error(float(np.square(off).sum()), float(np.square(off).mean()), float(np.abs(off).max()))

@@ -7,6 +7,7 @@ import numpy as np
 from fewbits.errors import EncodingError
 from fewbits.numerics.floats import Float
 from fewbits.numerics.formats import parse
+from fewbits.options import arguments_checked
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Fields:
         return (f"{self.value:.10g}{made}\n{', '.join(bits)}; {code}")
 
 
+@arguments_checked
 def float_fields(name: str | Float, number: float) -> Fields:
     """Sign, exponent and fraction of the number nearest to `number` in a floating-point format, such as `fp32`, `bf16`
     or `e4m3`. Raises EncodingError for a format that is no float. Source: IEEE 754-2019, §3.4.

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbits.errors import EncodingError
+from fewbits.numerics.given import real_numbers
 from fewbits.numerics.rounding import Rounding, divide, floor, half_even, toward_zero
-from fewbits.options import options_checked
+from fewbits.options import arguments_checked, options_checked
 
 
 @options_checked
@@ -40,6 +41,7 @@ FIXED_H = Arithmetic()
 NEAREST = Arithmetic(half_even, half_even, half_even, "saturate")
 
 
+@arguments_checked
 @dataclass(frozen=True, eq=False)
 class Fixed:
     """An array of fixed-point numbers: + - * / // are NumPy's, comparison gives arrays of bool.
@@ -70,6 +72,7 @@ class Fixed:
         object.__setattr__(self, "raw", raw)
 
     @classmethod
+    @arguments_checked
     def of(cls, real: npt.ArrayLike, integer_bits: int, fraction_bits: int,
            arithmetic: Arithmetic = FIXED_H) -> "Fixed":
         """Numbers constructed by the arithmetic's rule, exactly: of float64 every bit counts, integers of any
@@ -200,8 +203,8 @@ class Fixed:
 
     def _scaled(self, real: npt.ArrayLike) -> np.ndarray:
         """real · 2^F rounded by the rule of construction, in Python's integers; infinities beyond every word."""
-        numbers = np.asarray(real)
-        if numbers.dtype.kind in "iuO":
+        numbers = real_numbers(real, whole=True)
+        if numbers.dtype.kind in "biuO":
             return numbers.astype(object) * 2**self.fraction_bits
         numbers = numbers.astype(np.float64)
         if np.isnan(numbers).any() or (self.arithmetic.overflow == "wrap" and np.isinf(numbers).any()):

@@ -11,6 +11,7 @@ from fewbits.numerics.floats import Float, parse_float, sign_magnitude
 from fewbits.numerics.integers import Int
 from fewbits.numerics.levels import named_table
 from fewbits.numerics.tables import Levels, parse_table
+from fewbits.options import arguments_checked
 
 __all__ = ["ACCUMULATOR", "Float", "Format", "Int", "Levels", "parse", "sign_magnitude"]
 
@@ -23,6 +24,7 @@ _INT_TEXT = re.compile(r"(u?)int([0-9]{1,9})(-narrow)?")
 _FIXED_TEXT = re.compile(r"(u?)q(-?[0-9]{1,9})\.(-?[0-9]{1,9})")
 
 
+@arguments_checked
 def parse(text: str) -> Format:
     """The format a text names; inverse of `str(format)`.
 

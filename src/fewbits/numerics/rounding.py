@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from fewbits.errors import EncodingError
+
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 Rounding = Callable[[Any], Any]
 """A rule: floats of any shape (NumPy or torch) to whole numbers of the same type; NaN and infinities pass."""
@@ -107,6 +109,13 @@ def to_step(x: Array, step: float, rounding: Rounding) -> Array:
 RULES = MappingProxyType({rule.__name__: rule for rule in (
     half_even, half_away, half_up, half_down, floor, ceil, toward_zero)})
 """The rules that need no generator, by name."""
+
+
+def rule_of(name: str) -> Rounding:
+    """The rule of a name. Raises EncodingError for a name that is none."""
+    if name not in RULES:
+        raise EncodingError(f"no rounding is called {name!r}: choose one of {', '.join(RULES)}")
+    return RULES[name]
 
 
 def divide(numerator: Any, denominator: Any, rounding: Rounding) -> np.ndarray:

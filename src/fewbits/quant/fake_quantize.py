@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewbits.errors import CalibrationError
+from fewbits.errors import CalibrationError, EncodingError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import Float, Format, Int, Levels
 from fewbits.numerics.integer_form import UNSIGNED, IntegerForm, in_steps, integer_form, levels
-from fewbits.numerics.rounding import RULES, Rounding, half_even
-from fewbits.options import check_option
+from fewbits.numerics.rounding import RULES, Rounding, half_even, rule_of
+from fewbits.options import check_option, shown
 from fewbits.processes import ALONE
 from fewbits.program import dynamic
 from fewbits.quant.plan import Site
@@ -32,8 +32,18 @@ class _RoundStraightThrough(torch.autograd.Function):
         return gradients[0], None
 
 
-def round_pass(x: torch.Tensor, rounding: Rounding = half_even) -> torch.Tensor:
-    """`rounding` of x, whose gradient is that of x (Bengio et al. 2013, arXiv:1308.3432, §2)."""
+def round_pass(x: torch.Tensor, rounding: Rounding | str = half_even) -> torch.Tensor:
+    """`rounding` of x, a rule or the name of one (`half_even`, `half_away`, `floor`, …), whose gradient is that of x.
+
+    Raises EncodingError for x that is no tensor in float, and a rule that is none.
+    Source: Bengio et al. 2013, arXiv:1308.3432, §2.
+    """
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        raise EncodingError(f"{shown(x)} is no tensor in float, which alone rounds with a gradient: give one")
+    if isinstance(rounding, str):
+        rounding = rule_of(rounding)
+    elif not callable(rounding):
+        raise EncodingError(f"{shown(rounding)} is no rounding: give a rule, or the name of one")
     rounded: Any = _RoundStraightThrough.apply(x, rounding)
     return rounded
 

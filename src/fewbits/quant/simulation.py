@@ -14,7 +14,7 @@ from fewbits.graph.model import Model, Tensors, Visitor
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import ACCUMULATOR, Int
-from fewbits.options import options_checked
+from fewbits.options import options_checked, shown
 from fewbits.program.inputs import without_batch_axis
 from fewbits.program.profile import Profile
 from fewbits.quant.batch_norm import affine, channel_axis, is_still
@@ -74,6 +74,9 @@ class Simulation(nn.Module):
         it calls it on batches as it sees fit. Then the simulation simulates.
         Raises CalibrationError, naming the tensor, for NaN or Inf and for a tensor that was never reached.
         """
+        if not callable(callback):
+            raise CalibrationError(f"callback is {shown(callback)}: give a function that takes the simulation and runs "
+                                   "it on batches")
         for quantizer in self.quantizers():
             quantizer.observer = quantizer.spec.observer()
         training = self.training

@@ -13,6 +13,7 @@ from fewbits.plots.bars import bars
 from fewbits.plots.histogram import counted, histogram
 from fewbits.plots.picture import Picture, beside
 from fewbits.plots.points import Series, points
+from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 from fewbits.ranges.histogram import Histogram
 from fewbits.ranges.kl import KlRule, divergences
@@ -47,17 +48,14 @@ def _both(name: str, plot: Plot) -> tuple[Picture, Picture]:
 def kl_curves(simulation: Simulation) -> Picture:
     """Divergence of every threshold for each tensor whose range rule is KL, and the range that was chosen.
 
-    Raises OptionError where no tensor has such a rule, and where the ranges came from a cache, which keeps no
-    histograms.
+    Raises OptionError as `check_kl_curves` does.
     """
     wanted = [quantizer for quantizer in simulation.quantizers() if isinstance(quantizer.spec.rule, KlRule)]
-    if not wanted:
-        raise OptionError("no tensor here takes its range by KL divergence: give a recipe such as w8a8-entropy")
+    observers = [quantizer.observer for quantizer in wanted]
+    check_kl_curves(simulation.plan, cached=any(not each.count for each in observers))
     pictures = []
-    for quantizer in wanted:
-        observer = quantizer.observer
-        if not isinstance(observer, Histogram) or not observer.count:
-            raise OptionError("the ranges came from a cache, which keeps no histograms to draw: give another --cache")
+    for quantizer, observer in zip(wanted, observers, strict=True):
+        assert isinstance(observer, Histogram), "which that rule observes with"
         magnitudes, width = observer.blocks[0].magnitudes(_BINS)
         levels = min(_MAGNITUDES, len(magnitudes))
         curve = divergences(magnitudes, levels, "slides")
@@ -70,6 +68,15 @@ def kl_curves(simulation: Simulation) -> Picture:
                                [Series("KL", x, [max(value, least) for value in y], line=True)],
                                marks=[(max(ends), "chosen")]))
     return beside(*pictures)
+
+
+def check_kl_curves(plan: Plan, cached: bool) -> None:
+    """Raises OptionError for a plan without a tensor whose range rule is KL, and for ranges that come from a cache,
+    which keeps no histograms to draw."""
+    if not any(isinstance(site.spec.rule, KlRule) for site in plan.sites.values() if site.spec is not None):
+        raise OptionError("no tensor here takes its range by KL divergence: give a recipe such as w8a8-entropy")
+    if cached:
+        raise OptionError("the ranges come from a cache, which keeps no histograms to draw: give another --cache")
 
 
 def calibration(rows: Sequence[CalibrationRow], title: str) -> Picture:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from fewbits.compress.huffman import canonical_codes, code_lengths, entropy
 from fewbits.errors import EncodingError
+from fewbits.numerics.given import real_numbers
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class HuffmanCode:
         return self.bits / sum(self.counts.values())
 
 
-def huffman(codes: npt.ArrayLike) -> HuffmanCode:
+def huffman(codes: npt.ArrayLike | torch.Tensor) -> HuffmanCode:
     """An optimal prefix code for whole numbers, none of its codes longer than 12 bits.
 
     codes: integers, any shape, at most 256 different ones. Raises EncodingError for none, for more, and for numbers
@@ -36,8 +38,8 @@ def huffman(codes: npt.ArrayLike) -> HuffmanCode:
     >>> dict(code.codes), code.bits, code.average
     ({0: '0', 1: '10', 2: '110', 3: '111'}, 14, 1.75)
     """
-    values = np.asarray(codes)
-    if not np.issubdtype(values.dtype, np.integer):
+    values = real_numbers(codes)
+    if values.dtype.kind not in "iu":
         raise EncodingError(f"a Huffman code is of whole numbers, not of {values.dtype}: give codes or labels")
     symbols, counts = np.unique(values, return_counts=True)
     if not 1 <= len(symbols) <= 256:

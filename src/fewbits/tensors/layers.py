@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewbits.errors import CalibrationError, EncodingError
+from fewbits.options import arguments_checked
 from fewbits.quant.fake_quantize import round_pass
 from fewbits.train.lab_quantizer import step_of
 
@@ -27,11 +28,13 @@ class Quantizer(nn.Module):
 
     alpha: torch.Tensor
 
+    @arguments_checked
     def __init__(self, bits: int = 8, always_pos: bool = False, offset: float | None = None):
         super().__init__()
         if bits not in range(2, 17):
             raise EncodingError(f"the lab's quantizer has 2 to 16 bits, not {bits}")
-        self.bits, self.always_pos, self.offset = bits, always_pos, offset
+        self.bits, self.always_pos = bits, always_pos
+        self.offset = None if offset is None else float(offset)
         self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         self.register_buffer("alpha", torch.tensor(0.0))
 
@@ -47,7 +50,10 @@ class Quantizer(nn.Module):
             return torch.tensor(self.offset)
         return self.alpha if self.always_pos else torch.zeros_like(self.alpha)
 
+    @arguments_checked
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not x.is_floating_point() or not x.numel() or x.is_meta or x.layout != torch.strided:
+            raise EncodingError(f"a quantizer takes a dense tensor in float, not {x.dtype} of shape {list(x.shape)}")
         if not self.alpha:
             alpha = x.detach().abs().max()
             if not (alpha > 0 and torch.isfinite(alpha)):
@@ -70,7 +76,10 @@ class QuantLinear(nn.Linear):
     True
     """
 
+    @arguments_checked
     def __init__(self, in_features: int, out_features: int, bias: bool = True, bits: int = 8):
+        if not (1 <= in_features < 2**31 and 1 <= out_features < 2**31):
+            raise EncodingError(f"a layer has at least one input and one output, not {in_features} and {out_features}")
         super().__init__(in_features, out_features, bias)
         self.is_quant = False
         self.q_w, self.q_a = Quantizer(bits), Quantizer(bits, always_pos=True)

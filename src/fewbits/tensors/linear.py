@@ -8,17 +8,18 @@ import torch
 
 from fewbits.errors import EncodingError
 from fewbits.numerics.block import parse_block
-from fewbits.numerics.encoding import Encoding, Quantized
+from fewbits.numerics.encoding import Encoding, Quantized, summary
 from fewbits.numerics.formats import Int
-from fewbits.numerics.rounding import RULES
-from fewbits.options import options_checked
-from fewbits.ranges import scale as rule
+from fewbits.numerics.given import array, finite_array
+from fewbits.numerics.rounding import rule_of
+from fewbits.options import arguments_checked
+from fewbits.ranges import scale as scales
 from fewbits.ranges.scale import Convention
 
 Blocks = str | Sequence[int]
 
 
-@options_checked
+@arguments_checked
 def scale_and_zero_point(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symmetric: bool = False,
                          signed: bool = True, block: Blocks = "tensor", include_zero: bool = True,
                          convention: Convention = "restricted") -> tuple[np.ndarray, np.ndarray]:
@@ -35,13 +36,13 @@ def scale_and_zero_point(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symm
     >>> round(float(S), 6), int(Z)
     (0.012431, -41)
     """
-    low, high = _range(array(x), block)
+    low, high = _range(finite_array(x), block)
     if symmetric or include_zero:
-        return rule.scale_and_zero_point(low, high, Int(bits, signed=signed), symmetric, convention)
-    return rule.from_ends(low, high, Int(bits, signed=signed))
+        return scales.scale_and_zero_point(low, high, Int(bits, signed=signed), symmetric, convention)
+    return scales.from_ends(low, high, Int(bits, signed=signed))
 
 
-@options_checked
+@arguments_checked
 def linear_quantize(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symmetric: bool = False, signed: bool = True,
                     block: Blocks = "tensor", scale: npt.ArrayLike | None = None,
                     zero_point: npt.ArrayLike | None = None, include_zero: bool = True,
@@ -59,35 +60,27 @@ def linear_quantize(x: npt.ArrayLike | torch.Tensor, bits: int = 2, *, symmetric
     >>> round(float(q.encoding.scale), 4), int(q.encoding.zero_point)
     (1.0667, -1)
     """
-    values = array(x)
-    if zero_point is not None and not np.equal(np.mod(array(zero_point), 1), 0).all():
-        raise EncodingError(f"a zero point is a code, a whole number, not {zero_point}")
-    if rounding not in RULES:
-        raise EncodingError(f"no rounding is called {rounding!r}: choose one of {', '.join(RULES)}")
+    values = finite_array(x)
+    if zero_point is not None and not np.equal(np.mod(zero_point := finite_array(zero_point), 1), 0).all():
+        raise EncodingError(f"a zero point is a code, a whole number, not {summary(zero_point)}")
+    rule = rule_of(rounding)
     if scale is None:
         found, zero = scale_and_zero_point(values, bits, symmetric=symmetric, signed=signed, block=block,
                                            include_zero=include_zero, convention=convention)
         scale = found.astype(np.float32)
         zero_point = zero if zero_point is None else zero_point
-    encoding = Encoding(Int(bits, signed=signed), scale, 0 if zero_point is None else zero_point, parse_block(block))
-    return encoding.encode(values, RULES[rounding])
-
-
-def array(x: npt.ArrayLike | torch.Tensor) -> np.ndarray:
-    """Numbers of a list, an array or a tensor: float32 where they are, else float64. Raises EncodingError for none."""
-    if isinstance(x, torch.Tensor):
-        x = x.detach().cpu()
-        values = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
-    else:
-        try:
-            values = np.asarray(x)
-        except ValueError:
-            raise EncodingError("rows of unlike lengths are no tensor: give an array of real numbers") from None
-    if values.dtype.kind not in "biuf":
-        raise EncodingError(f"{values.dtype} is no type of real numbers: give an array of them")
-    if not values.size:
-        raise EncodingError("there are no numbers to quantize: give at least one")
-    return values if values.dtype == np.float32 else values.astype(np.float64)
+    shape = parse_block(block).scale_shape(values.shape)
+    scale, zero_point = array(scale), np.zeros(()) if zero_point is None else zero_point
+    for what, given in (("scale", scale), ("zero point", zero_point)):
+        if given.ndim and given.shape != shape:
+            raise EncodingError(f"a {what} of shape {list(given.shape)} does not fit a tensor of {list(values.shape)} "
+                                f"with block {parse_block(block)}: give one of shape {list(shape)}, or one number")
+    format = Int(bits, signed=signed)
+    if not (format.low <= zero_point.min() and zero_point.max() <= format.high):
+        raise EncodingError(f"zero point {summary(zero_point)} is no code of {format}, which holds {format.low} to "
+                            f"{format.high}")
+    encoding = Encoding(format, np.broadcast_to(scale, shape), zero_point, parse_block(block))
+    return encoding.encode(values, rule)
 
 
 def _range(values: np.ndarray, block: Blocks) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,15 @@ import numpy.typing as npt
 import torch
 
 from fewbits.errors import EncodingError
+from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
-from fewbits.numerics.formats import ACCUMULATOR
+from fewbits.numerics.formats import ACCUMULATOR, Int
+from fewbits.numerics.given import array
+from fewbits.options import arguments_checked
 from fewbits.program.ops.steps import convolved, saturate
 from fewbits.program.requantize import accumulator_scale, dot_multiplier
-from fewbits.tensors.linear import array
+
+_PADDING = 4096  # on each side: more is a slip, and memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,7 @@ class QuantizedProduct:
         return self.result.dequantize()
 
 
+@arguments_checked
 def quantized_linear(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torch.Tensor | None,
                      output: Encoding) -> QuantizedProduct:
     """y = W · x + b in integers: q_Y = clip(rint(M · (Σ (q_W − Z_W)(q_X − Z_X) + q_b)) + Z_Y).
@@ -80,6 +85,7 @@ def quantized_linear(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torc
     return _product(x, weight, bias, output, -1, lambda a, w: np.einsum("...k,ok->...o", a, w))
 
 
+@arguments_checked
 def quantized_conv2d(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torch.Tensor | None, output: Encoding, *,
                      stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> QuantizedProduct:
     """A two-dimensional convolution in integers, padded with the number 0, that is with the code Z_X.
@@ -90,8 +96,11 @@ def quantized_conv2d(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torc
     if x.codes.ndim != 4 or weight.codes.ndim != 4 or x.codes.shape[1] != groups * weight.codes.shape[1]:
         raise EncodingError(f"an input of {list(x.codes.shape)} does not fit a weight of {list(weight.codes.shape)} in "
                             f"{groups} groups: they are [N, C, H, W] and [O, C / groups, kh, kw]")
-    if min(stride, dilation) < 1 or padding < 0:
-        raise EncodingError(f"stride {stride} and dilation {dilation} are at least 1, and padding {padding} at least 0")
+    if not (1 <= stride < 2**31 and 1 <= dilation < 2**31 and 0 <= padding <= _PADDING):
+        raise EncodingError(f"stride {stride} and dilation {dilation} are at least 1, and padding {padding} at least 0 "
+                            f"and at most {_PADDING}: give such numbers")
+    if groups < 1 or len(weight.codes) % groups:
+        raise EncodingError(f"{groups} groups do not divide {len(weight.codes)} output channels: give a divisor")
     reach = [dilation * (side - 1) + 1 for side in weight.codes.shape[2:]]
     if any(side + 2 * padding < needed for side, needed in zip(x.codes.shape[2:], reach, strict=True)):
         raise EncodingError(f"an input of {list(x.codes.shape)} with padding {padding} is smaller than the kernel, "
@@ -101,13 +110,28 @@ def quantized_conv2d(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torc
                     lambda a, w: convolved(a, w, two, margins, (dilation, dilation), groups))
 
 
+def _by_channel(weight: Quantized) -> Quantized:
+    """The weight with one scale, or one per output channel, also where blocks such as [1, K] say so in other words."""
+    encoding = weight.encoding
+    if encoding.block.sizes in ((), (1,)):
+        return weight
+    if encoding.scale.size not in (1, len(weight.codes)) or len(encoding.scale) not in (1, len(weight.codes)):
+        raise EncodingError(f"a weight has one scale, or one per output channel, not {encoding.scale.size} of block "
+                            f"{encoding.block}: quantize it per channel")
+    block = CHANNEL if encoding.scale.size == len(weight.codes) else TENSOR
+    shape = block.scale_shape(weight.codes.shape)
+    scale, zero_point = encoding.scale.reshape(shape), encoding.zero_point.reshape(shape)
+    return Quantized(weight.codes, Encoding(encoding.format, scale, zero_point, block))
+
+
 def _product(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torch.Tensor | None, output: Encoding, axis: int,
              sums: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> QuantizedProduct:
     if x.encoding.scale.ndim or output.scale.ndim:
         raise EncodingError("the input and the output of a product of codes have one scale each: quantize them per "
                             "tensor")
-    if weight.encoding.block.sizes not in ((), (1,)):
-        raise EncodingError(f"a weight has one scale, or one per output channel, not per {weight.encoding.block}")
+    if not all(isinstance(each.format, Int) for each in (x.encoding, weight.encoding, output)):
+        raise EncodingError("a product of codes is one of integers: give input, weight and output integer formats")
+    weight = _by_channel(weight)
     codes, w = x.codes.astype(np.int64), weight.codes.astype(np.int64)
     zero_x = np.int64(int(x.encoding.zero_point))
     zero_w = np.broadcast_to(weight.encoding.zero_point.astype(np.int64).reshape(-1, *[1] * (w.ndim - 1)), w.shape)
@@ -120,7 +144,9 @@ def _product(x: Quantized, weight: Quantized, bias: npt.ArrayLike | torch.Tensor
     terms = Terms(products + of_codes, zeros + of_zeros, np.broadcast_to(of_codes, products.shape),
                   np.broadcast_to(of_zeros, products.shape))
     scale = accumulator_scale(x.encoding, weight.encoding)
-    real = np.zeros(len(w)) if bias is None else array(bias).reshape(-1)
+    real = np.zeros(len(w)) if bias is None else array(bias)
+    if real.ndim != 1:
+        raise EncodingError(f"a bias has one number for each output channel, {len(w)}, not shape {list(real.shape)}")
     if len(real) != len(w):
         raise EncodingError(f"a bias of {len(real)} numbers does not fit {len(w)} output channels")
     if not np.isfinite(real).all():

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbits.errors import EncodingError
-from fewbits.options import options_checked
+from fewbits.numerics.given import array
+from fewbits.options import arguments_checked
 from fewbits.ranges.kl import Threshold, Variant, divergences, threshold
 
 
@@ -19,7 +20,7 @@ class KlCurve:
     divergence: np.ndarray
 
 
-@options_checked
+@arguments_checked
 def kl_threshold(histogram: npt.ArrayLike, levels: int = 128, *, variant: Variant = "slides") -> KlCurve:
     """Where to clip a histogram of magnitudes, so that `levels` levels change its distribution least.
 
@@ -32,13 +33,11 @@ def kl_threshold(histogram: npt.ArrayLike, levels: int = 128, *, variant: Varian
     >>> kl_threshold([10, 8, 6, 4, 2, 1, 0, 1], levels=4).chosen.bins
     5
     """
-    counts = np.asarray(histogram, np.float64)
+    counts = array(histogram).astype(np.float64)
     if counts.ndim != 1 or counts.size < levels or levels < 1:
         raise EncodingError(f"a histogram of shape {list(counts.shape)} has no threshold for {levels} levels: give one "
                             "axis with at least as many bins as levels")
     if not (np.isfinite(counts).all() and (counts >= 0).all() and counts.any()):
         raise EncodingError("a histogram holds counts: finite, not negative, not all 0")
-    if variant not in ("slides", "nvidia"):
-        raise EncodingError(f"no variant is called {variant!r}: choose slides or nvidia")
     curve = divergences(counts, levels, variant)
     return KlCurve(threshold(counts, levels, variant), np.array(list(curve)), np.array(list(curve.values())))
