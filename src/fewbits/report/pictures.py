@@ -1,6 +1,5 @@
 """Pictures of what verbs found, for `--plot`: histograms with ranges, KL curves, calibration, compressed weights."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +9,8 @@ from fewbits.artifact.weights import WeightsFile
 from fewbits.errors import OptionError
 from fewbits.plots.axes import Axis
 from fewbits.plots.bars import bars
-from fewbits.plots.histogram import counted, histogram
+from fewbits.plots.counted import by_octave, by_value
+from fewbits.plots.histogram import drawn, histogram
 from fewbits.plots.picture import Picture, beside
 from fewbits.plots.points import Series, points
 from fewbits.quant.plan import Plan
@@ -31,17 +31,11 @@ def histograms(explanation: Explanation) -> Picture:
 
 
 def _both(name: str, plot: Plot) -> tuple[Picture, Picture]:
-    beyond = [right < plot.low or left > plot.high for left, right in zip(plot.edges, plot.edges[1:], strict=False)]
-    linear = counted(name, Axis("x"), plot.counts, plot.edges, beyond,
-                     [(plot.low, "lowest code"), (plot.high, "highest code")], logarithmic=True)
-    end, half = math.log2(max(abs(plot.low), abs(plot.high))), math.log2(plot.step / 2)
-    first = min(plot.exponents, default=math.floor(half))
-    last = max(plot.exponents, default=math.ceil(end))
-    counts = np.zeros(last - first + 1)
-    counts[[exponent - first for exponent in plot.exponents]] = plot.log2_counts
-    edges = np.arange(first, last + 2)
-    octaves = counted(f"{name}, without {plot.zeros} zeros" if plot.zeros else name, Axis("log2 |x|"), counts, edges,
-                      [exponent >= end for exponent in edges[:-1]], [(end, "end of range"), (half, "step / 2")])
+    linear = drawn(name, Axis("x"), by_value(plot.counts, plot.edges, plot.low, plot.high),
+                   ("lowest code", "highest code"), logarithmic=True)
+    octaves = drawn(f"{name}, without {plot.zeros} zeros" if plot.zeros else name, Axis("log2 |x|"),
+                    by_octave(plot.log2_counts, plot.exponents, max(abs(plot.low), abs(plot.high)), plot.step),
+                    ("step / 2", "end of range"), logarithmic=True)
     return linear, octaves
 
 

@@ -1,10 +1,10 @@
 """Histograms as shapes on a page: where each bar stands, and what is said of it. The template only draws."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
+from fewbits.plots.counted import Counted, Where, by_octave, by_value
 from fewbits.report.causes import Plot
 from fewbits.report.text import MINUS, count, percent
 
@@ -12,9 +12,6 @@ WIDTH, HEIGHT = 320.0, 110.0  # of the bars' field, in units of the drawing
 _ONE = 0.6  # height of a bar of a single value on a logarithmic scale, where ten times as many stand 1 higher
 _LABEL = 40.0  # width that a label of an axis takes, in the same units
 _RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
-
-Where = Literal["within", "beyond", "below"]
-_Counted = tuple[float, float, int, str, Where]  # x, width, count, label, where
 
 
 @dataclass(frozen=True)
@@ -43,47 +40,40 @@ class Panel:
 
 def linear_panel(plot: Plot) -> Panel:
     """The values as they are."""
-    low, high = min(plot.edges[0], plot.low), max(plot.edges[-1], plot.high)
-    span = (high - low) or 1.0
-
-    def place(value: float) -> float:
-        return WIDTH * (value - low) / span
-
-    bars: list[_Counted] = [
-        (place(a), place(b) - place(a), n, f"{_number(a)} to {_number(b)}",
-         "within" if a <= plot.high and b >= plot.low else "beyond")
-        for a, b, n in zip(plot.edges, plot.edges[1:], plot.counts, strict=False)]
-    return Panel(_bars(bars), place(plot.low), place(plot.high),
-                 tuple((place(v), _number(v)) for v in _apart([low, 0.0, high], low, high)),
-                 f"values, and the widest range, from {_number(plot.low)} to {_number(plot.high)}")
+    found = by_value(plot.counts, plot.edges, plot.low, plot.high)
+    low, high = found.first, found.last
+    return _panel(found, _number, tuple((v, _number(v)) for v in _apart([low, 0.0, high], low, high)),
+                  f"values, and the widest range, from {_number(plot.low)} to {_number(plot.high)}")
 
 
 def log2_panel(plot: Plot) -> Panel:
     """Magnitudes by powers of two, as Ristretto's pages plot them; the range is from half a step to its end."""
-    largest = max(abs(plot.low), abs(plot.high))
-    half_step, top = math.log2(plot.step / 2), math.log2(largest)
-    first = min([*plot.exponents, math.floor(half_step)])
-    last = max([*(e + 1 for e in plot.exponents), math.ceil(top)])
+    found = by_octave(plot.log2_counts, plot.exponents, max(abs(plot.low), abs(plot.high)), plot.step)
+    first, last = int(found.first), int(found.last)
     unit = WIDTH / (last - first)
-    bars: list[_Counted] = [
-        (unit * (e - first), unit, n, f"2{str(e).translate(_RAISED)} to 2{str(e + 1).translate(_RAISED)}",
-         "below" if e + 1 <= half_step else "within" if e <= top else "beyond")
-        for e, n in zip(plot.exponents, plot.log2_counts, strict=True)]
     every = max(1, math.ceil((last - first) * _LABEL / WIDTH))
+    ticks = tuple((e, _power(e)) for e in range(last, first - 1, -every)
+                  if e in (first, last) or unit * (e - first) > _LABEL / 2)
     total = plot.zeros + sum(plot.log2_counts)
-    return Panel(_bars(bars), unit * (half_step - first), unit * (top - first),
-                 tuple((unit * (e - first), f"2{str(e).translate(_RAISED)}") for e in range(last, first - 1, -every)
-                       if e in (first, last) or unit * (e - first) > _LABEL / 2),
-                 "magnitudes; the widest range, from half a step to its end; "
-                 f"{percent(plot.zeros / total, 1)} are 0, or too near to it to be counted here")
+    return _panel(found, _power, ticks,
+                  "magnitudes; the widest range, from half a step to its end; "
+                  f"{percent(plot.zeros / total, 1)} are 0, or too near to it to be counted here")
 
 
-def _bars(items: Sequence[_Counted]) -> tuple[Bar, ...]:
-    most = max((n for *_, n, _, _ in items), default=0) or 1
+def _panel(found: Counted, name: Callable[[float], str], ticks: Iterable[tuple[float, str]], caption: str) -> Panel:
+    span = (found.last - found.first) or 1.0
+
+    def place(value: float) -> float:
+        return WIDTH * (value - found.first) / span
+
+    most = max((bar.count for bar in found.bars), default=1)
     tallest = math.log10(most) + _ONE
-    return tuple(Bar(x, width, HEIGHT * n / most, HEIGHT * (math.log10(n) + _ONE) / tallest,
-                     f"{label}: {count(n)} value{'s' if n != 1 else ''}", where)
-                 for x, width, n, label, where in items if n)
+    bars = tuple(Bar(place(bar.left), place(bar.right) - place(bar.left), HEIGHT * bar.count / most,
+                     HEIGHT * (math.log10(bar.count) + _ONE) / tallest,
+                     f"{name(bar.left)} to {name(bar.right)}: {count(bar.count)} value{'s' if bar.count != 1 else ''}",
+                     bar.where) for bar in found.bars)
+    assert found.start is not None and found.end is not None, "a tensor's own plot has a range"
+    return Panel(bars, place(found.start), place(found.end), tuple((place(at), text) for at, text in ticks), caption)
 
 
 def _apart(values: list[float], low: float, high: float) -> list[float]:
@@ -94,3 +84,7 @@ def _apart(values: list[float], low: float, high: float) -> list[float]:
 
 def _number(value: float) -> str:
     return f"{value:.3g}".replace("-", MINUS)
+
+
+def _power(exponent: float) -> str:
+    return f"2{str(int(exponent)).translate(_RAISED)}"
