@@ -7,6 +7,7 @@ Ctrl-C, and two runs at once into one folder.
 """
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -22,93 +23,39 @@ from typing import Annotated
 import numpy as np
 import typer
 
+_NET = ("digits_net", "--weights", "{data}/net.fewbits", "--data", "digits")
 VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "quantize": (
-        (
-            "quantize",
-            "digits_net",
-            "--weights",
-            "{data}/net.fewbits",
-            "--data",
-            "digits",
-            "--recipe",
-            "w8a8",
-            "--cache",
-            "{out}/ranges.json",
-            "--out",
-            "{out}/net",
-        ),
+        ("quantize", *_NET, "--recipe", "w8a8", "--cache", "{out}/ranges.json", "--out", "{out}/net"),
         ("net/model.fewbits", "net/model.onnx"),
     ),
-    "calibrate": (
-        (
-            "calibrate",
-            "digits_net",
-            "--weights",
-            "{data}/net.fewbits",
-            "--data",
-            "digits",
-            "--cache",
-            "{out}/ranges.json",
-        ),
-        ("ranges.json",),
+    "calibrate": (("calibrate", *_NET, "--cache", "{out}/ranges.json"), ("ranges.json",)),
+    "adaround": (
+        ("quantize", *_NET, "--recipe", "w4a8", "--repair", "adaround", "--out", "{out}/net"),
+        ("net/model.fewbits", "net/model.onnx"),
+    ),
+    "reconstruct": (
+        ("quantize", *_NET, "--recipe", "w4a8", "--repair", "block-reconstruction", "--out", "{out}/net"),
+        ("net/model.fewbits", "net/model.onnx"),
     ),
     "search": (
-        (
-            "search",
-            "digits_net",
-            "--weights",
-            "{data}/net.fewbits",
-            "--data",
-            "digits",
-            "--min-sqnr",
-            "20",
-            "--minimize",
-            "bits",
-            "--ranges",
-            "minmax",
-            "--samples",
-            "32",
-            "--out",
-            "{out}/search",
-        ),
+        ("search", *_NET, "--min-sqnr", "20", "--minimize", "bits", "--ranges", "minmax", "--samples", "32", "--out",
+         "{out}/search"),
         ("search/plan.yaml", "search/evaluations.jsonl", "search/front.json"),
     ),
     "train": (
-        (
-            "train",
-            "digits_net",
-            "--weights",
-            "{data}/net.fewbits",
-            "--data",
-            "digits",
-            "--recipe",
-            "lsq-w4a4",
-            "--epochs",
-            "6",
-            "--checkpoint",
-            "{out}/train.ckpt",
-            "--out",
-            "{out}/net",
-        ),
+        ("train", *_NET, "--recipe", "lsq-w4a4", "--epochs", "6", "--checkpoint", "{out}/train.ckpt", "--out",
+         "{out}/net"),
         ("net/model.fewbits",),
     ),
     "compress": (
-        (
-            "compress",
-            "digits_net",
-            "--weights",
-            "{data}/net.fewbits",
-            "--data",
-            "digits",
-            "--target-size",
-            "6x",
-            "--epochs",
-            "6",
-            "--out",
-            "{out}/small.fewbits",
-        ),
+        ("compress", *_NET, "--target-size", "6x", "--epochs", "6", "--out", "{out}/small.fewbits"),
         ("small.fewbits",),
+    ),
+    "reproduce": (
+        ("reproduce", "twn-lenet-twn", "--data", "mnist:{data}/mnist", "--work", "{out}/work", "--records",
+         "{out}/records", "--record"),
+        ("records/twn-lenet-twn.json",),
     ),
 }
 """What is typed, and which files must be the same. (Reports name times.)"""
@@ -145,7 +92,21 @@ def _network(data: Path) -> None:
     net = initialised(TASKS["digits_net"].build, 0)
     train(net, digits().train, epochs=3, normalize=digits().normalize, batch_size=64, seed=0)
     save_weights(net.state_dict(), data / "net.fewbits")
-    np.savez(data / "images.npz", x=np.zeros((8, 1, 8, 8), np.uint8), y=np.zeros(8, np.int64))
+    _small_mnist(data / "mnist")
+
+
+def _small_mnist(folder: Path) -> None:
+    """Files as MNIST has them, of 600 and 200 images, each a blot whose place tells its label."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 600), ("t10k", 200)):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 + 4 * (label // 4):10 + 4 * (label // 4), 4 + 5 * (label % 4):10 + 5 * (label % 4)] = 250
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = b"\0\0\x08" + bytes([array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (folder / f"{name}-{kind}-ubyte").write_bytes(head + array.tobytes())
 
 
 def _killed(
@@ -174,13 +135,21 @@ def _killed(
             assert process.returncode == 0, f"{name} does not go on: {told[-500:]}"
             break
         finished += 1
-        differing += sum((whole / file).read_bytes() != (again / file).read_bytes() for file in files)
+        differing += sum(_content(whole / file) != _content(again / file) for file in files)
         left += len(list(again.rglob("*.part")))
     print(
         f"{name}: {took:.1f} s in peace; {done} kills, {finished} runs to their end, {differing} files differ, "
         f"{left} parts left",
         flush=True,
     )
+
+
+def _content(path: Path) -> object:
+    """What must be the same of a file: all of it, but for the seconds in the record of a reproduction."""
+    if path.parent.name != "records":
+        return path.read_bytes()
+    return [{name: value for name, value in each.items() if "seconds" not in name}
+            for each in json.loads(path.read_bytes())]
 
 
 def _stopped(data: Path, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Spoilt files through every reader: `python -m benchmarks.fuzz --each 20000`, or `--reader pt2 --seconds 300`.
+"""Spoilt files through every reader: `python -m benchmarks.fuzz --each 20000 --total 1000000`, or of one reader alone.
 
 Each input is made from its reader's name and a number, so that `--reader NAME --only NUMBER` makes it again. It is
 read in a process under limits of memory and time; one that dies is begun again behind the input that killed it. What
@@ -33,11 +33,13 @@ SECONDS = 5.0  # of the processor, that reading one file may take
 HANGS = 60  # seconds of the clock, after which the process is ended
 _CHUNK = 2500
 _KEPT = 40  # findings of a reader
+_OUR_FAULT = 99  # exit code of a child
 
 
 def main(
     each: Annotated[int, typer.Option(help="Inputs for every reader, those of earlier runs counted")] = 20_000,
     reader: Annotated[str | None, typer.Option(help="Only this one")] = None,
+    total: Annotated[int, typer.Option(help="Inputs in all: then those readers go on that took the least time")] = 0,
     seconds: Annotated[float, typer.Option(help="Of the clock, for all of it; what is left is for the next run")] = 1e9,
     state: Annotated[Path, typer.Option(help="Where counts and findings are kept")] = Path("build/fuzz.json"),
     only: Annotated[int | None, typer.Option(help="With --reader: this input alone, its traceback shown")] = None,
@@ -53,9 +55,12 @@ def main(
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         left = [name for name in chosen if kept.get(name, {}).get("inputs", 0) < each]
-        if not left:
+        if left:
+            name = min(left, key=lambda one: kept.get(one, {}).get("inputs", 0))
+        elif sum(kept[one]["inputs"] for one in chosen) < total:
+            name = min(chosen, key=lambda one: kept[one]["seconds"])
+        else:
             break
-        name = min(left, key=lambda one: kept.get(one, {}).get("inputs", 0))
         record = kept.setdefault(
             name,
             {"inputs": 0, "refused": 0, "taken": 0, "seconds": 0.0, "longest": 0.0, "megabytes": 0, "findings": []},
@@ -63,7 +68,7 @@ def main(
         if name not in good:  # what it is made of is made here once, and not in every child
             good[name] = READERS[name].good()
             READERS[name].spoilt(good[name], random.Random(0))
-        _chunk(READERS[name], good[name], record, min(_CHUNK, each - record["inputs"]))
+        _chunk(READERS[name], good[name], record, min(_CHUNK, each - record["inputs"] if left else _CHUNK))
         state.parent.mkdir(parents=True, exist_ok=True)
         write_whole(state, json.dumps(kept, indent=1).encode())
     total = sum(record["inputs"] for record in kept.values())
@@ -83,13 +88,21 @@ def _chunk(reader: Reader, good: bytes, record: dict[str, Any], count: int) -> N
     lost where it dies."""
     first = record["inputs"]
     told = mmap.mmap(-1, 64 + 4096)
+    kept = os.dup(2)  # the child closes its own
     child = os.fork()
     if child == 0:
+        code = _OUR_FAULT
         try:
             _work(reader, good, first, count, told)
+            code = 0
+        except BaseException:
+            os.write(kept, traceback.format_exc().encode())
         finally:
-            os._exit(0)
+            os._exit(code)
     _, status, _ = os.wait4(child, 0)
+    os.close(kept)
+    if os.waitstatus_to_exitcode(status) == _OUR_FAULT:
+        raise SystemExit(f"{reader.name}: the fuzzer itself failed at input {struct.unpack('<q', told[:8])[0]}")
     at, refused, taken, spent, longest, megabytes, finding = struct.unpack("<qqqddqq", told[:56])
     record["inputs"] = at
     record["refused"] += refused

@@ -1,5 +1,6 @@
 """Ways to spoil bytes, JSON, archives and pictures: by chance, and so that checksums are right again."""
 
+import copy
 import io
 import json
 import random
@@ -104,10 +105,33 @@ def change(document: Any, rng: random.Random, words: Sequence[Any] = ()) -> None
                 near = [inner + 1, inner - 1, inner * 2, -inner]
             elif isinstance(inner, str):
                 near = [inner[:-1], inner + inner]
-            document[key] = rng.choice(
-                [*near, *near, *rng.choices((*NUMBERS, *ODD), k=4), *rng.choices(words or ODD, k=3)]
-            )
+            chosen = rng.choice([*near, *near, *rng.choices((*NUMBERS, *ODD), k=4), *rng.choices(words or ODD, k=3)])
+            document[key] = copy.deepcopy(chosen)  # it may be changed in its turn
         return
+
+
+def alter(document: Any, rng: random.Random) -> None:
+    """Puts something likely in place of one number, name or item: a number near it, or what stands there elsewhere."""
+    places: list[tuple[Any, Any]] = []
+
+    def walk(value: Any) -> None:
+        for key in value if isinstance(value, dict) else range(len(value)):
+            places.append((value, key))
+            if isinstance(value[key], dict | list):
+                walk(value[key])
+
+    walk(document)
+    if not places:
+        return
+    inside, key = rng.choice(places)
+    inner = inside[key]
+    alike = [there[at] for there, at in places if type(there[at]) is type(inner)]
+    if isinstance(inner, int | float) and not isinstance(inner, bool) and rng.random() < 0.7:
+        inside[key] = rng.choice((inner + 1, inner - 1, inner * 2, -inner, 0, 1, 2, 255, 2**20, 2**31 - 1, -(2**31)))
+    elif isinstance(inner, list) and inner and rng.random() < 0.5:
+        inside[key] = rng.choice((inner[:-1], [*inner, inner[-1]], inner[::-1]))
+    else:
+        inside[key] = copy.deepcopy(rng.choice(alike))
 
 
 def changed_json(data: bytes, rng: random.Random, words: Sequence[Any] = ()) -> bytes:

@@ -11,10 +11,8 @@ import io
 import json
 import os
 import random
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,18 @@ import yaml
 from safetensors.torch import save as safetensors
 from torch import nn
 
-from benchmarks.fuzz import weights
+from benchmarks.fuzz import jobs, weights
+from benchmarks.fuzz.containers import containers
 from benchmarks.fuzz.mutate import ODD, change, changed_json, changed_png, damaged, rezipped
+from benchmarks.fuzz.programs import (
+    exported,
+    plausible_program,
+    programs,
+    run_everywhere,
+    spoilt_onnx,
+    spoilt_program,
+)
+from benchmarks.fuzz.reader import Reader, Spoil, small_model, small_simulation, written
 from fewbits.artifact import file as artifact
 from fewbits.artifact.weights import WeightsFile
 from fewbits.data.images import Crop, Images, find_images
@@ -34,156 +42,15 @@ from fewbits.data.readers import read_cifar10_binary, read_idx, read_npz
 from fewbits.data.sets import load
 from fewbits.data.weights import load_weights
 from fewbits.encodings.aimet import load_encodings, save_encodings
+from fewbits.export.described import description
 from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
 from fewbits.graph.pt2 import read_pt2
-from fewbits.lower.lower import lower
 from fewbits.quant import cache
-from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.presets import presets
 from fewbits.quant.recipe import recipe
 from fewbits.quant.tensorrt_table import read_table, write_table
-from fewbits.storage import container
 from fewbits.storage.checkpoint import Job, read_checkpoint, write_checkpoint
-
-Spoil = Callable[[bytes, random.Random], tuple[bytes, bool]]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """good: the bytes of a sound file; name: what it is called; spoilt: (bytes, whether checksums are right) of a bad
-    one; read: what is done with its path; signed: whether damage must be noticed."""
-
-    name: str
-    good: Callable[[], bytes]
-    spoilt: Spoil
-    read: Callable[[Path], Any]
-    signed: bool = False
-
-
-# ------------------------------------------------------------------------- what the files are of
-
-
-@lru_cache(maxsize=1)
-def _model() -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)).eval()
-        x = torch.rand(4, 1, 6, 6)
-    return net, x, fold(capture(net, x))
-
-
-@lru_cache(maxsize=1)
-def _simulation() -> Any:
-    _, x, model = _model()
-    return calibrate(model, plan(model, "w8a8"), [x])
-
-
-def _written(write: Callable[[Path], Any]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "file")
-        return (Path(folder) / "file").read_bytes()
-
-
-# ---------------------------------------------------------------------------------- containers
-
-
-def _reforged(data: bytes, rng: random.Random, documents: tuple[str, ...], words: tuple[Any, ...] = ()) -> bytes:
-    """A container with one tensor, document, shape or name changed, under right hashes."""
-    held = container.parse(data)
-    tensors = {name: np.array(tensor) for name, tensor in held.tensors.items()}
-    name = rng.choice(list(tensors))
-    if rng.random() < 0.6:
-        name = rng.choice([one for one in documents if one in tensors] or [name])
-    tensor, dice = tensors[name], rng.random()
-    if name in documents and dice < 0.85:
-        tensors[name] = np.frombuffer(changed_json(tensor.tobytes(), rng, words), np.uint8)
-    elif dice < 0.3:
-        tensors[name] = np.frombuffer(damaged(tensor.tobytes(), rng), np.uint8)
-    elif dice < 0.5:
-        tensors[name] = tensor.reshape(-1)[: rng.randrange(tensor.size + 1)]
-    elif dice < 0.6:
-        tensors[name] = tensor.astype(rng.choice([np.float32, np.int32, np.uint8, np.int64, np.float64]))
-    elif dice < 0.7:
-        del tensors[name]
-    elif dice < 0.8:
-        tensors[rng.choice(("x", "fewbits.program", name + "#2", ""))] = tensors.pop(name)
-    elif dice < 0.9 and tensor.dtype.kind == "f" and tensor.size:
-        tensors[name] = tensor.copy()
-        tensors[name].reshape(-1)[rng.randrange(tensor.size)] = rng.choice((np.nan, np.inf, -1.0, 0.0, 3e38, 1e-45))
-    else:
-        return _with_header(data, rng)
-    return container.build(tensors, held.writer)
-
-
-def _with_header(data: bytes, rng: random.Random) -> bytes:
-    """Another header, its digest right."""
-    length = int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-    header["__metadata__"]["digest"] = "0" * 64
-    change(header, rng, (2**47, [0, 2**47, 2**47], "F32", "BF16", "F64"))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    head = len(text).to_bytes(8, "little") + text
-    return head.replace(b"0" * 64, container._digest(head, body).encode(), 1) + body
-
-
-def _container(documents: tuple[str, ...], words: tuple[Any, ...] = ()) -> Spoil:
-    def spoilt(data: bytes, rng: random.Random) -> tuple[bytes, bool]:
-        if rng.random() < 0.35:
-            return damaged(data, rng), False
-        return _reforged(data, rng, documents, words), True
-
-    return spoilt
-
-
-@lru_cache(maxsize=1)
-def _programs() -> tuple[bytes, ...]:
-    """Small programs of several kinds."""
-    found = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        nets = (
-            (
-                nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 3)),
-                torch.rand(3, 1, 6, 6),
-                "w8a8",
-            ),
-            (
-                nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Sigmoid(), nn.Upsample(scale_factor=2)),
-                torch.rand(3, 2, 4, 4),
-                "w4a8",
-            ),
-            (nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3), nn.Softmax(-1)), torch.rand(4, 6), "w8"),
-            (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), torch.rand(4, 6), "dynamic-w8a8"),
-        )
-        for net, x, wanted in nets:
-            model = fold(capture(net.eval(), x))
-            found.append(artifact.to_bytes(lower(calibrate(model, plan(model, wanted), [x]))))
-    return tuple(found)
-
-
-_WORDS = (
-    "int8",
-    "uint8",
-    "int4",
-    "e4m3",
-    "ternary",
-    "table(-1,0,1)",
-    "aten.relu.default",
-    "aten.conv2d.default",
-    [None, 4],
-    [0],
-    {"Conv": {}},
-    {"FloatCall": {}},
-    2**18 + 1,
-    [0] * 3000,
-)
-
-
-def _spoilt_program(_: bytes, rng: random.Random) -> tuple[bytes, bool]:
-    return _container((artifact.PROGRAM, "fewbits.preparation"), _WORDS)(rng.choice(_programs()), rng)
 
 
 def _spoilt_weights(data: bytes, rng: random.Random) -> tuple[bytes, bool]:
@@ -376,7 +243,7 @@ def _spoilt_npz(data: bytes, rng: random.Random) -> tuple[bytes, bool]:
 
 
 def _cache() -> bytes:
-    return _written(lambda path: cache.save_ranges(_simulation(), path))
+    return written(lambda path: cache.save_ranges(small_simulation(), path))
 
 
 def _spoilt_cache(data: bytes, rng: random.Random) -> tuple[bytes, bool]:
@@ -392,7 +259,7 @@ def _spoilt_cache(data: bytes, rng: random.Random) -> tuple[bytes, bool]:
 
 
 def _ranges(path: Path) -> Any:
-    _, _, model = _model()
+    _, _, model = small_model()
     found = cache.load_ranges(model, plan(model, "w8a8"), path)
     return [(q.site, q.encoding.scale.tolist(), q.encoding.zero_point.tolist()) for q in found.quantizers()]
 
@@ -469,7 +336,7 @@ def _spoilt_recipe(_: bytes, rng: random.Random) -> tuple[bytes, bool]:
 
 
 def _encodings() -> bytes:
-    return _written(lambda path: save_encodings(_simulation(), path))
+    return written(lambda path: save_encodings(small_simulation(), path))
 
 
 def _spoilt_json(data: bytes, rng: random.Random) -> tuple[bytes, bool]:
@@ -577,17 +444,27 @@ def _plain_tensors(path: Path) -> Any:
 READERS: Mapping[str, Reader] = {
     reader.name: reader
     for reader in (
-        Reader("program", lambda: _programs()[0], _spoilt_program, lambda path: artifact.read(path).digest),
+        Reader("program", lambda: programs()[0], spoilt_program, lambda path: artifact.read(path).digest),
+        Reader("program, run", lambda: programs()[0], plausible_program, run_everywhere),
         Reader("compressed weights", weights.seed_file, _spoilt_weights, _weights_file, signed=True),
         Reader(
             "checkpoint",
-            lambda: _written(lambda path: write_checkpoint(path, _JOB, _STATE)),
-            _container(
+            lambda: written(lambda path: write_checkpoint(path, _JOB, _STATE)),
+            containers(
                 ("fewbits.checkpoint",), ({"tensor": ["tensor0", "float32"]}, "recipe", "float32", {"dict": []})
             ),
             lambda path: _plain(read_checkpoint(path, _JOB)),
             signed=True,
         ),
+        Reader("checkpoint of a training", jobs.training_checkpoint, jobs.spoilt_checkpoint, jobs.go_on_training),
+        Reader("checkpoint of a repair", lambda: written(jobs.go_on_rounding), jobs.spoilt_checkpoint,
+               jobs.go_on_rounding),
+        Reader("progress of a compression", jobs.compression_progress, jobs.spoilt_checkpoint,
+               jobs.go_on_compressing),
+        Reader("log of a search", jobs.search_log, jobs.spoilt_lines, jobs.go_on_searching),
+        Reader("choices of engines", jobs.choices, _spoilt_json, jobs.read_choices),
+        Reader("record of a reproduction", jobs.records, _spoilt_json, jobs.read_records),
+        Reader("onnx", exported, spoilt_onnx, description),
         Reader("pt2", _pt2, _spoilt_pt2, _pt2_read),
         Reader("state dict of torch", _pt, _spoilt_zip(packed=True), _ending(".pt", _plain_tensors)),
         Reader(
@@ -616,13 +493,13 @@ READERS: Mapping[str, Reader] = {
             "recipe",
             lambda: yaml.safe_dump(_recipes()[0]).encode(),
             _spoilt_recipe,
-            _ending(".yaml", lambda path: str(plan(_model()[2], recipe(path)))),
+            _ending(".yaml", lambda path: str(plan(small_model()[2], recipe(path)))),
         ),
         Reader("calibration cache", _cache, _spoilt_cache, _ranges, signed=True),
-        Reader("encodings", _encodings, _spoilt_json, lambda path: load_encodings(_simulation(), path)),
+        Reader("encodings", _encodings, _spoilt_json, lambda path: load_encodings(small_simulation(), path)),
         Reader(
             "calibration table of TensorRT",
-            lambda: _written(lambda path: write_table(_simulation(), path)),
+            lambda: written(lambda path: write_table(small_simulation(), path)),
             _spoilt_text,
             read_table,
         ),

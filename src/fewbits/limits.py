@@ -50,6 +50,6 @@ REPEATED_BYTES = 16 * MEBIBYTE
 
 GRAPH_NODES = 200_000
 GRAPH_ELEMENTS = 2**29
-"""Numbers of one value that a graph file computes, for a batch of 2."""
+"""Numbers of one value that a graph file or a saved program computes, for a batch of 2."""
 GRAPH_LIVE_BYTES = 2**33
 """Of all values of a graph file that are kept at once, for a batch of 2."""

@@ -18,9 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+import fewbits as fb
+from fewbits.artifact import vectors
 from fewbits.artifact.file import from_bytes, read, to_bytes
 from fewbits.artifact.verify import verify
-from fewbits.errors import FewbitsError, FileError, VerificationError
+from fewbits.errors import FewbitsError, FileError, ProgramError, VerificationError
 from fewbits.storage import container
 from fewbits.storage.refusal import Refusal
 
@@ -278,6 +280,15 @@ def without(name: str) -> Callable[[Any, Tensors], Any]:
     return lambda _, tensors: tensors.pop(name) is None or None
 
 
+def as_wide(size: int) -> Callable[[Any, Tensors], None]:
+    """So many rows in each value."""
+    def change(document: Any, _: Tensors) -> None:
+        for value in document["values"].values():
+            value.update(shape=[size, value["shape"][-1]])
+
+    return change
+
+
 def told_of(value: object) -> str | None:
     return value if isinstance(value, str) else ""
 
@@ -311,8 +322,8 @@ U8 = np.uint8
         (put("Linear", weight=[]), "has list at 'fc.weight'"),
         (put("Linear", input="later"), "reads 'later', which nothing before it wrote"),
         (
-            lambda d, _: d["nodes"].append({"Quantize": {"name": "fc", "input": "x"}}),
-            "two values are called 'fc'",
+            lambda d, _: d["nodes"].append({"Quantize": {"name": "x.codes", "input": "x"}}),
+            "two values are called 'x.codes'",
         ),
         (put("Linear", name="other"), "tensor 'other.weight.scale'"),
         (put("Linear", bias=0.5), "'fc.bias' in float32, not int32"),
@@ -373,10 +384,11 @@ U8 = np.uint8
             lambda d, _: d["values"].update(y={"shape": [], "encoding": None}),
             "values and nodes do not match at 'y'",
         ),
-        (lambda d, _: d["values"]["fc"].update(shape=[None, -3]), "says of 'fc' that it is"),
-        (lambda d, _: d["values"]["x"].update(shape=[2**60, 2**60]), "says of 'x' that it is"),
-        (lambda d, _: d["values"]["x"].update(shape=[0, 2**62]), "says of 'x' that it is"),
-        (lambda d, _: d["values"]["fc"].update(shape=[None, 4]), "says of 'fc' that it is"),
+        (lambda d, _: d["values"]["fc"].update(shape=[None, -3]), "its value says N×-3"),
+        (lambda d, _: d["values"]["x"].update(shape=[2**60, 2**60]), "and its value says N×5"),
+        (as_wide(2**60), "says of 'x' that it is"),
+        (as_wide(2**28), "says of 'x' that it is"),
+        (lambda d, _: d["values"]["fc"].update(shape=[None, 4]), "its value says N×4"),
         (lambda d, _: d["values"]["x"].update(shape="8"), "has '8' at 'x.shape'"),
         (lambda d, _: d.update(structure=nested(100)), "where that cannot be"),
         (lambda d, _: d.update(structure={"set": ["fc"]}), "where that cannot be"),
@@ -453,29 +465,55 @@ def test_any_change_to_a_program_loads_or_is_refused(data: st.DataObject) -> Non
         from_bytes(forgery, "a")
 
 
+def at(node: int, kind: str, **other: Any) -> Callable[[Any, Tensors], None]:
+    return lambda document, _: document["nodes"][node][kind].update(other)
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "told"),
     [
-        lambda d, _: d["nodes"][3]["Conv"].update(groups=0),
-        lambda d, _: d["nodes"][3]["Conv"].update(stride=[0, 0]),
-        lambda d, _: d["nodes"][11]["Slice"].update(axis=9),
-        lambda d, _: d["nodes"][12]["Transpose"].update(permutation=[9]),
-        lambda d, _: d["nodes"][22]["Reshape"].update(shape=[7, 7]),
-        lambda d, _: d["nodes"][4]["MaxPool"].update(kernel=[-1, 2]),
-        lambda d, _: d["nodes"][13]["Mean"].update(axes=[5]),
+        (at(3, "Conv", groups=0), "in 0 groups do not go with"),
+        (at(3, "Conv", groups=4), "do not go with N×2×10×9"),
+        (at(3, "Conv", stride=[0, 0]), "stride [0, 0]"),
+        (at(3, "Conv", padding=[[2**40, 0], [0, 0]]), "are none"),
+        (at(3, "Conv", padding=[[9, 0], [0, 1]]), "and its value says"),
+        (at(3, "Conv", low=-1), "are none of uint8"),
+        (at(3, "Conv", high=256), "are none of uint8"),
+        (at(4, "MaxPool", kernel=[-1, 2]), "windows [-1, 2]"),
+        (at(11, "Slice", axis=9), "has no axis 9"),
+        (at(11, "Slice", step=0), "a step of 0"),
+        (at(12, "Transpose", permutation=[9]), "axes [9] are no order"),
+        (at(13, "Mean", axes=[5]), "no mean over axes [5]"),
     ],
 )
-def test_a_program_that_cannot_run_is_told_as_such(
-    change: Callable[[Any, Tensors], Any], tmp_path: Path
+def test_a_node_that_cannot_be_computed_is_refused(
+    change: Callable[[Any, Tensors], Any], told: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.fewbits").write_bytes(forged(every_node(), change))
+    assert told in cheap_refusal(forged(every_node(), change), tmp_path)
+
+
+def test_sums_that_leave_their_integers_are_refused(tmp_path: Path) -> None:
+    """Engines differ where sums overflow, each in its own way."""
+    change = tensor("fc.bias", np.array([2**31 - 1, 0, 0], np.int32))
+    assert "'fc' needs sums of 33 bits" in cheap_refusal(forged(linear(), change), tmp_path)
+
+
+def test_a_program_that_cannot_run_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.fewbits").write_bytes(forged(every_node(), at(22, "Reshape", shape=[7, 7])))
     with pytest.raises(VerificationError, match="holds a program that reference cannot run"):
         verify(tmp_path / "a.fewbits")
+    for engine in ("reference", "torch", "native"):
+        model = fb.load(tmp_path / "a.fewbits", engine)
+        given = {name: torch.from_numpy(array) for name, array in vectors.inputs(model.program).items()}
+        with pytest.raises(ProgramError, match=r"the node 'flat' cannot be computed .*: lower the network again"):
+            model(**given)
 
 
 def test_an_input_too_large_for_test_vectors_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.fewbits").write_bytes(
-        forged(linear(), lambda d, _: d["values"]["x"].update(shape=[None, 2**26]))
-    )
+    def wide(document: Any, tensors: Tensors) -> None:
+        as_wide(2**24)(document, tensors)
+        del tensors["fewbits.output.fc"]  # too many to be stored
+
+    (tmp_path / "a.fewbits").write_bytes(forged(linear(), wide))
     with pytest.raises(FewbitsError, match="and test vectors have at most"):
         verify(tmp_path / "a.fewbits")

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
@@ -132,6 +133,11 @@ def graphs() -> dict[str, bytes]:
                 archive.writestr(zipfile.ZipInfo(name), data)
         return out.getvalue()
 
+    def two_sizes(data: bytes) -> bytes:
+        """The first member is said to take 2 GB in the archive, and 1 byte when it is read."""
+        at = data.index(b"PK\x01\x02") + 20
+        return data[:at] + (2**31 - 1).to_bytes(4, "little") + data[at + 4:]
+
     def stride(document: dict) -> None:
         document["config"]["0.weight"]["tensor_meta"].update(sizes=[{"as_int": 10**8}, {"as_int": 4}],
                                                              strides=[{"as_int": 0}, {"as_int": 1}])
@@ -148,11 +154,19 @@ def graphs() -> dict[str, bytes]:
         "strided.pt2": call("torch.ops.aten.as_strided.default", "self", ("size", {"as_ints": [2, 4]}),
                             ("stride", {"as_ints": [2**40, 1]})),
         "repeats.pt2": call("torch.ops.aten.repeat.default", "self", ("repeats", {"as_ints": [10**9, 10**9]})),
-        "system.pt2": call("os.system", "self"), "stride-0.pt2": edited("weights_config.json", stride)}
+        "system.pt2": call("os.system", "self"), "stride-0.pt2": edited("weights_config.json", stride),
+        "two-sizes.pt2": two_sizes(edited("none of them", stride))}
+
+
+def described() -> dict[str, bytes]:
+    """An ONNX file of nothing but metadata, which protobuf gives as bytes where it is no UTF-8."""
+    model = onnx.ModelProto(ir_version=8)
+    model.metadata_props.add(key="fewbits.profile", value="xxxx")
+    return {"no-text.onnx": model.SerializeToString().replace(b"xxxx", b"\xff\xfe\xff\xfe")}
 
 
 def main() -> None:
-    for name, data in (recipes() | pictures() | arrays() | weights() | fewbits() | graphs()).items():
+    for name, data in (recipes() | pictures() | arrays() | weights() | fewbits() | graphs() | described()).items():
         (CORPUS / name).write_bytes(data)
 
 

@@ -16,6 +16,7 @@ from fewbits.data.images import USUAL_CROP, Images
 from fewbits.data.readers import read_idx, read_npz
 from fewbits.data.weights import load_weights
 from fewbits.errors import FewbitsError
+from fewbits.export.described import description
 from fewbits.graph.capture import capture
 from fewbits.graph.pt2 import read_pt2
 from fewbits.quant.recipe import recipe
@@ -27,7 +28,7 @@ READ: dict[str, Callable[[Path], Any]] = {
     ".yaml": recipe, ".png": lambda path: Images((path,), USUAL_CROP).read(), ".idx": read_idx, ".gz": read_idx,
     ".npz": read_npz, ".bin": load_weights, ".pt": load_weights,
     ".fewbits": lambda path: WeightsFile(path).state_dict(),
-    ".pt2": lambda path: capture(read_pt2(path), torch.rand(2, 4))}
+    ".onnx": description, ".pt2": lambda path: capture(read_pt2(path), torch.rand(2, 4))}
 
 
 def test_the_readme_has_a_row_for_every_file():

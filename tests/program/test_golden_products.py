@@ -19,7 +19,11 @@ CLOSE = {"rtol": 1e-6, "atol": 0}
 
 def run(x_codes: np.ndarray, x: Encoding, node: op.Conv | op.Linear, y: Encoding) -> np.ndarray:
     """Codes of one node fed the given codes, by a program that holds them as a constant."""
-    shape = (1,) if isinstance(node, op.Conv) else ()
+    shape = (*x_codes.shape[:-1], len(node.weight.codes))
+    if isinstance(node, op.Conv):
+        kernel = node.weight.codes.shape[2:]
+        padded = np.add(x_codes.shape[2:], np.sum(node.padding, 1))
+        shape = (len(x_codes), len(node.weight.codes), *((padded - kernel) // node.stride + 1).tolist())
     program = Program(ONNXRUNTIME, (), (op.Constant("x", Quantized(x_codes, x)), node),
                       {"x": Value(x_codes.shape, x), node.name: Value(shape, y)}, node.name)
     return reference.run(program, {})[node.name]

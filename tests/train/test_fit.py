@@ -154,7 +154,28 @@ def test_old_foreign_and_damaged_checkpoints(tmp_path):
         trained(path)
 
 
+def adam(**group):
+    """A change of the optimizer's state: of its only group, or of what it keeps of the first parameter."""
+    def changed(state):
+        kept, groups = state["optimizer"]["state"], state["optimizer"]["param_groups"]
+        first = dict(kept[0])
+        for name in list(group):
+            if name in first:
+                value = group.pop(name)
+                first = {key: each for key, each in (first | {name: value}).items() if each is not None}
+        return {"optimizer": {"state": {**kept, 0: first}, "param_groups": [groups[0] | group, *groups[1:]]}}
+
+    return changed
+
+
+def schedule(**other):
+    return lambda state: {"schedule": state["schedule"] | other}
+
+
 @pytest.mark.parametrize("change", [
+    adam(exp_avg=None), adam(exp_avg_sq=None), adam(step=torch.tensor(-1e30)), adam(step=torch.tensor(99.0)),
+    adam(step="x"), adam(eps="x"), adam(eps=2.0), adam(betas=[0.9]), adam(lr=-1.0), adam(lr="x"), adam(more=1),
+    adam(exp_avg=torch.tensor(1.0)), schedule(last_epoch=3), schedule(base_lrs=[1.0]), schedule(more=1),
     {"step": "x"}, {"step": 10**9}, {"step": True}, {"step": 3}, {"losses": None}, {"losses": [0.1, None]},
     {"total": 1}, {"random": torch.zeros(3)}, {"begun": []}, {"net": {}}, {"optimizer": []},
     {"optimizer": {"state": {9: {}}}},
@@ -167,6 +188,7 @@ def test_forged_states_with_right_hashes_are_refused_and_the_network_stays(tmp_p
     monkeypatch.setattr(kept, "read_checkpoint", lambda path, job: (jobs.append(job), real(path, job))[1])
     trained(path)
     state = real(path, jobs[0])
+    change = change(state) if callable(change) else change
     for forged in (state | change, {**state, "net": {n: t * torch.nan if t.is_floating_point() else t
                                                      for n, t in state["net"].items()}}):
         write_checkpoint(path, jobs[0], forged)

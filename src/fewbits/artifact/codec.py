@@ -31,7 +31,7 @@ from fewbits.numerics.formats import Format, parse
 from fewbits.numerics.packing import pack, packed_bytes, unpack
 from fewbits.program.ops import RECORDS, ProgramNode
 from fewbits.storage.container import RANK_LIMIT, stores
-from fewbits.storage.refusal import Refusal, quoted
+from fewbits.storage.refusal import Refusal, quoted, shortened
 
 Place = tuple[str, ...]
 """Where a value stands: its layer (the `name` of an item, or a key in a mapping), then fields."""
@@ -286,7 +286,7 @@ def _decode_fields(data: Any, kind: type, reader: Reader, place: Place) -> Any:
     try:
         return kind(**values)
     except _CONSTRUCTION as error:
-        told = str(error) if isinstance(error, FewbitsError) else "its parts do not fit together"
+        told = shortened(str(error)) if isinstance(error, FewbitsError) else "its parts do not fit together"
         raise Refusal(f"holds at {_spell(place)} what no {kind.__name__} can be ({told})") from None
 
 

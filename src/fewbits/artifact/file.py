@@ -15,18 +15,19 @@ from fewbits.artifact.sizes import Item, itemise
 from fewbits.artifact.vectors import Vectors
 from fewbits.data.preparation import Preparation
 from fewbits.errors import FewbitsError, FileError
+from fewbits.limits import GRAPH_ELEMENTS
 from fewbits.numerics.encoding import Encoding
 from fewbits.program.program import Program
+from fewbits.program.widths import check_sums
 from fewbits.storage import container
 from fewbits.storage.container import Container
-from fewbits.storage.refusal import Refusal, quoted
+from fewbits.storage.refusal import Refusal, quoted, shortened
 from fewbits.storage.writer import this_writer
 
 PROGRAM = "fewbits.program"
 PREPARATION = "fewbits.preparation"
 WEIGHTS = "fewbits.weights"  # what a file of compressed weights has in its place
 UNKNOWN = Preparation()
-_ELEMENTS_LIMIT = 2**40  # of one value
 _RESERVED = (PROGRAM, PREPARATION, vectors.NODES, container.HASHES)
 
 
@@ -105,6 +106,7 @@ def from_bytes(data: bytes | memoryview, path: str) -> Artifact:
         program = decode(container.from_json(_document(held), "program"), Program, reader)
         preparation = _preparation(held, reader)
         _check_values(program)
+        _check_sums(program)
         expected = vectors.take(program, reader, _reserved(held, vectors.NODES))
         reader.finish()
     except RecursionError:
@@ -133,9 +135,17 @@ def _check_values(program: Program) -> None:
     for name, value in program.values.items():
         sizes = [1 if size is None else size for size in value.shape]
         possible = (len(sizes) <= container.RANK_LIMIT and all(size >= 0 for size in sizes)
-                    and prod(max(size, 1) for size in sizes) <= _ELEMENTS_LIMIT)
+                    and prod(max(size, 1) for size in sizes) <= GRAPH_ELEMENTS)
         if not (possible and _fits(value.encoding, vectors.batch_shape(program, name))):
             raise Refusal(f"says of {quoted(name)} that it is {quoted(str(value))}, which cannot be")
+
+
+def _check_sums(program: Program) -> None:
+    """Refuses sums that overflow: each engine would wrap or saturate them in its own way."""
+    try:
+        check_sums(program)
+    except FewbitsError as error:
+        raise Refusal(f"holds sums that do not fit their integers ({shortened(str(error))})") from None
 
 
 def _fits(encoding: Encoding | None, shape: tuple[int, ...]) -> bool:

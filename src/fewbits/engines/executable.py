@@ -1,13 +1,15 @@
 """A Program as something to call: torch tensors or NumPy arrays in, the model's own structure of the same out."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from fewbits.engines.engine import Arrays, Engine
+from fewbits.engines.engine import Arrays, Engine, Prepared
 from fewbits.engines.fastest import Chosen
+from fewbits.engines.misfit import raise_misfit
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import DataError, FewbitsError, VerificationError
 from fewbits.program.inputs import Batch, bind, check, with_batch_axis, without_batch_axis
@@ -15,6 +17,7 @@ from fewbits.program.ops import accumulator_bound
 from fewbits.program.program import Program, fill
 from fewbits.program.value import PLAIN
 
+Result = TypeVar("Result")
 _EXACT = 2**23
 """Below which a float32 product with a scale still tells the integer that was scaled."""
 
@@ -32,7 +35,7 @@ class Executable:
         self.program = program
         self._image = _image_of(program)
         self._engine = engine_of(engine)
-        self._prepared = self._engine.prepare(program)
+        self._prepared = self._made_ready()
 
     @property
     def engine(self) -> str:
@@ -54,11 +57,7 @@ class Executable:
         arrays may stand for tensors: given nothing else, it gives arrays.
         """
         bound = self._bound(kwargs or (args[0] if len(args) == 1 else args))
-        try:
-            numbers = self._prepared.numbers(bound.inputs)
-        except Exception as error:  # what an engine raises where shapes do not meet
-            self._check_together(bound, error)
-            raise
+        numbers = self._run(bound, lambda: self._prepared.numbers(bound.inputs))
         return self._filled(numbers, bound)
 
     def codes(self, *args: Any, **kwargs: torch.Tensor) -> Any:
@@ -66,13 +65,19 @@ class Executable:
         that the recipe left in float is that float32. Raises VerificationError for accumulators that an engine gives as
         float32 numbers alone, and that these do not tell."""
         bound = self._bound(kwargs or (args[0] if len(args) == 1 else args))
-        try:
-            results = self._prepared.run(bound.inputs)
-        except Exception as error:
-            self._check_together(bound, error)
-            raise
+        results = self._run(bound, lambda: self._prepared.run(bound.inputs))
         return self._filled({name: results.codes[name] if name in results.codes
                              else self._behind(name, results.numbers[name]) for name in self.program.outputs}, bound)
+
+    def _run(self, bound: "_Bound", run: Callable[[], Result]) -> Result:
+        try:
+            return run()
+        except FewbitsError:
+            raise
+        except Exception as error:  # what an engine raises where shapes do not meet
+            self._check_together(bound, error)
+            raise_misfit(self.program, error, bound.inputs)
+            raise
 
     def _check_together(self, bound: "_Bound", error: Exception) -> None:
         """After an engine's error: raises DataError where inputs have different batches, or different free sizes on one
@@ -83,7 +88,7 @@ class Executable:
             for axis, size in enumerate(array.shape):
                 if value.taken[axis] is None:
                     sizes.setdefault(axis if value.shape[axis] is not None else None, set()).add(size)
-        if not isinstance(error, FewbitsError) and any(len(each) > 1 for each in sizes.values()):
+        if any(len(each) > 1 for each in sizes.values()):
             shown = ", ".join(f"{name!r} {list(array.shape)}" for name, array in bound.inputs.items())
             raise DataError(f"inputs of these sizes do not go together: {shown}; give all the same batch, and the same "
                             "free sizes, as the example has") from error
@@ -122,7 +127,16 @@ class Executable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._prepared = self._engine.prepare(self.program)
+        self._prepared = self._made_ready()
+
+    def _made_ready(self) -> Prepared:
+        try:
+            return self._engine.prepare(self.program)
+        except FewbitsError:
+            raise
+        except Exception as error:
+            raise_misfit(self.program, error)
+            raise
 
     def _behind(self, name: str, numbers: np.ndarray) -> np.ndarray:
         """The codes that stand for an output's numbers."""

@@ -34,8 +34,10 @@ def description(path: str | Path) -> Mapping[str, str]:
         model = onnx.load_from_string(read_whole(path, ONNX_BYTES, "an ONNX file"))
     except DecodeError:
         raise FileError(f"{path} is no ONNX file, or a damaged one: export it again") from None
-    told = {item.key.removeprefix(_PREFIX): item.value for item in model.metadata_props
-            if item.key.startswith(_PREFIX) and (item.key + item.value).isprintable()}
+    texts = [(item.key, item.value) for item in model.metadata_props
+             if isinstance(item.key, str) and isinstance(item.value, str)]  # protobuf gives bytes for what is no UTF-8
+    told = {key.removeprefix(_PREFIX): value for key, value in texts
+            if key.startswith(_PREFIX) and (key + value).isprintable()}
     if not told:
         raise FileError(f"{path} was not exported by fewbits, and says nothing of itself: give a file that was, or a "
                         ".fewbits file")

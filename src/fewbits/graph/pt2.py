@@ -70,6 +70,9 @@ class _Members:
         packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
         if packed:
             raise Pt2Error(f"has {packed[0]!r} compressed, which torch never does: save it again")
+        odd = [info.filename for info in archive.infolist() if info.compress_size != info.file_size]
+        if odd:
+            raise Pt2Error(f"says two sizes of {odd[0]!r}: save it again")
         if sum(info.file_size for info in archive.infolist()) > (archive.start_dir or 0):
             raise Pt2Error("has files that lie over one another: save it again")
 

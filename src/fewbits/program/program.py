@@ -11,7 +11,7 @@ import numpy as np
 from fewbits.errors import ProgramError
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.node import ProgramNode
-from fewbits.program.ops import Constant, Conv, FloatCall, Linear, Recurrence, reads, record_of
+from fewbits.program.ops import Constant, Conv, FloatCall, Linear, Recurrence, fits, reads, record_of
 from fewbits.program.profile import Profile
 from fewbits.program.value import PLAIN, Kind, Value
 
@@ -61,6 +61,8 @@ class Program:
                 _name_once(inner, named)
                 self._check_nodes(node.body, known.union(inner), named)
             record_of(node).check(self, node)
+            if hasattr(node, "low"):
+                fits.bounds(self, node)
             if (wanted := self._wrongly_written(node)) is not None:
                 raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes {wanted}")
             known.update(node.written)

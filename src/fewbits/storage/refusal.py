@@ -14,3 +14,8 @@ def quoted(text: object) -> str:
     """Text from a file, fit for a sentence: quoted, control characters escaped, cut after 60 characters."""
     shown = repr(text)
     return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def shortened(sentence: str) -> str:
+    """A sentence that names things from a file, cut after 300 characters."""
+    return sentence if len(sentence) <= 300 else sentence[:297] + "..."

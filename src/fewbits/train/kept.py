@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fewbits.quant.simulation import Simulation
 from fewbits.storage.checkpoint import Job, read_checkpoint, write_checkpoint
 from fewbits.storage.digests import add_batch, digest_of_state
 from fewbits.train.distillation import Distillation
+from fewbits.train.optimizer_state import fits_optimizer
 
 
 class Run:
@@ -156,9 +157,10 @@ class Kept:
                 raise self._refused(f"has {name!r} in another shape or type than the network")
             if kind := not_finite(tensor):
                 raise self._refused(f"has {kind} in {name!r}")
-        parameters = [parameter for group in self._run.optimizer.param_groups for parameter in group["params"]]
-        if not fits_optimizer(state["optimizer"], parameters):
+        if not fits_optimizer(state["optimizer"], self._run.optimizer, step):
             raise self._refused("has an optimizer's state that does not fit the network")
+        if not _fits_schedule(state["schedule"], _numbers(self._run.schedule.state_dict()), step):
+            raise self._refused("has the state of another schedule")
 
     def _refused(self, reason: str) -> FileError:
         return FileError(f"{self._path} {reason}: remove it to begin anew, or choose another file")
@@ -170,10 +172,8 @@ def _numbers(state: dict[str, Any]) -> dict[str, Any]:
         {"lr_lambdas": [None] * len(state["lr_lambdas"])} if "lr_lambdas" in state else {})
 
 
-def fits_optimizer(state: Mapping[str, Any], parameters: Sequence[Tensor]) -> bool:
-    """Whether the state of an optimizer, read from a file, is of these parameters, in order."""
-    kept, groups = state.get("state"), state.get("param_groups")
-    return isinstance(kept, dict) and isinstance(groups, list) and all(
-        type(number) is int and 0 <= number < len(parameters) and isinstance(values, dict)
-        and all(value.shape in ((), parameters[number].shape) for value in values.values() if isinstance(value, Tensor))
-        for number, values in kept.items())
+def _fits_schedule(kept: Mapping[str, Any], own: Mapping[str, Any], steps: int) -> bool:
+    """Whether a schedule's state, read from a file, is that of this one after so many steps."""
+    return (kept.keys() == own.keys() and all(type(value) is type(own[name]) for name, value in kept.items())
+            and all(kept[name] == own[name] for name in ("base_lrs", "lr_lambdas") if name in own)
+            and kept.get("last_epoch", steps) == steps)

@@ -1,8 +1,9 @@
 """Deep Compression of a network on data: ever stronger attempts, until the goal is met or lost; resumable."""
 
 import copy
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fewbits.progress import track
 from fewbits.report.accuracy import evaluate
 from fewbits.storage.checkpoint import Job, read_checkpoint, write_checkpoint
 from fewbits.storage.digests import digest_of_state
-from fewbits.train.kept import fits_optimizer
+from fewbits.train.optimizer_state import fits_optimizer
 
 _LADDER = (0.3, 0.2, 0.13, 0.08, 0.05, 0.035, 0.025, 0.018)
 """Densities of the layers in the middle, attempt by attempt; the first and the last layer keep their root."""
@@ -152,29 +153,38 @@ def _taken_up(path: Path, job: CompressJob, belongs_to: Job, console: Console) -
     if not os.path.lexists(path):
         return _State(0, Progress(), [])
     kept = read_checkpoint(path, belongs_to)
-    if not _possible(kept, job.net):
+    if not _possible(kept, job):
         raise FileError(f"{path} is no progress of this compression: remove it to begin anew")
     console.print(f"going on from {path}", highlight=False)
     return _State(kept["attempt"], Progress(**kept["progress"]), [(ratio, drop) for ratio, drop in kept["reached"]])
 
 
-def _possible(kept: Any, net: nn.Module) -> bool:
-    """Whether kept work is such as `_keep` writes for this network."""
+def _possible(kept: Any, job: CompressJob) -> bool:
+    """Whether kept work is such as `_keep` writes for this job."""
     if not isinstance(kept, dict) or kept.keys() != {"attempt", "progress", "reached"}:
         return False
-    progress, parameters, state = kept["progress"], dict(net.named_parameters()), net.state_dict()
-    if type(kept["attempt"]) is not int or not 0 <= kept["attempt"] < len(_LADDER) or not isinstance(progress, dict):
+    attempt, progress, reached = kept["attempt"], kept["progress"], kept["reached"]
+    if type(attempt) is not int or not 0 <= attempt < len(_LADDER) or not isinstance(progress, dict):
         return False
-    if progress.keys() != vars(Progress()).keys() or type(progress["done"]) is not int or not all(
-            isinstance(progress[name], dict) for name in ("state", "optimizer", "masks")):
+    if progress.keys() != vars(Progress()).keys() or type(progress["done"]) is not int or not (
+            0 <= progress["done"] <= job.epochs and progress["stage"] == Progress().stage
+            and all(isinstance(progress[name], dict) for name in ("state", "optimizer", "masks"))):
         return False
-    if progress["optimizer"] and not fits_optimizer(progress["optimizer"], list(parameters.values())):
+    steps = job.epochs * math.ceil(len(job.data.train) / _BATCH)
+    if progress["optimizer"] and not fits_optimizer(
+            progress["optimizer"], _settings(job.net, _LADDER[attempt], job.epochs).optimizer(
+                list(job.net.parameters())), steps):
         return False
-    return (all(name in state and isinstance(tensor, Tensor) and tensor.shape == state[name].shape
-                and tensor.dtype == state[name].dtype and not not_finite(tensor)
-                for name, tensor in progress["state"].items())
-            and all(name in parameters and isinstance(mask, Tensor) and mask.shape == parameters[name].shape
-                    and mask.dtype == torch.bool for name, mask in progress["masks"].items())
-            and isinstance(kept["reached"], list)
-            and all(isinstance(pair, list) and len(pair) == 2 and all(type(number) is float for number in pair)
-                    for pair in kept["reached"]))
+    state, parameters = job.net.state_dict(), dict(job.net.named_parameters())
+    return (_alike(progress["state"], state) and _alike(progress["masks"], {
+                name: torch.ones_like(parameters[name], dtype=torch.bool) for name in prunable(job.net)})
+            and isinstance(reached, list)
+            and all(isinstance(pair, list) and len(pair) == 2 and all(
+                type(number) is float and math.isfinite(number) for number in pair) for pair in reached))
+
+
+def _alike(kept: Mapping[str, Any], own: Mapping[str, Tensor]) -> bool:
+    """Whether kept tensors are none, or all of these in shape and type, and finite."""
+    return not kept or (kept.keys() == own.keys() and all(
+        isinstance(tensor, Tensor) and tensor.shape == own[name].shape and tensor.dtype == own[name].dtype
+        and not not_finite(tensor) for name, tensor in kept.items()))

@@ -13,6 +13,7 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program import rescale
 from fewbits.program.accumulator import Bound, dot_bound, interval
 from fewbits.program.node import Margins, ProgramNode, Sizes
+from fewbits.program.ops import fits
 from fewbits.program.ops.record import (
     Called,
     Example,
@@ -24,7 +25,6 @@ from fewbits.program.ops.record import (
     holds_nothing,
     reads_one,
     reads_two,
-    unchecked,
 )
 from fewbits.program.ops.samples import IMAGE, SUMS, X, Y, weight
 from fewbits.program.ops.steps import Codes, centred, convolved, rescaled
@@ -216,7 +216,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.conv,
         reference=_conv,
         sums=_DOT_SUMS,
         rescaling=Rescaling(_dot_factor, lambda program, node: _dot_sums(program, node).magnitude, "products"),
@@ -234,7 +234,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.linear,
         reference=_linear,
         sums=_DOT_SUMS,
         rescaling=Rescaling(_dot_factor, lambda program, node: _dot_sums(program, node).magnitude, "linear"),
@@ -252,7 +252,7 @@ RECORDS = {
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.matmul,
         reference=_matmul,
         sums=Sums(_matrix_sums, _matrix_products, None),
         rescaling=Rescaling(_matrix_factor, lambda program, node: _matrix_sums(program, node).magnitude, "products"),

@@ -11,6 +11,7 @@ from fewbits.numerics.formats import Int
 from fewbits.program import dynamic
 from fewbits.program.accumulator import Bound, dot_bound
 from fewbits.program.node import Margins, ProgramNode, Sizes
+from fewbits.program.ops import fits
 from fewbits.program.ops.record import Example, Operations, Record, Sums, holds_nothing
 from fewbits.program.ops.samples import IMAGE, weight
 from fewbits.program.ops.steps import Codes, convolved, f32
@@ -88,6 +89,7 @@ def _check(program: Scope, node: Dynamic) -> None:
             and not encoding.zero_point.any() and encoding.block.sizes in ((), (1,))):
         raise ProgramError(f"node {node.name!r} cannot sum with {node.weight!r}: it takes signed integers of at most "
                            "8 bits with zero point 0, and one scale for all or per output channel")
+    (fits.conv if isinstance(node, DynamicConv) else fits.linear)(program, node)
 
 
 def _sums(program: Scope, node: Dynamic) -> Bound:

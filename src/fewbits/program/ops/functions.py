@@ -7,7 +7,8 @@ import numpy as np
 from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.formats import parse
 from fewbits.program.node import ProgramNode
-from fewbits.program.ops.record import Example, Held, Record, always, called, reads_one, unchecked
+from fewbits.program.ops import fits
+from fewbits.program.ops.record import Example, Held, Record, always, called, reads_one
 from fewbits.program.ops.samples import IMAGE, SUMS, X, Y
 from fewbits.program.ops.steps import Codes, f32
 from fewbits.program.ops.work import nothing, numbers
@@ -86,7 +87,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.table,
         reference=_table,
         sums=None,
         rescaling=None,
@@ -109,7 +110,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"sums", "float32"}),
         writes="codes",
-        check=unchecked,
+        check=fits.same,
         reference=_threshold,
         sums=None,
         rescaling=None,

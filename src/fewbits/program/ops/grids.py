@@ -8,6 +8,7 @@ from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
 from fewbits.numerics.rounding import half_away, half_even
 from fewbits.program.node import ProgramNode
+from fewbits.program.ops import fits
 from fewbits.program.ops.record import (
     Example,
     Operations,
@@ -17,7 +18,6 @@ from fewbits.program.ops.record import (
     holds_nothing,
     reads_none,
     reads_one,
-    unchecked,
 )
 from fewbits.program.ops.samples import IMAGE, SUMS, X, Y, codes
 from fewbits.program.ops.steps import Codes, coarsest_regrid, reach, regridded
@@ -104,7 +104,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"float32"}),
         writes="codes",
-        check=unchecked,
+        check=fits.same,
         reference=_quantize,
         sums=None,
         rescaling=None,
@@ -122,7 +122,7 @@ RECORDS = {
         reads=reads_none,
         takes=frozenset(),
         writes="codes",
-        check=unchecked,
+        check=fits.constant,
         reference=_constant,
         sums=None,
         rescaling=None,
@@ -140,7 +140,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.same,
         reference=_requantize,
         sums=None,
         rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.input,), node.name),
@@ -163,7 +163,7 @@ RECORDS = {
         reads=lambda node: node.inputs,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.concat,
         reference=_concat,
         sums=None,
         rescaling=Rescaling(lambda program, node: coarsest_regrid(program, node.inputs, node.name),
@@ -187,7 +187,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes", "sums"}),
         writes="float32",
-        check=unchecked,
+        check=fits.same,
         reference=_dequantize,
         sums=None,
         rescaling=None,

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
 
 from fewbits.program.node import ProgramNode
+from fewbits.program.ops import fits
 from fewbits.program.ops.record import Example, Layer, Record, called, holds_nothing, reads_one, unchecked
 from fewbits.program.ops.samples import IMAGE, X
 from fewbits.program.ops.work import nothing
@@ -89,7 +91,8 @@ def _pad(program: Scope, node: Pad, x: np.ndarray) -> np.ndarray:
 _CODES: frozenset[Kind] = frozenset({"codes"})
 
 
-def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: ProgramNode, shape: Shape) -> Record:
+def _moves(does: str, reference: Callable[..., np.ndarray], check: Callable[[Scope, Any], None], layer: Layer,
+           node: ProgramNode, shape: Shape) -> Record:
     """The record of a node that moves numbers, with one example that reads an image."""
     return Record(
         does=does,
@@ -97,7 +100,7 @@ def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: 
         reads=reads_one,
         takes=PLAIN | _CODES,
         writes="moved",
-        check=unchecked,
+        check=check,
         reference=reference,
         sums=None,
         rescaling=None,
@@ -114,15 +117,15 @@ def _moves(does: str, reference: Callable[..., np.ndarray], layer: Layer, node: 
 
 
 RECORDS = {
-    Gather: _moves("entries along an axis, in any order, any number of times", _gather, called(lambda x: x.flip(3)),
-                 Gather("y", "x", 3, (6, 6, 0, 2)), (None, 3, 6, 4)),
-    Reshape: _moves("the same numbers in another shape", _reshape,
+    Gather: _moves("entries along an axis, in any order, any number of times", _gather, fits.gather,
+                   called(lambda x: x.flip(3)), Gather("y", "x", 3, (6, 6, 0, 2)), (None, 3, 6, 4)),
+    Reshape: _moves("the same numbers in another shape", _reshape, unchecked,
                     called(lambda x: x.flatten(2).unflatten(2, (x.shape[3], x.shape[2]))),
                     Reshape("y", "x", (-1, 9, 14)), (None, 9, 14)),
-    Transpose: _moves("axes in another order", _transpose, called(lambda x: x.transpose(2, 3)),
+    Transpose: _moves("axes in another order", _transpose, fits.transpose, called(lambda x: x.transpose(2, 3)),
                       Transpose("y", "x", (0, 3, 1, 2)), (None, 7, 3, 6)),
-    Slice: _moves("a part of an axis", _slice, called(lambda x: x[:, :, 1:]), Slice("y", "x", 2, 1, 6, 2),
+    Slice: _moves("a part of an axis", _slice, fits.cut, called(lambda x: x[:, :, 1:]), Slice("y", "x", 2, 1, 6, 2),
                   (None, 3, 3, 7)),
-    Pad: _moves("the number 0 around", _pad, called(lambda x: F.pad(x, (1, 0, 0, 2))),
+    Pad: _moves("the number 0 around", _pad, fits.pad, called(lambda x: F.pad(x, (1, 0, 0, 2))),
                 Pad("y", "x", ((0, 0), (0, 1), (2, 0), (1, 1))), (None, 4, 8, 9)),
 }

@@ -13,6 +13,7 @@ from fewbits.program import requantize as constants
 from fewbits.program import rescale
 from fewbits.program.fixed_point import ROUNDINGS, Fixed
 from fewbits.program.node import ProgramNode
+from fewbits.program.ops import fits
 from fewbits.program.ops.record import (
     Example,
     Layer,
@@ -23,7 +24,6 @@ from fewbits.program.ops.record import (
     called,
     holds_nothing,
     reads_two,
-    unchecked,
 )
 from fewbits.program.ops.samples import IMAGE, X, Y
 from fewbits.program.ops.steps import Codes, centred, coarsest_regrid, f32, reach, regridded, rescaled, saturate
@@ -216,6 +216,7 @@ def _choose(program: Scope, node: Choose, condition: np.ndarray, a: Codes, b: Co
 def _check_choose(program: Scope, node: Choose) -> None:
     if program.kind(node.condition) != "bool" or not program.kind(node.first) == program.kind(node.second) == "codes":
         raise ProgramError(f"node {node.name!r} chooses between codes by truth values, and reads others")
+    fits.choose(program, node)
 
 
 def _broadcasts(program: Scope, node: Pair) -> bool:
@@ -262,7 +263,7 @@ def _sum(does: str, computes: str, limits: Mapping[str, Callable[[Scope, Pair], 
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.pair,
         reference=add_codes,
         sums=None,
         rescaling=Rescaling(lambda program, node: _addition(program, node)[3], _raised_reach, "other"),
@@ -284,7 +285,7 @@ def _extreme(kind: type[Max] | type[Min], does: str, layer: Layer) -> Record:
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.pair,
         reference=_max_or_min,
         sums=None,
         rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.first, node.second), node.name),
@@ -321,7 +322,7 @@ RECORDS = {
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.pair,
         reference=_mul,
         sums=None,
         rescaling=Rescaling(_product_factor,
@@ -344,7 +345,7 @@ RECORDS = {
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.pair,
         reference=_div,
         sums=None,
         rescaling=None,

@@ -13,6 +13,7 @@ from fewbits.program import requantize as constants
 from fewbits.program import rescale
 from fewbits.program.accumulator import Bound, interval
 from fewbits.program.node import Margins, ProgramNode, Sizes
+from fewbits.program.ops import fits
 from fewbits.program.ops.record import (
     Example,
     Operations,
@@ -22,7 +23,6 @@ from fewbits.program.ops.record import (
     called,
     holds_nothing,
     reads_one,
-    unchecked,
 )
 from fewbits.program.ops.samples import IMAGE, X, Y
 from fewbits.program.ops.steps import (
@@ -171,7 +171,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes", "float32"}),
         writes="moved",
-        check=unchecked,
+        check=fits.pool,
         reference=_max_pool,
         sums=None,
         rescaling=None,
@@ -192,7 +192,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.pool,
         reference=_average_pool,
         sums=Sums(_pool_sums, None, None),
         rescaling=Rescaling(lambda program, node: coarsest_regrid(program, (node.input,), node.name),
@@ -219,7 +219,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.mean,
         reference=_mean,
         sums=Sums(_mean_sums, None, None),
         rescaling=Rescaling(_mean_factor, lambda program, node: _mean_sums(program, node).magnitude, "other"),

@@ -12,6 +12,7 @@ from fewbits.numerics.formats import parse
 from fewbits.program import requantize as constants
 from fewbits.program.functions import EMPTY, Empty
 from fewbits.program.node import ProgramNode
+from fewbits.program.ops import fits
 from fewbits.program.ops.record import (
     Example,
     Held,
@@ -21,7 +22,6 @@ from fewbits.program.ops.record import (
     called,
     holds_nothing,
     reads_one,
-    unchecked,
 )
 from fewbits.program.ops.samples import SHARES, X, Y, codes
 from fewbits.program.ops.steps import Codes, f32, saturate
@@ -141,6 +141,7 @@ def _check_softmax(program: Scope, node: Softmax) -> None:
         raise ProgramError(f"node {node.name!r} cannot read {node.input!r}: a Softmax is of codes")
     if node.seen is not None and (node.mask is not None or program.kind(node.seen) != "bool"):
         raise ProgramError(f"node {node.name!r} has two masks, or one that holds no truth values")
+    fits.same(program, node)
 
 
 def _shares_work(program: Scope, node: Softmax | LogSoftmax) -> Operations:
@@ -203,7 +204,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.same,
         reference=_log_softmax,
         sums=None,
         rescaling=None,
@@ -222,7 +223,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
-        check=unchecked,
+        check=fits.same,
         reference=_layer_norm,
         sums=None,
         rescaling=None,
@@ -251,7 +252,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"int64"}),
         writes="codes",
-        check=unchecked,
+        check=fits.rows,
         reference=lookup,
         sums=None,
         rescaling=None,
