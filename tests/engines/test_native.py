@@ -1,6 +1,7 @@
 """The native engine gives the reference's codes: every record's examples, random networks, any threads and sizes."""
 
 import threading
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -164,6 +165,35 @@ def test_large_pruned_layers_read_what_is_left() -> None:
                 inputs = {"x": rng.uniform(0, 5, (rows, 770)).astype(np.float32)}
                 same(program, reference.run(program, inputs), executor.run(inputs))
             assert executor._packed["y pruned"] is not None
+
+
+@pytest.mark.parametrize("level", NATIVE[1:])
+def test_a_session_holds_its_packed_weights_and_its_arena(level: library.Level) -> None:
+    """At most 1.3 times both: no view keeps the weights as they came. (NumPy tells tracemalloc what it allocates.)"""
+    rng = np.random.default_rng(4)
+    x, y = Encoding(parse("uint8"), 0.02, 7), Encoding(parse("uint8"), 20.0, 100)
+
+    def weights(outs: int, ins: int) -> Quantized:
+        return Quantized(rng.integers(-127, 128, (outs, ins)).astype(np.int8), Encoding(parse("int8"), 0.01))
+
+    nodes = (Quantize("q", "x"), Linear("a", "q", weights(2048, 1024), None, 0, 255),
+             Linear("y", "a", weights(1024, 2048), None, 0, 255))
+    program = Program(profile("onnxruntime"), ("x",), nodes, {
+        "x": Value((None, 1024), None), "q": Value((None, 1024), x), "a": Value((None, 2048), y),
+        "y": Value((None, 1024), y)}, "y")
+    inputs = {"x": rng.uniform(0, 5, (2, 1024)).astype(np.float32)}
+    with library.use(level):
+        NativeExecutor(program).run(inputs)  # what is imported and cached on the way is not the session's
+        tracemalloc.start()
+        try:
+            executor = NativeExecutor(program)
+            executor.run(inputs)
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        packed = sum(executor._packed[name].nbytes for name in ("a", "y"))
+        assert packed >= 2 * 2048 * 1024
+        assert held <= 1.3 * (packed + executor.arena(inputs).size)
 
 
 def few_numbers(rng: np.random.Generator, levels: tuple[int, ...], zero: int, weights: tuple[int, ...]) -> Program:

@@ -76,7 +76,7 @@ def layer_call(context: Context, node: Any, x: Stored, y: Stored, layer: Layer,
     blob = context.once(node.name, lambda: pack(call))
     if blob is not None:
         call.weights, call.layout = address(blob), structs.PACKED
-        layer = replace(layer, weights=layer.weights[:0])  # the packed ones are enough
+        layer = replace(layer, weights=layer.weights[:0].copy())  # the packed ones are enough: no view keeps these
 
     def make(x: np.ndarray, y: np.ndarray) -> tuple[structs.Call, Any]:
         call.x, call.y = x.ctypes.data, y.ctypes.data

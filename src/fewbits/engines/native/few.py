@@ -166,7 +166,7 @@ def _packed_few(layer: Layer) -> tuple[FewBits, np.ndarray] | None:
     made = FewBits(places.reshape(w.shape).astype(np.uint8), bits, np.resize(values, 2**bits).astype(np.int8),
                    w.shape[1], None, layer.x_zero, layer.bias, layer.rescaling)
     blob, _ = made.packed()
-    return replace(made, w=made.w[:, :0]), blob
+    return replace(made, w=made.w[:, :0].copy()), blob
 
 
 def _packed_bits(context: Context, node: op.Linear, x: Stored, y: Stored, layer: Layer, rows: int) -> Stored | None:
