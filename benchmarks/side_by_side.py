@@ -45,6 +45,13 @@ from fewbits.writers.onnx.twin import float_onnx_bytes
 Call = Callable[[], object]
 FLOAT, LAYER_FLOAT = "onnxruntime fp32", "torch fp32"
 _TURN = 2e6  # nanoseconds
+_HEAD = """# Benchmarks
+
+Made by `make bench` (`python -m benchmarks.side_by_side --docs`, which writes the section of the machine that it runs on):
+all candidates of a row in turns in one process, random weights. All figures but those in ms are ratios within a row.
+`native` is the call of our engine on arrays, by the level of its kernels, `prog(x)` what users call; *exact anywhere* is the
+file that fewbits exports by default.
+"""
 _SHOWN = ("torch fp32", "onnxruntime int8", "openvino int8")  # in the picture, beside ours
 
 
@@ -172,21 +179,17 @@ def table(rows: Sequence[Row], over: str, title: str) -> Table:
     return made
 
 
-def markdown(run: Run) -> str:
-    """The page for docs/."""
+def markdown(run: Run, drawn: str) -> str:
+    """A machine's section of the page for docs/. drawn: the file of its picture."""
     clock = "processor time" if run.threads == 1 else "wall time"
-    parts = ["# Benchmarks\n\nMade by `make bench` (`python -m benchmarks.side_by_side --docs`): all candidates of a "
-             f"row in turns in one process, medians of {clock}, {run.threads} thread{'s' if run.threads > 1 else ''}, "
-             f"batch {run.batch}, random weights, recipe `{run.recipe}`. All figures but those in ms are ratios within "
-             "a row. `native` is the call of our engine on arrays, `prog(x)` what users call; *exact anywhere* is the "
-             "file that fewbits exports by default.\n\n"
-             f"Machine: {run.machine}. Load before and after: {run.load[0]:.1f}, {run.load[1]:.1f}; above 1 others "
-             "worked beside.\n\n![times ONNX Runtime fp32](benchmarks.svg)\n"]
+    parts = [f"## {run.machine}\n\nMedians of {clock}, {run.threads} thread{'s' if run.threads > 1 else ''}, batch "
+             f"{run.batch}, recipe `{run.recipe}`. Load before and after: {run.load[0]:.1f}, {run.load[1]:.1f}; above 1 "
+             f"others worked beside.\n\n![times ONNX Runtime fp32]({drawn})\n"]
     for rows, over, title in ((run.networks, FLOAT, "Networks"),
                               (run.layers, LAYER_FLOAT, "Linear layers of few bits")):
         if rows:
             columns = list(dict.fromkeys(name for row in rows for name in row.times if name != over))
-            parts.append(f"\n## {title}: times as fast as {over}\n\n| | {over}, ms | {' | '.join(columns)} |\n"
+            parts.append(f"\n### {title}: times as fast as {over}\n\n| | {over}, ms | {' | '.join(columns)} |\n"
                          f"|{'---|' * (len(columns) + 2)}\n")
             for row in rows:
                 cells = [f"{row.ratio(name, over):.2f}" if name in row.times else "" for name in columns]
@@ -194,9 +197,30 @@ def markdown(run: Run) -> str:
     noted = [row for row in run.networks if row.notes]
     if noted:
         heads = list(noted[0].notes)
-        parts.append(f"\n## Of our engine\n\n| | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}\n")
+        parts.append(f"\n### Of our engine\n\n| | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}\n")
         parts += [f"| {row.name} | {' | '.join(str(row.notes.get(head, '')) for head in heads)} |\n" for row in noted]
     return "".join(parts)
+
+
+def with_section(text: str, section: str) -> str:
+    """The page with a machine's section, in place of the one that bears its processor's name, or behind the others."""
+    head, *others = text.split("\n## ") if text else [_HEAD.rstrip("\n")]
+    name = _processor(section.removeprefix("## "))
+    kept = [other.rstrip("\n") for other in others if _processor(other) != name]
+    return "\n\n## ".join([head.rstrip("\n"), *kept, section.removeprefix("## ").rstrip("\n")]) + "\n"
+
+
+def _processor(section: str) -> str:
+    """Of a section, the processor and what it can do: a machine's description up to its versions."""
+    return section.splitlines()[0].split(";")[0]
+
+
+def write_docs(run: Run, level: library.Level, folder: Path = Path("docs")) -> None:
+    """The machine's section of docs/benchmarks.md, and its picture, named by the best level."""
+    target, drawn = folder / "benchmarks.md", f"benchmarks-{level}.svg"
+    text = target.read_text() if target.is_file() else ""
+    write_whole(target, with_section(text, markdown(run, drawn)).encode())
+    picture(run).save(folder / drawn)
 
 
 def picture(run: Run) -> Picture:
@@ -263,8 +287,7 @@ def main(only: Annotated[str, typer.Option(help="Networks, with commas; none for
         picture(run).save(out / "bench.svg")
     console.print(f"written: {out}/bench.json, bench.html", highlight=False)
     if docs:
-        write_whole(Path("docs/benchmarks.md"), markdown(run).encode())
-        picture(run).save("docs/benchmarks.svg")
+        write_docs(run, wanted[-1])
 
 
 if __name__ == "__main__":
