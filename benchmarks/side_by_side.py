@@ -47,10 +47,10 @@ FLOAT, LAYER_FLOAT = "onnxruntime fp32", "torch fp32"
 _TURN = 2e6  # nanoseconds
 _HEAD = """# Benchmarks
 
-Made by `make bench` (`python -m benchmarks.side_by_side --docs`, which writes the section of the machine that it runs on):
-all candidates of a row in turns in one process, random weights. All figures but those in ms are ratios within a row.
-`native` is the call of our engine on arrays, by the level of its kernels, `prog(x)` what users call; *exact anywhere* is the
-file that fewbits exports by default.
+Made by `make bench` (`python -m benchmarks.side_by_side --docs`, which writes the section of the machine that it runs
+on): all candidates of a row in turns in one process, random weights. All figures but those in ms are ratios within a
+row. `native` is the call of our engine on arrays, by the level of its kernels, `prog(x)` what users call; *exact
+anywhere* is the file that fewbits exports by default.
 """
 _SHOWN = ("torch fp32", "onnxruntime int8", "openvino int8")  # in the picture, beside ours
 
@@ -183,8 +183,8 @@ def markdown(run: Run, drawn: str) -> str:
     """A machine's section of the page for docs/. drawn: the file of its picture."""
     clock = "processor time" if run.threads == 1 else "wall time"
     parts = [f"## {run.machine}\n\nMedians of {clock}, {run.threads} thread{'s' if run.threads > 1 else ''}, batch "
-             f"{run.batch}, recipe `{run.recipe}`. Load before and after: {run.load[0]:.1f}, {run.load[1]:.1f}; above 1 "
-             f"others worked beside.\n\n![times ONNX Runtime fp32]({drawn})\n"]
+             f"{run.batch}, recipe `{run.recipe}`. Load before and after: {run.load[0]:.1f}, {run.load[1]:.1f}; above "
+             f"1 others worked beside.\n\n![times ONNX Runtime fp32]({drawn})\n"]
     for rows, over, title in ((run.networks, FLOAT, "Networks"),
                               (run.layers, LAYER_FLOAT, "Linear layers of few bits")):
         if rows:
