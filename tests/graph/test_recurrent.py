@@ -1,22 +1,29 @@
 """Recurrent layers as recurrences: torch's own outputs in float, and programs that every engine agrees on."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import nn
 
+from fewbits.api import QuantizedModel
 from fewbits.artifact.file import to_bytes
 from fewbits.engines.executable import Executable
-from fewbits.errors import CaptureError, DataError, UnrolledWarning
+from fewbits.errors import CaptureError, DataError, RepairWarning, UnrolledWarning
 from fewbits.graph.capture import capture
 from fewbits.graph.fold import fold
 from fewbits.graph.recurrent_sizes import check_recurrent
 from fewbits.lower.lower import lower
+from fewbits.optimize.adaround import adaround
+from fewbits.optimize.bias_correction import correct_biases
 from fewbits.program.program import leaves
 from fewbits.program.reference import run
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
+from fewbits.report.report import build
 from fewbits.testing import differences
 from fewbits.train.fit import fit
 from fewbits.train.registry import trainable
@@ -304,6 +311,23 @@ def test_a_program_runs_on_sequences_of_other_lengths():
         with torch.no_grad():
             error = (Executable(program)(longer) - net(longer)).square().sum()
             assert 10 * torch.log10(net(longer).square().sum() / error) > 20
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+@pytest.mark.parametrize("repair", [correct_biases, adaround])
+def test_repairs_and_reports_say_what_they_leave_out(repair):
+    net, (x,) = made("lstm")
+    model = fold(capture(net, x))
+    simulation = calibrate(model, plan(model, "w8a8"), [x])
+    with pytest.warns(RepairWarning, match=r"leaves the layers inside recurrences .*\(layer#3\.layer0\.before\)"):
+        repair(simulation, [x])
+    prog = QuantizedModel(lower(simulation))
+    report = build(prog.program, simulation, [x])
+    assert "layer#3.layer0.cell" in report.inside
+    assert not {site.site for site in report.sites} & set(report.inside)
+    report.render(Console(file=(printed := io.StringIO()), width=200))
+    for told in (printed.getvalue(), report.html()):
+        assert "tensors inside recurrences" in " ".join(told.split())
 
 
 CALLS = {

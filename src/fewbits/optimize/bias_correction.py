@@ -20,7 +20,7 @@ from fewbits.graph.model import Model, Visitor
 from fewbits.graph.operators import bounds
 from fewbits.optimize.bias import give_biases
 from fewbits.optimize.expectation import expectations
-from fewbits.optimize.layer import Layer, layers
+from fewbits.optimize.layer import Layer, layers, warn_of_layers_inside
 from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.walk import walk
 from fewbits.program.inputs import Batch
@@ -169,6 +169,7 @@ def correct_biases_without_data(simulation: Simulation) -> Simulation:
     repaired = simulation.to_repair()
     repaired.plan = give_biases(repaired.model, repaired.plan)
     expected = expectations(repaired.reference)
+    warn_of_layers_inside(repaired, "correcting biases")
     with torch.no_grad():
         for layer in layers(repaired):
             mean = expected.get(layer.node["input"].name)

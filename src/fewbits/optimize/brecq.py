@@ -18,7 +18,7 @@ from fewbits.graph.graph import Node
 from fewbits.graph.model import Model, Visitor
 from fewbits.optimize.adaround import Schedule, beta_at, initial, raised, rectified_sigmoid, undecided
 from fewbits.optimize.checkpoint import Checkpoint
-from fewbits.optimize.layer import coded_layers
+from fewbits.optimize.layer import coded_layers, warn_of_layers_inside
 from fewbits.optimize.outcome import check_reread, unless_worse
 from fewbits.optimize.rounding import grid, integer_encoding, nearest, write_codes
 from fewbits.program.inputs import Batch
@@ -107,6 +107,7 @@ def reconstruct_blocks(simulation: Simulation, batches: Iterable[Batch], *, sche
     old = torch.cat(given)
     with torch.no_grad():
         new = visitor.value(name, old)
+    warn_of_layers_inside(repaired, "reconstructing blocks")
     weights = {layer.name: layer.weight for layer in coded_layers(repaired)}
     originals = repaired.reference.graph.by_name
     for number, block in enumerate(track(list(blocks(repaired)), "rounding blocks")):

@@ -1,14 +1,18 @@
 """Layers as repairs see them: a weight matrix per group of channels, and the closing ReLU or clamp."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
+from fewbits.errors import RepairWarning
 from fewbits.graph.graph import Node
 from fewbits.graph.operators import bounds
 from fewbits.quant.simulation import Simulation
+
+_SHOWN = 4  # names of layers in a warning
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,17 @@ def layers(simulation: Simulation) -> Iterator[Layer]:
         if node.role != "dot":
             continue
         yield Layer(node, *bounds(graph.by_name[simulation.plan.grid(node.name)]))
+
+
+def warn_of_layers_inside(simulation: Simulation, what: str) -> None:
+    """A RepairWarning, naming them, where layers inside of recurrences stay as they are: each runs once a step, and
+    repairs take a layer's inputs from one run. what: the repair."""
+    graph = simulation.model.graph
+    inside = [node.name for node in graph.everything if node.role == "dot" and node.name not in graph.positions]
+    if inside:
+        warnings.warn(RepairWarning(
+            f"{what} leaves the layers inside recurrences as they are ({', '.join(inside[:_SHOWN])}"
+            f"{' and more' if inside[_SHOWN:] else ''}): it works on layers that run once"), stacklevel=4)
 
 
 def coded_layers(simulation: Simulation) -> Iterator[Layer]:

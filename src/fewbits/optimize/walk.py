@@ -13,7 +13,7 @@ import torch
 
 from fewbits.errors import CalibrationError, DataError
 from fewbits.graph.model import Visitor
-from fewbits.optimize.layer import Layer, layers
+from fewbits.optimize.layer import Layer, layers, warn_of_layers_inside
 from fewbits.program.inputs import Batch
 from fewbits.progress import track
 from fewbits.quant.calibrate import model_inputs
@@ -38,9 +38,11 @@ def walk(simulation: Simulation, batches: Iterable[Batch], what: str,
          batch_to_inputs: Callable[[Any], Any] | None = None) -> Iterator[Stop]:
     """Stops before each layer; what the caller changes of the layer then is what runs.
 
-    what: said by the progress bar. Raises CalibrationError, naming the batch, for bad data or none.
+    what: said by the progress bar. Warns (RepairWarning) of layers inside recurrences, at which it does not stop.
+    Raises CalibrationError, naming the batch, for bad data or none.
     """
     simulation.set_mode("simulate")
+    warn_of_layers_inside(simulation, what)
     stops = {layer.name: layer for layer in layers(simulation)}
     reference, simulated = Visitor(), SimulationVisitor(simulation)
     originals = simulation.reference.graph.by_name

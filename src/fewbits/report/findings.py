@@ -25,7 +25,8 @@ class Findings:
     images: how many tensors, gap and engines were measured on; comparison: None where no labelled images
     were given; float_bytes: of the float model as safetensors; sizes: the parts of what `stored` names, a
     file that was written or the tensors that any file must hold; explanation: where one was asked for;
-    exactness: on which processors ONNX Runtime computes the exported file, None where it does not compute the profile.
+    exactness: on which processors ONNX Runtime computes the exported file, None where it does not compute the profile;
+    inside: tensors inside of recurrences, which are not among `sites`.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Findings:
     machine: Machine
     explanation: Explanation | None = None
     exactness: Exactness | None = None
+    inside: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:

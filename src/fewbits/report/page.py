@@ -41,7 +41,7 @@ def page(findings: Findings) -> str:
     return _environment().get_template("page.html.j2").render(
         f=findings, scale=best, parts=parts, layers=layers, explained=_EXPLAINED, opened=_OPENED,
         heaviest=max((bytes for _, bytes, _ in layers), default=1) or 1,
-        weakest=min(findings.sites, key=lambda site: site.sqnr),
+        inside=text.inside(findings.inside), weakest=min(findings.sites, key=lambda site: site.sqnr),
         defined=min(engine.images for engine in findings.engines))
 
 

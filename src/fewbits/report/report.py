@@ -32,7 +32,7 @@ from fewbits.report.ledger import ledger
 from fewbits.report.machine import this_machine
 from fewbits.report.page import page
 from fewbits.report.simulation_gap import simulation_gap
-from fewbits.report.sites import site_errors
+from fewbits.report.sites import inside_recurrences, site_errors
 from fewbits.report.sizes import float_file_bytes, size_items, stored_items
 from fewbits.report.terminal import render
 from fewbits.writers.onnx.program import onnx_bytes
@@ -102,4 +102,5 @@ def build(program: Program, simulation: Simulation, batches: Iterable[Batch], *,
         sizes=items or stored_items(entries),
         stored="file" if items else "stored tensors", machine=this_machine(),
         explanation=explanation,
+        inside=inside_recurrences(program, simulation.plan),
         exactness=exactness(program, processor, this_processor()) if program.profile.engine else None)

@@ -65,6 +65,13 @@ def value_names(program: Program, plan: Plan) -> dict[str, str]:
     return {name: value for name, value in names.items() if value not in inside}
 
 
+def inside_recurrences(program: Program, plan: Plan) -> tuple[str, ...]:
+    """The tensors that `value_names` leaves out: they have a value at every step, and no error of their own here."""
+    measured = value_names(program, plan)
+    return tuple(name for name, site in plan.sites.items()
+                 if site.kind in ("activation", "accumulator") and name not in measured)
+
+
 def float_outputs(program: Program, graph: Graph) -> dict[str, str]:
     """The program's value for each output of the model that the recipe left in float."""
     return {name: value for name, value in zip(leaves(graph.structure), leaves(program.structure), strict=True)

@@ -100,6 +100,7 @@ def _sums(findings: Findings) -> RenderableType:
 def _words(findings: Findings) -> list[str]:
     lines = [f"Ledger: {findings.ledger}.",
              f"Float simulation, fed the Program's own codes node by node: {findings.gap}.", *_exactness(findings)]
+    lines += [text.inside(findings.inside)] if findings.inside else []
     lines += [f"Equality relies on {reliance.on}." for reliance in findings.ledger.reliances if not reliance.nodes]
     lines.append("Energy is an estimate: " + "; ".join((*findings.energy[0].counted,
                  *findings.energy[0].integers.assumptions[::2])) + ".")

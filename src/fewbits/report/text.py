@@ -70,3 +70,12 @@ def products(number: int) -> str:
 def shape(sizes: Shape) -> str:
     """(None, 16, 8) → N, 16 and 8 with multiplication signs between; a scalar is `1`."""
     return TIMES.join("N" if s is None else str(s) for s in sizes) or "1"
+
+
+def inside(names: tuple[str, ...]) -> str:
+    """What is said of tensors inside of recurrences beside a table of tensors; "" where there are none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return (f"Not measured here: {len(names)} tensors inside recurrences, which have a value at every step "
+            f"({', '.join(names[:2])}{more}).")
