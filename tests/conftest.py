@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from fewbits.engines.processor import this_processor
 
 sys.path.append(str(Path(__file__).parent))
 torch.set_num_threads(1)
 os.environ["FEWBITS_CACHE"] = ""  # which engine was the fastest is not kept
+# How long an example takes is the machine's affair: a busy one must not fail a property.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_terminal_summary(terminalreporter):

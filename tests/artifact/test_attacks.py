@@ -77,7 +77,7 @@ def test_every_flipped_bit_is_refused() -> None:
     from_bytes(bytes(data), "a")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 8 * len(EVERY) - 1))
 def test_a_flipped_bit_of_a_larger_file_is_refused(bit: int) -> None:
     data = bytearray(EVERY)
@@ -444,7 +444,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_any_change_to_a_program_loads_or_is_refused(data: st.DataObject) -> None:
     def change(document: Any, _: Tensors) -> Any:

@@ -87,7 +87,7 @@ def instances(kind: Any) -> st.SearchStrategy[Any]:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(instances(ProgramNode), max_size=2).map(tuple))
 def test_any_node_round_trips(nodes: tuple[ProgramNode, ...]) -> None:
     assert_same(nodes, through(nodes, tuple[ProgramNode, ...]))
@@ -171,7 +171,7 @@ def test_formats_are_stored_as_text(format: Int) -> None:
     assert through(format, Format) == format
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, 4))
 def test_one_float_stays_in_the_json_and_is_exact(number: float, rank: int) -> None:
     array = np.full((1,) * rank, number, np.float32)

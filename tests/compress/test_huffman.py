@@ -55,7 +55,7 @@ def test_the_golden_counts(golden, name: str) -> None:
     assert (0.5 ** lengths.astype(float)).sum() == expected["kraft_sum"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(counts_of_symbols)
 def test_no_code_is_the_beginning_of_another_and_none_is_left_out(counts: list[int]) -> None:
     lengths = code_lengths(np.array(counts))
@@ -80,7 +80,7 @@ def test_the_limit_holds_for_the_steepest_counts() -> None:
     assert is_complete(lengths)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts_of_symbols, st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_two_decoders_agree(counts: list[int], size: int, seed: int) -> None:
     lengths = np.zeros(256, np.uint8)

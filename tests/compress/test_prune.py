@@ -15,7 +15,7 @@ def weights(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0, 1), st.integers(1, 40))
 def test_a_density_keeps_just_so_many_and_the_greatest(density: float, n: int) -> None:
     weight = weights(n).round(decimals=1)  # with ties

@@ -74,7 +74,7 @@ def test_what_no_encoder_made_is_refused(number: int) -> None:
         decode(wrong()[number])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sets(st.integers(0, 5000), max_size=60), st.integers(1, 255))
 def test_positions_come_back(places: set[int], limit: int) -> None:
     positions = np.array(sorted(places), np.int64)

@@ -65,7 +65,7 @@ QUANTIZER = quantizer()
 NUMBERS = st.one_of(st.floats(-2.0**100, 2.0**100, width=32), st.integers(-300, 300).map(lambda n: n / 2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(NUMBERS, min_size=1, max_size=40))
 def test_codes_are_those_of_dynamic_quantize_linear(numbers):
     """ONNX Runtime's own operator, over any numbers and ties; but where the scale is below what float32 holds."""

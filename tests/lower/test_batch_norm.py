@@ -74,7 +74,7 @@ def test_simulation_and_program_agree():
     assert ledger(program, simulation.plan, simulation.model.graph).counts["integer"] == 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(GAINS, min_size=4, max_size=4))
 def test_no_weight_code_changes_but_for_its_sign(gains):
     net, x = network(tuple(gains))

@@ -239,7 +239,7 @@ class Residual(nn.Module):
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0), (-1.0, 1.0)]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_shift_that_matches_means_against_bisection(seed, bounds):
     generator = torch.Generator().manual_seed(seed)
     wanted = torch.randn(3, 200, generator=generator).double() * 3

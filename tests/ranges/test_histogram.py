@@ -33,7 +33,7 @@ def state(histogram):
     return (counts.exponent, counts.index.tolist(), counts.count.tolist(), counts.low, counts.high)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(chunks, st.integers(0, 6))
 def test_shards_merged_are_the_whole(batches, cut):
     for make in MAKE.values():
@@ -43,7 +43,7 @@ def test_shards_merged_are_the_whole(batches, cut):
         np.testing.assert_allclose(first.extremes(), whole.extremes(), rtol=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(chunks, st.randoms(use_true_random=False))
 def test_neither_order_nor_batches_matter_and_no_count_is_lost(batches, random):
     flat = [x for batch in batches for x in batch]
@@ -53,7 +53,7 @@ def test_neither_order_nor_batches_matter_and_no_count_is_lost(batches, random):
     assert one.blocks[0].total == len(flat)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(chunks, st.sampled_from([60, 75, 90, 99, 99.9, 100]))
 def test_percentiles_are_within_the_stated_bound(batches, percent):
     data = np.sort(np.array([x for batch in batches for x in batch], np.float32).astype(float))

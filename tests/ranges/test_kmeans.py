@@ -48,7 +48,7 @@ def test_lloyd_ends_where_the_golden_file_says(golden, start: str) -> None:
 numbers = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(numbers, min_size=1, max_size=9), st.integers(1, 5))
 def test_the_optimum_equals_brute_force(values: list[float], k: int) -> None:
     clusters = optimal(np.array(values), k)
@@ -56,7 +56,7 @@ def test_the_optimum_equals_brute_force(values: list[float], k: int) -> None:
     assert clusters.sse == pytest.approx(expected, rel=1e-9, abs=1e-9 * max(1.0, max(abs(v) for v in values)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(numbers, st.integers(1, 4)), min_size=2, max_size=6), st.integers(1, 3))
 def test_weights_count_like_repetitions(points: list[tuple[float, int]], k: int) -> None:
     values, counts = (np.array(column) for column in zip(*points, strict=True))

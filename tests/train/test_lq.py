@@ -77,7 +77,7 @@ def slow_step(x, basis, choices):
     return [0.9 * v + 0.1 * float(row[-1]) for v, row in zip(basis, rows, strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(x=st.lists(numbers, min_size=4, max_size=20), bits=st.integers(1, 3), seed=st.integers(0, 99))
 def test_a_step_of_weights_is_the_papers(x, bits, seed):
     basis = (np.random.default_rng(seed).uniform(0.1, 3, bits)).astype(np.float32).tolist()
@@ -95,7 +95,7 @@ def test_a_step_of_weights_is_the_papers(x, bits, seed):
     np.testing.assert_allclose(quantizer.basis[0], wanted, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(x=st.lists(numbers.map(abs), min_size=4, max_size=20), bits=st.integers(1, 3), seed=st.integers(0, 99))
 def test_a_step_of_activations_is_the_papers(x, bits, seed):
     basis = (np.random.default_rng(seed).uniform(0.1, 3, bits)).astype(np.float32).tolist()

@@ -39,7 +39,7 @@ def as_stored(value, lowest):
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(weights=st.lists(numbers, min_size=2, max_size=24).filter(lambda w: max(map(abs, w)) > 1e-3))
 def test_incremental_powers_are_the_papers(bits, weights):
     weight = torch.tensor(weights)
@@ -125,7 +125,7 @@ def test_the_three_backward_functions(method, above):
     torch.testing.assert_close(slope, torch.tensor(expected), rtol=1e-5, atol=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=st.lists(numbers, min_size=1, max_size=12), bits=st.integers(3, 6))
 def test_log_gradients_round_the_exponent(values, bits):
     largest = max(abs(v) for v in values)

@@ -77,7 +77,7 @@ def assert_every_code(program, inputs) -> None:
         assert np.array_equal(found[output_name("y")].ravel(), program.encoding("y").decode(wanted))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.sampled_from(WORDS), st.floats(-7, 0.5), st.floats(-7, 0.5), st.sampled_from(("uint8", "int8")),
        st.integers(0, 255), st.integers(0, 255))
 def test_every_code_of_random_grids(word, x_scale, y_scale, format, x_zero, y_zero):

@@ -79,7 +79,7 @@ def test_log_softmax_of_every_length(length, format):
         assert differing(LogSoftmax("y", "x", 0, 255), x, y, rows(random, length, low, low + 255)) == 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 16, 32, 50]), st.sampled_from(EMPTY), st.booleans(),
        st.sampled_from(["uint8", "int8"]))
 def test_masked_softmax(seed, length, empty, constant, format):
