@@ -122,7 +122,7 @@ def test_form_and_engine(sim, tmp_path: Path) -> None:
         fb.export_onnx(prog, tmp_path / "a.onnx", [torch.randn(8, 40)], form="QDQ")
     assert not list(tmp_path.iterdir())
     prog.save(tmp_path / "a.fewbits")
-    with pytest.raises(OptionError, match="engine = 'onnx'"):
+    with pytest.raises(OptionError, match="engine 'onnx' is none: did you mean onnxruntime"):
         fb.load(tmp_path / "a.fewbits", engine="onnx")
 
 

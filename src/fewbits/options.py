@@ -5,7 +5,8 @@ annotation, so that what the signature says is what the function takes; `argumen
 classes, too.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from difflib import get_close_matches
 from functools import cache, wraps
 from inspect import signature
 from math import isfinite
@@ -69,6 +70,20 @@ def arguments_checked(called: Checked) -> Checked:
         return inner(*args, **kwargs)
 
     return cast(Checked, checked)
+
+
+def choice(word: str, choices: Collection[str], where: str = "") -> str:
+    """What a sentence advises in place of a word that is none of `choices`: the nearest ones where some are near, else
+    all. where: what lists them all, for lists too long for a sentence."""
+    near = get_close_matches(word, choices, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {listed(near, 'or')}?{f' {where} lists all' if where else ''}"
+    return f"choose one of {', '.join(choices)}"
+
+
+def listed(words: Sequence[str], last: str) -> str:
+    """a, b or c."""
+    return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else words[0]
 
 
 def shown(value: object) -> str:

@@ -40,7 +40,7 @@ def test_an_engine_that_there_is_not(saved, small, fewbits, monkeypatch, tmp_pat
     network = ("mynets:small", "--weights", "small.pt", *DATA, "--out", tmp_path / "out")
     given = {"evaluate": (saved / "model.fewbits", *DATA), "verify": (saved / "model.fewbits",), "quantize": network,
              "search": (*network, "--max-drop", "1")}[verb]
-    for engine, told in (("onnx", "engine = 'onnx' is not allowed: give one of 'fastest', 'reference', 'torch'"),
+    for engine, told in (("onnx", "engine 'onnx' is none: did you mean onnxruntime"),
                          ("openvino", "engine 'openvino' cannot run: OpenVINO is not installed here: pip install it")):
         result = fewbits(verb, *given, "--engine", engine)
         assert (result.code, result.out) == (2, "")

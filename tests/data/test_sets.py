@@ -233,3 +233,11 @@ def test_the_real_sets_have_their_fixed_splits(shared: Path) -> None:
     assert cifar.train.x.shape[1:] == (3, 32, 32)
     assert torch.equal(cifar.calibration.x, cifar.train.x[:1024])
     assert len(cifar.draw_calibration(5)) == 1024
+
+
+def test_a_file_or_a_folder_is_told_what_to_write(tmp_path):
+    (tmp_path / "photographs").mkdir()
+    with pytest.raises(DataError, match=r"write npz:.*data\.npz\."):
+        load(str(tmp_path / "data.npz"))
+    with pytest.raises(DataError, match=r"is a folder .*; write images:.*photographs"):
+        load(str(tmp_path / "photographs"))

@@ -113,7 +113,7 @@ def test_mistakes_in_a_recipe(tmp_path, text, sentence):
 
 
 def test_unknown_recipe():
-    with pytest.raises(RecipeError, match=r"no recipe is called 'w9a9': give a YAML file or one of .*w8a8"):
+    with pytest.raises(RecipeError, match=r"'w9a9', and no file: did you mean .*w8a8.*\? docs/recipes.md lists"):
         recipe("w9a9")
 
 

@@ -80,7 +80,7 @@ def test_a_users_file_is_found_wherever_it_is(user_folder: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("lenet", r"There is no network 'lenet'; choose one of digits_net, .* or write mynet.py:MyNet or package.mod"),
+        ("lenet", r"There is no network 'lenet' \(your own is .* mynet.py:MyNet or .*did you mean lenet5"),
         ("gone.py:Net", r"there is no file gone.py; mend the name"),
         ("fewbits_test_user.py", r"names a file and no network in it; write fewbits_test_user.py:MyNet"),
         (":good", r"There is no network ':good'"),

@@ -1,14 +1,15 @@
 """The `fewbits` command: its verbs, and what happens to errors."""
 
+import re
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from fewbits.cli.output import console
-from fewbits.cli.verb import Session, add, told_of
+from fewbits.cli.verb import INTERRUPTED, Session, add, told_of
 from fewbits.cli.verbs import ALL
 from fewbits.errors import FewbitsError, FewbitsWarning
 from fewbits.version import __version__
@@ -19,6 +20,9 @@ Exit codes:
   2    bad input, or a file that does not verify: one sentence on standard error
   3    an export was refused; the rest is written
   130  interrupted (Ctrl-C); a sentence says what was kept"""
+
+USAGE = 2
+"""The exit code of a command that is misspelt."""
 
 app = typer.Typer(name="fewbits", add_completion=False, no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False, epilog=EXIT_CODES,
@@ -58,22 +62,43 @@ def run() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("default", FewbitsWarning)
             warnings.showwarning = show
-            app(obj=session)
+            sys.exit(app(obj=session, standalone_mode=False) or 0)
+    except TyperException as misspelt:
+        context = getattr(misspelt, "ctx", None)
+        if not sys.argv[1:]:
+            print(misspelt.format_message(), file=sys.stderr)  # the help
+            sys.exit(USAGE)
+        session.verb = context.info_name if context is not None and context.parent is not None else ""
+        _end(session, USAGE, {"kind": "UsageError", "message": (told := _sentence(misspelt, session.verb))}, told)
     except FewbitsError as error:
-        if "--json" in sys.argv and not session.printed:
-            print(session.envelope(error.exit_code, error=told_of(error)))
-        _say(f"fewbits: {error}", "red")
-        sys.exit(error.exit_code)
+        _end(session, error.exit_code, told_of(error), str(error))
     except KeyboardInterrupt:  # before a verb began
-        sys.exit(130)
-    except SystemExit as stop:
-        misspelt = stop.__context__  # typer has shown it on standard error
-        if "--json" in sys.argv and not session.printed and isinstance(misspelt, TyperException):
-            context = getattr(misspelt, "ctx", None)
-            session.verb = context.info_name if context is not None and context.parent is not None else ""
-            message = " ".join(misspelt.format_message().replace("Value error, ", "").split())
-            print(session.envelope(int(stop.code or 0), error={"kind": "UsageError", "message": message}))
-        raise
+        sys.exit(INTERRUPTED)
+
+
+def _end(session: Session, code: int, error: dict[str, object], sentence: str) -> NoReturn:
+    if "--json" in sys.argv and not session.printed:
+        print(session.envelope(code, error=error))
+    _say(f"fewbits: {sentence}", "red")
+    sys.exit(code)
+
+
+_WORDINGS = (
+    (r"Missing (?:option|argument) '(.*)'", r"\1 is missing"),
+    (r"Invalid value for '(.*?)':", r"\1:"),
+    (r"No such command '(.*?)'", r"there is no verb '\1'"),
+    (r"No such option: (\S+)", r"there is no option \1"),
+    (r"[. ]+\(?(?:Did you mean|Possible options?:) (.*?)[)?]*$", r", did you mean \1?"),
+    (r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", r"more is given than is asked for, \1"))
+"""Of typer's messages, and ours."""
+
+
+def _sentence(misspelt: TyperException, verb: str) -> str:
+    """What was typed wrong, and where it stands what may be typed."""
+    told = " ".join(misspelt.format_message().replace("Value error, ", "").split()).rstrip(".")
+    for theirs, ours in _WORDINGS:
+        told = re.sub(theirs, ours, told)
+    return f"{told}{'' if told.endswith('?') else ':'} see `{' '.join(['fewbits', verb]).strip()} --help`"
 
 
 def _say(text: str, style: str) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from fewbits.cli.verbs.reproduce import Reproduce
 from fewbits.data.sets import load
 from fewbits.errors import DataError, VerificationError
+from fewbits.options import choice
 from fewbits.report.machine import this_machine
 from fewbits.reproduce.earlier import beside_earlier, fault_of
 from fewbits.reproduce.recorded import RECORDS
@@ -23,10 +24,10 @@ def reproduce(asked: Reproduce, console: Console) -> object:
     """The job of the verb."""
     row, data, weights, seed, records = asked.row, asked.data, asked.weights, asked.seed, asked.records or RECORDS
     if asked.show or row is None:
-        console.print(_table(records))
+        console.print(_table(records) if console.is_terminal else _lines(records))
         return listed(ROWS.values(), records)
     if row not in ROWS:
-        raise DataError(f"there is no row {row!r}; choose one of {', '.join(ROWS)}")
+        raise DataError(f"there is no row {row!r}: {choice(row, ROWS, 'fewbits reproduce --list')}")
     chosen = ROWS[row]
     if data is None:
         raise DataError(f"{row} needs data: give --data {chosen.data_hint}")
@@ -51,6 +52,19 @@ def reproduce(asked: Reproduce, console: Console) -> object:
     if fault := fault_of(result):
         raise VerificationError(f"{row}: {fault}")
     return {"row": row, "published": dict(chosen.published), **asdict(result)}
+
+
+def _lines(records: Path) -> Table:
+    """One line for each figure of each row, for other programs."""
+    table = Table("row", "recipe", "seconds", "figure", "published", "measured, by seed", title=f"records in {records}")
+    for name, row in ROWS.items():
+        found = results(records, name)
+        for figure in figures(row, found) or ("–",):
+            measured = [f"{one.seed}: {one.measured[figure]:.2f}" for one in found if figure in one.measured]
+            published = f"{row.published[figure]:g}" if figure in row.published else "–"
+            table.add_row(name, row.recipe or "–", str(row.seconds), figure, published,
+                          ", ".join(measured) or "not run")
+    return table
 
 
 def _table(records: Path) -> Table:

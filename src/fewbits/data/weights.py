@@ -102,6 +102,9 @@ def check_weights(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], sourc
         for keys, what in ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
         if keys
     ]
+    if differences and set(shapes) <= {"x", "y"}:
+        raise DataError(f"{source} holds data and no weights, {' and '.join(shapes)}; give it as --data npz:{source}, "
+                        "and as weights what was saved from the network.")
     if differences:
         raise DataError(
             f"The weights of {source} are of another architecture than this {type(model).__name__}: "

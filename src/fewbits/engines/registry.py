@@ -10,6 +10,7 @@ from fewbits.engines.fastest import Fastest
 from fewbits.engines.onnxruntime import OnnxRuntime
 from fewbits.engines.openvino import OpenVino
 from fewbits.errors import OptionError, UnsupportedError
+from fewbits.options import choice
 
 GROUP = "fewbits.engines"
 
@@ -47,5 +48,4 @@ def _offered(name: str) -> Engine:
             raise UnsupportedError(f"{entry.value} is offered as engine {name!r} and gives a {type(made).__name__}, "
                                    "not an Engine")
         return made
-    allowed = ", ".join(map(repr, engine_names()))
-    raise OptionError(f"engine = {name!r} is not allowed: give one of {allowed}, or an Engine")
+    raise OptionError(f"engine {name!r} is none: {choice(str(name), engine_names())}")

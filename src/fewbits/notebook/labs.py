@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from fewbits.errors import FileError
+from fewbits.options import choice
 
 
 def labs() -> Mapping[str, Path]:
@@ -21,5 +22,5 @@ def lab(name: str) -> Path:
     """The file of a lab. Raises FileError for a name that none has."""
     found = labs()
     if name not in found:
-        raise FileError(f"there is no lab {name!r}: choose one of {', '.join(found)}")
+        raise FileError(f"there is no lab {name!r}: {choice(name, found)}")
     return found[name]

@@ -14,7 +14,7 @@ from fewbits.limits import RECIPE_BYTES
 from fewbits.numerics.block import parse_block
 from fewbits.numerics.formats import Int, parse
 from fewbits.numerics.rounding import RULES
-from fewbits.options import options_checked
+from fewbits.options import choice, options_checked
 from fewbits.quant.document import DocumentError, read_document
 from fewbits.quant.presets import preset, presets
 from fewbits.quant.spec import Spec
@@ -212,7 +212,8 @@ def _read(source: str | Path) -> Recipe:
     elif "\0" not in str(source) and os.path.lexists(source):
         data = read_whole(source, RECIPE_BYTES, "a recipe")
     else:
-        raise RecipeError(f"no recipe is called {str(source)!r}: give a YAML file or one of {', '.join(presets())}")
+        raise RecipeError(f"no recipe is called {str(source)!r}, and no file: "
+                          f"{choice(str(source), presets(), 'docs/recipes.md')}")
     try:
         return Recipe.model_validate(read_document(data) or {})
     except DocumentError as error:

@@ -134,8 +134,9 @@ def header_length(start: bytes) -> int:
     if start[_LENGTH_BYTES:_LENGTH_BYTES + 1] != b"{":
         # Only now: a header of 640 bytes begins as a pickle does.
         if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-            raise Refusal("is a pickle or a zip, which may run code when it is loaded",
-                          "load it in PyTorch as weights, quantize, and save a .fewbits file")
+            raise Refusal("is a pickle or a zip, as .pt and .npz files are, and no .fewbits file",
+                          "give the model.fewbits that `fewbits quantize` writes; weights go to its --weights, data to "
+                          "--data npz:FILE")
         raise Refusal("is not a .fewbits file, or its first bytes are damaged", _OURS)
     if length > HEADER_LIMIT:
         raise Refusal(f"claims a header of {length} bytes, and {HEADER_LIMIT} is the most there may be",

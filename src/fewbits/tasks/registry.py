@@ -19,6 +19,7 @@ from fewbits.data.preparation import Preparation
 from fewbits.errors import DataError
 from fewbits.graph.model import Model
 from fewbits.graph.pt2 import read_pt2
+from fewbits.options import choice
 from fewbits.tasks.caffe_cifar import caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
 from fewbits.tasks.digits_net import digits_net
@@ -105,8 +106,8 @@ def resolve(text: str) -> Task:
                         "arguments.")
     if not (colon and module_name and attribute):
         raise DataError(
-            f"There is no network {text!r}; choose one of {', '.join(TASKS)}, "
-            "give a .pt2 file, or write mynet.py:MyNet or package.module:factory."
+            f"There is no network {text!r} (your own is a .pt2 file, mynet.py:MyNet or package.module:factory): "
+            f"{choice(text, TASKS)}"
         )
     folder = os.getcwd()
     if module_name.endswith(".py"):
