@@ -21,9 +21,11 @@ Sizes = tuple[int, int, int, int]
 _MOST = 4
 """Numbers that two planes hold."""
 
-_PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "amx": 0.9,
+_PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "amx": 0.22,
                                      "neon": 1.0}
-"""Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels)."""
+"""Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels). At amx that
+of linear layers, of one row most often; convolutions by tiles are faster than those of any planes
+(benchmarks.few_bit_networks: binary VGG-small 1026 µs with planes, 887 in 8 bits)."""
 
 _WINOGRAD: dict[library.Level, float] = {"avx2": 0.4, "avxvnni": 0.75}
 """Time of a 3×3 convolution in the form of Winograd over that of its products one by one; 1 elsewhere, nearly."""
@@ -80,6 +82,8 @@ def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tup
     depth = layer.weights[0].size
     padded = (depth + 63) // 64 * 64
     level = library.level()
+    if level == "amx" and isinstance(node, op.Conv):
+        return None
     once = layer.stride == layer.dilation == (1, 1)
     eight = _WINOGRAD.get(level, 1.0) if layer.weights.shape[1:3] == (3, 3) and once else 1.0
     if depth < 64 or read.bits * weights.bits * padded * _PLANES[level] > depth * eight:
