@@ -23,8 +23,8 @@ _MOST = 4
 
 _PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "amx": 0.22,
                                      "neon": 1.0}
-"""Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels). At amx that
-of linear layers, of one row most often; convolutions by tiles are faster than those of any planes
+"""Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels). At amx of
+linear layers, of one row most often: convolutions by tiles are faster than those of any planes
 (benchmarks.few_bit_networks: binary VGG-small 1026 µs with planes, 887 in 8 bits)."""
 
 _WINOGRAD: dict[library.Level, float] = {"avx2": 0.4, "avxvnni": 0.75}
