@@ -18,7 +18,14 @@ static void softmax_row(const fb_softmax* c, const uint8_t* x, const uint8_t* ma
   for (int32_t i = 0; i < n; ++i) total += powers[i];
   const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), sum = (float)(total > 1 ? total : 1), scale = c->scale;
   const int32_t zero = c->zero;
-  for (int32_t i = 0; i < n; ++i) y[i] = (uint8_t)fb_code((float)powers[i] / sum / scale, zero, low, high);
+  if (scale < 0x1p-60f || scale > 0x1p60f) {
+    for (int32_t i = 0; i < n; ++i) y[i] = (uint8_t)fb_code((float)powers[i] / sum / scale, zero, low, high);
+    return;
+  }
+  const float of_sum = 1.0f / sum, of_scale = 1.0f / scale;
+  for (int32_t i = 0; i < n; ++i) {
+    y[i] = (uint8_t)fb_code(fb_quotient(fb_quotient((float)powers[i], sum, of_sum), scale, of_scale), zero, low, high);
+  }
 }
 
 static void log_row(const fb_softmax* c, const uint8_t* x, uint8_t* y) {
