@@ -474,6 +474,47 @@ int64_t scratch_of(const fb_matmul& c) {
   return m.packed ? m.weights_bytes + m.sums_bytes + m.added_bytes + m.rows_bytes : 0;
 }
 
+// `count` columns (16 at most) of the second matrix, from `column` on, into steps of four codes less 128; their sums.
+void pack_columns(const fb_matmul& c, const uint8_t* b, int64_t column, int32_t count, int32_t steps, uint8_t* to, int32_t* totals) {
+  constexpr uint32_t kFlip = 0x80808080u;
+  const int32_t whole = c.depth / 4;
+  std::memset(to + static_cast<int64_t>(whole) * 64, 0, static_cast<size_t>(steps - whole) * 64);
+  if (count < 16) std::memset(to, 0, static_cast<size_t>(whole) * 64);
+  if (c.b_transposed) {
+    for (int32_t j = 0; j < count; ++j) {
+      const uint8_t* from = b + (column + j) * c.depth;
+      for (int32_t s = 0; s < whole; ++s) {
+        uint32_t four;
+        std::memcpy(&four, from + 4 * s, 4);
+        four ^= kFlip;
+        std::memcpy(to + 64 * s + 4 * j, &four, 4);
+      }
+      int32_t total = -128 * c.depth;
+      for (int32_t depth = 0; depth < c.depth; ++depth) total += from[depth];
+      totals[j] = total;
+    }
+  } else {
+    for (int32_t j = 0; j < count; ++j) totals[j] = -128 * c.depth;
+    for (int32_t s = 0; s < whole; ++s) {
+      const uint8_t* from = b + static_cast<int64_t>(4 * s) * c.columns + column;
+      for (int32_t j = 0; j < count; ++j) {
+        const uint32_t first = from[j], second = from[c.columns + j], third = from[2 * static_cast<int64_t>(c.columns) + j],
+                       fourth = from[3 * static_cast<int64_t>(c.columns) + j];
+        const uint32_t four = (first | second << 8 | third << 16 | fourth << 24) ^ kFlip;
+        std::memcpy(to + 64 * s + 4 * j, &four, 4);
+        totals[j] += static_cast<int32_t>(first + second + third + fourth);
+      }
+    }
+  }
+  for (int32_t depth = 4 * whole; depth < c.depth; ++depth) {
+    for (int32_t j = 0; j < count; ++j) {
+      const int32_t code = c.b_transposed ? b[(column + j) * c.depth + depth] : b[static_cast<int64_t>(depth) * c.columns + column + j];
+      to[static_cast<int64_t>(whole) * 64 + 4 * j + depth % 4] = static_cast<uint8_t>(code ^ 0x80);
+      if (!c.b_transposed) totals[j] += code;
+    }
+  }
+}
+
 void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
   const Kernels& k = kernels();
   const Matrix m = prepared(c);
@@ -485,7 +526,6 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
   int32_t* sums = reinterpret_cast<int32_t*>(weights + m.weights_bytes);
   int32_t* added = reinterpret_cast<int32_t*>(reinterpret_cast<uint8_t*>(sums) + m.sums_bytes);
   uint8_t* rows = reinterpret_cast<uint8_t*>(added) + m.added_bytes;
-  const int32_t per_step = m.wide ? 2 : 4, item = m.wide ? 2 : 1;
   for (int32_t batch = 0; batch < c.batches; ++batch) {
     const uint8_t* a = static_cast<const uint8_t*>(c.a) + batch * c.a_step;
     const uint8_t* b = static_cast<const uint8_t*>(c.b) + batch * c.b_step;
@@ -494,22 +534,20 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
         for (int64_t block = first; block < last; ++block) {
           const int32_t there = c.columns - static_cast<int32_t>(block) * 16 < 16 ? c.columns - static_cast<int32_t>(block) * 16 : 16;
           uint8_t* to = weights + block * m.steps * 64;
-          std::memset(to, 0, static_cast<size_t>(m.steps) * 64);
           int32_t totals[16] = {0};
-          for (int32_t depth = 0; depth < c.depth; ++depth) {
-            uint8_t* at = to + depth / per_step * 64 + depth % per_step * item;
+          if (m.wide) {
+            std::memset(to, 0, static_cast<size_t>(m.steps) * 64);
+          } else {
+            pack_columns(c, b, block * 16, there, m.steps, to, totals);
+          }
+          for (int32_t depth = 0; m.wide && depth < c.depth; ++depth) {
+            uint8_t* at = to + depth / 2 * 64 + depth % 2 * 2;
             const uint8_t* from = c.b_transposed ? b + block * 16 * c.depth + depth : b + static_cast<int64_t>(depth) * c.columns + block * 16;
             const int64_t next = c.b_transposed ? c.depth : 1;
             for (int32_t j = 0; j < there; ++j) {
-              const int32_t code = from[j * next];
-              if (m.wide) {
-                const int16_t v = static_cast<int16_t>(code - c.b_zero);
-                std::memcpy(at + 4 * j, &v, 2);
-                totals[j] += v;
-              } else {
-                at[4 * j] = static_cast<uint8_t>(code ^ 0x80);
-                totals[j] += code - 128;
-              }
+              const int16_t v = static_cast<int16_t>(from[j * next] - c.b_zero);
+              std::memcpy(at + 4 * j, &v, 2);
+              totals[j] += v;
             }
           }
           // Σ (a − z_a)(b − z_b) = Σ (a − o)(b − 128) − (z_a − o) Σ (b − 128) − (z_b − 128) Σ (a − z_a)
@@ -546,7 +584,7 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
     product.x = m.rows_bytes ? rows : a;
     product.steps = weights;
     product.sums = sums;
-    product.added = m.wide ? nullptr : added;
+    product.added = m.wide || c.b_zero == 128 ? nullptr : added;  // nothing to add
     product.rescale = &c.rescale;
     product.y = static_cast<uint8_t*>(c.y) + static_cast<int64_t>(batch) * c.rows * c.columns * size_of(c.rescale.type);
     product.y_step = c.columns;
