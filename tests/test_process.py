@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import fewbits as fb
+from fewbits.engines.registry import ENGINES
 
 STATE = """
 import json, os, random, sys, warnings
@@ -87,13 +88,13 @@ def on_torch(quantized):
     return fb.QuantizedModel(program.program, "torch"), inputs, right
 
 
-def calls_gone_wrong(program, inputs, right):
-    """Which inputs gave other codes to 32 threads of 25 calls each."""
+def calls_gone_wrong(program, inputs, right, calls=25):
+    """Which inputs gave other codes to 32 threads of so many calls each."""
     wrong = []
 
     def work(seed):
         order = random.Random(seed)
-        for _ in range(25):
+        for _ in range(calls):
             which = order.randrange(len(inputs))
             if not torch.equal(program.codes(inputs[which]), right[which]):
                 wrong.append(which)
@@ -106,9 +107,14 @@ def calls_gone_wrong(program, inputs, right):
     return wrong
 
 
-def test_many_threads_call_one_program(quantized):
+@pytest.mark.parametrize("engine", ["fastest", "native", "onnxruntime", "reference"])
+def test_many_threads_call_one_program(quantized, engine):
+    """`python -m benchmarks.threads` calls it 32 000 times."""
+    if told := ENGINES[engine]().missing:
+        pytest.skip(told)
     program, inputs, right = quantized
-    assert calls_gone_wrong(program, inputs, right) == []
+    program = fb.QuantizedModel(program.program, engine)
+    assert calls_gone_wrong(program, inputs, right, 5 if engine == "reference" else 25) == []
 
 
 def test_many_threads_call_one_program_in_torch(on_torch):

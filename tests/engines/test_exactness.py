@@ -111,6 +111,7 @@ def layer(kind, codes, profile=ONNXRUNTIME, x=None, format="int8", groups=1, low
     codes = np.asarray(codes)
     x = x or Encoding(parse("int8" if profile.signed else "uint8"), 0.1, 0 if profile.signed else 3)
     y = Encoding(x.format, 100.0, 0)
+    low, high = max(low, y.format.low), min(high, y.format.high)
     shape = CHANNEL.scale_shape(codes.shape)
     weight_zeros = np.broadcast_to(np.asarray(zeros, np.int32), len(codes)).reshape(shape)
     w = Quantized(codes, Encoding(parse(format), np.full(shape, 0.01), weight_zeros, CHANNEL))
