@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import onnxruntime as ort
 
+from fewbits.errors import ExportError
 from fewbits.options import options_checked
 
 Level = Literal["off", "all"]
@@ -16,7 +17,7 @@ class OnnxSession:
     """One model loaded into ONNX Runtime.
 
     level: `all` as it runs by default, or `off` without any graph optimisation;
-    threads: of one operator; 0 leaves the number to ONNX Runtime.
+    threads: of one operator; 0 leaves the number to ONNX Runtime. Raises ExportError for a model that it does not open.
     """
 
     @options_checked
@@ -27,7 +28,11 @@ class OnnxSession:
         options.log_severity_level = 3
         # On x86 quantizers around int8 activations are left in float unless this is said; uint8 is not touched by it.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no class in common
+            raise ExportError(f"onnxruntime {ort.__version__} does not open the model that was written of this program "
+                              f"(optimisation {level}): {error}") from error
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -21,13 +21,24 @@ def _slice(b: OnnxBuilder, node: op.Slice) -> None:
     b.node("Slice", [node.input, *arguments], node.name)
 
 
-def _pad(b: OnnxBuilder, node: op.Pad) -> None:
+def _margins(b: OnnxBuilder, node: op.Pad) -> tuple[str, list[str]]:
+    """Pad's second input, and its fourth where ONNX Runtime must not merge it into what reads it: it makes one operator
+    of Pad and AveragePool, and then refuses the model where that has margins as wide as its windows. It leaves alone a
+    Pad that names its axes."""
     before, after = zip(*node.margins, strict=True)
+    averaged = any("avg_pool" in reader.call if isinstance(reader, op.FloatCall) else isinstance(reader, op.AveragePool)
+                   for reader in b.program.readers(node.name))
+    return (b.constant(f"{node.name}.margins", np.array([*before, *after], np.int64)),
+            [b.constant(f"{node.name}.axes", np.arange(len(before)))] if averaged else [])
+
+
+def _pad(b: OnnxBuilder, node: op.Pad) -> None:
     encoding = b.program.values[node.input].encoding
     zero = (np.zeros((), b.program.values[node.input].dtype) if encoding is None
             else encoding.zero_point.astype(encoding.format.dtype))
-    b.node("Pad", [node.input, b.constant(f"{node.name}.margins", np.array([*before, *after], np.int64)),
-                   b.constant(f"{node.name}.zero", zero)], node.name)
+    margins, axes = _margins(b, node)
+    b.node("Pad", [node.input, margins, b.constant(f"{node.name}.zero", zero), *(axes if encoding is None else [])],
+           node.name)
 
 
 def _gather(b: OnnxBuilder, node: op.Gather) -> None:
@@ -36,9 +47,8 @@ def _gather(b: OnnxBuilder, node: op.Gather) -> None:
 
 
 def _twin_pad(b: OnnxBuilder, node: op.Pad) -> None:
-    before, after = zip(*node.margins, strict=True)
-    b.node("Pad", [node.input, b.constant(f"{node.name}.margins", np.array([*before, *after], np.int64))],
-           node.name)
+    margins, axes = _margins(b, node)
+    b.node("Pad", [node.input, margins, *(("", *axes) if axes else ())], node.name)
 
 
 FORMS: FormTable = {
