@@ -65,6 +65,7 @@ def blocks() -> list[Block]:
 
 
 BLOCKS = blocks()
+DRAWINGS = {"docs/architecture.md": "the way of the data, drawn: no output of anything"}
 BY_HAND = {"api.md"}  # its blocks are those of tests/documents/test_api.py
 
 
@@ -74,6 +75,13 @@ def of_kind(*kinds: str) -> list[Block]:
 
 def test_every_block_says_what_it_is() -> None:
     assert [str(block) for block in BLOCKS if block.kind not in KINDS] == []
+
+
+def test_text_shows_no_output_that_nothing_compares() -> None:
+    """Output stands behind `>>>` in `pycon` blocks, which are compared; of `text` there are drawings and, in api.md,
+    which test_api.py makes anew, signatures."""
+    pages = {str(block.page.relative_to(ROOT)) for block in of_kind("text")}
+    assert pages == set(DRAWINGS)
 
 
 @pytest.mark.parametrize("block", of_kind("python"), ids=str)

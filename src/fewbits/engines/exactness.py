@@ -115,8 +115,9 @@ class Exactness:
         """The same, and what it costs."""
         costs = []
         if self.unsigned:
-            costs.append(f"uint8 weights in {listed(self.unsigned)}, whose sums would saturate without VNNI (where all "
-                         "processors have it, `fewbits export --processor vnni` writes int8, up to 4 times as fast)")
+            costs.append(f"uint8 weights in {listed(self.unsigned)}, whose sums would saturate without VNNI (for "
+                         "processors that all have it, fewbits export --processor vnni writes int8, up to 4 times as "
+                         "fast)")
         if self.tabulated:
             costs.append(f"tables for the sums of {listed(self.tabulated)}, which differ without FMA")
         return "; ".join([f"exact on {self.where}", *costs])
