@@ -47,7 +47,8 @@ for (const e of reached) {
 const requests = performance.getEntriesByType("resource").length;
 const told = {texts, faint, stuck, reached: reached.length, requests,
   dark: matchMedia("(prefers-color-scheme: dark)").matches};
-document.body.insertAdjacentHTML("beforeend", "<pre id=told>" + JSON.stringify(told).replaceAll("<", "&lt;") + "</pre>");
+const text = JSON.stringify(told).replaceAll("<", "&lt;");
+document.body.insertAdjacentHTML("beforeend", "<pre id=told>" + text + "</pre>");
 </script>"""
 
 
