@@ -389,8 +389,7 @@ one thread, less what a method found in the log of another.
   this machine only with a stand-in for torchvision.
 - **greedy**: tensor by tensor, the least noise over what is saved first, in the same menu as the search (8 to 2 bits,
   least squared error; LeNet-5 also min-max). It goes on past a candidate that breaks the limit, which the tools do not.
-- **search**: `fewbits search --minimize bits`. *Repaired*: with `--repair adaround,bias-correction`. The rows
-  of ResNet-20 are from before the greedy choice was among what the search measures.
+- **search**: `fewbits search --minimize bits`. *Repaired*: with `--repair adaround,bias-correction`.
 
 A limit on flips among few images is kept by chance, too: every method chooses among many plans by the same images, and
 on the test images more classes change than were allowed, most where the choice was widest. Limits in dB carry over to
