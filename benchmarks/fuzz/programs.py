@@ -89,11 +89,11 @@ def plausible_program(_: bytes, rng: random.Random) -> tuple[bytes, bool]:
     if names and rng.random() < 0.4:
         tensor = tensors[rng.choice(names)]
         raw = tensor.reshape(-1).view(np.uint8)
-        for _ in range(rng.choice((1, 4, 40))):
+        for _time in range(rng.choice((1, 4, 40))):
             raw[rng.randrange(raw.size)] = rng.choice((0, 0x7F, 0x80, 0xFF, rng.randrange(256)))
     else:
         document = json.loads(tensors[artifact.PROGRAM].tobytes())
-        for _ in range(rng.choice((1, 1, 2))):
+        for _time in range(rng.choice((1, 1, 2))):
             alter(document, rng)
         tensors[artifact.PROGRAM] = np.frombuffer(container.to_json(document), np.uint8)
     return container.build(tensors, held.writer), True

@@ -15,11 +15,11 @@ from fewbits.errors import FileError
 
 
 def write_whole(path: str | Path, data: bytes | Iterable[bytes | memoryview],
-                check: Callable[[memoryview], None] = lambda written: None) -> None:
+                check: Callable[[Path], None] = lambda written: None) -> None:
     """Writes beside, syncs to the disk, then renames. A link is followed, and the file it points at replaced.
 
-    data: the bytes, or pieces of them in order, of which one is in memory at a time; check: is given what was written,
-    mapped, before it takes the name, and raises what keeps it from that.
+    data: the bytes, or pieces of them in order, of which one is in memory at a time; check: is given the file that was
+    written, before it takes the name, and raises what keeps it from that.
     Raises FileError when that fails, and for a target that is no regular file (a device, a pipe, a folder, a link to
     itself); what was there before stays, and nothing else does.
     """
@@ -30,11 +30,10 @@ def write_whole(path: str | Path, data: bytes | Iterable[bytes | memoryview],
         beside, file = _part(target)
         try:
             with file:
-                for piece in (data,) if isinstance(data, bytes) else data:
-                    file.write(piece)
+                file.writelines((data,) if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
-            check(_mapped(beside))
+            check(beside)
             os.replace(beside, target)
         except BaseException:  # an interrupt too leaves nothing behind
             with contextlib.suppress(OSError):
@@ -101,7 +100,8 @@ def _check_target(path: str | Path, target: Path) -> None:
         raise FileError(f"{os.fspath(path)} was not written: it is {kind}; name a file, or a place where there is none")
 
 
-def _mapped(path: Path) -> memoryview:
+def mapped(path: Path) -> memoryview:
+    """A file's bytes, read as they are looked at."""
     with open(path, "rb") as file:
         if not os.fstat(file.fileno()).st_size:
             return memoryview(b"")

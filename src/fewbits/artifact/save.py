@@ -1,5 +1,6 @@
 """Saving a program that an engine was seen to compute."""
 
+import mmap
 from pathlib import Path
 
 from fewbits.artifact import vectors
@@ -7,7 +8,7 @@ from fewbits.artifact.file import UNKNOWN, read_again, tensors_of
 from fewbits.artifact.verify import torch_disputes
 from fewbits.data.preparation import Preparation
 from fewbits.errors import FileError, VerificationError
-from fewbits.files import write_whole
+from fewbits.files import mapped, write_whole
 from fewbits.program.program import Program
 from fewbits.storage import container
 from fewbits.storage.refusal import Refusal
@@ -22,8 +23,12 @@ def save_verified(program: Program, path: str | Path, preparation: Preparation =
     VerificationError when a code differs, and FileError when the program holds what the file cannot, or the disk
     refuses; an older file then stays.
     """
-    def check(written: memoryview) -> None:
-        disputed = torch_disputes(read_again(written, tensors))
+    def check(file: Path) -> None:
+        written = mapped(file)
+        again = read_again(written, tensors)
+        if isinstance(written.obj, mmap.mmap):
+            written.obj.madvise(mmap.MADV_DONTNEED)  # its codes were copied: the pages need not stay in memory
+        disputed = torch_disputes(again)
         if disputed is not None:
             raise VerificationError(f"{path} was not written: the torch executor does not compute {disputed!r} as the "
                                     "program defines it: report this to the makers of fewbits")

@@ -27,6 +27,7 @@ from fewbits.program.code_ranges import Interval, code_ranges
 from fewbits.program.ops.pairs import add_codes, add_codes_unfused
 from fewbits.program.program import Program
 
+_AT_ONCE = 2**20  # codes
 
 @dataclass(frozen=True)
 class Reliance:
@@ -179,12 +180,18 @@ def _saturates(program: Program, node: op.Conv | op.Linear | op.DynamicLinear, r
     if not adds_pairs(program, node):
         return False
     if isinstance(node, op.DynamicLinear):
-        return bool(saturating_pairs(program.constant(node.weight).codes, 0, 255).any())
+        return _any_saturating(program.constant(node.weight).codes, 0, 255)
     low, high = ranges[node.input]
     if isinstance(node, op.Conv) and any(map(sum, node.padding)):
         zero = int(program.encoding(node.input).zero_point)
         low, high = min(low, zero), max(high, zero)
-    return bool(saturating_pairs(summed_weights(node), low, high).any())
+    return _any_saturating(summed_weights(node), low, high)
+
+
+def _any_saturating(weights: np.ndarray, low: int, high: int) -> bool:
+    """Whether a pair can, looked for among some rows at a time: the products of a large weight take 40 bytes a code."""
+    rows = max(1, _AT_ONCE // max(1, weights.shape[1]))
+    return any(saturating_pairs(weights[first:first + rows], low, high).any() for first in range(0, len(weights), rows))
 
 
 # ----------------------------------------------------------------------------------------------------------- sums

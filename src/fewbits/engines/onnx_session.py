@@ -1,6 +1,7 @@
 """ONNX Runtime sessions over model bytes, on the CPU."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,12 +17,12 @@ _LEVELS = {"off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL, "all": ort.GraphOp
 class OnnxSession:
     """One model loaded into ONNX Runtime.
 
-    level: `all` as it runs by default, or `off` without any graph optimisation;
+    model: its bytes, or its file; level: `all` as it runs by default, or `off` without any graph optimisation;
     threads: of one operator; 0 leaves the number to ONNX Runtime. Raises ExportError for a model that it does not open.
     """
 
     @options_checked
-    def __init__(self, model: bytes, level: Level = "all", threads: int = 0):
+    def __init__(self, model: bytes | Path, level: Level = "all", threads: int = 0):
         options = ort.SessionOptions()
         options.graph_optimization_level = _LEVELS[level]
         options.intra_op_num_threads = threads
@@ -29,7 +30,8 @@ class OnnxSession:
         # On x86 quantizers around int8 activations are left in float unless this is said; uint8 is not touched by it.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options,
+                                                 providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no class in common
             raise ExportError(f"onnxruntime {ort.__version__} does not open the model that was written of this program "
                               f"(optimisation {level}): {error}") from error

@@ -1,6 +1,6 @@
 """Writing ONNX files that were checked first."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fewbits.engines.exactness import Exactness, exactness, listed
 from fewbits.engines.onnx_session import Level, OnnxSession, onnxruntime_version
 from fewbits.engines.onnxruntime import PreparedModel
 from fewbits.engines.processor import Target, this_processor
-from fewbits.engines.torch.executor import TorchExecutor
+from fewbits.engines.torch.executor import TorchExecutor, walk_once
 from fewbits.errors import ExportError, VerificationError
 from fewbits.export.described import described
 from fewbits.files import write_whole
@@ -24,10 +24,13 @@ from fewbits.program.ops import Dynamic
 from fewbits.program.program import Program
 from fewbits.program.value import PLAIN
 from fewbits.progress import track
-from fewbits.writers.onnx.program import OnnxForm, onnx_bytes
+from fewbits.writers.onnx.program import OnnxForm, onnx_bytes, onnx_pieces, weight_bytes
 
 _LEVELS: dict[OnnxForm, tuple[Level, ...]] = {"integer": ("off", "all"), "qdq": ("all",)}
 """Optimisation levels at which each form must equal the program."""
+
+_LARGE = 2**25
+"""Bytes of weights, from which on they are in one engine at a time while a file is verified."""
 
 _LEAST_RATIO = 1e3
 """Energy of the outputs over that of their difference (30 dB), where an island moved a code by its one step."""
@@ -54,25 +57,39 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
     written = exactness(program, processor, this_processor())
     _refuse_wrong(path, written)
     writing = _Writing(path, form, written.portable)
-    model = exported_bytes(program, form, processor)
-    check = _Check(program, writing, model)
+    compared = 0
+
+    def check(file: Path) -> None:
+        nonlocal compared
+        compared = _compared(program, verify, _Check(program, writing, file), batch_to_inputs)
+        if not compared:
+            raise VerificationError(f"{path} was not written: there was no batch to verify it on")
+
+    write_whole(path, _exported(program, form, processor), check)
+    return compared
+
+
+def _compared(program: Program, verify: Iterable[Batch], check: "_Check",
+              batch_to_inputs: Callable[[Any], Any] | None) -> int:
+    """Values compared on all batches. Raises ExportError."""
     compared = 0
     for number, batch in enumerate(track(verify, "verifying")):
         given, _ = with_batch_axis(bind(program.inputs, batch, batch_to_inputs),
                                    {name: program.values[name].taken for name in program.inputs})
         inputs = {name: x.detach().cpu().numpy() for name, x in given.items()}
         compared += check.compare(inputs, number)
-    if not compared:
-        raise VerificationError(f"{path} was not written: there was no batch to verify it on")
-    write_whole(path, model)
     return compared
 
 
 @options_checked
 def exported_bytes(program: Program, form: OnnxForm, processor: Target) -> bytes:
     """The file that `export_onnx` writes, unchecked."""
+    return b"".join(_exported(program, form, processor))
+
+
+def _exported(program: Program, form: OnnxForm, processor: Target) -> Iterator[bytes]:
     written = exactness(program, processor, this_processor())
-    return onnx_bytes(program, form, portable=written.portable, metadata=described(program, form, written))
+    return onnx_pieces(program, form, portable=written.portable, metadata=described(program, form, written))
 
 
 def _refuse_wrong(path: str | Path, written: Exactness) -> None:
@@ -102,15 +119,15 @@ class _Writing:
 class _Check:
     """A file's model, and those of the halves of its program, at every level at which they must hold."""
 
-    def __init__(self, program: Program, writing: _Writing, model: bytes):
+    def __init__(self, program: Program, writing: _Writing, file: Path):
         self.program, self.writing = program, writing
-        self._executor = None if program.has_islands else TorchExecutor(program)
-        self._parts: list[tuple[Part, list[tuple[Level, PreparedModel]]]] = []
+        self._large = weight_bytes(program) > _LARGE
+        self._executor = None if program.has_islands or self._large else TorchExecutor(program)
+        self._parts: list[tuple[Part, list[tuple[Level, Callable[[], PreparedModel]]]]] = []
         becoming, wanted = {node.input for node in program.everything if isinstance(node, Dynamic)}, []
         for part in parts_of(program):
-            half, made = part.program, model if part.program is program else writing.bytes(part.program)
-            self._parts.append((part, [(level, PreparedModel(half, OnnxSession(made, level)))
-                                       for level in _LEVELS[writing.form]]))
+            half, made = part.program, file if part.program is program else writing.bytes(part.program)
+            self._parts.append((part, [(level, self._prepared(half, made, level)) for level in _LEVELS[writing.form]]))
             if part.extent == "islands":
                 becoming |= {name for name in half.outputs if half.kind(name) not in PLAIN}
                 wanted += half.written
@@ -119,15 +136,30 @@ class _Check:
         self._becoming_codes = frozenset(becoming)
         self._keep = tuple(name for name in dict.fromkeys(wanted) if name not in program.inputs)
 
+    def _prepared(self, part: Program, model: bytes | Path, level: Level) -> Callable[[], PreparedModel]:
+        """What gives a model in a session: the same each time, or of a large program a new one, so that its weights are
+        in one session at a time."""
+        if self._large:
+            return lambda: PreparedModel(part, OnnxSession(model, level))
+        ready = PreparedModel(part, OnnxSession(model, level))
+        return lambda: ready
+
+    def _known(self, inputs: Arrays) -> Arrays:
+        """What the program gives."""
+        if self.program.has_islands:
+            return reference.run(self.program, inputs, self._keep)
+        if self._executor is not None:
+            return self._executor.run(inputs)
+        return {name: codes for name, codes in walk_once(self.program, inputs) if self.program.returns(name)}
+
     def compare(self, inputs: Arrays, number: int) -> int:
         """Values compared. Raises ExportError."""
-        known = {**inputs, **(reference.run(self.program, inputs, self._keep) if self._executor is None
-                              else self._executor.run(inputs))}
+        known = {**inputs, **self._known(inputs)}
         compared, moved = 0, False
         for part, models in self._parts:
             given = {name: known[name] for name in part.program.inputs}
             for level, model in models:
-                results = model.run(given)
+                results = model().run(given)
                 for each in value_differences(part, known, results):
                     compared += each.compared
                     wrong = each.differing - each.signs

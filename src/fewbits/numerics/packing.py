@@ -17,10 +17,11 @@ def packed_bytes(count: int, format: Format) -> int:
 
 
 def pack(codes: np.ndarray, format: Format) -> np.ndarray:
-    """uint8 [packed_bytes]: each code's low `bits` bits, least significant first, row-major, no gaps."""
+    """uint8 [packed_bytes]: each code's low `bits` bits, least significant first, row-major, no gaps. Of whole bytes it
+    is a view of the codes where it can be: of a large weight a copy is more than all else."""
     flat = np.ascontiguousarray(codes).astype(format.dtype, copy=False).reshape(-1)
     if format.bits in (8, 16, 32):
-        return flat.astype(flat.dtype.newbyteorder("<")).view(np.uint8)
+        return flat.astype(flat.dtype.newbyteorder("<"), copy=False).view(np.uint8)
     shifts, data = np.arange(format.bits), np.empty(packed_bytes(flat.size, format), np.uint8)
     for first in range(0, flat.size, _AT_ONCE):
         bits = (flat[first:first + _AT_ONCE].astype(np.int64)[:, None] >> shifts) & 1

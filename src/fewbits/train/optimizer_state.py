@@ -50,7 +50,7 @@ def _example(optimizer: Optimizer, group: Mapping[str, Any]) -> Mapping[str, Any
     parameter.grad = torch.zeros(1)
     try:
         trial.state, trial.param_groups = defaultdict(dict), [{**group, "params": [parameter]}]
-        trial._optimizer_step_pre_hooks = trial._optimizer_step_post_hooks = OrderedDict()
+        trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
         type(trial).step(trial)
         return dict(trial.state[parameter])
     except Exception:  # an optimizer of the user's, which may want more than this

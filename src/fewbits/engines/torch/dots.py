@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -31,8 +30,10 @@ def _conv(program: Program, node: op.Conv) -> TorchKernel:
 
 def _weight(node: op.Conv | op.Linear, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
     encoding = node.weight.encoding
-    w = node.weight.codes.astype(np.int64) - encoding.block.expand(encoding.zero_point, node.weight.codes.shape)
-    return tensor(w, dtype), None if node.bias is None else tensor(node.bias, dtype)
+    w = tensor(node.weight.codes, dtype)  # exact, in the same float type as their sums
+    if encoding.zero_point.any():
+        w -= tensor(encoding.block.expand(encoding.zero_point, node.weight.codes.shape), dtype)
+    return w, None if node.bias is None else tensor(node.bias, dtype)
 
 
 def _linear(program: Program, node: op.Linear) -> TorchKernel:

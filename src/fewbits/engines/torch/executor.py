@@ -51,7 +51,9 @@ def _walk(program: Program, steps: Iterable[tuple[ProgramNode, TorchKernel]],
     checked = reference.check_inputs(program, inputs)
     values = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in checked.items()}
     last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
-    for i, (node, step) in enumerate(steps):
+    i = -1
+    for node, step in steps:  # no enumerate: that keeps the last step, and its weights, until it has the next
+        i += 1
         with torch.no_grad(), without_nnpack():  # what the caller does in between has its gradients, and NNPACK
             made = step(*(values[name] for name in reads(node)))
         for name, value in zip(node.written, made if isinstance(made, tuple) else (made,), strict=True):

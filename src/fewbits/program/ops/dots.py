@@ -80,7 +80,7 @@ class MatMul(ProgramNode):
 
 
 def _conv(program: Scope, node: Conv, x: Codes) -> Codes:
-    w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, node.weight.codes.ndim)
+    w = _centred(node)
     numbers = centred(program, node.input, x)
     acc = _added(program, node, w, lambda w: convolved(numbers, w, node.stride, node.padding, node.dilation,
                                                        node.groups))
@@ -88,15 +88,18 @@ def _conv(program: Scope, node: Conv, x: Codes) -> Codes:
 
 
 def _linear(program: Scope, node: Linear, x: Codes) -> Codes:
-    w = node.weight.codes.astype(np.int64) - _weight_zero(node.weight.encoding, 2)
+    w = _centred(node)
     numbers = centred(program, node.input, x)
     acc = _added(program, node, w, lambda w: np.einsum("...k,ok->...o", numbers, w))
     return _finish(program, node, acc, -1, "linear")
 
 
-def _weight_zero(encoding: Encoding, rank: int) -> np.ndarray:
-    zero = encoding.zero_point.astype(np.int64)
-    return zero.reshape(zero.shape + (1,) * (rank - zero.ndim)) if zero.ndim else zero
+def _centred(node: Conv | Linear) -> np.ndarray:
+    """The weight's codes less their zero points: int64."""
+    w, zero = node.weight.codes.astype(np.int64), node.weight.encoding.zero_point
+    if zero.any():
+        w -= zero.reshape(zero.shape + (1,) * (w.ndim - zero.ndim)) if zero.ndim else zero
+    return w
 
 
 def _added(program: Scope, node: Conv | Linear, w: np.ndarray,

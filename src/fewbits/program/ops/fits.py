@@ -205,7 +205,7 @@ def written(program: Scope, node: Any, sizes: Sequence[int | None]) -> None:
         _refuse(node, f"it writes {_told(sizes)}, and its value says {_told(shape)}")
 
 
-def _weight(program: Scope, node: Any) -> Shape:
+def _weight(program: Scope, node: Any) -> tuple[int, ...]:
     return program.constant(node.weight).codes.shape if isinstance(node.weight, str) else node.weight.codes.shape
 
 

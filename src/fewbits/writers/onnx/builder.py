@@ -1,12 +1,14 @@
 """A thin layer over ONNX protobufs: nodes, constants, and the names they get."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from fewbits.errors import VerificationError
+from fewbits.limits import ONNX_BYTES
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.ops import Constant
 from fewbits.program.program import Program
@@ -15,6 +17,9 @@ from fewbits.program.unary import Onnx, UnaryForm, X
 OPSET = 19
 OPSET_OF_FEW_BITS = 21  # 4-bit integers, and a scale for each run of numbers
 IR_VERSION = 10
+LARGEST = ONNX_BYTES - 1
+"""Bytes of a file."""
+_GRAPH, _CONSTANT = bytes([7 << 3 | 2]), bytes([5 << 3 | 2])  # tags of fields with a length
 MICROSOFT = "com.microsoft"  # the domain of QLinearAdd, QGemm and their like
 
 
@@ -173,22 +178,53 @@ class OnnxBuilder:
         return low > limits.min or high < limits.max
 
     def model(self, outputs: dict[str, int], float_outputs: dict[str, str],
-              metadata: Mapping[str, str] | None = None) -> bytes:
-        """Serialized model. outputs: ONNX element type by tensor name; float_outputs: value name by tensor
-        name, for the shapes; metadata: what the file says of itself."""
-        graph = helper.make_graph(
-            self._nodes, "fewbits",
+              metadata: Mapping[str, str] | None = None) -> Iterator[bytes]:
+        """The serialized model in pieces, which take the builder's constants with them, so that none is in memory
+        twice. outputs: ONNX element type by tensor name; float_outputs: value name by tensor name, for the shapes;
+        metadata: what the file says of itself. Raises VerificationError for more than 2 GB."""
+        few = self._few or _has_few_bits(self._nodes, self._constants)
+        opset = OPSET_OF_FEW_BITS if few else OPSET
+        ends = helper.make_graph(
+            [], "",
             [helper.make_tensor_value_info(name, _ELEMENT[self.program.values[name].dtype], self._shape(name))
              for name in self.program.inputs],
             [helper.make_tensor_value_info(name, kind, self._shape(float_outputs.get(name, name)))
-             for name, kind in outputs.items()],
-            list(self._constants.values()))
-        few = self._few or _has_few_bits(self._nodes, self._constants)
-        opset = OPSET_OF_FEW_BITS if few else OPSET
-        model = helper.make_model(graph, producer_name="fewbits", ir_version=IR_VERSION, opset_imports=[
-            helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
-        helper.set_model_props(model, dict(metadata or {}))
-        return model.SerializeToString()
+             for name, kind in outputs.items()])
+        ends.ClearField("name")
+        last = onnx.ModelProto(opset_import=[helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
+        helper.set_model_props(last, dict(metadata or {}))
+        # Fields in the order of their numbers, as protobuf writes them: 5 of a graph are its constants, 7 of a model is
+        # its graph.
+        before, behind = onnx.GraphProto(node=self._nodes, name="fewbits").SerializeToString(), ends.SerializeToString()
+        sizes = [tensor.ByteSize() for tensor in self._constants.values()]
+        inside = len(before) + sum(1 + len(_varint(size)) + size for size in sizes) + len(behind)
+        head = onnx.ModelProto(ir_version=IR_VERSION, producer_name="fewbits").SerializeToString()
+        if inside > LARGEST - 2**20:
+            raise too_large()
+        return self._pieces(head + _GRAPH + _varint(inside) + before, behind + last.SerializeToString())
+
+    def _pieces(self, head: bytes, tail: bytes) -> Iterator[bytes]:
+        yield head
+        while self._constants:
+            tensor = self._constants.pop(next(iter(self._constants)))
+            yield _CONSTANT + _varint(tensor.ByteSize()) + tensor.SerializeToString()
+        yield tail
+
+
+def _varint(number: int) -> bytes:
+    """A length as protobuf writes it: 7 bits a byte, the lowest first."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def too_large() -> VerificationError:
+    """Of a program whose file would be larger than protobuf allows."""
+    return VerificationError("the program takes more than 2 GB as one ONNX file, which is the most there may be: keep "
+                             "it as .fewbits, or quantize it in parts (fb.capture(..., parts=[...])), each with a file "
+                             "of its own")
 
 
 def _has_few_bits(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]) -> bool:

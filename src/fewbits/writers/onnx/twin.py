@@ -19,4 +19,4 @@ def float_onnx_bytes(program: Program) -> bytes:
     outputs = {}
     for name in program.outputs:
         outputs[builder.node("Identity", [name], output_name(name))] = TensorProto.FLOAT
-    return builder.model(outputs, {output_name(name): name for name in program.outputs})
+    return b"".join(builder.model(outputs, {output_name(name): name for name in program.outputs}))
