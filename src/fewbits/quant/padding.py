@@ -13,9 +13,10 @@ def warn_of_padding(graph: Graph, dynamic: Collection[str]) -> None:
     stands at hidden places widens the ranges, so padding moves codes. dynamic: names of such tensors."""
     if not dynamic or not (hiding := _hiding(graph)):
         return
-    first, more = next(iter(dynamic)), f" and {len(dynamic) - 1} more" if len(dynamic) > 1 else ""
+    first = repr(next(iter(dynamic)))
+    taken = f"{first} and {len(dynamic) - 1} more take their" if len(dynamic) > 1 else f"{first} takes its"
     warnings.warn(PaddingWarning(
-        f"{first!r}{more} take their ranges at run time over all places, those that {', '.join(map(repr, hiding))} "
+        f"{taken} ranges at run time over all places, those that {', '.join(map(repr, hiding))} "
         "hides among them: padding moves the codes of the places that are seen; give batches without padding, or take "
         "a recipe with ranges from calibration, such as default-w8a8"), stacklevel=4)
 
