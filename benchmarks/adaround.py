@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import FewbitsError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

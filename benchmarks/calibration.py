@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from benchmarks.ptq_peers import PEERS, quantize_to
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.capture.capture import capture
+from fewbits.fold.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe

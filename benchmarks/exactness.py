@@ -14,11 +14,11 @@ import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
+from fewbits.capture.capture import capture
 from fewbits.engines.exactness import reliance
 from fewbits.engines.processor import this_processor
 from fewbits.errors import FewbitsError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.progress import track
 from fewbits.quant.calibrate import calibrate

@@ -19,11 +19,11 @@ import onnxruntime as ort
 
 from benchmarks.networks import ZOO, network
 from fewbits.artifact.file import read, to_bytes
+from fewbits.capture.capture import capture
 from fewbits.engines.processor import this_processor
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.export.verified import exported_bytes
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate

@@ -15,10 +15,10 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.native_kernels import medians
+from fewbits.capture.capture import capture
 from fewbits.engines.native.executor import NativeExecutor
 from fewbits.engines.torch.executor import TorchExecutor
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.kernels import library
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program

@@ -27,7 +27,7 @@ from torch import nn
 
 import fewbits as fb
 from fewbits.artifact.verify import verify
-from fewbits.graph import capture as capturing
+from fewbits.capture import capture as capturing
 from fewbits.optimize.adaround import Schedule
 
 DEPTHS = (50, 200, 800)

@@ -18,9 +18,9 @@ import torch
 
 from fewbits.api import QuantizedModel, lower
 from fewbits.artifact.into_network import read_weights
+from fewbits.capture.capture import capture
 from fewbits.data.sets import load
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe

@@ -24,12 +24,12 @@ from benchmarks import ptq_nncf
 from benchmarks.ptq_peers import PEERS, quantized_by_onnxruntime
 from benchmarks.ptq_table import page
 from fewbits.api import lower
+from fewbits.capture.capture import capture
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import CalibrationError
 from fewbits.files import write_whole
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.optimize.bias_correction import correct_biases
 from fewbits.optimize.brecq import reconstruct_blocks

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from fewbits.api import lower
+from fewbits.capture.capture import capture
 from fewbits.data.language import Sequences, character_windows, negative_log_likelihood
 from fewbits.data.readers import read_npz
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import LoweringError
 from fewbits.files import write_whole
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.presets import presets

@@ -21,14 +21,14 @@ import torch
 from torch import nn
 
 from benchmarks.real_weights import SHARED
+from fewbits.capture.capture import capture
 from fewbits.data.sets import load
 from fewbits.data.split import DataSet
 from fewbits.data.weights import apply_weights, load_weights
 from fewbits.engines.executable import Executable
 from fewbits.errors import FewbitsWarning
 from fewbits.files import write_whole
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.optimize.repairs import calibrate_and_repair

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.capture.capture import capture
+from fewbits.fold.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.report.machine import this_machine

@@ -7,8 +7,8 @@ SCRIPT = """
 import resource, sys
 import torch
 from torch import nn
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.capture.capture import capture
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

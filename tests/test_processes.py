@@ -18,8 +18,8 @@ SCRIPT = """
 import json, os, sys, time
 import numpy as np, torch
 from torch import nn
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.capture.capture import capture
+from fewbits.fold.fold import fold
 from fewbits.processes import joined
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 
 from fewbits.artifact.file import sizes
 from fewbits.artifact.save import save_verified
+from fewbits.capture.capture import capture
 from fewbits.data import normalize
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
 from fewbits.engines.executable import Executable
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

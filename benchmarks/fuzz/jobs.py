@@ -16,11 +16,11 @@ from torch import nn
 from benchmarks.fuzz.containers import reforged
 from benchmarks.fuzz.mutate import alter, change, damaged
 from benchmarks.fuzz.reader import written
+from fewbits.capture.capture import capture
 from fewbits.compress.flow import Progress, prune_and_retrain
 from fewbits.data.split import DataSet, Split
 from fewbits.engines import kept_choices
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.optimize.adaround import Schedule, adaround
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

@@ -16,12 +16,12 @@ from benchmarks.fuzz.containers import containers
 from benchmarks.fuzz.mutate import alter, damaged
 from fewbits.artifact import file as artifact
 from fewbits.artifact import vectors
+from fewbits.capture.capture import capture
 from fewbits.engines.exactness import exactness
 from fewbits.engines.executable import Executable
 from fewbits.engines.processor import this_processor
 from fewbits.export.described import described
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.capture.capture import capture
+from fewbits.fold.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 

@@ -37,14 +37,14 @@ from benchmarks.fuzz.programs import (
 from benchmarks.fuzz.reader import Reader, Spoil, small_model, small_simulation, written
 from fewbits.artifact import file as artifact
 from fewbits.artifact.weights import WeightsFile
+from fewbits.capture.capture import capture
 from fewbits.data.images import Crop, Images, find_images
 from fewbits.data.readers import read_cifar10_binary, read_idx, read_npz
 from fewbits.data.sets import load
 from fewbits.data.weights import load_weights
 from fewbits.encodings.aimet import load_encodings, save_encodings
 from fewbits.export.described import description
-from fewbits.graph.capture import capture
-from fewbits.graph.pt2 import read_pt2
+from fewbits.pt2.pt2 import read_pt2
 from fewbits.quant import cache
 from fewbits.quant.planner import plan
 from fewbits.quant.presets import presets
@@ -128,7 +128,7 @@ def _pt2() -> bytes:
 
 @lru_cache(maxsize=1)
 def _pt2_words() -> tuple[Any, ...]:
-    from fewbits.graph.pt2_operators import _KNOWN
+    from fewbits.pt2.operators import _KNOWN
 
     aten = [
         f"torch.ops.aten.{name}.{overload}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fewbits.public import *  # noqa: F403
     from fewbits.public import __all__ as __all__
 
-VERBS_AND_PACKAGES = ("lower", "report", "search")
+VERBS_AND_PACKAGES = ("capture", "fold", "lower", "report", "search")
 """Public names that packages have too. Importing such a package binds it to the name, where the function belongs."""
 
 

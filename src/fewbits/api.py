@@ -9,6 +9,10 @@ from torch import nn
 
 from fewbits.artifact.file import UNKNOWN, read
 from fewbits.artifact.save import save_verified
+from fewbits.capture.capture import Example
+from fewbits.capture.capture import capture as capture_whole
+from fewbits.capture.exporter import BatchSize
+from fewbits.capture.whole import Whole, capture_parts
 from fewbits.data.preparation import Preparation
 from fewbits.engines.engine import Engine
 from fewbits.engines.executable import Executable
@@ -16,12 +20,7 @@ from fewbits.engines.processor import Target
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import OptionError
 from fewbits.export.verified import export_onnx as export_program
-from fewbits.graph.capture import Example
-from fewbits.graph.capture import capture as capture_whole
-from fewbits.graph.exporter import BatchSize
 from fewbits.graph.model import Model
-from fewbits.graph.pt2 import read_pt2
-from fewbits.graph.whole import Whole, capture_parts
 from fewbits.lower.lower import lower as lower_simulation
 from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.options import check_stage, options_checked
@@ -29,6 +28,7 @@ from fewbits.program.inputs import Batch
 from fewbits.program.profile import Profile
 from fewbits.program.profile import profile as profile_of
 from fewbits.program.program import Program
+from fewbits.pt2.pt2 import read_pt2
 from fewbits.quant.presets import DEFAULT_RECIPE
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.simulation import Simulation
@@ -71,9 +71,9 @@ def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str])
 @options_checked
 def capture(net: nn.Module | str | Path, example: Example, parts: Sequence[str] | None = None, *,
             batch: BatchSize = "any") -> Model | Whole:
-    """The graph of a network (graph/capture.py); or with `parts`, graphs of those submodules (graph/whole.py), as for
-    detectors, whose boxes are chosen by code that has no integer form. net: a module, or the path of a .pt2 file, of
-    which nothing is unpickled or run (graph/pt2.py); batch: `fixed` for a network, taken whole, whose batches all have
+    """The graph of a network (capture/capture.py); or with `parts`, graphs of those submodules (capture/whole.py), as
+    for detectors, whose boxes are chosen by code that has no integer form. net: a module, or the path of a .pt2 file,
+    of which nothing is unpickled or run (pt2/pt2.py); batch: `fixed` for a network, taken whole, whose batches all have
     the example's size."""
     given = net if isinstance(net, nn.Module) else read_pt2(net)
     return capture_whole(given, example, batch) if parts is None else capture_parts(given, example, parts)

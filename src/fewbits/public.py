@@ -19,8 +19,8 @@ from fewbits.data.preparation import Preparation
 from fewbits.data.sets import load as data_set
 from fewbits.encodings.aimet import load_encodings, save_encodings
 from fewbits.errors import FewbitsError
-from fewbits.graph.fold import fold
-from fewbits.graph.shortcuts import separate_shortcuts
+from fewbits.fold.fold import fold
+from fewbits.fold.shortcuts import separate_shortcuts
 from fewbits.numerics.encoding import Quantized
 from fewbits.numerics.energy import costs_45nm as costs
 from fewbits.numerics.fields import float_fields

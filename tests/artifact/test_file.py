@@ -16,12 +16,12 @@ import fewbits as fb
 from fewbits.artifact.file import from_bytes, read, sizes, to_bytes
 from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
+from fewbits.capture.capture import capture
 from fewbits.data.normalize import CAFFE_IMAGENET, MNIST
 from fewbits.data.preparation import Preparation
 from fewbits.engines.torch import executor
 from fewbits.errors import FileError, VerificationError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import reference
 from fewbits.program.examples import as_program

@@ -12,13 +12,13 @@ import torch
 
 from fewbits.artifact.file import read
 from fewbits.artifact.weights import WeightsFile
+from fewbits.capture.capture import capture
 from fewbits.data.images import USUAL_CROP, Images
 from fewbits.data.readers import read_idx, read_npz
 from fewbits.data.weights import load_weights
 from fewbits.errors import FewbitsError
 from fewbits.export.described import description
-from fewbits.graph.capture import capture
-from fewbits.graph.pt2 import read_pt2
+from fewbits.pt2.pt2 import read_pt2
 from fewbits.quant.recipe import recipe
 
 FOLDER = Path(__file__).parent

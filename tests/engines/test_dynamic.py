@@ -13,11 +13,11 @@ from torch import nn
 from fewbits.artifact.file import read, sizes
 from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
+from fewbits.capture.capture import capture
 from fewbits.engines.executable import Executable
 from fewbits.errors import LoweringError, ProgramError, RecipeError
 from fewbits.export.verified import export_onnx
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.numerics.block import Block
 from fewbits.numerics.encoding import Encoding, Quantized

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fewbits as fb
+from fewbits.capture.capture import capture
 from fewbits.engines import processor as processors
 from fewbits.engines.exactness import exactness, listed, portable_nodes, reliance, saturating_pairs
 from fewbits.engines.onnx_session import OnnxSession
@@ -20,8 +21,7 @@ from fewbits.engines.processor import Processor, this_processor
 from fewbits.errors import ExportError, OptionError
 from fewbits.export import verified
 from fewbits.export.verified import export_onnx
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.encoding import Encoding, Quantized

@@ -9,12 +9,12 @@ from torch import nn
 from fewbits.artifact.file import read, sizes
 from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
+from fewbits.capture.capture import capture
 from fewbits.engines.executable import Executable
 from fewbits.engines.onnx_session import OnnxSession
 from fewbits.errors import FileError, LoweringError, ProgramError, UnsupportedError, VerificationError
 from fewbits.export.verified import export_onnx
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.graph.operators import OPERATORS
 from fewbits.lower.lower import lower
 from fewbits.program import ops as op

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.engines.openvino_session import OpenVinoSession
 from fewbits.errors import UnsupportedError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import reference
 from fewbits.quant.calibrate import calibrate

@@ -13,13 +13,13 @@ from called import Call
 from fewbits.artifact.file import read
 from fewbits.artifact.save import save_verified
 from fewbits.artifact.verify import verify
+from fewbits.capture.capture import capture
 from fewbits.engines.exactness import portable_nodes
 from fewbits.engines.executable import Executable
 from fewbits.engines.onnx_session import OnnxSession
 from fewbits.engines.processor import this_processor
 from fewbits.errors import DataError, ProgramError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import ops as op
 from fewbits.program import reference

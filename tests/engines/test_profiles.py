@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from fewbits.capture.capture import capture
 from fewbits.errors import LoweringError, VerificationError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import reference
 from fewbits.program.ops import accumulator_bound

@@ -19,10 +19,10 @@ from torch import nn
 
 from fewbits.artifact import vectors
 from fewbits.artifact.file import from_bytes, read, to_bytes
+from fewbits.capture.capture import capture
 from fewbits.errors import LoweringError, VerificationError
 from fewbits.export.verified import exported_bytes
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program.profile import PROFILES, profile
 from fewbits.program.program import Program

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import LoweringError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.lower.threshold import of_numbers, of_sums
 from fewbits.numerics.catalogue import CATALOGUE

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.capture.capture import capture
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.adaround import Schedule, adaround, beta_at, initial, raised, rectified_sigmoid, undecided
 from fewbits.quant.calibrate import calibrate

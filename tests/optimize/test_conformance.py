@@ -9,9 +9,9 @@ import torch
 from optimize_cases import batches, network, outputs, simulation
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import FileError, RepairError, RepairWarning
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.optimize import checkpoint
 from fewbits.optimize.absorb import absorb_high_biases
 from fewbits.optimize.adaround import Schedule, adaround

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from optimize_cases import batches, error, network, outputs, simulation
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import RepairError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.graph.model import Normal, Visitor
 from fewbits.lower.lower import lower
 from fewbits.optimize.absorb import absorb_high_biases, absorbed, move

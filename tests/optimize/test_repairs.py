@@ -10,9 +10,9 @@ from optimize_cases import batches, error, network, outputs
 from torch import nn
 
 import fewbits as fb
+from fewbits.capture.capture import capture
 from fewbits.errors import CalibrationError, LoweringError, RecipeError, RepairError, RepairWarning
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize import repairs as module
 from fewbits.optimize.bias_correction import correct_biases

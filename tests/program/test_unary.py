@@ -14,8 +14,8 @@ from torch import nn
 
 import fewbits as fb
 from called import Call
+from fewbits.capture.synonyms import in_place, out_of_place
 from fewbits.graph.operators import OPERATORS
-from fewbits.graph.synonyms import in_place, out_of_place
 from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.functions import RELATIONS, two_pieces

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import CalibrationError, FileError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.quant import cache
 from fewbits.quant.cache import calibrate_cached, load_ranges, save_ranges
 from fewbits.quant.calibrate import calibrate

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fewbits.capture.capture import capture
 from fewbits.errors import CalibrationError, UnsupportedError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.program import reference
 from fewbits.quant.calibrate import calibrate

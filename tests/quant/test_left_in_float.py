@@ -7,9 +7,9 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import CalibrationError, RecipeError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe, recipe

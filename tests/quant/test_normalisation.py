@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.data import normalize
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
 from fewbits.errors import NormalisationWarning
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.graph.model import Normal
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.normalisation import deviation, predictions

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import EncodingError, LoweringError, RecipeError, RepairError
-from fewbits.graph.capture import capture
 from fewbits.lower.lower import lower
 from fewbits.numerics.catalogue import CATALOGUE
 from fewbits.numerics.formats import Int, parse

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import DataError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.numerics.encoding import Encoding
 from fewbits.optimize.adaround import Schedule, adaround

@@ -8,9 +8,9 @@ import torch
 from report_cases import Case, Everything, Residual, Rows, lowered, made
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import ProgramError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.graph.graph import Graph
 from fewbits.graph.operators import OPERATORS
 from fewbits.lower.lower import lower
@@ -35,7 +35,7 @@ def test_the_test_network_holds_every_operator(everything: Case) -> None:
         "batch_norm", "embedding",
         "masked_softmax", "insert_zeros", "quotient", "adaptive_max_pool",
         "index_select", "choose", "enter", "rms_norm",  # made by folding
-        "recurrence", "step", "state"}  # tests/graph/test_recurrent.py
+        "recurrence", "step", "state"}  # tests/fold/test_recurrent.py
 
 
 def test_row_numbers_and_tables_are_accounted_for() -> None:

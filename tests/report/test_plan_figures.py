@@ -10,9 +10,9 @@ from rich.console import Console
 from torch import nn
 
 import fewbits as fb
+from fewbits.capture.capture import capture
 from fewbits.errors import DataError, OptionError, RecipeError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.plots.axes import Axis
 from fewbits.plots.in_text import HEIGHT, WIDTH, points_in_text

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from fewbits.capture.capture import capture
 from fewbits.cli.main import app
 from fewbits.engines.executable import Executable
 from fewbits.errors import FileError, SearchError, UndecidedWarning
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.numerics.packing import packed_bytes
 from fewbits.optimize.repairs import calibrate_and_repair

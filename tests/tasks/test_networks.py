@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fewbits.capture.capture import capture
 from fewbits.data.sets import load
 from fewbits.data.weights import apply_weights, load_weights
-from fewbits.graph.capture import capture
 from fewbits.tasks.attention import attend
 from fewbits.tasks.caffe_cifar import LocalResponseNorm, caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import CollapseWarning, DataError, FileError, TrainingError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.quant.calibrate import calibrate

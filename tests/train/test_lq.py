@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantizers import gradient, ready
 
+from fewbits.capture.capture import capture
 from fewbits.errors import EncodingError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import parse

@@ -8,8 +8,8 @@ import pytest
 import torch
 from quantizers import activation_quantizer, gradient, weight_quantizer
 
+from fewbits.capture.capture import capture
 from fewbits.errors import EncodingError, MethodWarning, RecipeError
-from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.presets import presets

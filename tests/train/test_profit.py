@@ -7,9 +7,9 @@ import torch
 from quantizers import activation_quantizer, weight_quantizer
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import EncodingError, TrainingError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.simulation import SimulationVisitor

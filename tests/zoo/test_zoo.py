@@ -19,10 +19,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from zoo_layers import Example, Made
 
+from fewbits.capture.capture import capture
 from fewbits.engines.executable import Executable
 from fewbits.errors import UnsupportedError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

@@ -1,1 +1,1 @@
-"""Capture of a model into a graph of ATen operators, the table of known operators, and folding."""
+"""The captured graph as plain data, the model that runs it, and the table of known ATen operators."""

@@ -17,7 +17,7 @@ from fewbits.program.functions import two_pieces as two_pieces
 
 
 def entered(x: torch.Tensor) -> torch.Tensor:
-    """x itself, where it enters what is quantized (graph/exact.py)."""
+    """x itself, where it enters what is quantized (fold/exact.py)."""
     return x
 
 

@@ -22,7 +22,7 @@ Role = Literal[
     "gone",     # does nothing when the model runs
     "norm",     # batch norm: part of the dot product before it, else it combines
     "size",     # works on sizes, not on tensors
-    "exact",    # computes token numbers, positions or masks, whatever its row (graph/exact.py)
+    "exact",    # computes token numbers, positions or masks, whatever its row (fold/exact.py)
 ]
 
 
@@ -202,7 +202,7 @@ class Body:
 class Input:
     """A tensor the model takes. dtype: the torch name, such as `float32`; free: axes whose size in `shape` is the
     example's, and which may have others; hiding: of a float input the largest number in the example that would hide a
-    place of an attention it is added to, 0 where there is none (graph/masks.py)."""
+    place of an attention it is added to, 0 where there is none (fold/masks.py)."""
 
     name: str
     shape: Shape
@@ -222,7 +222,7 @@ class Graph:
 
     style: whether the example was one tensor, a tuple of positional ones, or a dict of named ones;
     structure: what the model returns, with value names for leaves; follows: by input, axes whose sizes it was found to
-    follow as the network does (graph/free_sizes.py).
+    follow as the network does (capture/free_sizes.py).
     """
 
     inputs: tuple[Input, ...]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fewbits.graph.batch_norm import scale_and_shift
+from fewbits.fold.batch_norm import scale_and_shift
 from fewbits.graph.graph import Node
 from fewbits.lower.context import Context, Rules
 from fewbits.lower.emit import unchanged

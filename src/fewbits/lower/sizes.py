@@ -1,6 +1,6 @@
 """Shapes of the graph as the program writes them."""
 
-from fewbits.graph.free_sizes import sizes_kept
+from fewbits.capture.free_sizes import sizes_kept
 from fewbits.graph.graph import Shape
 
 

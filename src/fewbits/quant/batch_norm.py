@@ -2,7 +2,7 @@
 
 import torch
 
-from fewbits.graph.batch_norm import scale_and_shift
+from fewbits.fold.batch_norm import scale_and_shift
 from fewbits.graph.graph import Node
 from fewbits.graph.model import Model
 

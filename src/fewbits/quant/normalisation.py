@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from fewbits.errors import NormalisationWarning
-from fewbits.graph.batch_norm import prediction
+from fewbits.fold.batch_norm import prediction
 from fewbits.graph.model import Model, Normal
 from fewbits.quant.batch_norm import channel_axis
 from fewbits.quant.simulation import Simulation, SimulationVisitor

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewbits.errors import EncodingError, RecipeError, UnsupportedError
-from fewbits.graph.decompose import TAKEN_APART, why_left
-from fewbits.graph.exact import exact_names
+from fewbits.fold.decompose import TAKEN_APART, why_left
+from fewbits.fold.exact import exact_names
 from fewbits.graph.graph import Body, Graph, Node, Operator, Param, Role
 from fewbits.graph.model import Model
 from fewbits.graph.operators import OPERATORS

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from fewbits.capture.evaluating import evaluating
 from fewbits.errors import DataError
-from fewbits.graph.evaluating import evaluating
 from fewbits.progress import track
 from fewbits.quant.calibrate import BatchToInputs
 from fewbits.report.intervals import Interval, clopper_pearson, paired_difference, sign_test

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fewbits.artifact.weights import weights_bytes
+from fewbits.capture.capture import capture
 from fewbits.compress.flow import Progress, Settings, prunable, prune_and_retrain
 from fewbits.compress.share import share
 from fewbits.data.normalize import CAFFE_IMAGENET, IMAGENET, MNIST
 from fewbits.data.split import DataSet
 from fewbits.engines.executable import Executable
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.rounding_study import rounding_study
 from fewbits.quant.calibrate import calibrate

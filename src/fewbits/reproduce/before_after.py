@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.data.normalize import IMAGENET, MNIST, Normalize
 from fewbits.engines.executable import Executable
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan

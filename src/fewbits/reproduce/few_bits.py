@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.data.normalize import IMAGENET, MNIST, Normalize
 from fewbits.data.shifted import Mirrored, Shifted
 from fewbits.data.split import DataSet
 from fewbits.engines.executable import Executable
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
-from fewbits.graph.shortcuts import separate_shortcuts
+from fewbits.fold.fold import fold
+from fewbits.fold.shortcuts import separate_shortcuts
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.data.normalize import IMAGENET
 from fewbits.data.shifted import Mirrored, Shifted
 from fewbits.engines.executable import Executable
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.quant.calibrate import calibrate

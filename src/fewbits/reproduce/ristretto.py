@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.data.normalize import Normalize
 from fewbits.data.split import DataSet, Split
-from fewbits.graph.capture import capture
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import Recipe

@@ -18,8 +18,8 @@ from fewbits.data.normalize import Normalize
 from fewbits.data.preparation import Preparation
 from fewbits.errors import DataError
 from fewbits.graph.model import Model
-from fewbits.graph.pt2 import read_pt2
 from fewbits.options import choice
+from fewbits.pt2.pt2 import read_pt2
 from fewbits.tasks.caffe_cifar import caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
 from fewbits.tasks.digits_net import digits_net

@@ -10,9 +10,9 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.errors import RepairError
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.options import options_checked

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewbits.graph.capture import capture
-from fewbits.graph.fold import fold
+from fewbits.capture.capture import capture
+from fewbits.fold.fold import fold
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.program.program import Program

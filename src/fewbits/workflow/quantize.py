@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fewbits.artifact.file import sizes
 from fewbits.artifact.save import save_verified
+from fewbits.capture.capture import Example, capture
 from fewbits.data.preparation import Preparation
 from fewbits.data.split import DataSet, Inputs
 from fewbits.engines.engine import Engine
@@ -20,8 +21,7 @@ from fewbits.engines.processor import Target
 from fewbits.errors import DataError, ExportError, FileError
 from fewbits.export.verified import export_onnx
 from fewbits.files import write_whole
-from fewbits.graph.capture import Example, capture
-from fewbits.graph.fold import fold
+from fewbits.fold.fold import fold
 from fewbits.graph.model import Model
 from fewbits.lower.lower import lower
 from fewbits.optimize.outcome import sqnr_of_outputs

@@ -1,0 +1,1 @@
+"""From a user's module to the captured graph: torch.export and what has to be done around it."""

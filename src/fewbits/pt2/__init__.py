@@ -1,0 +1,1 @@
+"""Reading .pt2 archives: the graph that they hold, with nothing in them executed."""
