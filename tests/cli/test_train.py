@@ -28,7 +28,7 @@ def test_it_learns_lowers_verifies_and_writes(fewbits, tmp_path, recipe):
 
 @pytest.mark.parametrize(("arguments", "word"), [
     (("--recipe", "lsq-w4a4", "--epochs", 0), "0 epochs"),
-    (("--recipe", "lsq-w4a4", "--rate", -1), "'--rate'"),
+    (("--recipe", "lsq-w4a4", "--rate", -1), "--rate: "),
     (("--recipe", "nope"), "no recipe is called 'nope'"),
     (("--recipe", "lsq-w4a4", "--device", "tpu"), "choose cpu or cuda"),
     (("--recipe", "lsq-w4a4", "--distil", 2), "share from 0 to 1"),

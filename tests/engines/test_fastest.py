@@ -138,7 +138,7 @@ def test_an_engine_can_be_given_to_the_verbs(made):
     wanted = fb.evaluate(model, [(x, labels)])
     for engine in ("reference", "torch", "onnxruntime"):
         assert fb.evaluate(model, [(x, labels)], engine=engine) == wanted
-    with pytest.raises(fb.FewbitsError, match="engine = 'onnx' is not allowed"):
+    with pytest.raises(fb.FewbitsError, match="engine 'onnx' is none: did you mean onnxruntime"):
         fb.evaluate(model, [(x, labels)], engine="onnx")
     with pytest.raises(fb.FewbitsError, match="is for quantized models, and a Identity runs as it is: leave it out"):
         fb.evaluate(nn.Identity(), [(x, labels)], engine="torch")

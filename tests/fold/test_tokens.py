@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.graph.test_masks import decibels, same_everywhere
+from tests.fold.test_masks import decibels, same_everywhere
 from torch import nn
 
 import fewbits as fb

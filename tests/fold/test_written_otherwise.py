@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.called import Call
-from tests.graph.test_masks import decibels, same_everywhere
+from tests.fold.test_masks import decibels, same_everywhere
 from torch import nn
 
 import fewbits as fb

@@ -72,6 +72,9 @@ def run() -> None:
         _end(session, USAGE, {"kind": "UsageError", "message": (told := _sentence(misspelt, session.verb))}, told)
     except FewbitsError as error:
         _end(session, error.exit_code, told_of(error), str(error))
+    except PermissionError as error:  # of a path that may not even be looked up
+        told = f"{error.filename}: {error.strerror}; choose another place"
+        _end(session, USAGE, {"kind": "FileError", "message": told}, told)
     except KeyboardInterrupt:  # before a verb began
         sys.exit(INTERRUPTED)
 

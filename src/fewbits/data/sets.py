@@ -32,7 +32,7 @@ def load(text: str, shape: Sequence[int | None] | None = None) -> DataSet:
     if name not in _PLACED:
         if text.endswith(".npz"):
             raise DataError(f"{text!r} is a file and names no kind of data set; write npz:{text}.")
-        if Path(text).expanduser().is_dir():
+        if text and Path(text).expanduser().is_dir():
             raise DataError(f"{text!r} is a folder and names no kind of data set; write images:{text}, mnist:{text} or "
                             f"cifar10:{text}.")
         known = ", ".join(("digits", *(f"{known}:{what}" for known, (_, what) in _PLACED.items())))

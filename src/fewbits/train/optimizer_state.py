@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 from fewbits.numerics.finite import not_finite
 
-_MOVES = {"lr"}  # of a group, what a schedule changes
+_MOVES = {"lr": math.inf, "momentum": 1.0, "betas": 1.0}
+"""Of a group, what a schedule changes (OneCycleLR momentum, too), and what it stays at or below."""
 
 
 def fits_optimizer(state: Mapping[str, Any], optimizer: Optimizer, steps: int) -> bool:
@@ -34,14 +35,19 @@ def fits_optimizer(state: Mapping[str, Any], optimizer: Optimizer, steps: int) -
 
 
 def _same_settings(group: Any, mine: Mapping[str, Any]) -> bool:
-    """lr alone may differ: a finite number, not below 0."""
+    """What a schedule moves may differ, within its bounds; nothing else."""
     if not isinstance(group, dict) or group.keys() != mine.keys():
         return False
-    if type(group["lr"]) is not float or not 0 <= group["lr"] < math.inf:
-        return False
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in mine.items()}
-    return all(name in _MOVES or (type(group[name]) is type(value) and group[name] == value)
-               for name, value in plain.items())
+    return all(_could_be(group[name], value, _MOVES[name]) if name in _MOVES
+               else type(group[name]) is type(value) and group[name] == value for name, value in plain.items())
+
+
+def _could_be(value: Any, mine: Any, most: float) -> bool:
+    """Whether a number, or each of a list as long as ours, is finite and from 0 to `most`."""
+    if isinstance(mine, list):
+        return isinstance(value, list) and len(value) == len(mine) and all(_could_be(x, 0.0, most) for x in value)
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
 
 
 def _example(optimizer: Optimizer, group: Mapping[str, Any]) -> Mapping[str, Any] | None:
