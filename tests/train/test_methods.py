@@ -104,7 +104,7 @@ def test_steps_that_cut_off_negative_numbers_are_told(activations, warned):
         warnings.simplefilter("always")
         trainable(simulation)
     told = [str(each.message) for each in caught if each.category is MethodWarning]
-    assert [("reach below 0" in text and "lsq-plus" in text) for text in told] == [True] * warned
+    assert [("reaches below 0" in text and "lsq-plus" in text) for text in told] == [True] * warned
 
 
 # Gradients, each against its paper's formula written out on random numbers with the edges among them.

@@ -81,8 +81,8 @@ def _warn_of_cut(simulation: Simulation) -> None:
            and bool(simulation.quantizer(name).zero_point.any())]
     if cut:
         named = ", ".join(map(repr, cut[:_SHOWN])) + (", …" if len(cut) > _SHOWN else "")
-        warnings.warn(f"{len(cut)} tensors reach below 0 and learn an unsigned step ({named}): it cuts off all that is "
-                      "negative; give them a signed format such as int4, or method lsq-plus, which learns an offset",
+        warnings.warn(f"what reaches below 0 learns an unsigned step ({named}), which cuts off all that is negative; "
+                      "give it a signed format such as int4, or method lsq-plus, which learns an offset",
                       MethodWarning, stacklevel=3)
 
 
