@@ -122,7 +122,8 @@ def _against(peak: int, file: Path) -> dict[str, Any]:
     return {"peak": peak, "of": size, "bar": 1.5 * size + 200 * MEGABYTE}
 
 
-RUN: dict[str, Callable[[str, Path], dict[str, Any]]] = dict(zip(STEPS, (lowered, saved, loaded, exported), strict=True))
+Step = Callable[[str, Path], dict[str, Any]]
+RUN: dict[str, Step] = dict(zip(STEPS, (lowered, saved, loaded, exported), strict=True))
 
 
 def main(
