@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from concurrent.futures import ProcessPoolExecutor
+import pickle
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from math import prod
 from multiprocessing import get_context
 
@@ -15,13 +16,16 @@ from typer.testing import CliRunner
 from fewbits.capture.capture import capture
 from fewbits.cli.main import app
 from fewbits.engines.executable import Executable
-from fewbits.errors import FileError, SearchError, UndecidedWarning
+from fewbits.errors import CalibrationError, FileError, SearchError, UndecidedWarning
 from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
 from fewbits.numerics.packing import packed_bytes
 from fewbits.optimize.repairs import calibrate_and_repair
 from fewbits.program import ops as op
+from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
+from fewbits.quant.recipe import SpecText, recipe
+from fewbits.search import encodings
 from fewbits.search.costs import COSTS
 from fewbits.search.evaluations import Evaluations
 from fewbits.search.greedy import tied
@@ -289,6 +293,79 @@ def test_the_log_is_gone_on_from(tmp_path):
         (tmp_path / "whole").write_bytes(lines[0] + wrong)
         with pytest.raises(FileError, match="damaged"):
             Evaluations(small, tmp_path / "whole")
+
+
+@pytest.fixture
+def calibrated(monkeypatch):
+    """What the search calibrates while the test runs."""
+    plans = []
+
+    def spy(model, plan, batches):
+        plans.append(plan)
+        return calibrate(model, plan, batches)
+
+    monkeypatch.setattr(encodings, "calibrate", spy)
+    return plans
+
+
+def test_a_whole_log_needs_no_encodings(tmp_path, calibrated):
+    """One calibration a candidate at first; none for a rerun; for a log that lacks plans, those of their candidates."""
+    path, limit = tmp_path / "log", Limit(sqnr=25.0)
+    whole = search(Evaluations(problem(few((8, 5, 3))), path), "bits", limit)
+    assert len(calibrated) == 3
+    log = path.read_bytes()
+    calibrated.clear()
+    again = search(Evaluations(problem(few((8, 5, 3))), path), "bits", limit)
+    assert calibrated == []
+    assert (again.best, again.points, path.read_bytes()) == (whole.best, whole.points, log)
+    lines = log.splitlines(keepends=True)
+    missing = next(at for at, line in enumerate(lines[1:], 1) if set(json.loads(line)["assignment"]) == {0, 2})
+    path.write_bytes(b"".join(lines[:missing]))
+    lacking, asked = problem(few((8, 5, 3))), json.loads(lines[missing])
+    Evaluations(lacking, path).measured([tuple(asked["assignment"])], asked["how"])
+    assert len(calibrated) == 2
+    assert path.read_bytes() == b"".join(lines[:missing + 1])
+
+
+class Elsewhere(Executor):
+    """Works on copies, as another process does."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        done = Future()
+        done.set_result(fn(*pickle.loads(pickle.dumps(args)), **kwargs))
+        return done
+
+
+def test_workers_find_no_encodings(calibrated):
+    small = problem(few((8, 5, 3)))
+    search(Evaluations(small, None, Elsewhere(), 2), "bits", Limit(sqnr=25.0))
+    assert len(calibrated) == 3
+
+
+def test_the_log_belongs_to_what_decides_the_encodings():
+    """Known before any is found; repairs are no part of it."""
+    model, x = network()
+    minmax, mse = ({"format": "int8", "range": rule} for rule in ("minmax", "mse"))
+    activations, w8a8 = few((8,)).activations, recipe("w8a8")
+
+    def digest(text=minmax, batches=(x,), base=w8a8, repairs=None, of=model):
+        menu = Menu((SpecText(**text),), activations)
+        return Problem.of(Space.of(of, base, menu, repairs), batches, [x]).digest
+
+    assert digest() == digest(repairs=("adaround",)) == digest(of=network()[0])
+    other = [digest(mse), digest(batches=(x[:2],)), digest(batches=(x, x)), digest(batches=(x[:2], x[2:])),
+             digest(base=w8a8.model_copy(update={"outputs": "quantized"})), digest(of=network(1)[0])]
+    assert len({digest(), *other}) == 7
+
+
+def test_refused_calibration_leaves_no_log(tmp_path):
+    model, x = network()
+    space = Space.of(model, "w8a8", few((8, 4)))
+    with pytest.raises(CalibrationError, match=r"batch 1: .*NaN"):
+        Problem.of(space, [x, x * float("nan")], [x])
+    with pytest.raises(CalibrationError, match="no calibration batches"):
+        Evaluations(Problem.of(space, [], [x]), tmp_path / "log")
+    assert not (tmp_path / "log").exists()
 
 
 def test_ristrettos_three_sweeps():

@@ -45,6 +45,7 @@ class Evaluations:
         name = self._name(how)
         missing = list(dict.fromkeys(each for each in assignments if (name, each) not in self._known))
         if missing:
+            self.problem.encodings.find({number or 0 for each in missing for number in each})
             for assignment, (result, told) in zip(track(missing, doing), self._work(missing, how), strict=True):
                 self._known[name, assignment] = result
                 self._write({"how": name, "assignment": assignment, **({"failed": told} if told else asdict(result))})
@@ -67,6 +68,7 @@ class Evaluations:
     def _begin(self, path: Path) -> None:
         head = {"fewbits search": _VERSION, "problem": self.problem.digest}
         if not path.exists():
+            self.problem.encodings.find()  # what is refused leaves no log behind
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, (json.dumps(head) + "\n").encode())
             return

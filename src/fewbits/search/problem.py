@@ -1,12 +1,12 @@
 """One search: a space, the data that decides, and what an assignment does to the network's outputs."""
 
+import hashlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 from fewbits.engines.engine import Engine
@@ -14,12 +14,12 @@ from fewbits.engines.executable import Executable
 from fewbits.engines.registry import engine as engine_of
 from fewbits.errors import RepairWarning, SearchError
 from fewbits.lower.lower import lower
-from fewbits.numerics.encoding import Encoding
 from fewbits.optimize.repairs import repair
 from fewbits.program.inputs import Batch
 from fewbits.program.profile import profile as profile_of
-from fewbits.quant.calibrate import calibrate, model_inputs
+from fewbits.quant.calibrate import model_inputs
 from fewbits.quant.simulation import Simulation
+from fewbits.search.encodings import Encodings
 from fewbits.search.space import Assignment, Space
 from fewbits.storage.digests import digest_of_state
 
@@ -50,42 +50,31 @@ class Measured:
 @dataclass(frozen=True, eq=False)
 class Problem:
     """space; inputs: by name, the samples that decide; outputs: of the float network, float32 [N, classes]; labels:
-    int64 [N] or None; encodings: per group and candidate; fixed: of what is not searched, by site; calibration:
-    what repairs look at; profile: of programs; engine: runs them."""
+    int64 [N] or None; encodings: of candidates, and of what is not searched; profile: of programs; engine: runs
+    them."""
 
     space: Space
     inputs: Mapping[str, torch.Tensor]
     outputs: torch.Tensor
     labels: torch.Tensor | None
-    encodings: tuple[tuple[Encoding, ...], ...]
-    fixed: Mapping[str, Encoding]
-    calibration: Sequence[Batch]
+    encodings: Encodings
     profile: str = "onnxruntime"
     engine: str | Engine = "fastest"
 
     @classmethod
     def of(cls, space: Space, calibration: Iterable[Batch], samples: Iterable[Any],
            profile: str = "onnxruntime", engine: str | Engine = "fastest") -> "Problem":
-        """calibration: batches that ranges come from, re-iterable; samples: batches of inputs, or of (inputs, labels),
-        that decide. Every candidate's encoding is found once, on the float network. Raises SearchError for no samples
-        and for outputs that are not one row a sample, CalibrationError as `calibrate` does."""
-        model, found, fixed = space.model, [[] for _ in space.groups], {}
-        for number in range(max(len(group.specs) for group in space.groups)):
-            assignment = tuple(min(number, len(group.specs) - 1) for group in space.groups)
-            simulation = calibrate(model, space.plan(assignment), calibration)
-            for at, group in enumerate(space.groups):
-                if number < len(group.specs):
-                    found[at].append(simulation.quantizer(group.site).encoding)
-            if not number:
-                searched = {group.site for group in space.groups}
-                fixed = {quantizer.site: quantizer.encoding for quantizer in simulation.quantizers()
-                         if quantizer.site not in searched}
+        """calibration: batches that ranges come from; samples: batches of inputs, or of (inputs, labels), that decide.
+        Encodings are found, on the float network, when something is measured that needs them. Raises SearchError for no
+        samples and for outputs that are not one row a sample, CalibrationError for a batch that the model does not
+        take."""
+        model, encodings = space.model, Encodings(space, calibration)
         inputs, labels = _joined(model, samples)
         with torch.no_grad():
             outputs = model(*inputs.values())
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
             raise SearchError("a search needs a network that returns one row of numbers per sample")
-        return cls(space, inputs, outputs, labels, tuple(map(tuple, found)), fixed, list(calibration), profile, engine)
+        return cls(space, inputs, outputs, labels, encodings, profile, engine)
 
     @property
     def samples(self) -> int:
@@ -93,20 +82,22 @@ class Problem:
         return len(self.outputs)
 
     def simulation(self, assignment: Partial) -> Simulation:
-        """The simulation of an assignment, simulating; tensors whose candidate is None stay float."""
+        """The simulation of an assignment, simulating; tensors whose candidate is None stay float. Raises
+        CalibrationError as `calibrate` does."""
         full = tuple(number or 0 for number in assignment)
         plan = self.space.plan(full)
         simulation = Simulation(self.space.model, replace(plan, repairs=()))
         simulation.set_mode("simulate")
-        for site, encoding in self.fixed.items():
+        fixed = self.encodings.fixed
+        for site, encoding in fixed.items():
             simulation.quantizer(site).encoding = encoding
-        for group, number, encodings in zip(self.space.groups, assignment, self.encodings, strict=True):
+        for group, number in zip(self.space.groups, assignment, strict=True):
             quantizer = simulation.quantizer(group.site)
-            quantizer.encoding = encodings[number or 0]
+            quantizer.encoding = self.encodings.of(group.site, number or 0)
             if number is None:
                 quantizer.mode = "off"
         if None in assignment:
-            for site in self.fixed:
+            for site in fixed:
                 simulation.quantizer(site).mode = "off"
         else:
             simulation.make_biases_fit()
@@ -137,7 +128,7 @@ class Problem:
         simulation.follow(chosen)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RepairWarning)  # told of the winner, once it is quantized
-            program = lower(repair(simulation, self.calibration), chosen)
+            program = lower(repair(simulation, self.encodings.calibration), chosen)
         return self._measured(Executable(program, self.engine)(*self.inputs.values()))
 
     @cached_property
@@ -163,18 +154,15 @@ class Problem:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, ranges, profile,
-        and an engine that does not promise the reference's codes."""
-        tensors = {**self.space.model.state_dict(), "outputs of the float network": self.outputs,
+        """SHA-256 of all that decides what is measured: network, recipe, candidates, samples, what ranges come from,
+        versions, profile, and an engine that does not promise the reference's codes."""
+        tensors = {"outputs of the float network": self.outputs,
                    **{f"input {name}": tensor for name, tensor in self.inputs.items()},
                    **({} if self.labels is None else {"labels": self.labels})}
-        for at, encodings in enumerate(self.encodings):
-            for number, encoding in enumerate(encodings):
-                tensors[f"scale {at} {number} {encoding.format}"] = torch.from_numpy(np.array(encoding.scale))
-                tensors[f"zero point {at} {number}"] = torch.from_numpy(np.array(encoding.zero_point))
+        found = hashlib.sha256(f"{self.encodings.digest} {digest_of_state(tensors)}".encode()).hexdigest()
         engine = engine_of(self.engine)
         other = () if engine.promises else (engine.name,)  # those that promise give the same codes
-        return digest_of_state(tensors) + " ".join(["", self.profile, *other])
+        return " ".join([found, self.profile, *other])
 
 
 def _joined(model: Any, samples: Iterable[Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
