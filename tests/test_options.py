@@ -73,7 +73,7 @@ OPTIONS = [(where, function, option)
 
 def test_there_are_options() -> None:
     names = {where for where, _, _ in OPTIONS}
-    assert {"graph.fold.fold", "api.export_onnx", "quant.simulation.Simulation.set_mode",
+    assert {"fold.fold.fold", "api.export_onnx", "quant.simulation.Simulation.set_mode",
             "quant.spec.Spec.__init__"} <= names
     assert {name for name, _ in doors()} >= {"load", "Simulation.set_mode", "QuantizedModel.__init__", "Report.save"}
     assert len(OPTIONS) > 30
