@@ -51,7 +51,8 @@ with joined() as processes:
                                                    processes=processes))
     learning = trainable(calibrate(model, plan(model, "lsq-w4a4"), [b for b, _ in batches], processes=processes))
     learning = learning.double()  # so that the order of sums, which two processes change, turns no rounding over
-    losses = fit(learning, Slow([(b.double(), labels) for b, labels in batches]), epochs=10, optimizer=Nesterov(0.01), quiet=True, processes=processes,
+    doubles = [(b.double(), labels) for b, labels in batches]
+    losses = fit(learning, Slow(doubles), epochs=10, optimizer=Nesterov(0.01), quiet=True, processes=processes,
                  checkpoint=os.environ.get("CHECKPOINT"), save_every=1 if "CHECKPOINT" in os.environ else None)
     told["losses"] = losses
     told["learned"] = {name: p.detach().reshape(-1).tolist() for name, p in learning.named_parameters()}

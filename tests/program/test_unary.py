@@ -90,7 +90,8 @@ def test_its_onnx_form_is_the_function(row, given):
     builder.unary(row.form(row.arguments(given)), "x", "y")
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(b"".join(builder.model({"y": 1}, {})), options, providers=["CPUExecutionProvider"])
+    model = b"".join(builder.model({"y": 1}, {}))
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (got,) = session.run(["y"], {"x": x.numpy()})
     expected = row.call(x.double(), **given).numpy()
     assert np.isfinite(expected).all()

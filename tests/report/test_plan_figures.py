@@ -170,5 +170,5 @@ def test_careless_comparisons_are_one_sentence(data) -> None:
         fb.compare_plans(two_layers(), calibration, [], ["w8a8"])
     with pytest.raises(RecipeError, match="no recipe is called 'w9'"):
         fb.compare_plans(two_layers(), calibration, test, ["w9"])
-    with pytest.raises(OptionError, match="engine .steam. is none"):
+    with pytest.raises(OptionError, match="engine 'steam' is none"):
         fb.compare_plans(two_layers(), calibration, test, ["w8a8"], engine="steam")
