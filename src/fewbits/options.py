@@ -77,13 +77,13 @@ def choice(word: str, choices: Collection[str], where: str = "") -> str:
     all. where: what lists them all, for lists too long for a sentence."""
     near = get_close_matches(word, choices, n=3, cutoff=0.5)
     if near:
-        return f"did you mean {listed(near, 'or')}?{f' {where} lists all' if where else ''}"
+        return f"did you mean {enumerated(near, 'or')}?{f' {where} lists all' if where else ''}"
     return f"choose one of {', '.join(choices)}"
 
 
-def listed(words: Sequence[str], last: str) -> str:
+def enumerated(words: Sequence[str], last: str) -> str:
     """a, b or c."""
-    return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else words[0]
+    return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def shown(value: object) -> str:

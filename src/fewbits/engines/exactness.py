@@ -21,13 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewbits.engines.processor import Processor, Target
-from fewbits.options import options_checked
+from fewbits.options import enumerated, options_checked
 from fewbits.program import ops as op
 from fewbits.program.code_ranges import Interval, code_ranges
 from fewbits.program.ops.pairs import add_codes, add_codes_unfused
 from fewbits.program.program import Program
 
 _AT_ONCE = 2**20  # codes
+
 
 @dataclass(frozen=True)
 class Reliance:
@@ -138,7 +139,7 @@ def listed(names: Collection[str], most: int = 5) -> str:
     rest = len(names) - len(first)
     if rest:
         return f"{', '.join(first)} and {rest} more"
-    return " and ".join([", ".join(first[:-1]), first[-1]] if len(first) > 1 else first)
+    return enumerated(first, "and")
 
 
 # ------------------------------------------------------------------------------------------------------- products

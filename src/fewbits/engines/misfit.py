@@ -5,7 +5,6 @@ import numpy as np
 from fewbits.engines.engine import Arrays
 from fewbits.errors import ProgramError
 from fewbits.program import reference
-from fewbits.program.ops import reads, record_of
 from fewbits.program.program import Program
 
 _BATCH = 2
@@ -24,11 +23,11 @@ def _misfit(program: Program, inputs: Arrays) -> str:
     values = reference.check_inputs(program, inputs)
     for node in program.nodes:
         try:
-            made = record_of(node).reference(program, node, *(values[name] for name in reads(node)))
+            made = reference.computed(program, node, values)
         except Exception as error:  # whatever NumPy says of it
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             return f"the node {node.name!r} cannot be computed ({reason}): lower the network again"
-        for name, value in zip(node.written, made if isinstance(made, tuple) else (made,), strict=True):
+        for name, value in zip(node.written, made, strict=True):
             stated = program.values[name].taken
             if len(stated) != value.ndim or any(size not in (None, has)
                                                 for size, has in zip(stated, value.shape, strict=True)):

@@ -65,7 +65,7 @@ def export_onnx(program: Program, path: str | Path, verify: Iterable[Batch], *, 
         if not compared:
             raise VerificationError(f"{path} was not written: there was no batch to verify it on")
 
-    write_whole(path, _exported(program, form, processor), check)
+    write_whole(path, _exported(program, form, written), check)
     return compared
 
 
@@ -84,11 +84,10 @@ def _compared(program: Program, verify: Iterable[Batch], check: "_Check",
 @options_checked
 def exported_bytes(program: Program, form: OnnxForm, processor: Target) -> bytes:
     """The file that `export_onnx` writes, unchecked."""
-    return b"".join(_exported(program, form, processor))
+    return b"".join(_exported(program, form, exactness(program, processor, this_processor())))
 
 
-def _exported(program: Program, form: OnnxForm, processor: Target) -> Iterator[bytes]:
-    written = exactness(program, processor, this_processor())
+def _exported(program: Program, form: OnnxForm, written: Exactness) -> Iterator[bytes]:
     return onnx_pieces(program, form, portable=written.portable, metadata=described(program, form, written))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 
 from fewbits.errors import ProgramError
+from fewbits.program.node import ProgramNode
 from fewbits.program.ops import reads, record_of
 from fewbits.program.program import Program
 
@@ -35,8 +36,8 @@ def walk(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[s
     values = check_inputs(program, inputs)
     last_use = {name: i for i, node in enumerate(program.nodes) for name in reads(node)}
     for i, node in enumerate(program.nodes):
-        made = record_of(node).reference(program, node, *(values[name] for name in reads(node)))
-        for name, value in zip(node.written, made if isinstance(made, tuple) else (made,), strict=True):
+        made = computed(program, node, values)
+        for name, value in zip(node.written, made, strict=True):
             yield name, value
             if name in last_use:
                 values[name] = value
@@ -45,6 +46,12 @@ def walk(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[s
         for name in reads(node):
             if last_use[name] == i:
                 values.pop(name, None)
+
+
+def computed(program: Program, node: ProgramNode, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """What one node gives for each value that it writes. values: at least those that it reads, by name."""
+    made = record_of(node).reference(program, node, *(values[name] for name in reads(node)))
+    return made if isinstance(made, tuple) else (made,)
 
 
 def check_inputs(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

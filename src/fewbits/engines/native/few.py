@@ -67,6 +67,9 @@ def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[
 
 
 def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[Planes, tuple] | None:
+    level = library.level()
+    if level == "amx" and isinstance(node, op.Conv):
+        return None
     codes = _few_codes(context, context.margins[node.input].input if node.input in context.margins else node.input)
     if codes is None:
         return None
@@ -81,9 +84,6 @@ def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tup
     weights = Few(1 if most == 1 else 2, int(values[0]), step)
     depth = layer.weights[0].size
     padded = (depth + 63) // 64 * 64
-    level = library.level()
-    if level == "amx" and isinstance(node, op.Conv):
-        return None
     once = layer.stride == layer.dilation == (1, 1)
     eight = _WINOGRAD.get(level, 1.0) if layer.weights.shape[1:3] == (3, 3) and once else 1.0
     if depth < 64 or read.bits * weights.bits * padded * _PLANES[level] > depth * eight:
