@@ -84,6 +84,12 @@ class DataError(FewbitsError):
     """A data set or weights that cannot be had or do not fit the network."""
 
 
+class InterruptedVerb(FewbitsError):  # noqa: N818, nothing went wrong
+    """Ctrl-C; says what is kept."""
+
+    exit_code = 130
+
+
 class FewbitsWarning(UserWarning):
     """Base of all warnings fewbits gives: the work goes on, and what it makes may not be what was wanted."""
 

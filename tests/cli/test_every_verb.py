@@ -236,6 +236,15 @@ def test_an_interrupt_says_what_is_kept(small, tmp_path) -> None:
     assert not Path(tmp_path / "out/model.fewbits").exists()
 
 
+@pytest.mark.parametrize("module", ["fewbits.cli.main", "fewbits.cli.verbs.quantize", "typer"])
+def test_an_interrupt_of_the_start(module: str) -> None:
+    lines = ["import runpy, sys", "class Interrupts:", "    def find_spec(name, *rest):",
+             f"        if name == {module!r}: raise KeyboardInterrupt", "sys.meta_path.insert(0, Interrupts)",
+             "sys.argv = ['fewbits', '--help']", "runpy.run_module('fewbits', run_name='__main__')"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "fewbits: interrupted; nothing was begun\n")
+
+
 def test_an_interrupt_of_the_imports_waits_for_their_end(small) -> None:
     """NumPy that is imported by half ends in a RecursionError."""
     lines = ["import os, signal, sys", "from fewbits.cli import main, verb", "job_of = verb.job_of",

@@ -9,9 +9,9 @@ import typer
 from typer.exceptions import TyperException
 
 from fewbits.cli.output import console
-from fewbits.cli.verb import INTERRUPTED, Session, add, told_of
+from fewbits.cli.verb import Session, add, told_of
 from fewbits.cli.verbs import ALL
-from fewbits.errors import FewbitsError, FewbitsWarning
+from fewbits.errors import FewbitsError, FewbitsWarning, InterruptedVerb
 from fewbits.version import __version__
 
 EXIT_CODES = """\b
@@ -76,7 +76,8 @@ def run() -> None:
         told = f"{error.filename}: {error.strerror}; choose another place"
         _end(session, USAGE, {"kind": "FileError", "message": told}, told)
     except KeyboardInterrupt:  # before a verb began
-        sys.exit(INTERRUPTED)
+        interrupted = InterruptedVerb("interrupted; nothing was begun")
+        _end(session, interrupted.exit_code, told_of(interrupted), str(interrupted))
 
 
 def _end(session: Session, code: int, error: dict[str, object], sentence: str) -> NoReturn:

@@ -22,13 +22,11 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 import typer
 
 from fewbits.cli.output import as_json, console, silence
-from fewbits.errors import FewbitsError
+from fewbits.errors import FewbitsError, InterruptedVerb
 from fewbits.progress import doing
 from fewbits.version import __version__
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else")]
-INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +147,6 @@ def _command(verb: type[Verb]) -> Callable[..., None]:
     run.__dict__["__signature__"] = Signature(parameters)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
-
-
-class InterruptedVerb(FewbitsError):  # noqa: N818, nothing went wrong
-    """Ctrl-C; says what is kept."""
-
-    exit_code = INTERRUPTED
 
 
 def told_of(error: FewbitsError) -> dict[str, object]:
