@@ -46,9 +46,10 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-# An optional dependency is imported where it is used, so that its absence is an error only there.
-INSIDE_FUNCTIONS = {("data/sets.py", "sklearn"), ("data/images.py", "PIL"), ("search/solver.py", "highspy"),
-                    ("cli/search.py", "dask")}
+# An optional dependency is imported where it is used, so that its absence is an error only there; the command, where
+# Ctrl-C is already heeded.
+INSIDE_FUNCTIONS = {("__main__.py", "fewbits"), ("data/sets.py", "sklearn"), ("data/images.py", "PIL"),
+                    ("search/solver.py", "highspy"), ("cli/search.py", "dask")}
 
 
 def modules():
