@@ -9,6 +9,7 @@ from fewbits.reproduce.recorded import RECORDS
 from fewbits.reproduce.row import Row, RowResult, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.reproduce.stages import BY
+from fewbits.reproduce.together import together
 
 _HEAD = """# Reproductions
 
@@ -34,15 +35,15 @@ def _learned(found: Mapping[str, Sequence[RowResult]]) -> str:
     """The rows that learn in few bits, beside the float network."""
     lines = ["## Learning in few bits, at a glance", "",
              "Accuracy in % (mean ± standard deviation), and few bits minus float, in points; 95 % interval: of the "
-             "program minus float, exact, image by image, from the lowest end to the highest of all seeds. (old): "
-             "recorded before the row was changed, see there.", "",
+             "program minus float, exact, image by image, the images of all seeds together. (old): recorded before the "
+             "row was changed, see there.", "",
              "| row | float | few bits | program | gap | 95 % interval | seeds |", "|---|---|---|---|---|---|---|"]
     for name, each in found.items():
         if each and "few bits" in each[0].measured:
             columns = [_seeds([one.measured[figure] for one in each]) for figure in ("float", "few bits", "program")]
             gap = mean(one.measured["few bits"] - one.measured["float"] for one in each)
-            ends = [one.measured[end] for one in each for end in ("gap from", "gap to") if end in one.measured]
-            between = f"{min(ends):+.2f} to {max(ends):+.2f}" if len(ends) == 2 * len(each) else "–"
+            between = {what: f"{low:+.2f} to {high:+.2f}" for what, _, (low, high)
+                       in together([one.measured for one in each])}.get("program less float", "–")
             old = " (old)" if any(one.note for one in each) else ""
             lines.append(f"| [{name}](#{name}){old} | {' | '.join(columns)} | {gap:+.2f} | {between} | {len(each)} |")
     return "\n".join([*lines, ""])
@@ -63,6 +64,8 @@ def _row(row: Row, found: Sequence[RowResult]) -> str:
             heading, *cells = make([one.measured for one in found])
             lines += ["", f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
             lines += [f"| {' | '.join(row)} |" for row in cells]
+    for what, points, (low, high) in together([one.measured for one in found]):
+        lines += ["", f"{what}: {points:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, all seeds together."]
     seconds = "; ".join(f"seed {one.seed}: {_duration(one)}" for one in found)
     machines = "; ".join(dict.fromkeys(one.machine for one in found))
     notes = [f"Not what the row gives now: {note}." for note in dict.fromkeys(one.note for one in found) if note]

@@ -31,6 +31,7 @@ from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.engines import agreement
 from fewbits.reproduce.earlier import COMPARED, DIFFERING
 from fewbits.reproduce.row import Given, Log, Row
+from fewbits.reproduce.together import counted
 from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_tanh, mlp_norm, mlp_tanh
 from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.resnet_cifar import resnet20
@@ -73,7 +74,8 @@ class Training:
 
 def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
     """Accuracies in % of the test images: `float`; `few bits`, of the simulation as it was trained; `program`, of the
-    integers, and the 95 % interval of its difference from `float`, image by image. `codes compared` and `codes
+    integers, the 95 % interval of its difference from `float`, image by image, and the images it gained and lost.
+    `codes compared` and `codes
     differing`, of all engines at all values."""
     data = given.data
     net = _begun(training, given, log)
@@ -136,7 +138,7 @@ def _lowered(simulation: Simulation, data: DataSet, training: Training, original
     beside = compare(original.eval(), Executable(program), data.test.batches(500, training.normalize))
     low, high = (round(100 * end, 4) for end in beside.interval)
     return {"program": round(100 * beside.accuracy.mean, 4), "gap from": low, "gap to": high,
-            "test images": beside.samples} | codes(program, data, training.normalize)
+            **counted("program less float", beside), **codes(program, data, training.normalize)}
 
 
 def codes(program: Program, data: DataSet, normalize: Normalize) -> dict[str, int]:

@@ -27,6 +27,7 @@ from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import compare
 from fewbits.reproduce.few_bits import codes
 from fewbits.reproduce.row import Given, Log, Row
+from fewbits.reproduce.together import counted
 from fewbits.tasks.few_bit_nets import depthwise_cifar
 from fewbits.tasks.training import initialised
 from fewbits.train.fit import Adam, WarmedCosine, fit
@@ -71,9 +72,8 @@ class _Learning:
 
 
 def reproduce(freezing: Freezing, given: Given, log: Log) -> Mapping[str, Any]:
-    """Accuracies in % of the test images: `float`, `lsq` and `few bits` (PROFIT), as integer programs; `gain from`,
-    `gain to`: the 95 % interval of PROFIT less LSQ, image by image; codes compared and differing, of PROFIT's program.
-    """
+    """Accuracies in % of the test images: `float`, `lsq` and `few bits` (PROFIT), as integer programs; PROFIT's 95 %
+    interval less float, and its images gained and lost beside float and LSQ; codes compared and differing, of both."""
     data, learning = given.data, _Learning(freezing, given)
     net = initialised(depthwise_cifar, given.seed)
     log(f"training in float for {freezing.float_epochs} epochs")
@@ -102,10 +102,12 @@ def reproduce(freezing: Freezing, given: Given, log: Log) -> Mapping[str, Any]:
     programs = [lower(simulation) for simulation in (plain, frozen)]
     gained = compare(Executable(programs[0]), Executable(programs[1]), test)
     beside = compare(net, Executable(programs[1]), test)
+    compared = [codes(program, data, IMAGENET) for program in programs]
     return {"float": _percent(beside.float_accuracy.mean), "lsq": _percent(gained.float_accuracy.mean),
             "few bits": _percent(gained.accuracy.mean), "program": _percent(gained.accuracy.mean),
-            "gain from": _percent(gained.interval[0]), "gain to": _percent(gained.interval[1]),
-            "test images": gained.samples} | codes(programs[1], data, IMAGENET)
+            "gap from": _percent(beside.interval[0]), "gap to": _percent(beside.interval[1]),
+            **counted("program less float", beside), **counted("program less lsq", gained),
+            **{key: sum(each[key] for each in compared) for key in compared[0]}}
 
 
 def _percent(share: float) -> float:
