@@ -8,6 +8,7 @@ import pytest
 from fewbits.engines import processor as processors
 from fewbits.engines.processor import Processor
 from fewbits.export import verified
+from fewbits.report import report
 
 NO_VNNI = Processor("a machine without VNNI", "x86_64", 1, ("avx2", "fma"))
 DATA = ("--data", "npz:data.npz", "--mean", "0.5", "--std", "0.25")
@@ -63,6 +64,16 @@ def test_a_refused_export_loses_nothing(small, fewbits, monkeypatch, tmp_path, v
     result = fewbits("export", tmp_path / "model.fewbits", "--out", tmp_path / "a.onnx", "--processor", "vnni")
     assert (result.code, (tmp_path / "a.onnx").exists()) == (3, False)
     assert fewbits("export", tmp_path / "model.fewbits", "--out", tmp_path / "a.onnx").code == 0
+
+
+def test_a_file_that_onnx_runtime_does_not_open_loses_no_program(small, fewbits, monkeypatch, tmp_path):
+    monkeypatch.chdir(small)
+    monkeypatch.setattr(report, "onnx_bytes", lambda program, **rest: b"no model")
+    result = fewbits(*QUANTIZE, "--out", tmp_path)
+    assert result.code == 3, result.out + result.err
+    assert result.err.splitlines()[-1].endswith(f"; model.fewbits is in {tmp_path}, and there is no report")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.fewbits"}
+    assert fewbits("verify", tmp_path / "model.fewbits").code == 0
 
 
 def test_a_processor_that_is_none(saved, fewbits, tmp_path):

@@ -143,10 +143,12 @@ def finish(job: QuantizeJob, simulation: Simulation, console: Console) -> Report
     test = None if job.data.test.y is None else job.data.test.batches(job.batch_size, job.preparation.normalize)
     reported = list(islice(batches, max(1, _REPORTED_IMAGES // job.batch_size)))
     explanation = explain(simulation, reported[:max(1, len(reported) // 2)]) if job.explain else None
-    report = build(program, simulation, reported, explanation=explanation, test=test, processor=job.processor,
-                   engine=job.engine,
-                   model=job.name, recipe=job.recipe, float_model=job.net.eval(),
-                   sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])
+    try:
+        report = build(program, simulation, reported, explanation=explanation, test=test, processor=job.processor,
+                       engine=job.engine, model=job.name, recipe=job.recipe, float_model=job.net.eval(),
+                       sizes=[(item.layer, item.part, item.bytes) for item in sizes(job.out / "model.fewbits")])
+    except ExportError as unopened:  # a report compares with ONNX Runtime
+        raise ExportError(f"{unopened}; model.fewbits is in {job.out}, and there is no report") from None
     report.save(job.out / "report.html")
     write_whole(job.out / "summary.json", (json.dumps(report.summary(), indent=2) + "\n").encode())
     _export(job, program, batches, console)
