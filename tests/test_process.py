@@ -1,5 +1,6 @@
 """fewbits leaves the process it runs in as it was, and runs in many threads, forked and spawned workers at once."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -179,6 +180,36 @@ def test_a_worker_forked_while_a_program_runs_is_not_held_up(on_torch):
     finally:
         program._prepared.executor._steps = [(node, step), *others]
     assert answers.get(timeout=60) == (right[0].numpy().tobytes(), True)
+
+
+class _Attending(nn.Module):
+    """Numbers that are none (a mask, token numbers), and a recurrence with a body."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.steps, self.head = nn.Embedding(9, 4), nn.LSTM(4, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, tokens):
+        x = self.tokens(tokens)
+        shares = (x @ x.transpose(-1, -2)).masked_fill((tokens == 0)[:, None], -1e9).softmax(-1)
+        return self.head(self.steps(shares @ x)[0])
+
+
+@pytest.mark.parametrize(("net", "x", "kept"), [
+    (_Attending(), torch.randint(0, 9, (2, 6)), lambda node: node.dtype == "bool"),
+    (nn.Conv2d(3, 4, 3), torch.rand(2, 3, 8, 8), lambda node: node.free == (2, 3)),
+], ids=["numbers that are none", "sizes that are free"])
+def test_nothing_of_a_graph_is_lost_in_pickle(net, x, kept):
+    model = fb.fold(fb.capture(net.eval(), x))
+    back = pickle.loads(pickle.dumps(model)).graph
+    for one, other in zip(model.graph.everything, back.everything, strict=True):
+        for each in dataclasses.fields(one):
+            if each.name != "arguments":
+                assert getattr(other, each.name) == getattr(one, each.name), (one.name, each.name)
+        assert other.arguments.keys() == one.arguments.keys() and other.refs == one.refs and other.params == one.params
+    assert any(map(kept, back.everything))
+    assert (back.inputs, back.structure, back.style) == (
+        model.graph.inputs, model.graph.structure, model.graph.style)
 
 
 def test_models_simulations_and_programs_go_through_pickle(quantized):

@@ -1,7 +1,7 @@
 """The captured graph as plain data: nodes that call one ATen operator each, by the user's names."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -59,8 +59,7 @@ class Operator:
 
     def __reduce__(self) -> Any:
         """For pickle: ATen operators go by their names."""
-        return _operator, (self.name, self.role, [_spelled(target) for target in self.targets], self.refuse,
-                           self.operands)
+        return _operator, (_fields(self) | {"targets": [_spelled(target) for target in self.targets]},)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +90,7 @@ class Node:
 
     def __reduce__(self) -> Any:
         """For pickle and copies: an ATen operator goes by its name."""
-        return _node, (self.name, _spelled(self.target), self.operator, dict(self.arguments), self.positional,
-                       self.module, self.source, self.shape)
+        return _node, (_fields(self) | {"target": _spelled(self.target), "arguments": dict(self.arguments)},)
 
     @property
     def op(self) -> str:
@@ -152,12 +150,18 @@ def _call(spelled: Any) -> Callable[..., Any]:
     return getattr(getattr(getattr(torch.ops, space), packet), overload)
 
 
-def _operator(name: str, role: Role, targets: list[Any], *rest: Any) -> Operator:
-    return Operator(name, role, tuple(map(_call, targets)), *rest)
+def _fields(value: Operator | Node) -> dict[str, Any]:
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
-def _node(name: str, target: Any, *rest: Any) -> Node:
-    return Node(name, _call(target), *rest)
+def _operator(spelled: dict[str, Any]) -> Operator:
+    given: dict[str, Any] = spelled | {"targets": tuple(map(_call, spelled["targets"]))}
+    return Operator(**given)
+
+
+def _node(spelled: dict[str, Any]) -> Node:
+    given: dict[str, Any] = spelled | {"target": _call(spelled["target"])}
+    return Node(**given)
 
 
 @dataclass(frozen=True, eq=False)
