@@ -57,3 +57,12 @@ def test_layers_get_few_bits_and_shortcuts_more():
     fit(learning, [(x, torch.arange(8) % 3)], epochs=2, quiet=True)
     program = lower(learning)
     assert not differences(program, {program.inputs[0]: x.numpy()})
+
+
+def test_sizes_stay_free():
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), BasicBlock(4, 4, 1)).eval(), torch.rand(2, 3, 8, 8)
+    model = separate_shortcuts(fold(capture(net, x)))
+    program = lower(calibrate(model, plan(model, "w8a8"), [x]))
+    other = {program.inputs[0]: torch.rand(1, 3, 12, 10).numpy()}
+    assert not differences(program, other)
+    assert {program.values[node.name].free for node in program.nodes if node.name in program.values} == {(2, 3)}

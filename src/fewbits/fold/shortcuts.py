@@ -1,5 +1,7 @@
 """Shortcuts apart from what layers read, so that each may have an encoding of its own."""
 
+from dataclasses import replace
+
 import torch
 
 from fewbits.fold.fold import rebuild
@@ -31,7 +33,7 @@ def separate_shortcuts(model: Model) -> Model:
         layers = sum(reader.role == "dot" for reader in readers)
         if layers and (layers < len(readers) or node.name in graph.outputs):
             apart[node.name] = f"{node.name}.for_layers"
-            nodes.append(Node(apart[node.name], relu, operator_of(relu), {"self": Ref(node.name)}, 1, node.module,
-                              node.source, node.shape))
+            nodes.append(replace(node, name=apart[node.name], target=relu, operator=operator_of(relu),
+                                 arguments={"self": Ref(node.name)}, positional=1))
     rebuild(model, nodes, {})
     return model
