@@ -35,8 +35,8 @@ def _learned(found: Mapping[str, Sequence[RowResult]]) -> str:
     """The rows that learn in few bits, beside the float network."""
     lines = ["## Learning in few bits, at a glance", "",
              "Accuracy in % (mean ± standard deviation), and few bits minus float, in points; 95 % interval: of the "
-             "program minus float, exact, image by image, the images of all seeds together. (old): recorded before the "
-             "row was changed, see there.", "",
+             "program minus float, exact, image by image, mean of the seeds' (which err on the same images). (old): "
+             "recorded before the row was changed, see there.", "",
              "| row | float | few bits | program | gap | 95 % interval | seeds |", "|---|---|---|---|---|---|---|"]
     for name, each in found.items():
         if each and "few bits" in each[0].measured:
@@ -65,7 +65,7 @@ def _row(row: Row, found: Sequence[RowResult]) -> str:
             lines += ["", f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
             lines += [f"| {' | '.join(row)} |" for row in cells]
     for what, points, (low, high) in together([one.measured for one in found]):
-        lines += ["", f"{what}: {points:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, all seeds together."]
+        lines += ["", f"{what}: {points:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, mean of the seeds."]
     seconds = "; ".join(f"seed {one.seed}: {_duration(one)}" for one in found)
     machines = "; ".join(dict.fromkeys(one.machine for one in found))
     notes = [f"Not what the row gives now: {note}." for note in dict.fromkeys(one.note for one in found) if note]

@@ -1,6 +1,7 @@
-"""Two networks on the same images, seed by seed, and the images of all seeds together."""
+"""Two networks on the same images, seed by seed, and over all seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from fewbits.report.accuracy import Comparison
@@ -16,15 +17,17 @@ def counted(what: str, seen: Comparison) -> dict[str, int]:
 
 
 def together(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float, Interval]]:
-    """(what, difference in points, its 95 % interval in points) of each two that all records counted.
+    """(what, difference in points, its 95 % interval in points) of each two that all records counted: means over the
+    seeds of the differences, and of the ends of their intervals, each exact image by image (`paired_difference`).
 
-    The interval is exact image by image (`paired_difference`); the images of all seeds count as so many separate ones,
-    so that it is of the method on these images, training's chance with it, and not of other test images.
+    Seeds are tested on the same images, and may err on the same ones; then all their images together tell no more than
+    those of one, and an interval that counts them as separate would be too narrow.
     """
     for name in found[0]:
         what = name.removesuffix(_GAINED)
         if what == name or not all({name, what + _LOST, _IMAGES} <= one.keys() for one in found):
             continue
-        gained, lost, images = (sum(one[key] for one in found) for key in (name, what + _LOST, _IMAGES))
-        low, high = paired_difference(gained, lost, images)
-        yield what, 100 * (gained - lost) / images, (100 * low, 100 * high)
+        counts = [(one[name], one[what + _LOST], one[_IMAGES]) for one in found]
+        ends = [paired_difference(*each) for each in counts]
+        yield what, 100 * mean((gained - lost) / images for gained, lost, images in counts), (
+            100 * mean(low for low, _ in ends), 100 * mean(high for _, high in ends))
