@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from fewbits.numerics.finite import not_finite
 
-_MOVES = {"lr": math.inf, "momentum": 1.0, "betas": 1.0}
-"""Of a group, what a schedule changes (OneCycleLR momentum, too), and what it stays at or below."""
+_MOVES = {"lr": math.inf, "momentum": 1.0, "betas": math.nextafter(1.0, 0.0)}
+"""Of a group, what a schedule changes (OneCycleLR momentum, too), and what it stays at or below. Adam divides by
+1 − β^t."""
 
 
 def fits_optimizer(state: Mapping[str, Any], optimizer: Optimizer, steps: int) -> bool:
