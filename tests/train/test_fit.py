@@ -174,10 +174,12 @@ def schedule(**other):
 
 @pytest.mark.parametrize("change", [
     adam(exp_avg=None), adam(exp_avg_sq=None), adam(step=torch.tensor(-1e30)), adam(step=torch.tensor(99.0)),
-    adam(step="x"), adam(eps="x"), adam(eps=2.0), adam(betas=[0.9]), adam(betas=[1.0, 0.9]), adam(lr=-1.0), adam(lr="x"),
-    adam(more=1), adam(exp_avg=torch.tensor(1.0)), schedule(last_epoch=3), schedule(base_lrs=[1.0]), schedule(more=1),
-    {"step": "x"}, {"step": 10**9}, {"step": True}, {"step": 3}, {"losses": None}, {"losses": [0.1, None]},
-    {"total": 1}, {"random": torch.zeros(3)}, {"begun": []}, {"net": {}}, {"optimizer": []},
+    adam(step="x"), adam(eps="x"), adam(eps=2.0), adam(betas=[0.9]), adam(betas=[1.0, 0.9]), adam(lr=-1.0),
+    adam(lr="x"), adam(more=1), adam(exp_avg=torch.tensor(1.0)), schedule(last_epoch=3), schedule(base_lrs=[1.0]),
+    schedule(more=1), {"step": "x"}, {"step": 10**9}, {"step": True}, {"step": 3}, {"losses": None},
+    {"losses": [0.1, None]}, {"total": 1}, {"random": torch.zeros(3)},
+    {"random": torch.zeros_like(torch.get_rng_state())}, {"begun": [torch.zeros_like(torch.get_rng_state())]},
+    {"begun": []}, {"net": {}}, {"optimizer": []},
     {"optimizer": {"state": {9: {}}}},
     {"optimizer": {"state": {0: {"exp_avg": torch.zeros(7)}}, "param_groups": []}}, {"data": "0" * 64},
 ])

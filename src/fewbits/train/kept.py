@@ -144,10 +144,8 @@ class Kept:
                 and all(isinstance(number, float) for key in ("losses", "rates") for number in state[key])
                 and all(score is None or isinstance(score, float) for score in state["scores"])):
             raise self._refused(f"counts {step} steps of {self._steps}, which do not agree with its losses")
-        like = torch.get_rng_state()
-        if len(state["begun"]) != epochs + bool(rest) or not all(
-                isinstance(one, Tensor) and one.dtype == like.dtype and one.shape == like.shape
-                for one in (state["random"], *state["begun"])):
+        if len(state["begun"]) != epochs + bool(rest) or not all(map(_is_random_state, (state["random"],
+                                                                                        *state["begun"]))):
             raise self._refused("has no states of torch's random numbers")
         net = self._run.net.state_dict()
         if state["net"].keys() != net.keys():
@@ -164,6 +162,15 @@ class Kept:
 
     def _refused(self, reason: str) -> FileError:
         return FileError(f"{self._path} {reason}: remove it to begin anew, or choose another file")
+
+
+def _is_random_state(state: Any) -> bool:
+    """Whether torch's random numbers can go on from it: a generator of its own takes it."""
+    try:
+        torch.Generator().set_state(state)
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 def _numbers(state: dict[str, Any]) -> dict[str, Any]:
