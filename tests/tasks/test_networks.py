@@ -14,7 +14,8 @@ from fewbits.tasks.attention import attend
 from fewbits.tasks.caffe_cifar import LocalResponseNorm, caffe_cifar10_full
 from fewbits.tasks.char_gpt import char_gpt
 from fewbits.tasks.digits_net import digits_net
-from fewbits.tasks.lenet import lenet5, lenet_300_100, lenet_caffe
+from fewbits.tasks.few_bit_nets import lenet_signs
+from fewbits.tasks.lenet import lenet5, lenet_300_100, lenet_caffe, lenet_xavier
 from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.llama import angles, rotate, stories260k
 from fewbits.tasks.mobilenet_v1 import mobilenet_v1, mobilenet_v1_025
@@ -42,6 +43,8 @@ def percent_right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], sk
         (lenet5, 61_706),
         (lenet_300_100, 266_610),
         (lenet_caffe, 431_080),
+        (lenet_xavier, 431_080),
+        (lenet_signs, 431_660),
         (resnet20, 269_722),
         (resnet32, 464_154),
         (resnet44, 658_586),
@@ -90,6 +93,16 @@ def test_exports_with_a_dynamic_batch_and_leaves_its_input_alone(name: str) -> N
     with torch.no_grad():
         torch.testing.assert_close(captured(wider), model(wider), rtol=1e-4, atol=1e-5)
     assert torch.equal(x, before)
+
+
+def test_caffes_weights_begin_even_and_its_biases_at_0() -> None:
+    net = initialised(lenet_xavier, 0)
+    for weight, inputs in zip((parameter for parameter in net.parameters() if parameter.ndim > 1), (25, 500, 800, 500),
+                              strict=True):
+        bound = (3 / inputs) ** 0.5
+        assert 0.98 * bound < weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+    assert not any(parameter.any() for parameter in net.parameters() if parameter.ndim == 1)
 
 
 def test_caffes_norm_is_its_formula() -> None:

@@ -2,7 +2,8 @@
 
 Every row trains a float network, then its offspring in few bits from it or from the start, then the float network for
 as many epochs more, so that both have learned equally long. It lowers what it learned and compares every code of the
-program with every engine. Settings were chosen once, for all rows alike, and not by looking at test images.
+program with every engine. Settings were chosen once, for all rows alike but where a row says
+another, and not by looking at test images.
 """
 
 import copy
@@ -32,7 +33,7 @@ from fewbits.report.engines import agreement
 from fewbits.reproduce.earlier import COMPARED, DIFFERING
 from fewbits.reproduce.row import Given, Log, Row
 from fewbits.reproduce.together import counted
-from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_tanh, mlp_norm, mlp_tanh
+from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_signs, lenet_tanh, mlp_norm, mlp_tanh
 from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.resnet_cifar import resnet20
 from fewbits.tasks.training import initialised
@@ -178,9 +179,16 @@ def _row(name: str, what: str, source: str, published: Mapping[str, float], trai
 
 
 def _lenet(method: str, what: str, source: str, network: Callable[[], nn.Module] = lenet_norm,
-           published: Mapping[str, float] | None = None, seconds: int = 120) -> Row:
-    return _row(f"{method}-lenet", f"{what}, LeNet 20-50-500-10 with batch norm on MNIST", source, published or {},
-                Training(network, method, 1, 2), seconds)
+           optimizer: MakeOptimizer = _ADAM) -> Row:
+    return _row(f"{method}-lenet", f"{what}, LeNet 20-50-500-10 with batch norm on MNIST", source, {},
+                Training(network, method, 1, 2, optimizer=optimizer), 120)
+
+
+def _qnn(weight_bits: int) -> Row:
+    """The rate, and a batch norm behind the last layer as the paper has it, were chosen on the last 5000 training
+    images after one epoch of 20 000: 96.1 % without the norm, 97.4 % with it, 98.3 % at five times the rate."""
+    what = f"QNN, {weight_bits}-bit weights, 2-bit activations, batch norm behind the last layer too"
+    return _lenet(f"qnn-w{weight_bits}a2", what, _QNN, lenet_signs, Adam(5e-3))
 
 
 def _resnet(method: str, what: str, source: str, published: Mapping[str, float] | None = None) -> Row:
@@ -229,8 +237,7 @@ ROWS = (
     _lenet("lognet-w5a4", "LogNet, powers of two: weights of 5 (linear layers 4) bits, activations of 4", _LOGNET),
     _lenet("hwgq-w1a2", "HWGQ, binary weights, activations of 2 bits", _HWGQ),
     _lenet("lq-w2a2", "LQ-Nets, learned bases, 2-bit weights and activations", _LQ),
-    _lenet("qnn-w1a2", "QNN, 1-bit weights, 2-bit activations", _QNN, lenet_tanh),
-    _lenet("qnn-w2a2", "QNN, 2-bit weights, 2-bit activations", _QNN, lenet_tanh),
+    _qnn(1), _qnn(2),
     _row("binary-connect-mlp", "BinaryConnect, deterministic: 784-1024-1024-1024-10 on MNIST (the paper: 2048 wide)",
          "Courbariaux et al. 2015, arXiv:1511.00363, Table 2", {"float": 98.70, "few bits": 98.71},
          Training(mlp_norm, "binary-connect", 0, 4, loss=squared_hinge), 240),

@@ -42,8 +42,8 @@ class Freezing:
     """float_epochs; epochs: of each of PROFIT's three parts, plain LSQ having all three in one; sampled: steps by which
     the instability is measured; held_out: training images at the end that nothing learns from."""
 
-    float_epochs: int = 16
-    epochs: int = 4
+    float_epochs: int = 8
+    epochs: int = 2
     sampled: int = 40
     rate: float = 2e-3
     batch_size: int = 64
@@ -117,5 +117,5 @@ def _percent(share: float) -> float:
 ROWS = (
     Row("profit-w4a4-depthwise", "PROFIT, 4-bit weights and activations, beside plain LSQ: a small depthwise network "
         "trained on 8000 CIFAR-10 images, 500 test images", "Park and Yoo 2020, arXiv:2008.04693 (MobileNets on "
-        "ImageNet: a small analogue)", {}, "cifar10:DIR", partial(reproduce, Freezing()), "duq-w4a4", 400),
+        "ImageNet: a small analogue)", {}, "cifar10:DIR", partial(reproduce, Freezing()), "duq-w4a4", 250),
 )

@@ -7,7 +7,7 @@ from torch import nn
 
 
 def lenet_norm(activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
-    """An untrained 20C5-MP2-50C5-MP2-500FC-10 with batch norm behind all layers but the last, 431 630 parameters.
+    """An untrained 20C5-MP2-50C5-MP2-500FC-10 with batch norm behind all layers but the last, 431 650 parameters.
 
     forward: float32 [N, 1, 28, 28] -> logits float32 [N, 10]. activation: behind each batch norm; a hard tanh for
     signs, which a ReLU would leave no choice. Caffe's LeNet otherwise.
@@ -22,6 +22,12 @@ def lenet_norm(activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
 def lenet_tanh() -> nn.Sequential:
     """`lenet_norm` with hard tanh, for networks of signs."""
     return lenet_norm(nn.Hardtanh)
+
+
+def lenet_signs() -> nn.Sequential:
+    """`lenet_tanh` with batch norm behind the last layer too, as BNN and QNN have it: a last layer of signs without a
+    scale gives logits as large as it is wide, which no loss on them can lead."""
+    return nn.Sequential(*list(lenet_tanh())[:-1], nn.Linear(500, 10, bias=False), nn.BatchNorm1d(10))
 
 
 def mlp_norm(activation: Callable[[], nn.Module] = nn.ReLU, width: int = 1024) -> nn.Sequential:
