@@ -280,6 +280,7 @@ uint64_t softmax(Random r) {
   powers[0] = 1 << 20;
   for (int32_t i = 1; i < 256; ++i) powers[i] = static_cast<int32_t>(static_cast<int64_t>(powers[i - 1]) * (900 + r.below(100)) / 1000);
   c.powers = powers;
+  c.codes = 256;
   c.x = codes(r, m, c.rows * c.length);
   c.scale = 1.0f / 256.0f;
   c.high = 255;

@@ -40,6 +40,7 @@ RECORDS = {
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="no",
         check=unchecked,
         reference=_hypotenuse,
         sums=None,

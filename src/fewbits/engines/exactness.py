@@ -24,7 +24,7 @@ from fewbits.engines.processor import Processor, Target
 from fewbits.options import enumerated, options_checked
 from fewbits.program import ops as op
 from fewbits.program.code_ranges import Interval, code_ranges
-from fewbits.program.ops.pairs import add_codes, add_codes_unfused
+from fewbits.program.ops.pairs import add_codes, add_codes_unfused, is_fused
 from fewbits.program.program import Program
 
 _AT_ONCE = 2**20  # codes
@@ -200,9 +200,7 @@ def _any_saturating(weights: np.ndarray, low: int, high: int) -> bool:
 
 def _needs_fusion(program: Program, node: op.Add, ranges: dict[str, Interval]) -> bool:
     """Whether any two codes that can meet have another sum without fused multiply-adds."""
-    fused = (program.profile.addition == "fma"
-             and program.values[node.first].shape == program.values[node.second].shape)
-    if not fused:
+    if not is_fused(program, node):
         return False
     (low_a, high_a), (low_b, high_b) = ranges[node.first], ranges[node.second]
     a, b = (np.arange(low, high + 1).astype(program.encoding(name).format.dtype)

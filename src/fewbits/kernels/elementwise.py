@@ -13,8 +13,8 @@ f32 = np.float32
 
 @dataclass(frozen=True, eq=False)
 class PairOf:
-    """Two uint8 values to one. kind: of structs.py; scales, zeros and offset: as fb_pair has them; table: uint8
-    [65536]."""
+    """Two values to one, uint8 or, where they are added, subtracted or multiplied, int16. kind: of structs.py; scales,
+    zeros and offset: as fb_pair has them; table: uint8 [65536]; type: of what is written."""
 
     kind: int
     scale_a: float = 1
@@ -27,6 +27,7 @@ class PairOf:
     low: int = 0
     high: int = 255
     table: np.ndarray | None = None
+    type: int = structs.U8
 
     def struct(self, a: np.ndarray, b: np.ndarray, y: np.ndarray) -> structs.Pair:
         """A call; a and b broadcast to y, which is contiguous, their last axis too unless it repeats."""
@@ -34,13 +35,13 @@ class PairOf:
         call = structs.Pair(op=structs.PAIR, kind=self.kind, a=a.ctypes.data, b=b.ctypes.data, y=address(y),
                             table=address(self.table), scale_a=self.scale_a, scale_b=self.scale_b, scale_y=self.scale_y,
                             offset=self.offset, zero_a=self.zero_a, zero_b=self.zero_b, zero_y=self.zero_y,
-                                low=self.low,
-                            high=self.high, axes=len(shape))
+                            low=self.low, high=self.high, axes=len(shape), a_type=structs.CODES[a.dtype],
+                            b_type=structs.CODES[b.dtype], y_type=self.type)
         call.sizes[:len(shape)], call.step_a[:len(shape)], call.step_b[:len(shape)] = shape, steps_a, steps_b
         return call
 
     def reference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """uint8, a and b broadcast."""
+        """Codes, a and b broadcast."""
         a, b = np.broadcast_arrays(a, b)
         centred_a, centred_b = a.astype(np.int64) - self.zero_a, b.astype(np.int64) - self.zero_b
         match self.kind:
@@ -58,7 +59,12 @@ class PairOf:
             case _:
                 assert self.table is not None
                 return self.table[a.astype(np.int64) * 256 + b]
-        return (np.rint(v).astype(np.float64) + self.zero_y).clip(self.low, self.high).astype(np.uint8)
+        return (np.rint(v).astype(np.float64) + self.zero_y).clip(self.low, self.high).astype(self.dtype)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the array that is written."""
+        return np.dtype(np.int16 if self.type == structs.S16 else np.uint8)
 
 
 def fma(a: np.ndarray, b: np.floating, c: np.ndarray) -> np.ndarray:
@@ -97,17 +103,19 @@ def together(shape: tuple[int, ...], *arrays: np.ndarray) -> tuple[list[int], ..
     return sizes, *joined
 
 
-def table_struct(x: np.ndarray, table: np.ndarray, y: np.ndarray, inner: int = 1) -> structs.Table:
-    """uint8 x through table [rows, 256]; `inner` codes of a row follow each other."""
+def table_struct(x: np.ndarray, table: np.ndarray, y: np.ndarray, inner: int = 1, low: int = 0) -> structs.Table:
+    """x through table [rows, codes], of y's type; `inner` codes of a row follow each other. low: the code of the first
+    entry, where x is int16; codes that the table does not have count as the nearest that it has."""
     return structs.Table(op=structs.TABLE, rows=len(table), x=address(x), y=address(y), table=address(table),
-                         count=x.size,
-                         inner=inner)
+                         count=x.size, inner=inner, x_type=structs.CODES[x.dtype], y_type=structs.CODES[y.dtype],
+                         x_low=low, codes=table.shape[1])
 
 
-def table_reference(x: np.ndarray, table: np.ndarray, inner: int = 1) -> np.ndarray:
-    """As `table_struct` says, uint8 of x's shape."""
+def table_reference(x: np.ndarray, table: np.ndarray, inner: int = 1, low: int = 0) -> np.ndarray:
+    """As `table_struct` says, in x's shape."""
     row = np.arange(x.size) // inner % len(table)
-    return table[row, x.reshape(-1)].reshape(x.shape)
+    entry = (x.reshape(-1).astype(np.int64) - low).clip(0, table.shape[1] - 1)
+    return table[row, entry].reshape(x.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ VNNI; amx: that, and tiles of bytes; neon: with the dot product. Every level giv
 VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
-INTERFACE = 8  # kernels.h, kInterface
+INTERFACE = 9  # kernels.h, kInterface
 _VBMI = 1  # dispatch.h, kVbmi
 PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 

@@ -13,8 +13,8 @@ f32 = np.float32
 
 @dataclass(frozen=True, eq=False)
 class Exponentials:
-    """powers: int32 [257], the first 2^20, the last 0; for the logarithm as well below [256], whole [2048], part
-    [1025]. scale, zero, low, high: of the output."""
+    """powers: int32 [codes + 1], the first 2^20, the last 0; for the logarithm as well below [256], whole [2048], part
+    [1025]. scale, zero, low, high: of the output; first: the lowest code, where they are int16."""
 
     powers: np.ndarray
     scale: float
@@ -24,18 +24,20 @@ class Exponentials:
     below: np.ndarray | None = None
     whole: np.ndarray | None = None
     part: np.ndarray | None = None
+    first: int = 0
 
     def struct(self, x: np.ndarray, mask: np.ndarray | None, y: np.ndarray) -> structs.Softmax:
-        """x: uint8 [rows, length]; mask: uint8 [mask rows, length], taken in turns."""
+        """x: uint8 or int16 [rows, length]; mask: uint8 [mask rows, length], taken in turns."""
         return structs.Softmax(op=structs.SOFTMAX, length=x.shape[1], x=address(x), y=address(y),
                                powers=address(self.powers),
                                mask=address(mask), below=address(self.below), whole=address(self.whole),
                                part=address(self.part), rows=len(x), mask_rows=0 if mask is None else len(mask),
-                               scale=self.scale, zero=self.zero, low=self.low, high=self.high)
+                               scale=self.scale, zero=self.zero, low=self.low, high=self.high,
+                               x_type=structs.CODES[x.dtype], x_low=self.first, codes=self.powers.size - 1)
 
     def reference(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Codes of x's shape; a row that is masked whole has the number 0."""
-        q = x.astype(np.int64)
+        q = (x.astype(np.int64) - self.first).clip(0, self.powers.size - 2)
         if self.whole is not None:
             assert self.part is not None and self.below is not None
             steps = q.max(-1, keepdims=True) - q
@@ -45,7 +47,7 @@ class Exponentials:
             v = (-(self.below[steps] + logarithm)).astype(f32) * f32(2.0**-14) / f32(self.scale)
         else:
             seen = np.ones_like(q) if mask is None else np.resize(mask != 0, q.shape)
-            steps = np.where(seen, np.where(seen, q, -1).max(-1, keepdims=True) - q, 256)
+            steps = np.where(seen, np.where(seen, q, -1).max(-1, keepdims=True) - q, self.powers.size - 1)
             powers = self.powers[steps].astype(np.int64)
             share = powers.astype(f32) / np.maximum(powers.sum(-1, keepdims=True), 1).astype(f32)
             v = share / f32(self.scale)
@@ -67,11 +69,12 @@ class Normal:
     about: int | None = None
 
     def struct(self, x: np.ndarray, y: np.ndarray) -> structs.Norm:
-        """x: uint8 [rows, length]."""
+        """x: uint8 or int16 [rows, length]."""
         return structs.Norm(op=structs.NORM, length=x.shape[1], x=address(x), y=address(y), gain=address(self.gain),
                             shift=address(self.shift), rows=len(x), gain_rows=len(self.gain), epsilon=self.epsilon,
                             scale=self.scale, zero=self.zero, low=self.low, high=self.high,
-                            about_zero=self.about is not None, x_zero=self.about or 0)
+                            about_zero=self.about is not None, x_zero=self.about or 0,
+                            x_type=structs.CODES[x.dtype])
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         """Codes of x's shape. Where all is equal and epsilon is 0, 0/0 is the lowest code."""

@@ -2,8 +2,13 @@
 
 import ctypes
 
+import numpy as np
+
 U8, S16, S32, F32, S8 = range(5)
 """Types of codes and numbers."""
+
+CODES = {np.dtype(np.uint8): U8, np.dtype(np.int16): S16}
+"""Types of codes, by that of the array which holds them."""
 
 SUMS, FLOAT, DOUBLE, SINGLE, WIDE, REAL, LEVELS = range(7)
 """How exact integers become what is written."""
@@ -64,14 +69,14 @@ class Pair(ctypes.Structure):
     _fields_ = [*_fields(_number, "op", "kind"), *_fields(_address, "a", "b", "y", "table"),
                 *_fields(_real, "scale_a", "scale_b", "scale_y", "offset"),
                 *_fields(_number, "zero_a", "zero_b", "zero_y", "low", "high", "axes"),
-                ("sizes", _axes), ("step_a", _axes), ("step_b", _axes)]
+                ("sizes", _axes), ("step_a", _axes), ("step_b", _axes), *_fields(_number, "a_type", "b_type", "y_type")]
 
 
 class Table(ctypes.Structure):
     """fb_table"""
 
-    _fields_ = [*_fields(_number, "op", "rows"), *_fields(_address, "x", "y", "table"), *_fields(_size, "count",
-                                                                                                 "inner")]
+    _fields_ = [*_fields(_number, "op", "rows"), *_fields(_address, "x", "y", "table"),
+                *_fields(_size, "count", "inner"), *_fields(_number, "x_type", "y_type", "x_low", "codes")]
 
 
 class Pool(ctypes.Structure):
@@ -95,7 +100,8 @@ class Softmax(ctypes.Structure):
 
     _fields_ = [*_fields(_number, "op", "length"), *_fields(_address, "x", "y", "powers", "mask", "below", "whole",
                                                             "part"),
-                *_fields(_size, "rows", "mask_rows"), ("scale", _real), *_fields(_number, "zero", "low", "high")]
+                *_fields(_size, "rows", "mask_rows"), ("scale", _real),
+                *_fields(_number, "zero", "low", "high", "x_type", "x_low", "codes")]
 
 
 class Norm(ctypes.Structure):
@@ -103,7 +109,7 @@ class Norm(ctypes.Structure):
 
     _fields_ = [*_fields(_number, "op", "length"), *_fields(_address, "x", "y", "gain", "shift"),
                 *_fields(_size, "rows", "gain_rows"), *_fields(_real, "epsilon", "scale"),
-                *_fields(_number, "zero", "low", "high", "about_zero", "x_zero")]
+                *_fields(_number, "zero", "low", "high", "about_zero", "x_zero", "x_type")]
 
 
 class Quantize(ctypes.Structure):

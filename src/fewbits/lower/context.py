@@ -20,6 +20,7 @@ from fewbits.program.profile import Profile
 from fewbits.program.value import Dtype, Value
 from fewbits.quant.batch_norm import affine, channel_axis
 from fewbits.quant.fake_quantize import FakeQuantize
+from fewbits.quant.inner import inner_values
 from fewbits.quant.simulation import Simulation
 
 
@@ -44,6 +45,7 @@ class Context:
         self._constants: set[str] = set()
         self._nodes = self.simulation.model.graph.by_name
         self._norms = self.simulation.model.graph.norms_behind
+        self._inner = inner_values(self.simulation.model.graph) if self.profile.inner_bits else frozenset()
 
     def emit(self, node: op.ProgramNode, shape: Shape, encoding: Encoding | None, dtype: Dtype = "float32") -> str:
         """Adds a node; returns the name of its value. encoding: None for plain numbers, which are of type `dtype`."""
@@ -110,9 +112,10 @@ class Context:
 
     def stored(self, encoding: Encoding) -> Encoding:
         """An activation's encoding in a profile's codes: where these have no sign, signed codes are raised by 2^(b−1),
-        and the zero point with them, so that they stand for the same numbers."""
+        and the zero point with them, so that they stand for the same numbers. Wider ones have one everywhere."""
         format = encoding.format
-        if not isinstance(format, Int) or not format.signed or format.narrow or self.profile.signed:
+        raised = isinstance(format, Int) and format.signed and not format.narrow and not self.profile.signed
+        if not raised or format.bits > self.profile.activation_bits:
             return encoding
         return Encoding(Int(format.bits, signed=False), encoding.scale, encoding.zero_point + 2**(format.bits - 1),
                         encoding.block)
@@ -120,6 +123,9 @@ class Context:
     def check_codes(self, site: str, encoding: Encoding, kind: str = "") -> None:
         """Raises LoweringError, naming the tensor, unless its codes are such as the profile takes for activations."""
         profile = self.profile
+        bits = encoding.format.bits
+        if encoding.format.signed and profile.activation_bits < bits <= profile.inner_bits and site in self._inner:
+            return
         if (encoding.format.signed != profile.signed or encoding.format.bits > profile.activation_bits
                 or (profile.symmetric and encoding.zero_point.any())):
             has = f"{encoding.format} activations" + (" with a zero point" if encoding.zero_point.any() else "")

@@ -18,8 +18,9 @@ class Profile:
     are those of docs/numerics.md.
 
     activation_bits, signed, symmetric: widest activation code, whether codes have a sign, whether their zero point
-    must be 0; weight_low, weight_high: allowed weight codes; weight_zero_points: whether weights may have zero points
-    other than 0, one per `tensor` or in `any` number;
+    must be 0; inner_bits: widest code, always with a sign, of values that no dot product reads (Record.wide), 0 where
+    there are none wider than others; weight_low, weight_high: allowed weight codes; weight_zero_points: whether weights
+    may have zero points other than 0, one per `tensor` or in `any` number;
     accumulator, bias: formats of the dot products and of what is added to them;
     sum_bits: width in which a node adds (eq. 9); split: whether products that do not fit it are added in parts that
     do, and the parts in the accumulator (eq. 23);
@@ -44,6 +45,7 @@ class Profile:
     bias: Int = ACCUMULATOR
     signed: bool = False
     symmetric: bool = False
+    inner_bits: int = 0
     weight_zero_points: Literal["none", "tensor", "any"] = "none"
     sum_bits: int = 32
     split: bool = False
@@ -65,13 +67,13 @@ _NO_ENGINE = ("no engine on this machine: the reference and the torch executor w
 
 ONNXRUNTIME = Profile(
     name="onnxruntime", activation_bits=8, weight_low=-128, weight_high=127, addition="fma",
-    weight_zero_points="any",
+    weight_zero_points="any", inner_bits=12,
     relies_on=("x86-64 with AVX2 and FMA, for sums of two tensors that are not written as tables",
                "VNNI, where pairs of products leave 16 bits and weights are written as int8"),
 )
 PORTABLE = Profile(
     name="onnxruntime-portable", activation_bits=8, weight_low=-64, weight_high=64, addition="float",
-    weight_zero_points="any", relies_on=(), recipe="w7a8",
+    weight_zero_points="any", inner_bits=12, relies_on=(), recipe="w7a8",
 )
 TENSORRT = Profile(
     name="tensorrt", activation_bits=8, signed=True, symmetric=True, weight_low=-128, weight_high=127,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class Program:
                 fits.bounds(self, node)
             if (wanted := self._wrongly_written(node)) is not None:
                 raise ProgramError(f"{node.name!r} cannot be {self.values[node.name]}: its node writes {wanted}")
+            for name in node.written:
+                self._check_width(node, name, "writes")
             known.update(node.written)
             _name_once(node.written, named)
 
@@ -76,6 +78,19 @@ class Program:
             article = "an" if type(node).__name__[0] in "AEIOU" else "a"
             raise ProgramError(f"node {node.name!r} cannot read {name!r}, which is {_KINDS[kind]}: "
                                f"{article} {type(node).__name__} reads {words}, and nothing else")
+        self._check_width(node, name, "reads")
+
+    def _check_width(self, node: ProgramNode, name: str, does: Literal["reads", "writes"]) -> None:
+        """Raises ProgramError for codes of more bits than the profile's, but where it and the node take them."""
+        if not self.is_wide(name):
+            return
+        bits, profile = self.encoding(name).format.bits, self.profile
+        if bits > profile.inner_bits:
+            raise ProgramError(f"{name!r} has codes of {bits} bits, and profile {profile.name} takes at most "
+                               f"{max(profile.activation_bits, profile.inner_bits)}")
+        if record_of(node).wide not in (does, "both"):
+            raise ProgramError(f"node {node.name!r} {does} {name!r}, which has codes of {bits} bits, and under profile "
+                               f"{profile.name} {type(node).__name__} {does} at most {profile.activation_bits}")
 
     def _wrongly_written(self, node: ProgramNode) -> str | None:
         """What a node writes, in words, where its value is of another kind; None where it is of that."""
@@ -128,6 +143,10 @@ class Program:
     @cached_property
     def _constants(self) -> Mapping[str, Quantized]:
         return {node.name: node.data for node in self.everything if isinstance(node, Constant)}
+
+    def is_wide(self, name: str) -> bool:
+        """Whether a value has codes of more bits than the profile's activations."""
+        return self.kind(name) == "codes" and self.encoding(name).format.bits > self.profile.activation_bits
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is codes known beforehand."""

@@ -37,8 +37,10 @@ SOFTMAX_LENGTH = 2047
 
 
 def exponentials(x: Encoding, factor: float) -> np.ndarray:
-    """rint(exp(−i · x_scale · factor) · 2^20) for i = 0 … 255, then one 0 for what is masked: int32 [257] (eq. 13)."""
-    powers = np.exp(-np.arange(256, dtype=np.float64) * np.float64(x.scale) * factor)
+    """rint(exp(−i · x_scale · factor) · 2^20) for all i that two codes can be apart, at least 0 … 255, then one 0 for
+    what is masked: int32 [257] for 8-bit codes (eq. 13)."""
+    apart = np.arange(max(256, x.format.high - x.format.low + 1), dtype=np.float64)
+    powers = np.exp(-apart * np.float64(x.scale) * factor)
     return np.append(np.rint(powers * 2.0**SOFTMAX_BITS), 0).astype(np.int32)
 
 

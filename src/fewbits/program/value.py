@@ -76,6 +76,10 @@ class Scope(Protocol):
         """Whether a value is the raw sums of its node."""
         ...
 
+    def is_wide(self, name: str) -> bool:
+        """Whether a value has codes of more bits than the profile's activations."""
+        ...
+
     def is_constant(self, name: str) -> bool:
         """Whether a value is codes known beforehand."""
         ...

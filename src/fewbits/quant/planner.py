@@ -18,6 +18,7 @@ from fewbits.numerics.formats import parse
 from fewbits.options import check_stage
 from fewbits.program.exact_calls import DTYPES, EXACT_CALLS
 from fewbits.program.float_calls import FLOAT_CALLS, call_name
+from fewbits.quant.inner import inner_values
 from fewbits.quant.padding import warn_of_padding
 from fewbits.quant.plan import Kind, NodePlan, Plan, Site, Treatment
 from fewbits.quant.recipe import PLAIN_ACTIVATIONS, PLAIN_WEIGHTS, Recipe, Rule, over, recipe
@@ -170,6 +171,7 @@ class _Planner:
         self.wanted: dict[str, str] = {}  # of each parameter, so that two uses of one agree
         self.steps: dict[str, NodePlan] = {}
         self.exact = exact_names(self.graph)
+        self.inner = inner_values(self.graph) if decided.inner is not None else frozenset()
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:
@@ -387,7 +389,7 @@ class _Planner:
 
     def _constant_sites(self, node: Node, operands: tuple[str, ...]) -> None:
         """Operands of an addition, product or concatenation that are parameters."""
-        spec, because = self._resolve(node, "activations")
+        spec, because = self._resolve(node, "constants")
         spec = None if spec is not None and spec.is_dynamic else spec
         for argument in operands:
             for value in _as_list(node[argument]):
@@ -413,11 +415,13 @@ class _Planner:
             raise RecipeError(f"two tensors are called {site.name!r}: rename the module of that name")
         self.sites[site.name] = site
 
-    def _resolve(self, node: Node, what: Literal["weights", "activations"]) -> tuple[Spec | None, str]:
+    def _resolve(self, node: Node, what: Literal["weights", "activations", "constants"]) -> tuple[Spec | None, str]:
         otherwise = PLAIN_WEIGHTS if what == "weights" else PLAIN_ACTIVATIONS
         spec = self.recipe.weight_spec if what == "weights" else self.recipe.activation_spec
-        because: str = what
-        nodes = self._merged(node) if what == "activations" else [node]
+        because = "weights" if what == "weights" else "activations"
+        if what == "activations" and node.name in self.inner:
+            spec, because = self.recipe.inner_spec, "inner"
+        nodes = [node] if what == "weights" else self._merged(node)
         for number, rule in enumerate(self.recipe.rules, 1):
             if rule.keep_float and any(_matches(rule, each, self.ends) for each in nodes):
                 return None, f"rule {number} {rule}"

@@ -138,7 +138,8 @@ class Rule(_Strict):
 
 class Recipe(_Strict):
     """Rules from intent to Specs; later rules win. weights, activations: `float` leaves them as they are; inputs: of
-    the model, where they are not as other activations are; outputs: `float` leaves the result of a last
+    the model, where they are not as other activations are; inner: of sums and products of activations that no dot
+    product takes (quant/inner.py), where they are not as others are; outputs: `float` leaves the result of a last
     dot product in its accumulator's precision, `quantized` brings it to activation codes; repairs: made after
     calibration, in the order of `RepairName` whatever the order here."""
 
@@ -146,6 +147,7 @@ class Recipe(_Strict):
     weights: Wish
     activations: Wish
     inputs: Wish | None = None
+    inner: Wish | None = None
     outputs: Literal["float", "quantized"] = "float"
     rules: tuple[Rule, ...] = Field(default=())
     repairs: tuple[RepairName, ...] = Field(default=())
@@ -166,7 +168,7 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _repaired_or_trained(self) -> "Recipe":
-        wishes = [self.weights, self.activations, self.inputs]
+        wishes = [self.weights, self.activations, self.inputs, self.inner]
         wishes += [wish for rule in self.rules for wish in (rule.weights, rule.activations, rule.inputs)]
         methods = [wish.method for wish in wishes if isinstance(wish, SpecText) and wish.method not in (None, "none")]
         if self.repairs and methods:
@@ -183,6 +185,12 @@ class Recipe(_Strict):
     def activation_spec(self) -> Spec | None:
         """What activations become where no rule says otherwise; None: they stay float."""
         return over(self.activations, None, PLAIN_ACTIVATIONS)
+
+    @property
+    def inner_spec(self) -> Spec | None:
+        """What inner values become where no rule says otherwise; None: they stay float."""
+        return (self.activation_spec if self.inner is None
+                else over(self.inner, self.activation_spec, PLAIN_ACTIVATIONS))
 
     @property
     def input_spec(self) -> Spec | None:

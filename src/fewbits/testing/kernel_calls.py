@@ -74,6 +74,12 @@ def codes(rng: Generator, *shape: int) -> np.ndarray:
     return unaligned(some.astype(np.uint8), rng)
 
 
+def wide_codes(rng: Generator, *shape: int) -> np.ndarray:
+    """int16, of at most 12 bits."""
+    low, high = sorted(int(n) for n in rng.choice([-2048, -300, 0, 700, 2047], 2, replace=False))
+    return unaligned(rng.integers(low, high + 1, shape).astype(np.int16), rng)
+
+
 def signed(rng: Generator, *shape: int) -> np.ndarray:
     """int8: even, extremes only, or heavy-tailed."""
     match rng.integers(3):
@@ -205,7 +211,7 @@ def _matmul(rng: Generator) -> Case:
     a = codes(rng, batches if rng.random() < 0.7 else 1, rows, depth)
     b = codes(rng, batches, *((columns, depth) if transposed else (depth, columns)))
     kinds = (structs.SUMS, structs.FLOAT, structs.REAL, structs.DOUBLE, structs.SINGLE, structs.WIDE)
-    made = rescaling(rng, 1, 5000 * np.sqrt(depth), kinds, offsets=False)
+    made = rescaling(rng, 1, 5000 * np.sqrt(depth), kinds, wide=bool(rng.random() < 0.3), offsets=False)
     matrices = Matrices(zero_of(rng), zero_of(rng), made, transposed)
     return Case(matrices.reference(a, b), lambda y: (matrices.struct(a, b, y), None),
                 f"{matrices} of {a.shape}, {b.shape}")
@@ -219,6 +225,8 @@ def _pair(rng: Generator) -> Case:
         a, b = codes(rng, *shape), codes(rng, *shape)
     zero, low, high = bounds(rng)
     sizes = real(rng, 0.02, 3)
+    if kind in (structs.ADD, structs.SUBTRACT, structs.MULTIPLY) and rng.random() < 0.5:
+        return _wide_pair(rng, kind, a, b, sizes)
     if kind == structs.ADD_FMA:
         pair = PairOf(kind, *real(rng, 0.7, 2), offset=float(real(rng, 40)[0]) - 40, zero_a=int(rng.choice([0, 128])),
                       zero_b=int(rng.choice([0, 128])), zero_y=zero, low=low, high=high)
@@ -234,11 +242,37 @@ def _pair(rng: Generator) -> Case:
     return Case(pair.reference(a, b), lambda y: (pair.struct(a, b, y), pair), f"{pair} of {a.shape}, {b.shape}")
 
 
+def _wide_pair(rng: Generator, kind: int, a: np.ndarray, b: np.ndarray, sizes: np.ndarray) -> Case:
+    a, b = (wide_codes(rng, *x.shape) if rng.random() < 0.6 else x for x in (a, b))
+    zero_a, zero_b = (int(rng.integers(-2048, 2048)) if x.dtype == np.int16 else zero_of(rng) for x in (a, b))
+    type = structs.S16 if rng.random() < 0.6 else structs.U8
+    zero, low, high = bounds(rng, type)
+    sizes = sizes * np.array([1, 1, 1 / 16 if type == structs.S16 else 1], f32)
+    scales = (1.0, 1.0, float(sizes[2] * 2.0**-8)) if kind == structs.MULTIPLY else map(float, sizes)
+    pair = PairOf(kind, *scales, offset=float(rng.integers(-128, 256)), zero_a=zero_a, zero_b=zero_b, zero_y=zero,
+                  low=low, high=high, type=type)
+    return Case(pair.reference(a, b), lambda y: (pair.struct(a, b, y), pair), f"{pair} of {a.shape}, {b.shape}")
+
+
 def _table(rng: Generator) -> Case:
+    if rng.random() < 0.4:
+        return _wide_table(rng)
     rows, inner = (1, 1) if rng.random() < 0.6 else (int(rng.integers(2, 9)), int(rng.integers(1, 9)))
     x, table = codes(rng, int(rng.integers(1, 3000))), codes(rng, rows, 256)
     return Case(table_reference(x, table, inner), lambda y: (table_struct(x, table, y, inner), None),
                 f"table of {x.size} by {rows} rows, {inner} at a time")
+
+
+def _wide_table(rng: Generator) -> Case:
+    rows, inner = (1, 1) if rng.random() < 0.6 else (int(rng.integers(2, 9)), int(rng.integers(1, 90)))
+    count, wide = int(rng.integers(1, 3000)), bool(rng.random() < 0.7)
+    low, size = (-2048, 4096) if wide else (0, 256)
+    x = wide_codes(rng, count) if wide else codes(rng, count)
+    if wide and rng.random() < 0.3:
+        low, size = int(rng.integers(-2500, 0)), int(rng.integers(1, 3000))
+    table = wide_codes(rng, rows, size) if not wide or rng.random() < 0.5 else codes(rng, rows, size)
+    return Case(table_reference(x, table, inner, low), lambda y: (table_struct(x, table, y, inner, low), None),
+                f"table of {x.size} {x.dtype} by {rows} rows of {size} {table.dtype}, {inner} at a time")
 
 
 def _pool(rng: Generator) -> Case:
@@ -282,13 +316,18 @@ def _softmax(rng: Generator) -> Case:
     powers = np.append(np.rint(np.exp(-np.arange(256) * step) * 2.0**20), 0).astype(np.int32)
     zero, low, high = bounds(rng)
     x, mask = codes(rng, rows, length), None
-    if rng.random() < 0.3:
+    first = 0
+    if wide := bool(rng.random() < 0.4):
+        x, first = wide_codes(rng, rows, length), int(rng.choice([-2048, -2048, -1500]))
+        powers = np.append(np.rint(np.exp(-np.arange(4096) * step / 16) * 2.0**20), 0).astype(np.int32)
+    if not wide and rng.random() < 0.3:
         below = np.rint(np.arange(256) * step * 2.0**14).astype(np.int32)
         whole = np.rint(np.log(np.maximum(np.arange(2048), 1)) * 2.0**14).astype(np.int32)
         part = np.rint(np.log1p(np.append((np.arange(1024) + 0.5) / 1024, 1.0)) * 2.0**14).astype(np.int32)
         made = Exponentials(powers, float(real(rng, 0.05)[0]), zero, low, high, below, whole, part)
     else:
-        made = Exponentials(powers, 1 / 256 if rng.random() < 0.5 else float(real(rng, 1 / 200)[0]), zero, low, high)
+        made = Exponentials(powers, 1 / 256 if rng.random() < 0.5 else float(real(rng, 1 / 200)[0]), zero, low, high,
+                            first=first)
         if rng.random() < 0.5:
             mask = unaligned((rng.random((int(rng.integers(1, rows + 1)), length)) < 0.6).astype(np.uint8), rng)
     return Case(made.reference(x, mask), lambda y: (made.struct(x, mask, y), made), f"{made} of {x.shape}, mask {mask}")
@@ -298,11 +337,13 @@ def _norm(rng: Generator) -> Case:
     rows, length = int(rng.integers(1, 9)), int(rng.choice([1, 2, 7, 16, 33, 192, 768, 70_000]))
     gain_rows = int(rng.integers(1, rows + 1))
     gain, shift = rng.normal(1, 0.5, (gain_rows, length)).astype(f32), rng.normal(size=(gain_rows, length)).astype(f32)
-    x = codes(rng, rows, length)
+    wide = length <= 2**14 and bool(rng.random() < 0.4)
+    x = wide_codes(rng, rows, length) if wide else codes(rng, rows, length)
     epsilon = float(f32(rng.choice([0.0, 1.0, 1e4])))
     zero, low, high = bounds(rng)
+    about = int(rng.integers(-2048, 2048)) if wide else zero_of(rng)
     made = Normal(gain, shift, epsilon, float(real(rng, 0.02)[0]), zero, low, high,
-                  zero_of(rng) if rng.random() < 0.3 else None)
+                  about if rng.random() < 0.3 else None)
     return Case(made.reference(x), lambda y: (made.struct(x, y), made), f"norm of {x.shape}, epsilon {epsilon}")
 
 

@@ -122,6 +122,15 @@ class Context:
         return all((encoding := self.program.values[name].encoding) is not None and encoding.format.dtype.itemsize == 1
                    and isinstance(encoding.format, Int) for name in names)
 
+    def are_codes(self, *names: str) -> bool:
+        """Whether all are codes of integers that are stored as uint8 or int16."""
+        return all((encoding := self.program.values[name].encoding) is not None and isinstance(encoding.format, Int)
+                   and encoding.format.dtype in (np.uint8, np.int8, np.int16) for name in names)
+
+    def code_type(self, name: str) -> type:
+        """How codes are stored: np.uint8 or np.int16."""
+        return np.int16 if self.encoding(name).format.dtype == np.int16 else np.uint8
+
     def is_integer(self, name: str) -> bool:
         """Whether the codes of a value are evenly spaced."""
         encoding = self.program.values[name].encoding

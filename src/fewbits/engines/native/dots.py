@@ -141,7 +141,7 @@ def _linear(context: Context, node: op.Linear) -> Stored | None:
 
 
 def _matmul(context: Context, node: op.MatMul) -> Stored | None:
-    if not context.is_bytes(node.first, node.second, node.name):
+    if not context.is_bytes(node.first, node.second):
         return None
     a, b = context.stored[node.first], context.stored[node.second]
     made = rescaling(context, node, rescale.matrix_product(context.program.profile, context.encoding(node.first),
@@ -158,7 +158,7 @@ def _matmul(context: Context, node: op.MatMul) -> Stored | None:
     transposed = b.order == turned
     b = b if transposed else context.ordered(b, plain(rank))
     matrices = Matrices(context.zero(node.first), context.zero(node.second), made, transposed)
-    y = context.new(node.name, (*before, a.shape[-2], b.shape[-1]), plain(len(before) + 2), np.uint8)
+    y = context.new(node.name, (*before, a.shape[-2], b.shape[-1]), plain(len(before) + 2), made.dtype)
 
     def make(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> tuple[structs.Call, Any]:
         stacked = b.physical(right)

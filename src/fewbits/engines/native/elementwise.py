@@ -10,7 +10,7 @@ from fewbits.kernels.elementwise import Grid, PairOf, dequantize_struct, table_s
 from fewbits.program import ops as op
 from fewbits.program import rescale
 from fewbits.program.fixed_point import Fixed
-from fewbits.program.ops.pairs import fma_constants
+from fewbits.program.ops.pairs import fma_constants, is_fused
 
 f32 = np.float32
 
@@ -37,25 +37,28 @@ def _plain_constant(context: Context, node: op.FloatConstant | op.ExactConstant)
     return constant(data, plain(data.ndim))
 
 
-def _looked_up(context: Context, node: Any, source: str, table: np.ndarray) -> Stored:
-    """table: uint8 [rows, 256], rows along axis 1 where there are more than one."""
+def _looked_up(context: Context, node: Any, source: str, table: np.ndarray, low: int = 0) -> Stored:
+    """table: as stored, [rows, codes], rows along axis 1 where there are more than one; low: the code of the first
+    entry, where codes are int16."""
     x = context.stored[source]
     inner = 1
     if len(table) > 1:
         inner = x.sizes(x.order[x.order.index(1) + 1:])
-    out = context.new(node.name, x.shape, x.order, np.uint8)
+    out = context.new(node.name, x.shape, x.order, table.dtype)
     return context.call(node, (x,), out,
-                        lambda a, b: (table_struct(x.physical(a), table, x.physical(b), inner), table))
+                        lambda a, b: (table_struct(x.physical(a), table, x.physical(b), inner, low), table))
 
 
 def _table(context: Context, node: op.Table) -> Stored | None:
-    if not context.is_bytes(node.input,
-                            node.name) or (len(node.table) > 1 and len(context.stored[node.input].shape) < 2):
+    if not context.are_codes(node.input, node.name) or (len(node.table) > 1
+                                                        and len(context.stored[node.input].shape) < 2):
         return None
     low, added = context.encoding(node.input).format.low, context.added(node.input)
+    table = (node.table.astype(np.int64) + context.added(node.name)).astype(context.code_type(node.name))
+    if context.code_type(node.input) == np.int16:
+        return _looked_up(context, node, node.input, table, low)
     entry = (np.arange(256) - added - low).clip(0, node.table.shape[1] - 1)
-    table = (node.table.astype(np.int64) + context.added(node.name)).astype(np.uint8)[:, entry]
-    return _looked_up(context, node, node.input, np.ascontiguousarray(table))
+    return _looked_up(context, node, node.input, np.ascontiguousarray(table[:, entry]))
 
 
 def _requantize(context: Context, node: op.Requantize) -> Stored | None:
@@ -135,7 +138,7 @@ def _pair(context: Context, node: Any, pair: PairOf) -> Stored | None:
     whole = next((value for value in (a, b) if value.shape == shape and not isinstance(value.buffer, np.ndarray)), None)
     order = plain(len(shape)) if whole is None else whole.order
     a, b = (_beside(context, value, len(shape), order) for value in (a, b))
-    out = context.new(node.name, shape, order, np.uint8)
+    out = context.new(node.name, shape, order, pair.dtype)
 
     def make(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[structs.Call, Any]:
         left, right = (np.broadcast_to(array, shape).transpose(order) for array in (x, y))
@@ -151,16 +154,15 @@ def _beside(context: Context, value: Stored, rank: int, order: tuple[int, ...]) 
 
 
 def _add(context: Context, node: op.Add | op.Sub) -> Stored | None:
-    if not context.is_bytes(node.first, node.second, node.name):
+    profile, operands = context.program.profile, (node.first, node.second, node.name)
+    if not context.are_codes(*operands) or (profile.addition == "integer" and not context.is_bytes(*operands)):
         return None
-    profile = context.program.profile
     if profile.addition == "integer":
         return _pair(context, node, _all_pairs(context, node))
     a, b, y = (context.encoding(name) for name in (node.first, node.second, node.name))
     added = context.added(node.name)
     low, high = node.low + added, node.high + added
-    same = context.program.values[node.first].shape == context.program.values[node.second].shape
-    if profile.addition == "fma" and same and isinstance(node, op.Add):
+    if is_fused(context.program, node):
         ratio_a, ratio_b, offset = fma_constants(a, b, y)
         return _pair(context, node, PairOf(structs.ADD_FMA, float(ratio_a), float(ratio_b), offset=float(offset),
                                            zero_a=context.added(node.first), zero_b=context.added(node.second),
@@ -170,19 +172,22 @@ def _add(context: Context, node: op.Add | op.Sub) -> Stored | None:
                                        float(b.scale),
                                        float(y.scale), zero_a=context.zero(node.first),
                                            zero_b=context.zero(node.second),
-                                       zero_y=context.zero(node.name), low=low, high=high))
+                                       zero_y=context.zero(node.name), low=low, high=high,
+                                       type=structs.CODES[np.dtype(context.code_type(node.name))]))
 
 
 def _mul(context: Context, node: op.Mul) -> Stored | None:
-    if not context.is_bytes(node.first, node.second, node.name):
+    if not context.are_codes(node.first, node.second, node.name):
         return None
     a, b, y = (context.encoding(name) for name in (node.first, node.second, node.name))
     factor, added = rescale.product(context.program.profile, a, b, y), context.added(node.name)
     if isinstance(factor, Fixed):
-        return _pair(context, node, _all_pairs(context, node))
+        bytes_only = context.is_bytes(node.first, node.second, node.name)
+        return _pair(context, node, _all_pairs(context, node)) if bytes_only else None
     return _pair(context, node, PairOf(structs.MULTIPLY, scale_y=float(factor), offset=float(y.zero_point),
                                        zero_a=context.zero(node.first), zero_b=context.zero(node.second), zero_y=added,
-                                       low=node.low + added, high=node.high + added))
+                                       low=node.low + added, high=node.high + added,
+                                       type=structs.CODES[np.dtype(context.code_type(node.name))]))
 
 
 def _by_table(context: Context, node: op.Div | op.Max | op.Min) -> Stored | None:

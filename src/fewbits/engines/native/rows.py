@@ -113,7 +113,9 @@ def _softmax(context: Context, node: op.Softmax) -> Stored | None:
     if node.seen is not None or node.empty != "zero":
         return None
     x, y = context.encoding(node.input), context.encoding(node.name)
-    if not context.is_bytes(node.input, node.name) or context.stored[node.input].shape[-1] > constants.SOFTMAX_LENGTH:
+    if not context.are_codes(node.input) or not context.is_bytes(node.name):
+        return None
+    if context.stored[node.input].shape[-1] > constants.SOFTMAX_LENGTH:
         return None
     if node.seen is not None:
         return None  # a mask that is known when it runs
@@ -128,8 +130,8 @@ def _softmax(context: Context, node: op.Softmax) -> Stored | None:
         value = context.ordered(value, plain(len(value.shape)))
     added = context.added(node.name)
     made = Exponentials(constants.exponentials(x, node.factor), float(y.scale), context.zero(node.name),
-                        node.low + added,
-                        node.high + added)
+                        node.low + added, node.high + added,
+                        first=x.format.low if context.code_type(node.input) == np.int16 else 0)
     return _exponentials(context, node, made, value, mask)
 
 
@@ -154,12 +156,14 @@ def _log_softmax(context: Context, node: op.LogSoftmax) -> Stored | None:
 
 
 def _layer_norm(context: Context, node: op.LayerNorm) -> Stored | None:
-    if not context.is_bytes(node.input, node.name) or node.about != "mean":
+    if not context.are_codes(node.input) or not context.is_bytes(node.name) or node.about != "mean":
         return None
     y = context.encoding(node.name)
     x = _rows_of(context, node.input, node.axes)
     first = len(x.shape) - node.axes
     length = x.sizes(range(first, len(x.shape)))
+    if x.dtype == np.int16 and length > 2**14:
+        return None
     gain, shift = (_turns(np.array(array, f32), x.shape, node.axes) for array in (node.gain, node.shift))
     rows = max(len(gain), len(shift))
     if rows > 1:

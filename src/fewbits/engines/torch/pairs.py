@@ -18,7 +18,7 @@ from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.program import rescale
 from fewbits.program.fixed_point import Fixed
-from fewbits.program.ops.pairs import add_codes
+from fewbits.program.ops.pairs import add_codes, is_fused
 from fewbits.program.program import Program
 
 
@@ -26,8 +26,7 @@ def _add(program: Program, node: op.Add | op.Sub) -> TorchKernel:
     if program.profile.addition == "integer":
         return _add_integers(program, node)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    same_shape = program.values[node.first].shape == program.values[node.second].shape
-    if program.profile.addition == "fma" and same_shape and isinstance(node, op.Add):
+    if is_fused(program, node):
         codes_a, codes_b = (np.arange(e.format.low, e.format.high + 1).astype(e.format.dtype)
                             for e in (first, second))
         grid = np.broadcast_arrays(codes_a[:, None], codes_b[None, :])
@@ -62,7 +61,7 @@ def _mul(program: Program, node: op.Mul) -> TorchKernel:
     multiplier, dtype = tensor(factor), code_type(program, node.name)
 
     def step(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        v = ((a.float() - zero_a) * (b.float() - zero_b)) * multiplier + zero_y  # products of 8-bit codes are exact
+        v = ((a.float() - zero_a) * (b.float() - zero_b)) * multiplier + zero_y  # of 12 bits: exact
         return v.round_().clamp_(node.low, node.high).to(dtype)
 
     return step

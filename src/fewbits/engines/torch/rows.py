@@ -26,7 +26,7 @@ def _softmax(program: Program, node: op.Softmax) -> TorchKernel:
             if node.empty == "uniform":
                 q = torch.where(some, q, 0)
             seen = mask if node.empty == "zero" else mask | ~some
-            powers = table[torch.where(seen, torch.where(seen, q, -1).amax(-1, keepdim=True) - q, 256)]
+            powers = table[torch.where(seen, torch.where(seen, q, -1).amax(-1, keepdim=True) - q, len(table) - 1)]
         total = powers.sum(-1, keepdim=True).clamp_(min=1)
         return saturate(powers.float() / total.float() / scale)
 

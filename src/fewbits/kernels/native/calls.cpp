@@ -621,9 +621,15 @@ int32_t check(const fb_pair& c) {
   }
   FB_REQUIRE(count > 0, FB_SIZE);
   FB_REQUIRE(c.step_a[c.axes - 1] <= 1 && c.step_b[c.axes - 1] <= 1, FB_LAYOUT);
+  for (const int32_t type : {c.a_type, c.b_type, c.y_type}) {
+    const bool wide = c.kind == FB_ADD || c.kind == FB_SUBTRACT || c.kind == FB_MULTIPLY;
+    FB_REQUIRE(type == FB_U8 || (type == FB_S16 && wide), FB_LAYOUT);
+  }
+  FB_REQUIRE(at_home(c.a, size_of(c.a_type)) && at_home(c.b, size_of(c.b_type)) && at_home(c.y, size_of(c.y_type)), FB_LAYOUT);
   if (c.kind >= FB_MAXIMUM) return FB_OK;
-  FB_REQUIRE(c.zero_a >= 0 && c.zero_a <= 255 && c.zero_b >= 0 && c.zero_b <= 255, FB_RANGE);
-  return bounds(c.low, c.high, c.zero_y, FB_U8);
+  FB_TRY(bounds(c.zero_a, c.zero_a, c.zero_a, c.a_type));
+  FB_TRY(bounds(c.zero_b, c.zero_b, c.zero_b, c.b_type));
+  return bounds(c.low, c.high, c.zero_y, c.y_type);
 }
 
 int64_t lines_of(const fb_pair& c) {
@@ -632,8 +638,16 @@ int64_t lines_of(const fb_pair& c) {
   return lines;
 }
 
+// Codes of 16 bits, so many from one on.
+int32_t spans(int32_t low, int32_t codes) {
+  return low >= INT16_MIN && codes >= 1 && codes <= 1 << 16 && low <= (1 << 15) - codes ? FB_OK : FB_RANGE;
+}
+
 int32_t check(const fb_table& c) {
   FB_REQUIRE(c.x && c.y && c.table, FB_NULL);
+  FB_REQUIRE((c.x_type == FB_U8 || c.x_type == FB_S16) && (c.y_type == FB_U8 || c.y_type == FB_S16), FB_LAYOUT);
+  FB_REQUIRE(at_home(c.x, size_of(c.x_type)) && at_home(c.y, size_of(c.y_type)) && at_home(c.table, size_of(c.y_type)), FB_LAYOUT);
+  if (c.x_type == FB_S16) FB_TRY(spans(c.x_low, c.codes));
   return product_of(c.rows, c.count, c.inner) > 0 || (c.rows == 1 && product_of(c.count) > 0) ? FB_OK : FB_SIZE;
 }
 
@@ -660,12 +674,11 @@ int32_t check(const fb_softmax& c) {
   FB_REQUIRE(product_of(c.rows, c.length) > 0 && c.length <= 2047 && (!c.mask || c.mask_rows >= 1), FB_SIZE);
   FB_REQUIRE(at_home(c.powers, 4) && at_home(c.whole, 4) && at_home(c.part, 4) && at_home(c.below, 4), FB_LAYOUT);
   FB_REQUIRE(c.scale > 0.0f, FB_RANGE);
-  int64_t most = 0;
-  for (int32_t i = 0; i < 256; ++i) {
-    FB_REQUIRE(c.powers[i] >= 0 && c.powers[i] <= 1 << 20, FB_RANGE);
-    most = most > c.powers[i] ? most : c.powers[i];
-  }
-  FB_REQUIRE(c.powers[256] == 0 && c.powers[0] == 1 << 20, FB_RANGE);
+  FB_REQUIRE(c.x_type == FB_U8 || (c.x_type == FB_S16 && !c.whole && at_home(c.x, 2)), FB_LAYOUT);
+  FB_REQUIRE(c.x_type == FB_S16 || (c.x_low == 0 && c.codes == 256), FB_RANGE);
+  FB_TRY(spans(c.x_low, c.codes));
+  for (int32_t i = 0; i < c.codes; ++i) FB_REQUIRE(c.powers[i] >= 0 && c.powers[i] <= 1 << 20, FB_RANGE);
+  FB_REQUIRE(c.powers[c.codes] == 0 && c.powers[0] == 1 << 20, FB_RANGE);
   if (c.whole) {  // sums of what the tables hold stay in 32 bits
     for (int32_t i = 0; i < 256; ++i) FB_REQUIRE(c.below[i] >= 0 && c.below[i] <= 1 << 30, FB_RANGE);
     for (int32_t i = 0; i < 2048; ++i) FB_REQUIRE(c.whole[i] >= 0 && c.whole[i] <= 1 << 28, FB_RANGE);
@@ -678,7 +691,10 @@ int32_t check(const fb_norm& c) {
   FB_REQUIRE(c.x && c.y && c.gain && c.shift, FB_NULL);
   FB_REQUIRE(product_of(c.rows, c.length) > 0 && c.length <= 1 << 26 && c.gain_rows >= 1, FB_SIZE);
   FB_REQUIRE(at_home(c.gain, 4) && at_home(c.shift, 4), FB_LAYOUT);
-  FB_REQUIRE(c.scale > 0.0f && c.epsilon >= 0.0f && c.x_zero >= 0 && c.x_zero <= 255, FB_RANGE);
+  FB_REQUIRE(c.x_type == FB_U8 || (c.x_type == FB_S16 && at_home(c.x, 2)), FB_LAYOUT);
+  FB_REQUIRE(c.x_type == FB_U8 || c.length <= 1 << 14, FB_SIZE);
+  FB_REQUIRE(c.scale > 0.0f && c.epsilon >= 0.0f, FB_RANGE);
+  FB_TRY(bounds(c.x_zero, c.x_zero, c.x_zero, c.x_type));
   return bounds(c.low, c.high, c.zero, FB_U8);
 }
 

@@ -132,6 +132,7 @@ typedef struct {
   int32_t zero_a, zero_b, zero_y, low, high;
   int32_t axes; /* 1 to FB_AXES */
   int64_t sizes[FB_AXES], step_a[FB_AXES], step_b[FB_AXES]; /* outermost first; in codes */
+  int32_t a_type, b_type, y_type; /* FB_U8, FB_S16: FB_ADD, FB_SUBTRACT, FB_MULTIPLY only */
 } fb_pair;
 
 /* y[i] = table[row of i][x[i]]: rows times `inner` codes follow each other. */
@@ -142,6 +143,8 @@ typedef struct {
   uint8_t* y;
   const uint8_t* table; /* [rows, 256] */
   int64_t count, inner;
+  int32_t x_type, y_type; /* FB_U8, FB_S16: what the pointers point to; the table as y */
+  int32_t x_low, codes;   /* of FB_S16 x: its table is [rows, codes], for codes from x_low on; others count as the nearest */
 } fb_table;
 
 /* Windows over images. Maximum: padding never wins. Sum: of codes less x_zero, times the factor of each window (eq. 8). */
@@ -174,7 +177,7 @@ typedef struct {
   int32_t length; /* at most 2047 */
   const uint8_t* x;
   uint8_t* y;
-  const int32_t* powers; /* [257], the last one 0 */
+  const int32_t* powers; /* [codes + 1], the last one 0 */
   const uint8_t* mask;   /* [mask_rows, length], or null: which row is row modulo mask_rows */
   const int32_t* below;  /* [256], or null */
   const int32_t* whole;  /* [2048] */
@@ -182,6 +185,8 @@ typedef struct {
   int64_t rows, mask_rows;
   float scale;
   int32_t zero, low, high;
+  int32_t x_type;       /* FB_U8; FB_S16: what x points to, eq. 13 only */
+  int32_t x_low, codes; /* 0 and 256; or FB_S16 from x_low on, others count as the nearest */
 } fb_softmax;
 
 /* Rows of `length`; gain and shift: [rows modulo gain_rows][length]. Eq. 14; about_zero: numbers are measured from x_zero
@@ -196,6 +201,7 @@ typedef struct {
   int64_t rows, gain_rows;
   float epsilon, scale;
   int32_t zero, low, high, about_zero, x_zero;
+  int32_t x_type; /* FB_U8; FB_S16: what x points to, rows of at most 16384 */
 } fb_norm;
 
 /* float32 to codes, eq. 1: ties to even, or away from 0. */

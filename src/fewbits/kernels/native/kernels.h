@@ -11,7 +11,7 @@
 #endif
 
 // Raised whenever a function changes: a library of another version is not used.
-constexpr int32_t kInterface = 8;
+constexpr int32_t kInterface = 9;
 
 FB_API int32_t fb_interface();
 // The levels of this processor as bits (dispatch.h, Level); the one in use; 1 where it is not there. Every level gives the

@@ -26,7 +26,7 @@ from fewbits.program.ops.record import (
     reads_one,
     reads_two,
 )
-from fewbits.program.ops.samples import IMAGE, SUMS, X, Y, weight
+from fewbits.program.ops.samples import IMAGE, SUMS, WIDE, X, Y, weight
 from fewbits.program.ops.steps import Codes, centred, convolved, rescaled
 from fewbits.program.ops.work import float_products, integer_products, numbers, requantized, together
 from fewbits.program.parts import parts
@@ -219,6 +219,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="no",
         check=fits.conv,
         reference=_conv,
         sums=_DOT_SUMS,
@@ -237,6 +238,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="no",
         check=fits.linear,
         reference=_linear,
         sums=_DOT_SUMS,
@@ -255,6 +257,7 @@ RECORDS = {
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="writes",
         check=fits.matmul,
         reference=_matmul,
         sums=Sums(_matrix_sums, _matrix_products, None),
@@ -266,6 +269,8 @@ RECORDS = {
         computes=("matmul",),
         layer=lambda channels, height, width: Called(_attention),
         examples=lambda: (
+            Example(MatMul("y", "a", "b", -2048, 2000),
+                    {"a": Value((None, 2, 3, 5), X), "b": Value((None, 2, 5, 4), Y)}, Value((None, 2, 3, 4), WIDE)),
             Example(MatMul("y", "a", "b", 0, 255), {"a": Value((None, 2, 3, 5), X), "b": Value((None, 1, 5, 4), Y)},
                     Value((None, 2, 3, 4), Y)),),
     ),

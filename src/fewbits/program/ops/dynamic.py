@@ -113,6 +113,7 @@ def _record(does: str, reference: Callable[..., np.ndarray], *examples: Example)
         reads=_reads,
         takes=frozenset({"codes", "float32"}),
         writes="float32",
+        wide="no",
         check=_check,
         reference=reference,
         sums=Sums(_sums, _products, lambda program, node: program.constant(node.weight)),

@@ -9,7 +9,7 @@ from fewbits.numerics.formats import parse
 from fewbits.program.node import ProgramNode
 from fewbits.program.ops import fits
 from fewbits.program.ops.record import Example, Held, Record, always, called, reads_one
-from fewbits.program.ops.samples import IMAGE, SUMS, X, Y
+from fewbits.program.ops.samples import IMAGE, SUMS, WIDE, X, Y
 from fewbits.program.ops.steps import Codes, f32
 from fewbits.program.ops.work import nothing, numbers
 from fewbits.program.value import Scope, Value
@@ -21,7 +21,7 @@ __all__ = ["Table", "Threshold"]
 class Table(ProgramNode):
     """Any function of one number, as its codes (eq. 12).
 
-    table: output codes [rows, 256] (65536 for 16-bit codes), by input code less the lowest; one row, or one per
+    table: output codes [rows, 256] (4096 for 12-bit codes), by input code less the lowest; one row, or one per
     channel (axis 1). function: what it computes, in words for a reader.
     """
 
@@ -87,6 +87,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="both",
         check=fits.table,
         reference=_table,
         sums=None,
@@ -102,6 +103,10 @@ RECORDS = {
                     {"x": Value(IMAGE, X)}, Value(IMAGE, Y)),
             Example(Table("y", "x", (np.arange(3 * 256).reshape(3, 256) % 251).astype(np.uint8), "wrapped"),
                     {"x": Value(IMAGE, X)}, Value(IMAGE, Y)),
+            Example(Table("y", "x", (np.arange(4096) % 251).astype(np.uint8)[None], "wrapped"),
+                    {"x": Value(IMAGE, WIDE)}, Value(IMAGE, Y)),
+            Example(Table("y", "x", (np.arange(4096)[None] * 7 % 4095 - 2048).astype(np.int16), "wrapped"),
+                    {"x": Value(IMAGE, WIDE)}, Value(IMAGE, WIDE)),
         ),
     ),
     Threshold: Record(
@@ -110,6 +115,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"sums", "float32"}),
         writes="codes",
+        wide="no",
         check=fits.same,
         reference=_threshold,
         sums=None,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fewbits.program.node import ProgramNode
 from fewbits.program.ops import fits
 from fewbits.program.ops.record import Example, Layer, Record, called, holds_nothing, reads_one, unchecked
-from fewbits.program.ops.samples import IMAGE, X
+from fewbits.program.ops.samples import IMAGE, WIDE, X
 from fewbits.program.ops.work import nothing
 from fewbits.program.value import PLAIN, Kind, Scope, Shape, Value
 
@@ -92,14 +92,15 @@ _CODES: frozenset[Kind] = frozenset({"codes"})
 
 
 def _moves(does: str, reference: Callable[..., np.ndarray], check: Callable[[Scope, Any], None], layer: Layer,
-           node: ProgramNode, shape: Shape) -> Record:
-    """The record of a node that moves numbers, with one example that reads an image."""
+           node: ProgramNode, shape: Shape, wide: bool = True) -> Record:
+    """The record of a node that moves numbers, with one example that reads an image. wide: codes of any width."""
     return Record(
         does=does,
         equations="",
         reads=reads_one,
         takes=PLAIN | _CODES,
         writes="moved",
+        wide="both" if wide else "no",
         check=check,
         reference=reference,
         sums=None,
@@ -112,7 +113,8 @@ def _moves(does: str, reference: Callable[..., np.ndarray], check: Callable[[Sco
         layer=layer,
         examples=lambda: (Example(node, {"x": Value(IMAGE, X)}, Value(shape, X)),
                           Example(node, {"x": Value(IMAGE, None)}, Value(shape, None)),
-                          Example(node, {"x": Value(IMAGE, None, "bool")}, Value(shape, None, "bool"))),
+                          Example(node, {"x": Value(IMAGE, None, "bool")}, Value(shape, None, "bool")),
+                          *((Example(node, {"x": Value(IMAGE, WIDE)}, Value(shape, WIDE)),) if wide else ())),
     )
 
 
@@ -127,5 +129,5 @@ RECORDS = {
     Slice: _moves("a part of an axis", _slice, fits.cut, called(lambda x: x[:, :, 1:]), Slice("y", "x", 2, 1, 6, 2),
                   (None, 3, 3, 7)),
     Pad: _moves("the number 0 around", _pad, fits.pad, called(lambda x: F.pad(x, (1, 0, 0, 2))),
-                Pad("y", "x", ((0, 0), (0, 1), (2, 0), (1, 1))), (None, 4, 8, 9)),
+                Pad("y", "x", ((0, 0), (0, 1), (2, 0), (1, 1))), (None, 4, 8, 9), wide=False),
 }

@@ -25,7 +25,7 @@ from fewbits.program.ops.record import (
     holds_nothing,
     reads_two,
 )
-from fewbits.program.ops.samples import IMAGE, X, Y
+from fewbits.program.ops.samples import IMAGE, WIDE, X, Y
 from fewbits.program.ops.steps import Codes, centred, coarsest_regrid, f32, reach, regridded, rescaled, saturate
 from fewbits.program.ops.work import multiply, numbers, requantized, together
 from fewbits.program.value import Scope, Value
@@ -127,17 +127,24 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def add_codes(program: Scope, node: Add | Sub, a: Codes, b: Codes) -> Codes:
-    """Eq. 7 or 21, in the profile's form; differences, and sums that broadcast, take the float form of eq. 7."""
+    """Eq. 7 or 21, in the form that the profile and the node have."""
     if program.profile.addition == "integer":
         return _add_integers(program, node, a, b)
     first, second, y = (program.encoding(name) for name in (node.first, node.second, node.name))
-    if isinstance(node, Sub) or program.profile.addition == "float" or _broadcasts(program, node):
+    if not is_fused(program, node):
         left, right = first.decode(a), second.decode(b)
         v = (left - right if isinstance(node, Sub) else left + right) / y.scale
         return saturate(v, int(y.zero_point), node.low, node.high, y)
     ratio_a, ratio_b, fixed = fma_constants(first, second, y)
     v = fma(a.astype(f32), ratio_a, fma(b.astype(f32), ratio_b, fixed))
     return saturate(v, 0, node.low, node.high, y)  # the zero point is inside `fixed`, before rounding
+
+
+def is_fused(program: Scope, node: Add | Sub) -> bool:
+    """Whether a sum takes the fma form of eq. 7; differences, sums that broadcast and those with wider codes than the
+    profile's take the float form under every profile."""
+    return (program.profile.addition == "fma" and isinstance(node, Add) and not _broadcasts(program, node)
+            and not any(map(program.is_wide, (node.first, node.second, node.name))))
 
 
 def add_codes_unfused(program: Scope, node: Add | Sub, a: Codes, b: Codes) -> Codes:
@@ -250,6 +257,7 @@ def _one_product(program: Scope, node: Pair) -> Operations:
 _ROW = Value((None, 1, 1, 7), Y)
 _BOTH = {"a": Value(IMAGE, X), "b": Value(IMAGE, Y)}
 _ONE_BROADCAST = {"a": Value(IMAGE, X), "b": _ROW}
+_ONE_WIDE = {"a": Value(IMAGE, X), "b": Value(IMAGE, WIDE)}
 _SIGNED = {"a": Value(IMAGE, Encoding(parse("int8"), 0.03, -5)), "b": Value(IMAGE, Encoding(parse("int8"), 0.01, 40))}
 _SIGNED_RESULT = Value(IMAGE, Encoding(parse("int8"), 0.04, 7))
 
@@ -263,6 +271,7 @@ def _sum(does: str, computes: str, limits: Mapping[str, Callable[[Scope, Pair], 
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="both",
         check=fits.pair,
         reference=add_codes,
         sums=None,
@@ -285,6 +294,7 @@ def _extreme(kind: type[Max] | type[Min], does: str, layer: Layer) -> Record:
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="no",
         check=fits.pair,
         reference=_max_or_min,
         sums=None,
@@ -310,10 +320,13 @@ RECORDS = {
         Example(Add("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
         Example(Add("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y), {}, "onnxruntime-portable"),
         Example(Add("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
+        Example(Add("y", "a", "b", -2048, 2047), _BOTH, Value(IMAGE, WIDE)),
+        Example(Add("y", "a", "b", 10, 255), _ONE_WIDE, Value(IMAGE, Y)),
     )),
     Sub: _sum("difference of two activations", "sub", {"difference": always}, called(lambda x: x - x.flip(3)), lambda: (
         Example(Sub("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, X)),
         Example(Sub("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+        Example(Sub("y", "a", "b", -300, 2047), _ONE_WIDE, Value(IMAGE, WIDE)),
         Example(Sub("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "gemmlowp"),
     )),
     Mul: Record(
@@ -322,6 +335,7 @@ RECORDS = {
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="both",
         check=fits.pair,
         reference=_mul,
         sums=None,
@@ -336,6 +350,8 @@ RECORDS = {
         examples=lambda: (
             Example(Mul("y", "a", "b", 0, 255), _BOTH, Value(IMAGE, Y)),
             Example(Mul("y", "a", "b", 0, 250), _ONE_BROADCAST, Value(IMAGE, X)),
+            Example(Mul("y", "a", "b", 3, 250), _ONE_WIDE, Value(IMAGE, X)),
+            Example(Mul("y", "a", "b", -2000, 2047), _BOTH, Value(IMAGE, WIDE)),
             Example(Mul("y", "a", "b", -128, 127), _SIGNED, _SIGNED_RESULT, {}, "litert"),
         ),
     ),
@@ -345,6 +361,7 @@ RECORDS = {
         reads=reads_two,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="no",
         check=fits.pair,
         reference=_div,
         sums=None,
@@ -368,6 +385,7 @@ RECORDS = {
         reads=lambda node: (node.condition, node.first, node.second),
         takes=frozenset({"codes", "bool"}),
         writes="codes",
+        wide="no",
         check=_check_choose,
         reference=_choose,
         sums=None,

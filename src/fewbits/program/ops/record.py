@@ -79,7 +79,8 @@ class Record:
     '' for those that only move codes;
     reads: names of the values it reads, in order; takes: kinds of value it may read; writes: what it gives, `moved`
     where that is of the kind it reads, `plain` where its value says which numbers without an encoding, `body`
-    where it is what its body gives;
+    where it is what its body gives; wide: whether it reads or writes codes that are wider than the profile's
+    activations, up to its inner bits;
     check: raises ProgramError where a node is none that can be computed;
     reference: the definition, codes of what it reads to codes, in NumPy; several where it writes several;
     sums: what it adds up, None where that is nothing; rescaling: None where no factor brings integers to codes;
@@ -96,6 +97,7 @@ class Record:
     reads: Callable[[Any], tuple[str, ...]]
     takes: frozenset[Kind]
     writes: Literal["codes", "float32", "moved", "plain", "body"]
+    wide: Literal["no", "reads", "writes", "both"]
     check: Callable[[Scope, Any], None]
     reference: Callable[..., Any]  # an array; of a node that writes several a tuple, which only its executors see
     sums: Sums | None

@@ -154,6 +154,7 @@ def records(record_of: Callable[[ProgramNode], Record]) -> Mapping[type[ProgramN
         reads=reads,
         takes=_ANY,
         writes="body",
+        wide="both",
         check=_check,
         reference=reference,
         sums=None,

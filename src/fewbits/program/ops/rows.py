@@ -1,7 +1,7 @@
 """Operators on whole rows: softmax and its logarithm, layer norm, embeddings."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from torch import nn
@@ -23,7 +23,7 @@ from fewbits.program.ops.record import (
     holds_nothing,
     reads_one,
 )
-from fewbits.program.ops.samples import SHARES, X, Y, codes
+from fewbits.program.ops.samples import SHARES, WIDE, X, Y, codes
 from fewbits.program.ops.steps import Codes, f32, saturate
 from fewbits.program.ops.work import multiply, nothing, numbers, requantized, together
 from fewbits.program.value import Scope, Value
@@ -55,6 +55,9 @@ class LogSoftmax(ProgramNode):
     high: int
 
 
+About = Literal["mean", "zero"]
+
+
 @dataclass(frozen=True, eq=False)
 class LayerNorm(ProgramNode):
     """Over the last `axes` axes (eq. 14). gain, shift: float32, broadcastable to the input; epsilon: in units of the
@@ -67,7 +70,7 @@ class LayerNorm(ProgramNode):
     low: int
     high: int
     axes: int = 1
-    about: Literal["mean", "zero"] = "mean"
+    about: About = "mean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,7 @@ def _softmax(program: Scope, node: Softmax, x: Codes, *given: np.ndarray) -> Cod
         some = seen.any(-1, keepdims=True)
         if node.empty != "zero":
             q, seen = np.where(some | (node.empty == "scores"), q, 0), seen | ~some
-        steps = np.where(seen, np.where(seen, q, -1).max(-1, keepdims=True) - q, 256)
+        steps = np.where(seen, np.where(seen, q, -1).max(-1, keepdims=True) - q, len(table) - 1)
     powers = table[steps].astype(np.int64)
     share = powers.astype(f32) / np.maximum(powers.sum(-1, keepdims=True), 1).astype(f32)
     return saturate(share / y.scale, int(y.zero_point), node.low, node.high, y)
@@ -179,6 +182,7 @@ RECORDS = {
         reads=lambda node: (node.input,) if node.seen is None else (node.input, node.seen),
         takes=frozenset({"codes", "bool"}),
         writes="codes",
+        wide="reads",
         check=_check_softmax,
         reference=_softmax,
         sums=None,
@@ -193,6 +197,8 @@ RECORDS = {
             Example(Softmax("y", "x", None, 1.0, 0, 255), {"x": Value(_SEQUENCE, X)}, Value(_SEQUENCE, SHARES)),
             Example(Softmax("y", "x", np.tri(4, 6, 1, dtype=np.uint8), 0.35, 0, 255), {"x": Value(_SEQUENCE, X)},
                     Value(_SEQUENCE, SHARES)),
+            Example(Softmax("y", "x", np.tri(4, 6, 1, dtype=np.uint8), 0.35, 0, 255), {"x": Value(_SEQUENCE, WIDE)},
+                    Value(_SEQUENCE, SHARES)),
             *(Example(Softmax("y", "x", None, 0.35, 0, 255, "m", empty),
                       {"x": Value(_SEQUENCE, X), "m": Value((None, 1, 6), None, "bool")}, Value(_SEQUENCE, SHARES))
               for empty in EMPTY),
@@ -204,6 +210,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="no",
         check=fits.same,
         reference=_log_softmax,
         sums=None,
@@ -223,6 +230,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"codes"}),
         writes="codes",
+        wide="reads",
         check=fits.same,
         reference=_layer_norm,
         sums=None,
@@ -237,6 +245,10 @@ RECORDS = {
             Example(LayerNorm("y", "x", np.linspace(0.5, 2, 6, dtype=np.float32),
                               np.linspace(-1, 1, 6, dtype=np.float32), 1e-5, 0, 255),
                     {"x": Value(_SEQUENCE, X)}, Value(_SEQUENCE, Encoding(parse("uint8"), 0.03, 120))),
+            *(Example(LayerNorm("y", "x", np.linspace(0.5, 2, 6, dtype=np.float32),
+                                np.linspace(-1, 1, 6, dtype=np.float32), 1e-5, 0, 255, about=about),
+                      {"x": Value(_SEQUENCE, WIDE)}, Value(_SEQUENCE, Encoding(parse("uint8"), 0.03, 120)))
+              for about in get_args(About)),
             Example(LayerNorm("y", "x", np.linspace(0.5, 2, 4, dtype=np.float32).reshape(4, 1, 1),
                               np.zeros((4, 1, 1), np.float32), 1e-3, 0, 255, axes=2),
                     {"x": Value((None, 4, 2, 3), X)},
@@ -252,6 +264,7 @@ RECORDS = {
         reads=reads_one,
         takes=frozenset({"int64"}),
         writes="codes",
+        wide="no",
         check=fits.rows,
         reference=lookup,
         sums=None,

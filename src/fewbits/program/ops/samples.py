@@ -11,6 +11,7 @@ IMAGE: Shape = (None, 3, 6, 7)
 
 X = Encoding(parse("uint8"), 0.02, 128)
 Y = Encoding(parse("uint8"), 0.05, 3)
+WIDE = Encoding(parse("int12"), 0.0017, -300)
 SHARES = Encoding(parse("uint8"), 1 / 255, 0)
 SUMS = Encoding(ACCUMULATOR, 0.02 * 0.01)
 """Of sums of products of numbers in X with weights of scale 0.01."""

@@ -15,7 +15,7 @@ from fewbits.program.program import Program
 from fewbits.program.unary import Onnx, UnaryForm, X
 
 OPSET = 19
-OPSET_OF_FEW_BITS = 21  # 4-bit integers, and a scale for each run of numbers
+OPSET_OF_OTHER_WIDTHS = 21  # 4-bit and 16-bit integers, and a scale for each run of numbers
 IR_VERSION = 10
 LARGEST = ONNX_BYTES - 1
 """Bytes of a file."""
@@ -157,10 +157,6 @@ class OnnxBuilder:
         all of them 128 higher: ONNX Runtime never adds products of uint8 with uint8 in 16 bits."""
         return unsigned(codes) if name in self.portable else codes
 
-    def quantize(self, source: str, name: str) -> str:
-        """QuantizeLinear of float `source` onto the grid of the value `name`."""
-        return self.node("QuantizeLinear", [source, *self.grid(name, self.program.encoding(name))], name)
-
     def dequantize(self, name: str, output: str) -> str:
         """DequantizeLinear of the value `name`."""
         return self.node("DequantizeLinear", [name, *self.grid(name, self.program.encoding(name))], output)
@@ -182,8 +178,9 @@ class OnnxBuilder:
         """The serialized model in pieces, which take the builder's constants with them, so that none is in memory
         twice. outputs: ONNX element type by tensor name; float_outputs: value name by tensor name, for the shapes;
         metadata: what the file says of itself. Raises VerificationError for more than 2 GB."""
-        few = self._few or _has_few_bits(self._nodes, self._constants)
-        opset = OPSET_OF_FEW_BITS if few else OPSET
+        few = (self._few or _has_few_bits(self._nodes, self._constants)
+               or any(map(self.program.is_wide, self.program.values)))
+        opset = OPSET_OF_OTHER_WIDTHS if few else OPSET
         ends = helper.make_graph(
             [], "",
             [helper.make_tensor_value_info(name, _ELEMENT[self.program.values[name].dtype], self._shape(name))
@@ -228,7 +225,7 @@ def too_large() -> VerificationError:
 
 
 def _has_few_bits(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether a graph needs what came with `OPSET_OF_FEW_BITS`."""
+    """Whether a graph needs what came with `OPSET_OF_OTHER_WIDTHS`."""
     return any(tensor.data_type in _FOUR_BITS for tensor in constants.values()) or any(
         attribute.name == "block_size" for node in nodes for attribute in node.attribute)
 

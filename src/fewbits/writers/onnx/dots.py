@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
@@ -19,6 +20,7 @@ from fewbits.writers.onnx.steps import (
     qdq_weight,
     qlinear_conv,
     quantize_onto,
+    quantized_within,
     reshape_to,
     rows_back,
     scaled_sums,
@@ -109,7 +111,7 @@ def _qdq_conv(b: OnnxBuilder, node: op.Conv) -> None:
     inputs = [b.dequantize(node.input, b.name(node.input, "real")), qdq_weight(b, node.name, node.weight),
               *_qdq_bias(b, node)]
     real = b.node("Conv", inputs, b.name(node.name, "real"), **_conv_attributes(node))
-    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+    quantized_within(b, real, node.name, node.low, node.high)
 
 
 def _qdq_linear(b: OnnxBuilder, node: op.Linear) -> None:
@@ -127,12 +129,27 @@ def _qdq_linear(b: OnnxBuilder, node: op.Linear) -> None:
     _as_matrix(b, node, node.input, gemm)
 
 
+def _wide_matmul(b: OnnxBuilder, node: op.MatMul) -> None:
+    """Sums of products, times the factor, to wider codes than QLinearMatMul has."""
+    first, second, y = (b.program.encoding(name) for name in (node.first, node.second, node.name))
+    zeros = [b.grid(name, b.program.encoding(name))[1] for name in (node.first, node.second)]
+    sums = b.node("MatMulInteger", [node.first, node.second, *zeros], b.name(node.name, "sums"))
+    real = b.node("Cast", [sums], b.name(node.name, "cast"), to=TensorProto.FLOAT)
+    factor = b.constant(f"{node.name}.multiplier", constants.product_multiplier(first, second, y))
+    steps = b.node("Mul", [real, factor], b.name(node.name, "steps"))
+    quantized_within(b, steps, node.name, node.low, node.high, unit=True)
+
+
 def _integer_matmul(b: OnnxBuilder, node: op.MatMul) -> None:
+    if b.program.is_wide(node.name):
+        return _wide_matmul(b, node)
     inputs = both(b, node) + b.grid(node.name, b.program.encoding(node.name))
     bounded(b, node, lambda out: b.node("QLinearMatMul", inputs, out))
 
 
 def _qdq_matmul(b: OnnxBuilder, node: op.MatMul) -> None:
+    if b.program.is_wide(node.name):
+        return _wide_matmul(b, node)
     float_pair(b, node, "MatMul")
 
 

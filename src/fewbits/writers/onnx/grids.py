@@ -3,7 +3,7 @@
 from fewbits.program import ops as op
 from fewbits.writers.onnx.builder import MICROSOFT, OnnxBuilder
 from fewbits.writers.onnx.decode import emit_dequantize
-from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, quantize_onto, twin_bounded
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, quantized_within, twin_bounded
 
 
 def _quantize(b: OnnxBuilder, node: op.Quantize) -> None:
@@ -13,10 +13,7 @@ def _quantize(b: OnnxBuilder, node: op.Quantize) -> None:
         # that is to stay float (and of its weights); a sum of one number it leaves alone.
         source = b.node("Sum", [source], b.name(node.name, "kept"))
     format = b.program.encoding(node.name).format
-    if b.needs_clip(node.name, format.low, format.high):  # QuantizeLinear knows only the bounds of whole bytes
-        b.clip(quantize_onto(b, source, node.name, b.name(node.name, "unbounded")), node.name, format.low, format.high)
-    else:
-        b.quantize(source, node.name)
+    quantized_within(b, source, node.name, format.low, format.high)
 
 
 def _constant(b: OnnxBuilder, node: op.Constant) -> None:
@@ -34,7 +31,7 @@ def _integer_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 def _qdq_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
     real = b.node("Concat", [b.dequantize(node.input, b.name(node.input, "real"))], b.name(node.name, "real"),
                   axis=0)
-    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+    quantized_within(b, real, node.name, node.low, node.high)
 
 
 def _integer_concat(b: OnnxBuilder, node: op.Concat) -> None:
@@ -48,7 +45,7 @@ def _qdq_concat(b: OnnxBuilder, node: op.Concat) -> None:
     reals = [b.node("DequantizeLinear", [codes, *b.grid(name, b.program.encoding(name))], b.name(name, "real"))
              for name, codes in zip(node.inputs, b.for_every_image(node.name, node.inputs), strict=True)]
     real = b.node("Concat", reals, b.name(node.name, "real"), axis=node.axis)
-    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+    quantized_within(b, real, node.name, node.low, node.high)
 
 
 def _twin_identity(b: OnnxBuilder, node: op.Quantize | op.Dequantize) -> None:

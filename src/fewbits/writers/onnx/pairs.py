@@ -5,7 +5,7 @@ from onnx import TensorProto
 
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
-from fewbits.program.ops.pairs import add_codes
+from fewbits.program.ops.pairs import add_codes, is_fused
 from fewbits.writers.onnx.builder import MICROSOFT, OnnxBuilder
 from fewbits.writers.onnx.steps import (
     FormTable,
@@ -14,6 +14,7 @@ from fewbits.writers.onnx.steps import (
     bounded,
     float_pair,
     quantize_onto,
+    quantized_within,
     reshape_like,
     reshape_to,
     twin_bounded,
@@ -27,7 +28,7 @@ def _div(b: OnnxBuilder, node: op.Div) -> None:
     tiny = b.constant(f"{node.name}.no_divisor", np.array(constants.NO_DIVISOR, np.float32))
     divisor = b.node("Where", [missing, tiny, second], b.name(node.name, "divisor"))
     real = b.node("Div", [first, divisor], b.name(node.name, "real"))
-    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+    quantized_within(b, real, node.name, node.low, node.high)
 
 
 def _max(b: OnnxBuilder, node: op.Max) -> None:
@@ -42,14 +43,10 @@ def _sub(b: OnnxBuilder, node: op.Sub) -> None:
     float_pair(b, node, "Sub")
 
 
-def _adds_equal_shapes(b: OnnxBuilder, node: op.Add) -> bool:
-    return b.program.values[node.first].shape == b.program.values[node.second].shape
-
-
 def _integer_add(b: OnnxBuilder, node: op.Add) -> None:
     if node.name in b.portable:
         return _tabulated_add(b, node)
-    if b.program.profile.addition == "float" or not _adds_equal_shapes(b, node):
+    if not is_fused(b.program, node):
         return float_pair(b, node, "Sum")
     inputs = both(b, node) + b.grid(node.name, b.program.encoding(node.name))
     bounded(b, node, lambda out: b.node("QLinearAdd", inputs, out, domain=MICROSOFT))
@@ -58,16 +55,40 @@ def _integer_add(b: OnnxBuilder, node: op.Add) -> None:
 def _qdq_add(b: OnnxBuilder, node: op.Add) -> None:
     if node.name in b.portable:
         return _tabulated_add(b, node)
-    fused = b.program.profile.addition == "fma" and _adds_equal_shapes(b, node)
-    float_pair(b, node, "Add" if fused else "Sum")
+    float_pair(b, node, "Add" if is_fused(b.program, node) else "Sum")
+
+
+def _wide_mul(b: OnnxBuilder, node: op.Mul) -> None:
+    """Codes less their zero points as floats, which hold their products; times the factor, and the zero point added
+    (eq. 10)."""
+    one, encoding = b.constant(f"{node.name}.one", np.array(1, np.float32)), b.program.encoding
+    steps = [b.node("DequantizeLinear", [name, one, b.grid(name, encoding(name))[1]], b.name(name, "steps"))
+             for name in (node.first, node.second)]
+    factor = constants.product_multiplier(encoding(node.first), encoding(node.second), encoding(node.name))
+    product = b.node("Mul", steps, b.name(node.name, "product"))
+    real = b.node("Mul", [product, b.constant(f"{node.name}.factor", factor)], b.name(node.name, "real"))
+    offset = b.constant(f"{node.name}.offset", encoding(node.name).zero_point.astype(np.float32))
+    moved = b.node("Add", [real, offset], b.name(node.name, "moved"))
+    bounds = [b.constant(f"{node.name}.{side}", np.array(bound, np.float32))
+              for side, bound in (("low", node.low), ("high", node.high))]
+    none = b.constant(f"{node.name}.none", np.zeros((), encoding(node.name).format.dtype))
+    b.node("QuantizeLinear", [b.node("Clip", [moved, *bounds], b.name(node.name, "bounded")), one, none], node.name)
+
+
+def _has_wide(b: OnnxBuilder, node: op.Mul) -> bool:
+    return any(map(b.program.is_wide, (node.first, node.second, node.name)))
 
 
 def _integer_mul(b: OnnxBuilder, node: op.Mul) -> None:
+    if _has_wide(b, node):
+        return _wide_mul(b, node)
     inputs = both(b, node) + b.grid(node.name, b.program.encoding(node.name))
     bounded(b, node, lambda out: b.node("QLinearMul", inputs, out, domain=MICROSOFT))
 
 
 def _qdq_mul(b: OnnxBuilder, node: op.Mul) -> None:
+    if _has_wide(b, node):
+        return _wide_mul(b, node)
     float_pair(b, node, "Mul")
 
 

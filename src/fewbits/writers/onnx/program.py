@@ -24,7 +24,8 @@ from fewbits.writers.onnx.exact import ELEMENTS
 
 OnnxForm = Literal["integer", "qdq"]
 
-_ELEMENT = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8}
+_ELEMENT = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8,
+            np.dtype(np.int16): TensorProto.INT16}
 
 
 def weight_bytes(program: Program) -> int:

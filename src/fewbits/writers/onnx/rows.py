@@ -9,7 +9,7 @@ from fewbits.numerics.encoding import Encoding
 from fewbits.program import ops as op
 from fewbits.program import requantize as constants
 from fewbits.writers.onnx.builder import OnnxBuilder
-from fewbits.writers.onnx.steps import FormTable, OnnxForms, bounded, looked_up, quantize_onto, reshape_to
+from fewbits.writers.onnx.steps import FormTable, OnnxForms, looked_up, quantized_within, reshape_to
 
 
 def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
@@ -18,11 +18,13 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
         return b.node(operator, inputs, b.name(node.name, suffix), **attributes)
 
     axis = b.constant(f"{node.name}.axis", np.array([-1], np.int64))
-    x = b.program.encoding(node.input)
-    lowest = b.constant(f"{node.name}.lowest", np.array(x.format.low, x.format.dtype))
+    x, codes = b.program.encoding(node.input), node.input
+    dtype = np.dtype(np.int32) if b.program.is_wide(codes) else x.format.dtype
+    if dtype != x.format.dtype:  # ONNX Runtime takes no differences of int16
+        codes = step("Cast", [codes], "int32", to=TensorProto.INT32)
+    lowest = b.constant(f"{node.name}.lowest", np.array(x.format.low, dtype))
     mask = node.seen if node.mask is None else b.constant(f"{node.name}.mask", node.mask.astype(bool))
     hides_rows = node.seen is not None or (node.mask is not None and not (node.mask != 0).any(-1).all())
-    codes = node.input
     if hides_rows and node.empty != "zero":
         numbers = step("Cast", [str(mask)], "seen_codes", to=TensorProto.INT32)
         any_seen = step("Cast", [step("ReduceMax", [numbers, axis], "any_code", keepdims=1)], "any",
@@ -32,7 +34,7 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
             codes = step("Where", [any_seen, codes, lowest], "kept_codes")
     seen = codes if mask is None else step("Where", [mask, codes, lowest], "seen")
     steps = step("Sub", [step("ReduceMax", [seen, axis], "largest", keepdims=1), codes], "steps")
-    table = constants.exponentials(x, node.factor)[:256].astype(np.float32)
+    table = constants.exponentials(x, node.factor)[:-1].astype(np.float32)
     powers = looked_up(b, node.name, steps, table, b.name(node.name, "powers"))
     if mask is not None:
         powers = step("Mul", [powers, step("Cast", [mask], "weights", to=TensorProto.FLOAT)], "seen_powers")
@@ -40,7 +42,7 @@ def _softmax(b: OnnxBuilder, node: op.Softmax) -> None:
     if hides_rows and node.empty == "zero":
         total = step("Max", [total, b.constant(f"{node.name}.one", np.array(1, np.float32))], "total_or_one")
     share = step("Div", [powers, total], "share")
-    bounded(b, node, lambda out: quantize_onto(b, share, node.name, out))
+    quantized_within(b, share, node.name, node.low, node.high)
 
 
 _ADDED_EXACTLY = 2 ** (24 - constants.SOFTMAX_BITS)
@@ -76,7 +78,7 @@ def _log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
     whole, part = (b.constant(f"{node.name}.{suffix}", table)
                    for suffix, table in zip(("whole_log", "part_log"), constants.logarithms(), strict=True))
     steps = step("Sub", [step("ReduceMax", [node.input, axis], "largest", keepdims=1), node.input], "steps")
-    table = constants.exponentials(x, 1.0)[:256].astype(np.float32)
+    table = constants.exponentials(x, 1.0)[:-1].astype(np.float32)
     powers = step("Cast", [looked_up(b, node.name, steps, table, b.name(node.name, "powers"))], "wide",
                   to=TensorProto.DOUBLE)
     total = step("Cast", [step("ReduceSum", [powers, axis], "wide_total", keepdims=1)], "total", to=TensorProto.INT32)
@@ -90,7 +92,7 @@ def _log_softmax(b: OnnxBuilder, node: op.LogSoftmax) -> None:
     fine = step("Neg", [step("Add", [below, logarithm], "sum")], "fine")
     real = step("Mul", [step("Cast", [fine], "cast", to=TensorProto.FLOAT),
                         b.constant(f"{node.name}.fine_step", np.array(2.0**-constants.LOG_BITS, np.float32))], "real")
-    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+    quantized_within(b, real, node.name, node.low, node.high)
 
 
 _WHOLE_IN_FLOAT = 2**24
@@ -140,7 +142,7 @@ def _layer_norm(b: OnnxBuilder, node: op.LayerNorm) -> None:
     normal = step("Div", [centred, deviation], "normal")
     gained = step("Mul", [normal, number("gain", node.gain)], "gained")
     shifted = step("Add", [gained, number("shift", node.shift)], "real")
-    bounded(b, node, lambda out: quantize_onto(b, shifted, node.name, out))
+    quantized_within(b, shifted, node.name, node.low, node.high)
 
 
 def _farthest(x: Encoding, origin: int) -> int:

@@ -30,7 +30,7 @@ FormTable = Mapping[type[ProgramNode], OnnxForms]
 
 
 def bounded(b: OnnxBuilder, node: Any, emit: Callable[[str], str]) -> None:
-    """Emits a node that writes codes, and a Clip behind it where its bounds are tighter than its type."""
+    """Emits a node that writes bytes, and a Clip behind it where its bounds are tighter than its type."""
     if b.needs_clip(node.name, node.low, node.high):
         b.clip(emit(b.name(node.name, "unbounded")), node.name, node.low, node.high)
     else:
@@ -44,6 +44,27 @@ def onnx_pads(padding: Margins) -> list[int]:
 def quantize_onto(b: OnnxBuilder, real: str, name: str, out: str) -> str:
     """QuantizeLinear onto the grid of `name`, writing to `out`."""
     return b.node("QuantizeLinear", [real, *b.grid(name, b.program.encoding(name))], out)
+
+
+def quantized_within(b: OnnxBuilder, real: str, name: str, low: int, high: int, unit: bool = False) -> None:
+    """Numbers to the codes of `name`, and these within bounds. unit: numbers in steps of its grid.
+
+    Bytes are bounded behind the quantizer; wider codes, for which there is no Clip, in front of it: a bound is a number
+    that has a code of its own, so that what lies beyond becomes that code, as it does by the definition.
+    """
+    encoding = b.program.encoding(name)
+    grid = b.grid(name, encoding)
+    if unit:
+        grid[0] = b.constant(f"{name}.unit", np.array(1, np.float32))
+    if not b.needs_clip(name, low, high):
+        b.node("QuantizeLinear", [real, *grid], name)
+    elif encoding.format.dtype.itemsize == 1:
+        b.clip(b.node("QuantizeLinear", [real, *grid], b.name(name, "unbounded")), name, low, high)
+    else:
+        ends = np.array([low, high], np.float32) - encoding.zero_point.astype(np.float32)
+        bounds = [b.constant(f"{name}.{side}", np.array(end if unit else end * encoding.scale, np.float32))
+                  for side, end in zip(("low", "high"), ends, strict=True)]
+        b.node("QuantizeLinear", [b.node("Clip", [real, *bounds], b.name(name, "bounded")), *grid], name)
 
 
 def reshape_to(b: OnnxBuilder, source: str, shape: tuple[int, ...], out: str) -> str:
@@ -80,7 +101,7 @@ def looked_up(b: OnnxBuilder, name: str, codes: str, table: np.ndarray, out: str
 def float_pair(b: OnnxBuilder, node: op.Add | op.Sub | op.Mul | op.Max | op.Min | op.MatMul, operator: str) -> None:
     reals = [b.dequantize(name, b.name(name, "real")) for name in (node.first, node.second)]
     real = b.node(operator, reals, b.name(node.name, "real"))
-    bounded(b, node, lambda out: quantize_onto(b, real, node.name, out))
+    quantized_within(b, real, node.name, node.low, node.high)
 
 
 def both(b: OnnxBuilder, node: op.Add | op.Mul | op.MatMul) -> list[str]:

@@ -14,7 +14,7 @@ enum { TILE = 16 };
 /* n items by steps. */
 static void line(const fb_move* c, int64_t x, int64_t dx, int64_t y, int64_t dy, int64_t n) {
   if (c->table && dx == 1 && dy == 1) {
-    const fb_table t = {0, 1, (const uint8_t*)c->x + x, (uint8_t*)c->y + y, c->table, n, 1};
+    const fb_table t = {0, 1, (const uint8_t*)c->x + x, (uint8_t*)c->y + y, c->table, n, 1, FB_U8, FB_U8, 0, 256};
     FB_TABLE_FN(&t, 0, n);
   } else if (c->table) {
     const uint8_t* from = (const uint8_t*)c->x + x;

@@ -2,7 +2,36 @@
 #include "level.h"
 #include "rounding.h"
 
+/* Of wider codes than bytes, in rows so short that sums of their squares, times the length, fit 63 bits. */
+static void wide(const fb_norm* c, int64_t begin, int64_t end) {
+  const int32_t n = c->length, zero = c->zero, origin = c->about_zero ? c->x_zero : 0;
+  const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), scale = c->scale;
+  for (int64_t row = begin; row < end; ++row) {
+    const int16_t* restrict x = (const int16_t*)c->x + row * n;
+    uint8_t* restrict y = c->y + row * n;
+    const float* gain = c->gain + row % c->gain_rows * n;
+    const float* shift = c->shift + row % c->gain_rows * n;
+    int32_t total = 0; /* at most 2^14 codes */
+    int64_t squares = 0;
+    for (int32_t i = 0; i < n; ++i) {
+      const int32_t q = x[i] - origin;
+      total += q;
+      squares += (int64_t)q * q;
+    }
+    if (c->about_zero) total = 0;
+    const float deviation = fb_sqrt((float)(n * squares - (int64_t)total * total) + c->epsilon);
+    for (int32_t i = 0; i < n; ++i) { /* length times code fits 30 bits */
+      const float normal = (float)(n * (x[i] - origin) - total) / deviation;
+      y[i] = (uint8_t)fb_code((normal * gain[i] + shift[i]) / scale, zero, low, high);
+    }
+  }
+}
+
 void FB_FN(norm)(const fb_norm* c, int64_t begin, int64_t end) {
+  if (c->x_type == FB_S16) {
+    wide(c, begin, end);
+    return;
+  }
   const int32_t n = c->length, zero = c->zero;
   const float low = (float)(c->low - c->zero), high = (float)(c->high - c->zero), scale = c->scale;
   for (int64_t row = begin; row < end; ++row) {

@@ -52,7 +52,49 @@ static void run(const fb_pair* c, const uint8_t* restrict a, int64_t step_a, con
   }
 }
 
+enum { PIECE = 256 };
+
+/* Codes at `at`, or one of them again and again, less their zero point. */
+static void centred(const void* x, int32_t type, int64_t at, int64_t step, int32_t zero, int64_t count, float* restrict to) {
+  if (type == FB_S16) {
+    const int16_t* q = (const int16_t*)x + at;
+    for (int64_t i = 0; i < count; ++i) to[i] = (float)(q[step ? i : 0] - zero);
+  } else {
+    const uint8_t* q = (const uint8_t*)x + at;
+    for (int64_t i = 0; i < count; ++i) to[i] = (float)(q[step ? i : 0] - zero);
+  }
+}
+
+/* Sums, differences and products where a value has wider codes than bytes. */
+static void wide_run(const fb_pair* c, int64_t a, int64_t b, int64_t y, int64_t count) {
+  const int64_t step_a = c->step_a[c->axes - 1], step_b = c->step_b[c->axes - 1];
+  const float sa = c->scale_a, sb = c->scale_b, sy = c->scale_y, offset = c->offset;
+  const int32_t zero = c->zero_y;
+  const float low = (float)(c->low - zero), high = (float)(c->high - zero);
+  float left[PIECE], right[PIECE];
+  for (int64_t first = 0; first < count; first += PIECE) {
+    const int64_t n = count - first < PIECE ? count - first : PIECE;
+    centred(c->a, c->a_type, a + first * step_a, step_a, c->zero_a, n, left);
+    centred(c->b, c->b_type, b + first * step_b, step_b, c->zero_b, n, right);
+    if (c->kind == FB_MULTIPLY) {
+      for (int64_t i = 0; i < n; ++i) left[i] = left[i] * right[i] * sy + offset;
+    } else if (c->kind == FB_ADD) {
+      for (int64_t i = 0; i < n; ++i) left[i] = (left[i] * sa + right[i] * sb) / sy;
+    } else {
+      for (int64_t i = 0; i < n; ++i) left[i] = (left[i] * sa - right[i] * sb) / sy;
+    }
+    if (c->y_type == FB_S16) {
+      int16_t* restrict to = (int16_t*)c->y + y + first;
+      for (int64_t i = 0; i < n; ++i) to[i] = (int16_t)fb_code(left[i], zero, low, high);
+    } else {
+      uint8_t* restrict to = (uint8_t*)c->y + y + first;
+      for (int64_t i = 0; i < n; ++i) to[i] = (uint8_t)fb_code(left[i], zero, low, high);
+    }
+  }
+}
+
 void FB_FN(pair)(const fb_pair* c, int64_t begin, int64_t end) {
+  const int32_t wide = c->a_type != FB_U8 || c->b_type != FB_U8 || c->y_type != FB_U8;
   const int32_t last = c->axes - 1;
   const int64_t count = c->sizes[last];
   for (int64_t line = begin; line < end; ++line) {
@@ -62,6 +104,10 @@ void FB_FN(pair)(const fb_pair* c, int64_t begin, int64_t end) {
       rest /= c->sizes[axis];
       a += place * c->step_a[axis];
       b += place * c->step_b[axis];
+    }
+    if (wide) {
+      wide_run(c, a, b, line * count, count);
+      continue;
     }
     run(c, (const uint8_t*)c->a + a, c->step_a[last], (const uint8_t*)c->b + b, c->step_b[last],
         (uint8_t*)c->y + line * count, count);

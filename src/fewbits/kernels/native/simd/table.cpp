@@ -55,7 +55,7 @@ FB_NOINLINE void by_sixteens(const uint8_t* x, int64_t dx, const uint8_t* t, uin
 }  // namespace
 
 extern "C" void FB_FN(simd_table)(const fb_table* c, int64_t begin, int64_t end) {
-  if (c->rows > 1 && c->inner < 64) return FB_FN(table)(c, begin, end);
+  if (c->x_type || c->y_type || (c->rows > 1 && c->inner < 64)) return FB_FN(table)(c, begin, end);
   while (begin < end) {
     int64_t last = end;
     const uint8_t* table = c->table;
