@@ -206,8 +206,8 @@ _PREFACE = """# What `quantize` does unasked, beside other tools
 Written by `python -m benchmarks.ptq_default`. `default-w8a8` is what `fb.quantize` and `fewbits quantize` take where no
 recipe is named (activation ranges of least squared error, 12 bits for inner sums and scores, corrected biases);
 `w8a8` is plain min-max. Both are integer Programs. ONNX Runtime's rows: `quantize_static`, QDQ, weights per channel,
-uint8 activations, defaults otherwise; NNCF's: `nncf.quantize`, preset mixed, all batches, defaults otherwise, run as the
-simulation that it gives. All take the same batches, for three draws of the calibration inputs, in the same run.
+uint8 activations, defaults otherwise; NNCF's: `nncf.quantize`, preset mixed, all batches, defaults otherwise, run as
+the simulation that it gives. All take the same batches, for three draws of the calibration inputs, in the same run.
 
 SQNR: of each test input's outputs against the float network's, mean over inputs (and over outputs where there are two).
 Flips: decisions that changed: the top-1 class of a picture, the likeliest next character at each of 12 800 places,
