@@ -484,6 +484,9 @@ def at(node: int, kind: str, **other: Any) -> Callable[[Any, Tensors], None]:
         (at(11, "Slice", step=0), "a step of 0"),
         (at(12, "Transpose", permutation=[9]), "axes [9] are no order"),
         (at(13, "Mean", axes=[5]), "no mean over axes [5]"),
+        (at(22, "Reshape", shape=[-1, -2]), "has no shape [-1, -2]"),
+        (at(22, "Reshape", shape=[-1, -1]), "has no shape [-1, -1]"),
+        (at(22, "Reshape", shape=[-1, 7, 1, 1, 1, 1, 0]), "has no shape [-1, 7, 1, 1, 1, 1, 0]"),
     ],
 )
 def test_a_node_that_cannot_be_computed_is_refused(

@@ -44,6 +44,14 @@ def matmul(program: Scope, node: Any) -> None:
     written(program, node, (*_broadcast(node, (first[:-2], second[:-2])), first[-2], second[-1]))
 
 
+def reshape(program: Scope, node: Any) -> None:
+    """Of Reshape. NumPy takes any negative size for one that follows from the others; the program has one word."""
+    read = program.values[node.input].shape
+    follows, kept = node.shape.count(-1), [axis for axis, size in enumerate(node.shape) if size == 0]
+    if min(node.shape, default=0) < -1 or follows > 1 or any(axis >= len(read) for axis in kept):
+        _refuse(node, f"{_told(read)} has no shape {list(node.shape)}")
+
+
 def pool(program: Scope, node: Any) -> None:
     """Of MaxPool, and of AveragePool, whose windows have no dilation."""
     shape = program.values[node.input].shape

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from fewbits.program.node import ProgramNode
 from fewbits.program.ops import fits
-from fewbits.program.ops.record import Example, Layer, Record, called, holds_nothing, reads_one, unchecked
+from fewbits.program.ops.record import Example, Layer, Record, called, holds_nothing, reads_one
 from fewbits.program.ops.samples import IMAGE, WIDE, X
 from fewbits.program.ops.work import nothing
 from fewbits.program.value import PLAIN, Kind, Scope, Shape, Value
@@ -121,7 +121,7 @@ def _moves(does: str, reference: Callable[..., np.ndarray], check: Callable[[Sco
 RECORDS = {
     Gather: _moves("entries along an axis, in any order, any number of times", _gather, fits.gather,
                    called(lambda x: x.flip(3)), Gather("y", "x", 3, (6, 6, 0, 2)), (None, 3, 6, 4)),
-    Reshape: _moves("the same numbers in another shape", _reshape, unchecked,
+    Reshape: _moves("the same numbers in another shape", _reshape, fits.reshape,
                     called(lambda x: x.flatten(2).unflatten(2, (x.shape[3], x.shape[2]))),
                     Reshape("y", "x", (-1, 9, 14)), (None, 9, 14)),
     Transpose: _moves("axes in another order", _transpose, fits.transpose, called(lambda x: x.transpose(2, 3)),
