@@ -37,7 +37,7 @@ _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx
            "-mprefer-vector-width=512")
 LEVELS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "x86_64": {"avx2": _AVX2, "avxvnni": (*_AVX2, "-mavxvnni"),
-               "avx512": _AVX512, "amx": (*_AVX512, "-mamx-tile", "-mamx-int8")},
+               "avx512": _AVX512, "amx": (*_AVX512, "-mavx512vbmi", "-mamx-tile", "-mamx-int8")},
     "aarch64": {"neon": ("-march=armv8.2-a+dotprod",)},
 }
 """Flags of each level beyond `portable`, by family of processors."""

@@ -376,7 +376,7 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
       const int32_t columns = c.out_channels / c.groups;
       Product product{};
       product.x = x + static_cast<int64_t>(group) * h.depth * item;
-      product.steps = base + h.steps + block * steps * 64;
+      product.steps = base + h.steps + block * steps * (h.bits ? 8 * h.bits : 64);
       product.sums = sums + block * 16;
       if (h.extra_first) {
         product.extra = base + h.extra;
@@ -397,6 +397,8 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
       product.run_x = static_cast<int64_t>(c.dilation_w) * c.channels * item;
       product.steps_of_run = h.steps_of_run;
       product.wide = h.wide != 0;
+      product.bits = h.bits;
+      product.values = h.values;
       const int64_t pixels = static_cast<int64_t>(p.high) * p.wide;
       const bool small = pixels * steps * h.blocks < 4096;  // a few microseconds: waking a thread costs as much
       if (pixels >= 24 * threads || h.blocks < threads) {

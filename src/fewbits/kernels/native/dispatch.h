@@ -14,7 +14,7 @@ enum Level : int32_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3, kAmx
 // pixels [pixels, depth] with one of weights [depth, columns].
 struct Product {
   const uint8_t* x;       // of the first group; uint8, or int16 where wide
-  const uint8_t* steps;   // [blocks][steps][64]: 16 columns times 4 codes, or 2 where wide
+  const uint8_t* steps;   // [blocks][steps][64]: 16 columns times 4 codes, or 2 where wide; of few bits [8 bits]
   const int32_t* sums;    // [blocks 16]: what a sum starts with
   const int32_t* added;   // [pixels], or null: added to all sums of a pixel
   const uint8_t* extra;   // [...][32]: 8 columns times 4 codes, for pairs that would saturate
@@ -31,6 +31,8 @@ struct Product {
   int64_t run_y, run_x;         // bytes from run to run
   int32_t steps_of_run;
   bool wide;
+  int32_t bits;          // of each weight: 1, 2 or 4, for levels with tiles only; 0: bytes
+  const int8_t* values;  // [64]: what these stand for, again and again
 };
 
 struct Depthwise {

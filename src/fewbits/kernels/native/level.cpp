@@ -43,7 +43,7 @@ int32_t detect() {
   const bool wide = (low & 0xe6) == 0xe6 && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1) &&
                     (c >> 11 & 1);  // F, DQ, BW, VL, VNNI
   if (wide) found |= 1 << kAvx512;
-  const bool tiles = (low >> 17 & 3) == 3 && (d >> 24 & 1) && (d >> 25 & 1);
+  const bool tiles = (low >> 17 & 3) == 3 && (d >> 24 & 1) && (d >> 25 & 1) && (c >> 1 & 1);  // and VBMI
   if (wide && tiles && may_use_tiles()) found |= 1 << kAmx;
   if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1)) found |= 1 << kAvxVnni;
   return found;

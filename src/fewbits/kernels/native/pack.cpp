@@ -141,6 +141,74 @@ int64_t dense(const fb_conv& c, bool wide, uint8_t* out, int64_t* more = nullptr
   return h.bytes;
 }
 
+// Bits that tell the weights of a dense packing from each other, the zeros that fill up its runs with them; 0 for more than
+// four. Where tiles are multiplied, and there are so many weights that they are waited for.
+int32_t few_bits_of(const fb_conv& c) {
+  constexpr int64_t kMany = 256 << 10;
+  const int64_t taps = static_cast<int64_t>(c.channels / c.groups) * c.kernel_h * c.kernel_w, count = taps * c.out_channels;
+  if (!kernels().tiles || is_wide(c) || c.groups != 1 || count < kMany) return 0;
+  bool seen[256] = {false};
+  const Runs runs = runs_of(c, false);
+  if (4 * runs.steps != runs.codes) seen[128] = true;
+  for (int64_t i = 0; i < count; ++i) seen[128 + weight(c, i)] = true;
+  int32_t number = 0;
+  for (const bool there : seen) number += there;
+  return number <= 2 ? 1 : number <= 4 ? 2 : number <= 16 ? 4 : 0;
+}
+
+// The same as `dense`, of 1, 2 or 4 bits: byte i of a step, in the order of 64 bytes, is field i / (8 bits) of byte
+// i modulo (8 bits).
+int64_t few(const fb_conv& c, int32_t bits, uint8_t* out) {
+  const Runs runs = runs_of(c, false);
+  const int32_t blocks = (c.out_channels + 15) / 16, chunk = 8 * bits;
+  const int64_t steps = static_cast<int64_t>(runs.y) * runs.x * runs.steps;
+  Packed h{};
+  h.magic = kMagic;
+  h.kind = kDense;
+  h.level = level();
+  h.out_channels = c.out_channels;
+  h.depth = c.channels;
+  h.kernel_h = c.kernel_h;
+  h.kernel_w = c.kernel_w;
+  h.groups = 1;
+  h.blocks = blocks;
+  h.runs_y = runs.y;
+  h.runs_x = runs.x;
+  h.steps_of_run = runs.steps;
+  h.bits = bits;
+  h.weight_sums = aligned(sizeof(Packed));
+  h.steps = h.weight_sums + blocks * 64;
+  h.bytes = h.steps + blocks * steps * chunk;
+  if (!out) return h.bytes;
+  std::memset(out, 0, static_cast<size_t>(h.bytes));
+  int32_t number = 0, place[256];
+  for (int32_t v = 0; v < 256; ++v) place[v] = -1;
+  for (int64_t block = 0; block < blocks; ++block) {
+    int32_t sums[16] = {0};
+    for (int64_t t = 0; t < steps; ++t) {
+      const int32_t run = static_cast<int32_t>(t / runs.steps), s = static_cast<int32_t>(t % runs.steps);
+      uint8_t* to = out + h.steps + (block * steps + t) * chunk;
+      for (int32_t j = 0; j < 16 && block * 16 + j < c.out_channels; ++j) {
+        int32_t codes[4];
+        step_of(c, runs, block * 16 + j, run / runs.x, run % runs.x, s, 4, codes);
+        for (int32_t k = 0; k < 4; ++k) {
+          sums[j] += codes[k];
+          int32_t& at = place[128 + codes[k]];
+          if (at < 0) {
+            at = number++;
+            h.values[at] = static_cast<int8_t>(codes[k]);
+          }
+          to[(4 * j + k) % chunk] |= static_cast<uint8_t>(at << (4 * j + k) / chunk * bits);
+        }
+      }
+    }
+    std::memcpy(out + h.weight_sums + block * 64, sums, 64);
+  }
+  for (int32_t v = 1 << bits; v < 256; ++v) h.values[v] = h.values[v % (1 << bits)];
+  std::memcpy(out, &h, sizeof h);
+  return h.bytes;
+}
+
 // Whether weights are packed as words though they are bytes: where pairs of products saturate and so many extra steps would
 // be needed that products of words, each half as long and without them, take less time. Not for a few pixels, for which
 // reading the weights is what takes time.
@@ -320,7 +388,9 @@ int64_t fb_packed_bytes(const fb_conv* conv) {
   if (fb::is_depthwise(*conv) && k.depthwise) return fb::depthwise(*conv, nullptr);
   if (!k.product || !fb::fits(*conv) || conv->kernel_h > 0x7FFF || conv->kernel_w > 0xFFFF) return 0;
   if (conv->x_type == FB_U8 && conv->weight_type != FB_S8 && conv->weight_type != FB_S16) return -FB_LAYOUT;
-  return fb::as_winograd(*conv) ? fb::winograd(*conv, nullptr) : fb::dense(*conv, fb::in_words(*conv), nullptr);
+  if (fb::as_winograd(*conv)) return fb::winograd(*conv, nullptr);
+  const int32_t bits = fb::few_bits_of(*conv);
+  return bits ? fb::few(*conv, bits, nullptr) : fb::dense(*conv, fb::in_words(*conv), nullptr);
 }
 
 int32_t fb_pack(const fb_conv* conv, void* packed, int64_t bytes) {
@@ -333,6 +403,8 @@ int32_t fb_pack(const fb_conv* conv, void* packed, int64_t bytes) {
     fb::depthwise(*conv, static_cast<uint8_t*>(packed));
   } else if (fb::as_winograd(*conv)) {
     fb::winograd(*conv, static_cast<uint8_t*>(packed));
+  } else if (const int32_t bits = fb::few_bits_of(*conv)) {
+    fb::few(*conv, bits, static_cast<uint8_t*>(packed));
   } else {
     fb::dense(*conv, fb::in_words(*conv), static_cast<uint8_t*>(packed));
   }

@@ -1,5 +1,6 @@
 // Pixels times packed weights by tiles of AMX: up to sixteen pixels by sixteen columns each, straight to codes. The weights
-// lie in memory as they do for the vectors of this level: sixteen steps of a block of columns are one tile.
+// lie in memory as they do for the vectors of this level: sixteen steps of a block of columns are one tile. Weights of few
+// values lie there in 1, 2 or 4 bits and become bytes on their way into a tile.
 #include "vectors.h"
 
 #if defined(__AMX_INT8__)
@@ -56,6 +57,42 @@ FB_INLINE int64_t pixel_of(const Cut& cut, int64_t tile) {
   return cut.first + row * cut.width + (at < last ? at : last);
 }
 
+// Bytes from BITS bits: byte i of chunk k of 8 BITS bytes is field k of byte i (pack.cpp, few).
+template <int BITS>
+struct Unpacked {
+  __m512i table, shifts;
+};
+
+template <int BITS>
+FB_INLINE Unpacked<BITS> unpacked_of(const fb::Product& p) {
+  Unpacked<BITS> u{};
+  if constexpr (BITS > 0) {
+    alignas(64) int64_t shifts[8];
+    for (int k = 0; k < 8; ++k) shifts[k] = k / BITS * BITS;
+    u.table = _mm512_loadu_si512(p.values);
+    u.shifts = _mm512_load_si512(shifts);
+  }
+  return u;
+}
+
+// `steps` steps; of an index only its lowest six bits count, and the table repeats itself in them.
+template <int BITS>
+FB_INLINE void unpack(const Unpacked<BITS>& u, const uint8_t* from, int32_t steps, uint8_t* to) {
+  for (int32_t s = 0; s < steps; ++s, from += 8 * BITS, to += 64) {
+    __m512i v;
+    if constexpr (BITS == 1) {
+      int64_t eight;
+      __builtin_memcpy(&eight, from, 8);
+      v = _mm512_set1_epi64(eight);
+    } else if constexpr (BITS == 2) {
+      v = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    } else {
+      v = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
+    _mm512_store_si512(to, _mm512_permutexvar_epi8(_mm512_srlv_epi64(v, u.shifts), u.table));
+  }
+}
+
 // The tile'th part of the loop below: ROWS tiles of pixels times COLUMNS blocks.
 template <int ROWS, int COLUMNS>
 FB_INLINE void step(const uint8_t* const* x, int64_t pixel, const uint8_t* w, int64_t block_bytes) {
@@ -95,11 +132,10 @@ struct Float {
 };
 
 template <int COLUMNS>
-FB_INLINE Float<COLUMNS> float_of(const fb::Product& p, int32_t block) {
+FB_INLINE void prepare(Float<COLUMNS>& f, const fb::Product& p, int32_t block) {
   const fb_rescale& r = *p.rescale;
-  Float<COLUMNS> f{};
   f.direct = r.kind == FB_FLOAT && r.type == FB_U8;
-  if (!f.direct) return f;
+  if (!f.direct) return;
   const int32_t left = p.columns - 16 * block;
 #pragma GCC unroll 4
   for (int j = 0; j < COLUMNS; ++j) {
@@ -113,7 +149,69 @@ FB_INLINE Float<COLUMNS> float_of(const fb::Product& p, int32_t block) {
   f.low = _mm512_set1_epi8(static_cast<char>(r.low));
   f.high = _mm512_set1_epi8(static_cast<char>(r.high));
   f.there = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
-  return f;
+}
+
+// Sixteen sums of block j to what `packed` makes codes of: 32 bits from each, saturated to 16, the zero point added, saturated
+// to 8 and to the bounds, which gives what rounding within bounds gives.
+template <int COLUMNS>
+FB_INLINE __m512i of_sums(const Float<COLUMNS>& f, __m512i sums, int j) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), f.factor[j]));
+}
+
+template <int COLUMNS>
+FB_INLINE __m512i packed(const Float<COLUMNS>& f, const __m512i* q) {
+  const __m512i first = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), f.zero);
+  const __m512i second = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), f.zero);
+  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), f.low), f.high);
+}
+
+// The same for eq. 16: a sum has reached a threshold from above where its complement has reached the threshold's from below.
+template <int COLUMNS>
+struct Levels {
+  static constexpr int kMost = 15;
+  __m512i thresholds[kMost * COLUMNS], flip[COLUMNS], levels;
+  __mmask64 there;
+  int32_t number;
+  bool direct;
+};
+
+template <int COLUMNS>
+FB_INLINE void prepare(Levels<COLUMNS>& f, const fb::Product& p, int32_t block) {
+  const fb_rescale& r = *p.rescale;
+  f.direct = r.number <= Levels<COLUMNS>::kMost;
+  if (!f.direct) return;
+  const int32_t left = p.columns - 16 * block;
+  f.number = r.number;
+#pragma GCC unroll 4
+  for (int j = 0; j < COLUMNS; ++j) {
+    const int32_t more = left - 16 * j;
+    const __mmask16 there = more >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << more) - 1);
+    const int64_t channel = p.first_channel + 16 * (block + j);
+    const __m512i direction = r.per_channel ? _mm512_maskz_loadu_epi32(there, r.direction + channel) : _mm512_set1_epi32(r.direction[0]);
+    f.flip[j] = _mm512_mask_set1_epi32(_mm512_setzero_si512(), _mm512_cmple_epi32_mask(direction, _mm512_setzero_si512()), -1);
+    for (int32_t k = 0; k < r.number; ++k) {
+      const int32_t* t = r.thresholds + static_cast<int64_t>(k) * r.channels;
+      const __m512i v = r.per_channel ? _mm512_maskz_loadu_epi32(there, t + channel) : _mm512_set1_epi32(t[0]);
+      f.thresholds[k * COLUMNS + j] = _mm512_xor_si512(v, f.flip[j]);
+    }
+  }
+  f.levels = _mm512_broadcast_i32x4(_mm_maskz_loadu_epi8(static_cast<__mmask16>((2u << r.number) - 1), r.levels));
+  f.there = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
+}
+
+template <int COLUMNS>
+FB_INLINE __m512i of_sums(const Levels<COLUMNS>& f, __m512i sums, int j) {
+  const __m512i t = _mm512_xor_si512(sums, f.flip[j]), one = _mm512_set1_epi32(1);
+  __m512i reached = _mm512_maskz_mov_epi32(_mm512_cmpge_epi32_mask(t, f.thresholds[j]), one);
+  for (int32_t k = 1; k < f.number; ++k) {
+    reached = _mm512_mask_add_epi32(reached, _mm512_cmpge_epi32_mask(t, f.thresholds[k * COLUMNS + j]), reached, one);
+  }
+  return reached;
+}
+
+template <int COLUMNS>
+FB_INLINE __m512i packed(const Levels<COLUMNS>& f, const __m512i* q) {
+  return _mm512_shuffle_epi8(f.levels, _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3])));
 }
 
 // Sums of some tiles on their way to codes, a few pixels at a time: while the next tiles are multiplied.
@@ -139,10 +237,9 @@ FB_INLINE void begin(Written<ROWS, COLUMNS, ADDED>& w, int32_t tile, int32_t pix
   w.next_y = w.y[tile];
 }
 
-// Up to `count` times kPixels of them, by eq. 6: 32 bits from each sum, saturated to 16, the zero point added, saturated to
-// 8 and to the bounds, which gives what rounding within bounds gives. Rows of a tile behind its last are there, and not written.
-template <int ROWS, int COLUMNS, bool ADDED>
-FB_INLINE void write(Written<ROWS, COLUMNS, ADDED>& w, const Float<COLUMNS>& f, int32_t count, int32_t pixels, int64_t y_step) {
+// Up to `count` times kPixels of them. Rows of a tile behind its last are there, and not written.
+template <int ROWS, int COLUMNS, bool ADDED, typename To>
+FB_INLINE void write(Written<ROWS, COLUMNS, ADDED>& w, const To& f, int32_t count, int32_t pixels, int64_t y_step) {
   constexpr int32_t kPixels = Written<ROWS, COLUMNS, ADDED>::kPixels;
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   for (; count > 0 && w.left > 0; --count) {
@@ -151,12 +248,9 @@ FB_INLINE void write(Written<ROWS, COLUMNS, ADDED>& w, const Float<COLUMNS>& f, 
     for (int k = 0; k < 4; ++k) {
       __m512i t = _mm512_load_si512(w.next_sums + 16 * k);
       if constexpr (ADDED) t = _mm512_add_epi32(t, _mm512_set1_epi32(w.next_added[k / COLUMNS < w.left ? k / COLUMNS : 0]));
-      q[k] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(t), f.factor[k % COLUMNS]));
+      q[k] = of_sums(f, t, k % COLUMNS);
     }
-    const __m512i first = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), f.zero);
-    const __m512i second = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), f.zero);
-    __m512i codes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), f.low), f.high);
-    codes = _mm512_permutexvar_epi32(order, codes);
+    const __m512i codes = _mm512_permutexvar_epi32(order, packed(f, q));
     uint8_t* out = w.next_y;
     if constexpr (COLUMNS == 4) {
       _mm512_mask_storeu_epi8(out, f.there, codes);
@@ -202,20 +296,31 @@ FB_INLINE void write_any(const fb::Product& p, int32_t* sums, int64_t pixel, int
   }
 }
 
-// ROWS tiles of pixels, from tile on, times COLUMNS blocks of columns.
-template <int ROWS, int COLUMNS, bool ADDED>
+// ROWS tiles of pixels, from tile on, times COLUMNS blocks of columns, of BITS bits, or of bytes, 0.
+template <int ROWS, int COLUMNS, bool ADDED, int BITS, template <int> class To>
 FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, int64_t end, int32_t block) {
   constexpr int kTiles = ROWS * COLUMNS;
+  if (tile + ROWS > end) return;
   alignas(64) int32_t both[2][kTiles * 256];
   int32_t turn = 0;
-  const Float<COLUMNS> f = float_of<COLUMNS>(p, block);
+  alignas(64) uint8_t bytes[BITS ? 2 : 1][BITS ? COLUMNS : 1][BITS ? 1024 : 1];
+  To<COLUMNS> f;
+  prepare(f, p, block);
+  const Unpacked<BITS> unpacked = unpacked_of<BITS>(p);
   Written<ROWS, COLUMNS, ADDED> before;  // tiles that become codes while the next are multiplied
   constexpr int32_t kAtOnce = Written<ROWS, COLUMNS, ADDED>::kPixels;
   const int32_t steps = p.runs_y * p.runs_x * cut.tiles;
   const int32_t a_step = (ROWS * ((cut.pixels + kAtOnce - 1) / kAtOnce) + steps - 1) / steps;
-  const int64_t block_bytes = static_cast<int64_t>(steps) * cut.steps * 64;
+  const int64_t tile_bytes = cut.steps * (BITS ? 8 * BITS : 64), block_bytes = steps * tile_bytes;
   const uint8_t* const weights = p.steps + block * block_bytes;
   const int32_t* const start = p.sums + 16 * block;
+  // A tile's bytes are written while the one before is multiplied: read at once, they would be waited for.
+  int32_t half = 0;
+  const auto unpack_tiles = [&](const uint8_t* from, int32_t to) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int j = 0; j < COLUMNS; ++j) unpack(unpacked, from + j * block_bytes, cut.steps, bytes[to][j]);
+  };
+  if constexpr (BITS > 0) unpack_tiles(weights, 0);
   for (; tile + ROWS <= end; tile += ROWS) {
     const uint8_t* x[ROWS];
     int64_t pixel[ROWS];
@@ -239,9 +344,16 @@ FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, in
 #pragma GCC unroll 4
         for (int i = 0; i < ROWS; ++i) at[i] = x[i] + from;
         for (int32_t t = 0; t < cut.tiles; ++t) {
-          step<ROWS, COLUMNS>(at, p.pixel, w, block_bytes);
+          const uint8_t* const next = w + tile_bytes < weights + block_bytes ? w + tile_bytes : weights;
+          if constexpr (BITS > 0) {
+            unpack_tiles(next, half ^ 1);
+            step<ROWS, COLUMNS>(at, p.pixel, bytes[half][0], 1024);
+            half ^= 1;
+          } else {
+            step<ROWS, COLUMNS>(at, p.pixel, w, block_bytes);
+          }
           write(before, f, a_step, cut.pixels, p.y_step);
-          w += 64 * cut.steps;
+          w = next;
 #pragma GCC unroll 4
           for (int i = 0; i < ROWS; ++i) at[i] += 4 * cut.steps;
         }
@@ -272,16 +384,37 @@ FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, in
 }
 
 // All blocks of columns of the tiles [from, end).
-template <bool ADDED>
+template <bool ADDED, int BITS, template <int> class To>
 void all_columns(const fb::Product& p, const Cut& cut, int64_t from, int64_t end, int32_t first, int32_t last) {
   int32_t block = first;
+  const int64_t fours = BITS ? (end - from) / 4 * 4 : 0;  // bits become bytes once for four tiles of pixels
   for (; block + 2 <= last; block += 2) {
-    multiply<2, 2, ADDED>(p, cut, from, end, block);
-    multiply<1, 2, ADDED>(p, cut, from + (end - from) / 2 * 2, end, block);
+    if constexpr (BITS > 0) {
+      multiply<4, 1, ADDED, BITS, To>(p, cut, from, from + fours, block);
+      multiply<4, 1, ADDED, BITS, To>(p, cut, from, from + fours, block + 1);
+    }
+    multiply<2, 2, ADDED, BITS, To>(p, cut, from + fours, end, block);
+    multiply<1, 2, ADDED, BITS, To>(p, cut, from + (end - from) / 2 * 2, end, block);
   }
   if (block < last) {
-    multiply<4, 1, ADDED>(p, cut, from, end, block);
-    multiply<1, 1, ADDED>(p, cut, from + (end - from) / 4 * 4, end, block);
+    multiply<4, 1, ADDED, BITS, To>(p, cut, from, end, block);
+    multiply<1, 1, ADDED, BITS, To>(p, cut, from + (end - from) / 4 * 4, end, block);
+  }
+}
+
+using Columns = void (*)(const fb::Product&, const Cut&, int64_t, int64_t, int32_t, int32_t);
+
+template <template <int> class To>
+Columns columns_of(const fb::Product& p) {
+  switch (p.bits) {
+    case 1:
+      return all_columns<false, 1, To>;
+    case 2:
+      return all_columns<false, 2, To>;
+    case 4:
+      return all_columns<false, 4, To>;
+    default:
+      return p.added ? all_columns<true, 0, To> : all_columns<false, 0, To>;
   }
 }
 
@@ -296,7 +429,7 @@ extern "C" void FB_FN(tiles)(const fb::Product* p, int64_t begin, int64_t end, i
   const bool whole = one_row || (begin % p->width == 0 && end % p->width == 0);
   cut.width = one_row ? static_cast<int32_t>(end - begin) : p->width;
   cut.first = begin;
-  if (p->wide || cut.steps * cut.tiles != p->steps_of_run || !whole || cut.width < 4) {
+  if (!p->bits && (p->wide || cut.steps * cut.tiles != p->steps_of_run || !whole || cut.width < 4)) {
     FB_FN(product)(p, begin, end, first, last);
     return;
   }
@@ -305,9 +438,10 @@ extern "C" void FB_FN(tiles)(const fb::Product* p, int64_t begin, int64_t end, i
   const int64_t tiles = (end - begin) / cut.width * cut.of_row;
   int64_t some = kCache / (p->pixel > 0 ? p->pixel * cut.pixels : 1) / 4 * 4;
   some = some < 4 ? 4 : some;
+  const Columns columns = p->rescale->kind == FB_LEVELS ? columns_of<Levels>(*p) : columns_of<Float>(*p);
   configure(cut.pixels, cut.steps);
   for (int64_t from = 0; from < tiles; from += some) {
-    (p->added ? all_columns<true> : all_columns<false>)(*p, cut, from, tiles - from < some ? tiles : from + some, first, last);
+    columns(*p, cut, from, tiles - from < some ? tiles : from + some, first, last);
   }
   __asm__ volatile("tilerelease");
 }
