@@ -68,9 +68,9 @@ fb_rescale rescale(Random& r, Memory& m, int32_t channels, float size) {
 uint64_t run(const void* call, const void* y, int64_t bytes) {
   Memory m;
   const int64_t scratch = fb_scratch(call);
-  int64_t failed = 0;
   const void* calls[] = {call};
-  if (scratch < 0 || fb_run(calls, 1, 2, 0, m.make<uint8_t>(scratch), scratch, &failed)) {
+  fb_batch batch{calls, 1, scratch > 0 ? m.make<uint8_t>(scratch) : nullptr, scratch, 0, 2, 0};
+  if (scratch < 0 || fb_run(&batch)) {
     std::fprintf(stderr, "refused: %lld\n", static_cast<long long>(scratch));
     std::exit(1);
   }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fewbits.errors import KernelError
-from fewbits.kernels import library
+from fewbits.kernels import library, structs
 from fewbits.kernels.calls import Calls
 from fewbits.testing.kernel_calls import FAMILIES
 from fewbits.testing.kernel_refusals import spoiled
@@ -39,9 +39,9 @@ def test_no_call_at_all_is_refused():
     handle = library.loaded()
     assert handle is not None
     assert handle.fb_scratch(None) < 0
-    failed = ctypes.c_int64()
-    assert handle.fb_run(None, 1, 1, 0, None, 0, ctypes.addressof(failed)) != 0
+    assert handle.fb_run(None) != 0
     pointers = (ctypes.c_void_p * 1)(None)
-    assert handle.fb_run(ctypes.addressof(pointers), 1, 1, 0, None, 0, ctypes.addressof(failed)) != 0
-    assert handle.fb_run(ctypes.addressof(pointers), -1, 1, 0, None, 0, ctypes.addressof(failed)) != 0
+    for calls, count in ((None, 1), (ctypes.addressof(pointers), 1), (ctypes.addressof(pointers), -1)):
+        batch = structs.Batch(calls=calls, count=count, threads=1)
+        assert handle.fb_run(ctypes.addressof(batch)) != 0
     assert handle.fb_packed_bytes(None) <= 0

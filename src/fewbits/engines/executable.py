@@ -18,6 +18,7 @@ from fewbits.program.program import Program, fill
 from fewbits.program.value import PLAIN
 
 Result = TypeVar("Result")
+_FLOAT = np.dtype(np.float32)
 _EXACT = 2**23
 """Below which a float32 product with a scale still tells the integer that was scaled."""
 
@@ -57,7 +58,7 @@ class Executable:
         arrays may stand for tensors: given nothing else, it gives arrays.
         """
         bound = self._bound(kwargs or (args[0] if len(args) == 1 else args))
-        numbers = self._run(bound, lambda: self._prepared.numbers(bound.inputs))
+        numbers = self._run(bound, self._prepared.numbers)
         return self._filled(numbers, bound)
 
     def codes(self, *args: Any, **kwargs: torch.Tensor) -> Any:
@@ -65,13 +66,13 @@ class Executable:
         that the recipe left in float is that float32. Raises VerificationError for accumulators that an engine gives as
         float32 numbers alone, and that these do not tell."""
         bound = self._bound(kwargs or (args[0] if len(args) == 1 else args))
-        results = self._run(bound, lambda: self._prepared.run(bound.inputs))
+        results = self._run(bound, self._prepared.run)
         return self._filled({name: results.codes[name] if name in results.codes
                              else self._behind(name, results.numbers[name]) for name in self.program.outputs}, bound)
 
-    def _run(self, bound: "_Bound", run: Callable[[], Result]) -> Result:
+    def _run(self, bound: "_Bound", run: Callable[[Arrays], Result]) -> Result:
         try:
-            return run()
+            return run(bound.inputs)
         except FewbitsError:
             raise
         except Exception as error:  # what an engine raises where shapes do not meet
@@ -112,7 +113,7 @@ class Executable:
             return None
         name, shape = self._image
         if type(batch) is np.ndarray:
-            if batch.dtype != np.float32 or batch.shape[1:] != shape or not len(batch):
+            if batch.dtype is not _FLOAT or batch.shape[1:] != shape or not len(batch):
                 return None
             flags = batch.flags
             return _Bound({name: batch}, False, True) if flags.c_contiguous and flags.writeable else None

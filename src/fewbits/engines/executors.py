@@ -62,7 +62,7 @@ class Native(Engine):
         return self.missing
 
     def prepared(self, program: Program, keep: tuple[str, ...]) -> Prepared:
-        return _Executed(program, NativeExecutor(program, self.threads), keep)
+        return _Compiled(program, NativeExecutor(program, self.threads), keep)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ class _Executed(Prepared):
     def run(self, inputs: Arrays) -> Results:
         return Results(self.executor.run(inputs, self.keep))
 
+
+@dataclass(frozen=True)
+class _Compiled(_Executed):
+    executor: NativeExecutor
+
     def numbers(self, inputs: Arrays) -> Arrays:
-        """The native executor decodes them itself."""
-        return self.executor.real(inputs) if isinstance(self.executor, NativeExecutor) else super().numbers(inputs)
+        """As it decodes them itself."""
+        return self.executor.real(inputs)

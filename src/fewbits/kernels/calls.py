@@ -52,16 +52,18 @@ class Calls:
             scratch = max(scratch, needed)
         self.scratch = aligned(scratch)
         self._pointers = (ctypes.c_void_p * max(len(calls), 1))(*map(ctypes.addressof, calls))
-        self._failed = ctypes.c_int64()
-        self._arguments = (ctypes.addressof(self._pointers), len(calls))
-        self._rest = (self.scratch.ctypes.data, scratch, ctypes.addressof(self._failed))
+        self._batch = structs.Batch(ctypes.addressof(self._pointers), len(calls), self.scratch.ctypes.data, scratch, 0,
+                                    1, 1)
+        self._address, self._threads = ctypes.addressof(self._batch), 1
 
     def run(self, threads: int = 1) -> None:
         """Runs them all. Raises KernelError for numbers of rows that are not there, and NaN or Inf where a range is
         found."""
-        answer = self._run(*self._arguments, threads, 1, *self._rest)
+        if threads != self._threads:
+            self._threads = self._batch.threads = threads
+        answer = self._run(self._address)
         if answer:
-            refuse(answer, self._calls[self._failed.value])
+            refuse(answer, self._calls[self._batch.failed])
 
 
 def run(call: structs.Call, threads: int = 1) -> None:

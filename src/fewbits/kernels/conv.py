@@ -1,7 +1,7 @@
 """Convolutions of codes, channels last; a linear layer is one of a row of pixels (docs/numerics.md, eq. 4)."""
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,18 @@ class Layer:
                 strict=True))
         return high, wide
 
+    def joined(self, pixels: int) -> "Layer":
+        """The same numbers written in the same order, so many neighbouring pixels of a row of the output at once, as
+        channels of one: the width of the output must be a multiple. Without groups or dilation."""
+        outs, high, wide, depth = self.weights.shape
+        step = self.stride[1]
+        weights = np.zeros((pixels, outs, high, wide + (pixels - 1) * step, depth), self.weights.dtype)
+        for pixel in range(pixels):
+            weights[pixel, :, :, pixel * step:pixel * step + wide] = self.weights
+        return replace(self, weights=weights.reshape(pixels * outs, *weights.shape[2:]),
+                       bias=None if self.bias is None else np.tile(self.bias, pixels),
+                       rescaling=self.rescaling.repeated(pixels), stride=(self.stride[0], pixels * step))
+
     def struct(self, x_shape: tuple[int, int, int, int], x_type: int = structs.U8, beyond: int = 0) -> structs.Conv:
         """A call without x and y, of the weights as they are. x_shape: [batch, height, width, C]."""
         batch, height, width, channels = x_shape
@@ -50,14 +62,15 @@ class Layer:
             left=self.margins[2], right=self.margins[3], beyond=beyond)
 
 
-def pack(call: structs.Conv) -> np.ndarray | None:
+def pack(call: structs.Conv, few: bool = False) -> np.ndarray | None:
     """The weights of a call, which then points to them as they are read fastest at this level; None where it runs with
-    them as they are. Raises KernelError for a call that is refused; x and y need not be there."""
+    them as they are. few: in 1, 2 or 4 bits, where so few tell them apart and the level reads them so. Raises KernelError for a call that is refused; x and y need not be there."""
     library = native()
     if library is None:
         raise KernelError("there is no native library: python -m fewbits.kernels.build makes it")
     whole = structs.Conv.from_buffer_copy(call)
     whole.x, whole.y = call.weights, call.weights  # for the check: nothing is read
+    whole.layout = structs.FEW if few else structs.PLAIN
     size = library.fb_packed_bytes(ctypes.addressof(whole))
     refuse(-min(size, 0), call)
     if size == 0:

@@ -43,7 +43,7 @@ def _load() -> ctypes.CDLL | None:
             ("fb_count", None, (address, size, number, size, address)),
             ("fb_levels", number, ()), ("fb_features", number, ()), ("fb_level", number, ()),
             ("fb_set_level", number, (number,)),
-            ("fb_run", number, (address, size, number, number, address, size, address)),
+            ("fb_run", number, (address,)),
             ("fb_scratch", size, (address,)), ("fb_packed_bytes", size, (address,)),
             ("fb_pack", number, (address, address, size)),
             ("fb_grouped_bytes", size, (number, size, size, size)),

@@ -1,7 +1,7 @@
 """Exact integers to what is written: codes by one of four roundings or by thresholds, float32, or as they are
 (docs/numerics.md, eq. 6, 16, 18 to 20, 30)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,12 @@ class Rescaling:
             return None
         turned = np.minimum(-self.thresholds.astype(np.int64), 2**31 - 1)
         return np.ascontiguousarray(np.where(self.direction > 0, self.thresholds, turned), np.int32)
+
+    def repeated(self, times: int) -> "Rescaling":
+        """Of so many times the channels, the same ones again and again."""
+        arrays = {name: array for name in ("factor", "offset", "mantissa", "shift", "direction", "thresholds")
+                  if (array := getattr(self, name)) is not None and array.shape[-1] > 1}
+        return replace(self, **{name: np.concatenate([array] * times, axis=-1) for name, array in arrays.items()})
 
     @property
     def dtype(self) -> np.dtype:

@@ -16,7 +16,7 @@ SUMS, FLOAT, DOUBLE, SINGLE, WIDE, REAL, LEVELS = range(7)
 ADD, SUBTRACT, ADD_FMA, MULTIPLY, MAXIMUM, MINIMUM, LOOKED_UP = range(7)
 """Kinds of Pair."""
 
-PLAIN, PACKED = range(2)
+PLAIN, PACKED, FEW = range(3)
 """Layouts of weights."""
 
 AXES = 6
@@ -178,6 +178,13 @@ class Grouped(ctypes.Structure):
 
     _fields_ = [*_fields(_number, "op", "bits"), *_fields(_address, "x", "y", "weights", "factors", "bias"),
                 ("rescale", Rescale), *_fields(_number, "x_zero", "rows", "depth", "columns", "group")]
+
+
+class Batch(ctypes.Structure):
+    """fb_batch"""
+
+    _fields_ = [("calls", _address), ("count", _size), ("scratch", _address),
+                *_fields(_size, "scratch_bytes", "failed"), *_fields(_number, "threads", "checked")]
 
 
 Call = (Conv | Matmul | Pair | Table | Pool | Mean | Softmax | Norm | Quantize | Dequantize | Move | Rows | Threshold

@@ -168,6 +168,8 @@ def random_layer(rng: Generator) -> tuple[Layer, np.ndarray]:
     width = max(width, 1 + dilation[1] * (kernel[1] - 1) - left - right)
     shape = outs, *kernel, channels // groups
     weights = rng.integers(-255, 256, shape).astype(np.int16) if wide_w else signed(rng, *shape)
+    if not wide_w and rng.random() < 0.3:
+        weights = rng.choice(signed(rng, int(rng.choice([2, 3, 4, 15, 16]))), shape)
     batch = int(rng.integers(1, 4))
     if wide_x:
         x = unaligned(rng.integers(-2**15, 2**15, (batch, height, width, channels)).astype(np.int16), rng)
@@ -183,8 +185,9 @@ def random_layer(rng: Generator) -> tuple[Layer, np.ndarray]:
     return layer, x
 
 
-def conv_case(layer: Layer, x: np.ndarray, packed: bool = True, beyond: bool = False) -> Case:
-    """beyond: with bytes behind x that may be read, which must change nothing."""
+def conv_case(layer: Layer, x: np.ndarray, packed: bool = True, beyond: bool = False, few: bool = False) -> Case:
+    """beyond: with bytes behind x that may be read, which must change nothing; few: packed in few bits, where these
+    tell the weights apart."""
     if beyond:
         raw = np.full(x.nbytes + structs.BEYOND + 1, 0xAA, np.uint8)
         raw[:x.nbytes] = x.reshape(-1).view(np.uint8)
@@ -194,7 +197,7 @@ def conv_case(layer: Layer, x: np.ndarray, packed: bool = True, beyond: bool = F
         batch, height, width, channels = x.shape
         call = layer.struct((batch, height, width, channels), structs.S16 if x.dtype == np.int16 else structs.U8,
                             structs.BEYOND if beyond else 0)
-        blob = pack(call) if packed else None
+        blob = pack(call, few) if packed else None
         call.x, call.y = address(x), address(y)
         return call, (blob, layer)
 
@@ -202,7 +205,8 @@ def conv_case(layer: Layer, x: np.ndarray, packed: bool = True, beyond: bool = F
 
 
 def _conv(rng: Generator) -> Case:
-    return conv_case(*random_layer(rng), packed=bool(rng.random() < 0.85), beyond=bool(rng.random() < 0.5))
+    return conv_case(*random_layer(rng), packed=bool(rng.random() < 0.85), beyond=bool(rng.random() < 0.5),
+                     few=bool(rng.random() < 0.7))
 
 
 def _matmul(rng: Generator) -> Case:

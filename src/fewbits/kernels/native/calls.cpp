@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kMost = INT64_C(1) << 46;  // codes of one array: products of sizes stay far below 2^63
 constexpr int64_t kSlack = 64;               // bytes that inner loops may read behind the codes in scratch
+constexpr int64_t kShort = 256;              // bytes of a line that is sooner written twice than its margins for themselves
 
 #define FB_TRY(...)                    \
   do {                                 \
@@ -205,6 +206,11 @@ void copy_rows(const Conv& p, const Packed& h, const uint8_t* image, uint8_t* to
     const bool inside = from >= 0 && from < c.height;
     if (!h.wide) {
       uint8_t* out = to + row * line;
+      if (line < kShort) {  // one call for all margins
+        if (row == begin) std::memset(out, c.x_zero, static_cast<size_t>((end - begin) * line));
+        if (inside) std::memcpy(out + before, image + from * codes, static_cast<size_t>(codes));
+        continue;
+      }
       if (!inside) {
         std::memset(out, c.x_zero, static_cast<size_t>(line));
         continue;
@@ -1074,20 +1080,21 @@ int64_t fb_scratch(const void* call) {
   }
 }
 
-int32_t fb_run(const void* const* calls, int64_t count, int32_t threads, int32_t checked, void* scratch, int64_t scratch_bytes,
-               int64_t* failed) {
-  if (!calls || !failed) return FB_NULL;
-  if (count < 0) return FB_SIZE;
-  for (int64_t i = 0; i < count; ++i) {
-    *failed = i;
-    if (!checked) {
-      const int64_t needed = fb_scratch(calls[i]);
+int32_t fb_run(fb_batch* batch) {
+  if (!batch || !batch->calls) return FB_NULL;
+  if (batch->count < 0) return FB_SIZE;
+  for (int64_t i = 0; i < batch->count; ++i) {
+    const void* call = batch->calls[i];
+    batch->failed = i;
+    if (!batch->checked) {
+      const int64_t needed = fb_scratch(call);
       if (needed < 0) return static_cast<int32_t>(-needed);
-      if (needed > 0 && (!scratch || needed > scratch_bytes || reinterpret_cast<uintptr_t>(scratch) % 64)) return FB_SCRATCH;
+      const bool right = batch->scratch && needed <= batch->scratch_bytes && reinterpret_cast<uintptr_t>(batch->scratch) % 64 == 0;
+      if (needed > 0 && !right) return FB_SCRATCH;
     }
-    const int32_t wrong = fb::run_one(calls[i], threads, static_cast<uint8_t*>(scratch));
+    const int32_t wrong = fb::run_one(call, batch->threads, static_cast<uint8_t*>(batch->scratch));
     if (wrong) return wrong;
   }
-  *failed = count;
+  batch->failed = batch->count;
   return FB_OK;
 }

@@ -73,8 +73,9 @@ enum {
 };
 
 /* Weights as they come: FB_S8 or FB_S16, less their zero points, [out_channels, kernel_h, kernel_w, channels / groups];
-   or packed by fb_pack for the level that runs. */
-enum { FB_PLAIN = 0, FB_PACKED = 1 };
+   or packed by fb_pack for the level that runs. FB_FEW, for fb_pack alone: as FB_PLAIN, to be packed in 1, 2 or 4 bits where
+   so few tell them apart and the level reads them so. */
+enum { FB_PLAIN = 0, FB_PACKED = 1, FB_FEW = 2 };
 
 /* Convolution, channels last; a linear layer is one with a kernel, height and batch of 1, its rows the width. Outside
    the image is the number 0. y: [batch, out_h, out_w, out_channels]. */
@@ -326,6 +327,18 @@ typedef struct {
   fb_rescale rescale;
   int32_t x_zero, rows, depth, columns, group; /* group: depth, or 32, 64, 128, 256 */
 } fb_grouped;
+
+/* Calls one behind the other, each begun when the one before has ended. */
+typedef struct {
+  const void* const* calls;
+  int64_t count;
+  void* scratch; /* at least the most that fb_scratch asks for */
+  int64_t scratch_bytes;
+  int64_t failed;   /* written: before calls[failed] all have run */
+  int32_t threads;  /* at most so many: what is written does not depend on them */
+  int32_t checked;  /* 1 where fb_scratch has accepted every call and nothing that they point to, but what they write, has
+                       changed since */
+} fb_batch;
 
 #ifdef __cplusplus
 }

@@ -142,11 +142,10 @@ int64_t dense(const fb_conv& c, bool wide, uint8_t* out, int64_t* more = nullptr
 }
 
 // Bits that tell the weights of a dense packing from each other, the zeros that fill up its runs with them; 0 for more than
-// four. Where tiles are multiplied, and there are so many weights that they are waited for.
+// four, and where the level has no tiles.
 int32_t few_bits_of(const fb_conv& c) {
-  constexpr int64_t kMany = 256 << 10;
   const int64_t taps = static_cast<int64_t>(c.channels / c.groups) * c.kernel_h * c.kernel_w, count = taps * c.out_channels;
-  if (!kernels().tiles || is_wide(c) || c.groups != 1 || count < kMany) return 0;
+  if (c.layout != FB_FEW || !kernels().tiles || is_wide(c) || c.groups != 1) return 0;
   bool seen[256] = {false};
   const Runs runs = runs_of(c, false);
   if (4 * runs.steps != runs.codes) seen[128] = true;

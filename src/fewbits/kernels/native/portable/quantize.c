@@ -2,11 +2,12 @@
 #include "level.h"
 #include "rounding.h"
 
-/* Nearest integer, ties away from 0, of |v| <= 2^22: the fraction is exact. */
+/* Nearest integer, ties away from 0, of |v| <= 2^22: the fraction is exact, and so is twice it, whose whole part is 1 from a
+   half on. Without comparisons, which would keep the loop from being vectorised. */
 static inline int32_t away(float v) {
   const int32_t whole = (int32_t)v;
   const float rest = v - (float)whole;
-  return whole + (rest >= 0.5f) - (rest <= -0.5f);
+  return whole + (int32_t)(rest + rest);
 }
 
 void FB_FN(quantize)(const fb_quantize* c, int64_t begin, int64_t end) {

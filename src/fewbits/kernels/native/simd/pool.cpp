@@ -30,6 +30,21 @@ FB_INLINE void largest_of(const uint8_t* x, int64_t step, int32_t number, uint8_
   }
 }
 
+// Pixels of at most 16 channels from `column` on whose windows are inside the image, up to `last`, sixteen codes at a time from
+// a line of largest ones that begins at `first`; where they end.
+FB_INLINE int32_t narrow(const fb_pool* c, const uint8_t* line, int32_t first, int32_t column, int32_t last, uint8_t* y) {
+  const int64_t pixel = c->channels, tap = c->dilation_w * pixel, step = c->stride_w * pixel;
+  const int32_t reach = c->dilation_w * (c->kernel_w - 1) + 1;
+  int32_t x0 = column * c->stride_w - c->left;
+  const uint8_t* x = line + (x0 - first) * pixel;
+  for (; column < last && x0 >= 0 && x0 + reach <= c->width; ++column, x0 += c->stride_w, x += step) {
+    __m128i found = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+    for (int32_t k = 1; k < c->kernel_w; ++k) found = _mm_max_epu8(found, _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + k * tap)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + column * pixel), found);
+  }
+  return column;
+}
+
 // Down the rows of a window first, for a line of codes at a time, then along it.
 FB_INLINE void rows_first(const fb_pool* c, int64_t begin, int64_t end, int32_t out_h, int32_t out_w) {
   const int64_t line = static_cast<int64_t>(c->width) * c->channels, pixel = c->channels;
@@ -49,6 +64,10 @@ FB_INLINE void rows_first(const fb_pool* c, int64_t begin, int64_t end, int32_t 
                    rows.last - rows.first, most, (x_end - x_begin) * pixel);
       }
       for (int32_t column = from; column < to; ++column) {
+        if (pixel <= 16 && rows.last > rows.first) {  // what lies behind a pixel's codes is written after it
+          column = narrow(c, most, x_begin, column, to - static_cast<int32_t>(15 / pixel), c->y + row * out_w * pixel);
+          if (column == to) break;
+        }
         const int32_t x0 = column * c->stride_w - c->left;
         Inside taps{0, rows.last > rows.first ? c->kernel_w : 0};
         if (x0 < 0 || x0 + reach > c->width) {
@@ -57,7 +76,7 @@ FB_INLINE void rows_first(const fb_pool* c, int64_t begin, int64_t end, int32_t 
         }
         const uint8_t* x = most + (x0 - x_begin) * pixel;
         uint8_t* y = c->y + (row * out_w + column) * pixel;
-        if (pixel <= 16) {  // what lies behind a pixel's codes belongs to the next one of the row, which is written after it
+        if (pixel <= 16) {
           __m128i found = _mm_setzero_si128();
           for (int32_t k = taps.first; k < taps.last; ++k) {
             found = _mm_max_epu8(found, _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + k * c->dilation_w * pixel)));
