@@ -31,11 +31,54 @@ FB_INLINE void multiply_add512(__m512i& c, __m512i x, __m512i w) {
   __asm__("vpdpbusd %1,%2,%0" : "+v"(c) : "v"(w), "v"(x));
 }
 
+// What field f of each byte stands for.
+#if defined(__AVX512VBMI__)
+// Of an index only its lowest six bits count, in which the table repeats itself: nothing is masked. Half of the shifts are left
+// to the unit that looks up, as the one that multiplies has more to do.
+template <int BITS>
+struct Table {
+  __m512i values, turns;
+};
+
+template <int BITS>
+FB_INLINE Table<BITS> table_of(const int8_t* values) {
+  alignas(64) uint8_t turns[64];
+  for (int i = 0; i < 64; ++i) turns[i] = static_cast<uint8_t>(8 * (i % 8));
+  return {_mm512_loadu_si512(values), _mm512_load_si512(turns)};
+}
+
+template <int BITS>
+FB_INLINE __m512i value_of(const Table<BITS>& t, __m512i packed, int f) {
+  __m512i code = packed;
+  if (f % 2) {
+    code = _mm512_multishift_epi64_epi8(_mm512_add_epi8(t.turns, _mm512_set1_epi8(static_cast<char>(BITS * f))), packed);
+  } else if (f) {
+    code = _mm512_srli_epi16(packed, BITS * f);
+  }
+  return _mm512_permutexvar_epi8(code, t.values);
+}
+#else
+template <int BITS>
+struct Table {
+  __m512i values, mask;
+};
+
+template <int BITS>
+FB_INLINE Table<BITS> table_of(const int8_t* values) {
+  return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values))),
+          _mm512_set1_epi8(static_cast<char>((1 << BITS) - 1))};
+}
+
+template <int BITS>
+FB_INLINE __m512i value_of(const Table<BITS>& t, __m512i packed, int f) {
+  return _mm512_shuffle_epi8(t.values, _mm512_and_si512(f ? _mm512_srli_epi16(packed, BITS * f) : packed, t.mask));
+}
+#endif
+
 template <int BITS, int ROWS, int BLOCKS>
 FB_NOINLINE void blocks_of(const fb_grouped& c, const Weights& w, int64_t block, int64_t row) {
   constexpr int kFields = 8 / BITS;
-  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << BITS) - 1));
-  const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w.values)));
+  const Table<BITS> table = table_of<BITS>(w.values);
   __m512 real[ROWS][BLOCKS];
   const int64_t block_bytes = w.groups * w.group_bytes;
   for (int64_t g = 0; g < w.groups; ++g) {
@@ -59,8 +102,7 @@ FB_NOINLINE void blocks_of(const fb_grouped& c, const Weights& w, int64_t block,
         __m512i v[BLOCKS];
 #pragma GCC unroll 4
         for (int b = 0; b < BLOCKS; ++b) {
-          v[b] = BITS == 8 ? packed[b]
-                           : _mm512_shuffle_epi8(table, _mm512_and_si512(f ? _mm512_srli_epi16(packed[b], BITS * f) : packed[b], mask));
+          v[b] = BITS == 8 ? packed[b] : value_of(table, packed[b], f);
         }
 #pragma GCC unroll 4
         for (int i = 0; i < ROWS; ++i) {

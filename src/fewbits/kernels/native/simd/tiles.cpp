@@ -125,6 +125,7 @@ FB_INLINE void step(const uint8_t* const* x, int64_t pixel, const uint8_t* w, in
 // What eq. 6 needs for some blocks of sixteen columns.
 template <int COLUMNS>
 struct Float {
+  static constexpr int64_t kItem = 1;
   __m512 factor[COLUMNS];
   __m512i zero, low, high;
   __mmask64 there;
@@ -165,9 +166,36 @@ FB_INLINE __m512i packed(const Float<COLUMNS>& f, const __m512i* q) {
   return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), f.low), f.high);
 }
 
+// The same for sums as they are, and for eq. 30.
+template <int COLUMNS>
+struct Wide {
+  static constexpr int64_t kItem = 4;
+  __m512 factor[COLUMNS], offset[COLUMNS];
+  __mmask16 there[COLUMNS];
+  bool direct, real, shifted;
+};
+
+template <int COLUMNS>
+FB_INLINE void prepare(Wide<COLUMNS>& f, const fb::Product& p, int32_t block) {
+  const fb_rescale& r = *p.rescale;
+  f.direct = true;
+  f.real = r.kind == FB_REAL;
+  f.shifted = f.real && r.offset;
+#pragma GCC unroll 4
+  for (int j = 0; j < COLUMNS; ++j) {
+    const int32_t more = p.columns - 16 * (block + j);
+    const __mmask16 there = more >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << more) - 1);
+    const int64_t channel = p.first_channel + 16 * (block + j);
+    f.there[j] = there;
+    if (f.real) f.factor[j] = r.per_channel ? _mm512_maskz_loadu_ps(there, r.factor + channel) : _mm512_set1_ps(r.factor[0]);
+    if (f.shifted) f.offset[j] = _mm512_maskz_loadu_ps(there, r.offset + channel);
+  }
+}
+
 // The same for eq. 16: a sum has reached a threshold from above where its complement has reached the threshold's from below.
 template <int COLUMNS>
 struct Levels {
+  static constexpr int64_t kItem = 1;
   static constexpr int kMost = 15;
   __m512i thresholds[kMost * COLUMNS], flip[COLUMNS], levels;
   __mmask64 there;
@@ -214,13 +242,52 @@ FB_INLINE __m512i packed(const Levels<COLUMNS>& f, const __m512i* q) {
   return _mm512_shuffle_epi8(f.levels, _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3])));
 }
 
+// Four times sixteen sums, of 4 / COLUMNS pixels, of which `left` are there, to what is written from y on.
+template <int COLUMNS>
+FB_INLINE void store_written(const Wide<COLUMNS>& f, const __m512i* t, uint8_t* y, int64_t y_step, int32_t left) {
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) {
+    if (k / COLUMNS >= left) break;
+    const int j = k % COLUMNS;
+    __m512i v = t[k];
+    if (f.real) {
+      __m512 number = _mm512_mul_ps(_mm512_cvtepi32_ps(v), f.factor[j]);
+      if (f.shifted) number = _mm512_add_ps(number, f.offset[j]);
+      v = _mm512_castps_si512(number);
+    }
+    _mm512_mask_storeu_epi32(y + k / COLUMNS * y_step + 64 * j, f.there[j], v);
+  }
+}
+
+template <int COLUMNS, template <int> class To>
+FB_INLINE void store_written(const To<COLUMNS>& f, const __m512i* t, uint8_t* y, int64_t y_step, int32_t left) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  __m512i q[4];
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) q[k] = of_sums(f, t[k], k % COLUMNS);
+  const __m512i codes = _mm512_permutexvar_epi32(order, packed(f, q));
+  if constexpr (COLUMNS == 4) {
+    _mm512_mask_storeu_epi8(y, f.there, codes);
+  } else if constexpr (COLUMNS == 2) {
+    const __mmask32 there = static_cast<__mmask32>(f.there);
+    _mm256_mask_storeu_epi8(y, there, _mm512_castsi512_si256(codes));
+    if (left > 1) _mm256_mask_storeu_epi8(y + y_step, there, _mm512_extracti64x4_epi64(codes, 1));
+  } else {
+    const __mmask16 there = static_cast<__mmask16>(f.there);
+    _mm_mask_storeu_epi8(y, there, _mm512_castsi512_si128(codes));
+    if (left > 1) _mm_mask_storeu_epi8(y + y_step, there, _mm512_extracti32x4_epi32(codes, 1));
+    if (left > 2) _mm_mask_storeu_epi8(y + 2 * y_step, there, _mm512_extracti32x4_epi32(codes, 2));
+    if (left > 3) _mm_mask_storeu_epi8(y + 3 * y_step, there, _mm512_extracti32x4_epi32(codes, 3));
+  }
+}
+
 // Sums of some tiles on their way to codes, a few pixels at a time: while the next tiles are multiplied.
 template <int ROWS, int COLUMNS, bool ADDED>
 struct Written {
   static constexpr int32_t kPixels = 4 / COLUMNS;  // at a time
   const int32_t* sums;                             // [ROWS][16][COLUMNS][16]
   const int32_t* added[ROWS];                      // of the first pixel of each tile
-  uint8_t* y[ROWS];                                // of the first pixel and column
+  uint8_t* y[ROWS];                                // bytes of the first pixel and column
   const int32_t* next_sums;
   const int32_t* next_added;
   uint8_t* next_y;
@@ -241,32 +308,17 @@ FB_INLINE void begin(Written<ROWS, COLUMNS, ADDED>& w, int32_t tile, int32_t pix
 template <int ROWS, int COLUMNS, bool ADDED, typename To>
 FB_INLINE void write(Written<ROWS, COLUMNS, ADDED>& w, const To& f, int32_t count, int32_t pixels, int64_t y_step) {
   constexpr int32_t kPixels = Written<ROWS, COLUMNS, ADDED>::kPixels;
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  constexpr int64_t kItem = To::kItem;
   for (; count > 0 && w.left > 0; --count) {
-    __m512i q[4];
+    __m512i t[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
-      __m512i t = _mm512_load_si512(w.next_sums + 16 * k);
-      if constexpr (ADDED) t = _mm512_add_epi32(t, _mm512_set1_epi32(w.next_added[k / COLUMNS < w.left ? k / COLUMNS : 0]));
-      q[k] = of_sums(f, t, k % COLUMNS);
+      t[k] = _mm512_load_si512(w.next_sums + 16 * k);
+      if constexpr (ADDED) t[k] = _mm512_add_epi32(t[k], _mm512_set1_epi32(w.next_added[k / COLUMNS < w.left ? k / COLUMNS : 0]));
     }
-    const __m512i codes = _mm512_permutexvar_epi32(order, packed(f, q));
-    uint8_t* out = w.next_y;
-    if constexpr (COLUMNS == 4) {
-      _mm512_mask_storeu_epi8(out, f.there, codes);
-    } else if constexpr (COLUMNS == 2) {
-      const __mmask32 there = static_cast<__mmask32>(f.there);
-      _mm256_mask_storeu_epi8(out, there, _mm512_castsi512_si256(codes));
-      if (w.left > 1) _mm256_mask_storeu_epi8(out + y_step, there, _mm512_extracti64x4_epi64(codes, 1));
-    } else {
-      const __mmask16 there = static_cast<__mmask16>(f.there);
-      _mm_mask_storeu_epi8(out, there, _mm512_castsi512_si128(codes));
-      if (w.left > 1) _mm_mask_storeu_epi8(out + y_step, there, _mm512_extracti32x4_epi32(codes, 1));
-      if (w.left > 2) _mm_mask_storeu_epi8(out + 2 * y_step, there, _mm512_extracti32x4_epi32(codes, 2));
-      if (w.left > 3) _mm_mask_storeu_epi8(out + 3 * y_step, there, _mm512_extracti32x4_epi32(codes, 3));
-    }
+    store_written(f, t, w.next_y, kItem * y_step, w.left);
     w.next_sums += 64;
-    w.next_y += kPixels * y_step;
+    w.next_y += kItem * kPixels * y_step;
     if constexpr (ADDED) w.next_added += kPixels;
     w.left -= kPixels;
     if (w.left <= 0 && w.tile < ROWS) begin(w, w.tile + 1, pixels);
@@ -372,7 +424,7 @@ FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, in
 #pragma GCC unroll 4
       for (int i = 0; i < ROWS; ++i) {
         before.added[i] = ADDED ? p.added + pixel[i] : nullptr;
-        before.y[i] = static_cast<uint8_t*>(p.y) + pixel[i] * p.y_step + p.first_channel + 16 * block;
+        before.y[i] = static_cast<uint8_t*>(p.y) + To<COLUMNS>::kItem * (pixel[i] * p.y_step + p.first_channel + 16 * block);
       }
       begin(before, 0, cut.pixels);
     } else {
@@ -438,7 +490,10 @@ extern "C" void FB_FN(tiles)(const fb::Product* p, int64_t begin, int64_t end, i
   const int64_t tiles = (end - begin) / cut.width * cut.of_row;
   int64_t some = kCache / (p->pixel > 0 ? p->pixel * cut.pixels : 1) / 4 * 4;
   some = some < 4 ? 4 : some;
-  const Columns columns = p->rescale->kind == FB_LEVELS ? columns_of<Levels>(*p) : columns_of<Float>(*p);
+  const int32_t kind = p->rescale->kind;
+  const Columns columns = kind == FB_LEVELS                      ? columns_of<Levels>(*p)
+                          : kind == FB_SUMS || kind == FB_REAL ? columns_of<Wide>(*p)
+                                                               : columns_of<Float>(*p);
   configure(cut.pixels, cut.steps);
   for (int64_t from = 0; from < tiles; from += some) {
     columns(*p, cut, from, tiles - from < some ? tiles : from + some, first, last);

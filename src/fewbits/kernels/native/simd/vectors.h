@@ -116,7 +116,7 @@ FB_INLINE void factors16(const fb_rescale& r, int64_t channel, int32_t count, fl
 #if defined(__AVX512VNNI__)
 // Whether `rescale16` has this rescaling.
 FB_INLINE bool is_direct16(const fb_rescale& r) {
-  return (r.kind == FB_FLOAT && r.type == FB_U8) || r.kind == FB_SUMS || (r.kind == FB_LEVELS && r.number <= 15);
+  return (r.kind == FB_FLOAT && r.type == FB_U8) || r.kind == FB_SUMS || r.kind == FB_REAL || (r.kind == FB_LEVELS && r.number <= 15);
 }
 
 // What the sums of sixteen channels from `channel` on become, those that are there.
@@ -143,6 +143,11 @@ FB_INLINE void rescale16(const fb_rescale& r, int64_t channel, __mmask16 there, 
   }
   const __m512 factor = r.per_channel ? _mm512_maskz_loadu_ps(there, r.factor + channel) : _mm512_set1_ps(r.factor[0]);
   __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), factor);
+  if (r.kind == FB_REAL) {
+    if (r.offset) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(there, r.offset + channel));
+    _mm512_mask_storeu_ps(static_cast<float*>(y) + at, there, v);
+    return;
+  }
   v = _mm512_max_ps(v, _mm512_set1_ps(static_cast<float>(r.low - r.zero)));
   v = _mm512_min_ps(v, _mm512_set1_ps(static_cast<float>(r.high - r.zero)));
   const __m512i codes = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(r.zero));
