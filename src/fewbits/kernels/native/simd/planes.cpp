@@ -75,7 +75,9 @@ __attribute__((target("avx512vpopcntdq"), noinline)) void tile(const fb_binary& 
     for (int b = 0; b < BLOCKS; ++b) {
 #pragma GCC unroll 2
       for (int q = 0; q < W_BITS; ++q) {
-        const __m512i v = _mm512_loadu_si512(w + b * block_words + (q * words + word) * 8);
+        const uint64_t* const from = w + b * block_words + (q * words + word) * 8;
+        const __m512i v = _mm512_loadu_si512(from);
+        if constexpr (ROWS == 1) _mm_prefetch(reinterpret_cast<const char*>(from + BLOCKS * block_words), _MM_HINT_T0);
 #pragma GCC unroll 4
         for (int i = 0; i < ROWS; ++i) {
 #pragma GCC unroll 2
