@@ -169,3 +169,35 @@ def test_weights_of_another_level_are_refused() -> None:
     assert blob is not None
     with library.use(NATIVE[0]), pytest.raises(KernelError, match="another level"):
         run(call)
+
+
+@pytest.mark.parametrize("level", NATIVE)
+def test_neighbouring_pixels_at_once_write_the_same(level: library.Level) -> None:
+    """Every rescaling, a channel or all alike; steps, margins, a row that is not filled."""
+    rng = np.random.default_rng(11)
+    for number in range(24):
+        pixels, step, wide = int(rng.choice([2, 3, 4])), int(rng.integers(1, 3)), int(rng.integers(1, 6))
+        outs, channels, width = int(rng.integers(1, 22)), int(rng.integers(1, 5)), pixels * int(rng.integers(1, 9))
+        left, size = int(rng.integers(0, 3)), (width - 1) * step + wide + int(rng.integers(0, step))
+        layer = Layer(signed(rng, outs, 3, wide, channels), None if number % 3 else rng.integers(-999, 999, outs).astype(
+            np.int32), rescaling(rng, outs, 3e4), 7, (1, step), (1, 1), (1, 0, left, 0))
+        x = codes(rng, 2, 5, size - left, channels)
+        wanted, joined = conv_case(layer, x), conv_case(layer.joined(pixels), x)
+        with library.use(level):
+            found = joined.run(1 + number % 2)
+        np.testing.assert_array_equal(found.reshape(wanted.wanted.shape), wanted.wanted)
+
+
+@pytest.mark.skipif("amx" not in NATIVE, reason="no tiles here")
+@pytest.mark.parametrize(("number", "bits"), [(2, 1), (3, 2), (4, 2), (5, 4), (16, 4), (17, 8)])
+def test_weights_of_few_values_take_few_bits(number: int, bits: int) -> None:
+    """64 channels fill all tiles: none is 0 beside these."""
+    rng = np.random.default_rng(number)
+    values = rng.permutation(np.arange(-128, 128))[:number].astype(np.int8)
+    weights = rng.choice(values, (40, 3, 3, 64))
+    weights.reshape(-1)[:number] = values
+    layer = Layer(weights, None, rescaling(rng, 40, 1e5, (structs.FLOAT,)), 3, margins=(1, 1, 1, 1))
+    with library.use("amx"):
+        blob = pack(layer.struct((1, 8, 8, 64)), few=True)
+    assert blob is not None
+    assert 0 <= blob.nbytes - 48 * 9 * 64 * bits // 8 < 1024

@@ -100,7 +100,8 @@ def layer_call(context: Context, node: Any, x: Stored, y: Stored, layer: Layer,
     pixels = _pixels_at_once(layer, layer.out_size(*sizes[1:3])[1]) if isinstance(node, op.Conv) else 1
     layer = layer.joined(pixels) if pixels > 1 else layer
     call = layer.struct(sizes, structs.S16 if x.dtype == np.int16 else structs.U8, structs.BEYOND)
-    blob = context.once(f"{node.name}, {pixels} pixels at once", lambda: pack(call, layer.weights.size >= _MANY))
+    key = node.name if pixels == 1 else f"{node.name}, {pixels} pixels at once"  # as wide as the image allows
+    blob = context.once(key, lambda: pack(call, layer.weights.size >= _MANY))
     if blob is not None:
         call.weights, call.layout = address(blob), structs.PACKED
         layer = replace(layer, weights=layer.weights[:0].copy())  # the packed ones are enough: no view keeps these

@@ -24,8 +24,11 @@ _MOST = 4
 _PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "amx": 0.22,
                                      "neon": 1.0}
 """Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels). At amx of
-linear layers, of one row most often: convolutions by tiles are faster than those of any planes
-(benchmarks.few_bit_networks: binary VGG-small 1026 µs with planes, 887 in 8 bits)."""
+linear layers of few rows: convolutions by tiles are faster than those of any planes."""
+
+_ROWS_OF_TILES = 16
+"""From so many rows on linear layers by tiles take no longer than those of any planes (4096 to 4096, signs, 16 rows:
+322 µs and 299; 32: 365 and 556; Xeon)."""
 
 _WINOGRAD: dict[library.Level, float] = {"avx2": 0.4, "avxvnni": 0.75}
 """Time of a 3×3 convolution in the form of Winograd over that of its products one by one; 1 elsewhere, nearly."""
@@ -39,7 +42,8 @@ def few_call(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, 
     """Appends a layer over [batch, height, width, C] where its few numbers make it faster; None for any other."""
     if x.dtype != np.uint8 or layer.groups != 1:
         return None
-    made = _planes(context, node, layer)
+    by_tiles = library.level() == "amx" and (isinstance(node, op.Conv) or sizes[2] >= _ROWS_OF_TILES)
+    made = None if by_tiles else _planes(context, node, layer)
     if made is not None:
         planes, packed = made
         return _append(context, node, x, y, planes.struct(sizes, packed), (planes, packed))
@@ -68,8 +72,6 @@ def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[
 
 def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[Planes, tuple] | None:
     level = library.level()
-    if level == "amx" and isinstance(node, op.Conv):
-        return None
     codes = _few_codes(context, context.margins[node.input].input if node.input in context.margins else node.input)
     if codes is None:
         return None
