@@ -179,8 +179,9 @@ def test_neighbouring_pixels_at_once_write_the_same(level: library.Level) -> Non
         pixels, step, wide = int(rng.choice([2, 3, 4])), int(rng.integers(1, 3)), int(rng.integers(1, 6))
         outs, channels, width = int(rng.integers(1, 22)), int(rng.integers(1, 5)), pixels * int(rng.integers(1, 9))
         left, size = int(rng.integers(0, 3)), (width - 1) * step + wide + int(rng.integers(0, step))
-        layer = Layer(signed(rng, outs, 3, wide, channels), None if number % 3 else rng.integers(-999, 999, outs).astype(
-            np.int32), rescaling(rng, outs, 3e4), 7, (1, step), (1, 1), (1, 0, left, 0))
+        bias = None if number % 3 else rng.integers(-999, 999, outs).astype(np.int32)
+        layer = Layer(signed(rng, outs, 3, wide, channels), bias, rescaling(rng, outs, 3e4), 7, (1, step), (1, 1),
+                      (1, 0, left, 0))
         x = codes(rng, 2, 5, size - left, channels)
         wanted, joined = conv_case(layer, x), conv_case(layer.joined(pixels), x)
         with library.use(level):

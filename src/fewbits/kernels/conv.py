@@ -64,7 +64,8 @@ class Layer:
 
 def pack(call: structs.Conv, few: bool = False) -> np.ndarray | None:
     """The weights of a call, which then points to them as they are read fastest at this level; None where it runs with
-    them as they are. few: in 1, 2 or 4 bits, where so few tell them apart and the level reads them so. Raises KernelError for a call that is refused; x and y need not be there."""
+    them as they are. few: in 1, 2 or 4 bits, where so few tell them apart and the level reads them so. Raises
+    KernelError for a call that is refused; x and y need not be there."""
     library = native()
     if library is None:
         raise KernelError("there is no native library: python -m fewbits.kernels.build makes it")

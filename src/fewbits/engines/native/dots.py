@@ -90,7 +90,7 @@ def _pixels_at_once(layer: Layer, width: int) -> int:
 
     if channels > _THIN or layer.groups > 1 or layer.dilation[1] > 1 or library.level() in ("numpy", "portable"):
         return 1
-    best = min((pixels for pixels in (1, 2, 4) if width % pixels == 0 and width // pixels >= 4 or pixels == 1), key=cost)
+    best = min((1, *(pixels for pixels in (2, 4) if width % pixels == 0 and width // pixels >= 4)), key=cost)
     return best if cost(best) <= 0.75 * cost(1) else 1
 
 

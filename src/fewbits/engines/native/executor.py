@@ -78,9 +78,9 @@ class NativeExecutor:
 
     def real(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The float32 numbers that the codes of the program's outputs stand for, in the same flat list of calls."""
-        last = self._last
-        if last is not None and library.choices() == self._choices and _is_taken(last, inputs):
-            with self._lock:
+        with self._lock:
+            last = self._last
+            if last is not None and library.choices() == self._choices and _is_taken(last, inputs):
                 return self._outputs_of(last, inputs, (), real=True)
         return self._run(inputs, (), real=True)
 
@@ -253,8 +253,8 @@ class NativeExecutor:
         close()
         outputs = {name: (view(value), value.added, self._dtype(name, value)) for name, value in ends.items()}
         takes = tuple((name, context.stored[name].shape, context.stored[name].dtype) for name in inputs)
-        return _Compiled(takes, tuple(parts), {name: view(context.stored[name]) for name in inputs}, outputs, arena, memory,
-                         fallbacks)
+        return _Compiled(takes, tuple(parts), {name: view(context.stored[name]) for name in inputs}, outputs, arena,
+                         memory, fallbacks)
 
     def _dtype(self, name: str, value: Stored) -> np.dtype:
         """Of the codes of a value, or of the numbers that it is."""
