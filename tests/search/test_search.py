@@ -35,6 +35,7 @@ from fewbits.search.problem import Problem
 from fewbits.search.ristretto import WIDTHS, ristretto, ristretto_menu
 from fewbits.search.search import (
     drawn,
+    effects,
     front,
     search,
     search_greedily,
@@ -285,7 +286,8 @@ def test_the_log_is_gone_on_from(tmp_path):
     entry = json.loads(lines[1])
     for wrong in ({}, [], 3, {**entry, "noise": float("nan")}, {**entry, "noise": "0.1"}, {**entry, "flips": -1},
                   {**entry, "flips": True}, {**entry, "samples": 7}, {**entry, "assignment": [9] * 6},
-                  {**entry, "assignment": [0]}, {**entry, "assignment": [False] * 6}, {**entry, "more": 1}):
+                  {**entry, "assignment": [0]}, {**entry, "assignment": [False] * 6}, {**entry, "more": 1},
+                  {**entry, "shift": 1.0}, {**entry, "shift": ["x"]}, {**entry, "along": float("inf")}):
         (tmp_path / "whole").write_bytes(lines[0] + json.dumps(wrong).encode() + b"\n")
         with pytest.raises(FileError, match="damaged"):
             Evaluations(small, tmp_path / "whole")
@@ -394,6 +396,11 @@ def test_ristrettos_three_sweeps():
     (lambda p: Space.of(p.space.model, "w8a8", p.space.menu, ("polish",)), "no repair is called 'polish'"),
     (lambda p: menu("pow2"), "no candidates for activations"),
     (lambda p: Limit(), "needs a limit"),
+    (lambda p: Limit(drop=-0.1), "between 0 and 100, not -0.1"),
+    (lambda p: Limit(flips=100.1), "0 to 100 percent, not 100.1"),
+    (lambda p: Limit(sqnr=float("nan")), "dB to keep are a number, not nan"),
+    (lambda p: search(Evaluations(p), "bits", Limit(sqnr=20), {"bytes": -4096.0}), "bytes is a number above 0"),
+    (lambda p: search(Evaluations(p), "bits", Limit(sqnr=20), {"bytes": float("nan")}), "above 0, not nan"),
     (lambda p: search(Evaluations(p), "weight", Limit(sqnr=20)), "no cost is called 'weight'"),
     (lambda p: search(Evaluations(p), "latency", Limit(sqnr=20)), "latency is none of the costs"),
     (lambda p: search(Evaluations(p), "bytes", Limit(sqnr=20), {"latency": 3.0}), "latency is none of the costs"),
@@ -409,6 +416,37 @@ def test_careless_searches_are_one_sentence(small, call, words):
 def test_sensitivities_grow_with_coarser_candidates(small):
     alone = sensitivities(Evaluations(small))
     assert all((np.diff(each) > 0).mean() >= 2 / 3 for each in alone)
+
+
+@pytest.mark.parametrize("classes", [5, 40])
+def test_where_a_candidates_noise_lies(classes):
+    """Along the outputs, the same for all samples (random directions of it, where classes are many), and the rest."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net, x = nn.Sequential(nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, classes)).eval(), torch.randn(64, 12)
+    model = fold(capture(net, x))
+    small = Problem.of(Space.of(model, "w8a8", few((8, 3))), [x], [x])
+    space = small.space
+    plan = (*space.finest[:-1], 1)
+    with torch.no_grad():
+        y = model(x).double().numpy()
+    one, finest = (Executable(lower(small.simulation(each)))(x).double().numpy() for each in (plan, space.finest))
+    moved, energy = one - finest, (y**2).sum()
+    along = (moved * y).sum() / energy
+    shift = (moved - along * y).mean(0) * (64 / energy) ** 0.5
+    evaluations = Evaluations(small)
+    found = evaluations.measured([plan], "moved")[0]
+    assert found.noise == pytest.approx((moved**2).sum() / energy)
+    assert found.along == pytest.approx(along)
+    if classes == 5:
+        assert found.shift == pytest.approx(shift.tolist())
+    else:
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), (classes, 16))
+        assert found.shift == pytest.approx((shift @ signs / 4).tolist())
+    alone = effects(evaluations, sensitivities(evaluations))
+    assert alone.gain[-1] == pytest.approx([0.0, np.log(1 + along)])
+    rest = found.noise - along**2 - sum(each**2 for each in found.shift)
+    assert alone.rest[-1][1] == pytest.approx(max(rest, 0.0))
 
 
 def test_the_verb_writes_plans_that_can_be_rerun(tmp_path):
@@ -445,6 +483,8 @@ def test_the_verb_writes_plans_that_can_be_rerun(tmp_path):
         assert json.loads((out / "fine-tuned" / "summary.json").read_text())["mismatches"] == 0
         for options, words in ((["--min-sqnr", "20", "--fine-tune", "w8a8"], "names no method"),
                                ([], "needs a limit"), (["--min-sqnr", "20", "--weight-memory", "x"], "no number of"),
+                               (["--min-sqnr", "20", "--method", "greedy", "--weight-memory", "64"], "knows no limits"),
+                               (["--min-sqnr", "20", "--weight-memory", "-4k"], "above 0, not -4096"),
                                (["--min-sqnr", "20", "--method", "magic"], "no method")):
             with pytest.raises(SearchError, match=words):
                 CliRunner().invoke(app, ["search", *given[:3], "--out", str(tmp_path / "o3"), *options],

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from math import ceil, inf, isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -24,7 +24,7 @@ from fewbits.progress import track
 from fewbits.search.problem import Measured, Partial, Problem
 
 How = Literal["simulated", "program", "moved", "repaired"]
-_VERSION = 2
+_VERSION = 3
 FAILED = Measured(inf, -inf, 1, 0, 1)
 """Of an assignment that has no program, or whose evaluation failed: the log says why."""
 
@@ -48,7 +48,7 @@ class Evaluations:
             self.problem.encodings.find({number or 0 for each in missing for number in each})
             for assignment, (result, told) in zip(track(missing, doing), self._work(missing, how), strict=True):
                 self._known[name, assignment] = result
-                self._write({"how": name, "assignment": assignment, **({"failed": told} if told else asdict(result))})
+                self._write({"how": name, "assignment": assignment, **({"failed": told} if told else _told(result))})
         return [self._known[name, each] for each in assignments]
 
     def _name(self, how: How) -> str:
@@ -81,7 +81,7 @@ class Evaluations:
                 raise FileError(f"{path} is of another search: remove it, or choose another folder")
             for entry in rest:
                 key = entry.pop("how"), self._assignment(entry.pop("assignment"))
-                self._known[key] = FAILED if "failed" in entry else self._checked(Measured(**entry))
+                self._known[key] = FAILED if "failed" in entry else self._checked(_read(entry))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise FileError(f"{path} is damaged: remove it to search anew") from None
 
@@ -98,6 +98,7 @@ class Evaluations:
         """What a line says was measured. Raises ValueError for what cannot have been."""
         count = self.problem.samples
         if not (type(read.noise) is type(read.sqnr) is float and 0 <= read.noise < inf and isfinite(read.sqnr)
+                and all(type(each) is float and isfinite(each) for each in (read.along, *read.shift))
                 and read.samples == count and all(type(each) is int and 0 <= each <= count for each in
                                                   (read.flips, 0 if read.right is None else read.right))):
             raise ValueError("no measurement")
@@ -107,6 +108,16 @@ class Evaluations:
         if self.path is not None:
             with self.path.open("ab") as log:
                 log.write((json.dumps(entry) + "\n").encode())
+
+
+def _told(result: Measured) -> dict[str, object]:
+    """Of a line of the log: where the noise lies only where that was measured."""
+    return {name: value for name, value in asdict(result).items() if result.shift or name not in ("along", "shift")}
+
+
+def _read(entry: dict[str, Any]) -> Measured:
+    shift = tuple(entry.pop("shift", ()))
+    return Measured(**entry, shift=shift)
 
 
 @options_checked

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf, isfinite
 
 from fewbits.errors import SearchError, UndecidedWarning
 from fewbits.search.problem import Measured, Problem
@@ -13,7 +13,8 @@ _Z = 1.959964  # of a 95 % interval
 @dataclass(frozen=True)
 class Limit:
     """One or more of these hold. drop: percentage points of top-1 accuracy that may be lost on the samples that decide;
-    sqnr: dB that the outputs keep in the mean; flips: share of samples whose class may change, in percent."""
+    sqnr: dB that the outputs keep in the mean; flips: share of samples whose class may change, in percent. Raises
+    SearchError for none, and for what none of them can be."""
 
     drop: float | None = None
     sqnr: float | None = None
@@ -23,6 +24,11 @@ class Limit:
         if self.drop is None and self.sqnr is None and self.flips is None:
             raise SearchError("a search needs a limit: how many points may be lost (--max-drop), how many dB are kept "
                               "(--min-sqnr), or which share of classes may change (--max-flips)")
+        for value, least, most, says in ((self.drop, 0.0, 100.0, "the points that may be lost are between 0 and 100"),
+                                         (self.sqnr, -inf, inf, "the dB to keep are a number"),
+                                         (self.flips, 0.0, 100.0, "the classes that may change are 0 to 100 percent")):
+            if value is not None and not (isfinite(value) and least <= value <= most):
+                raise SearchError(f"{says}, not {value:g}")
 
     def check(self, problem: Problem) -> None:
         """Raises SearchError for a drop without labels."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from fewbits.engines.engine import Engine
@@ -25,6 +26,7 @@ from fewbits.storage.digests import digest_of_state
 
 Partial = tuple[int | None, ...]
 """One candidate per group, or None where the tensor stays float."""
+_DIRECTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Measured:
 
     noise: energy of the outputs' error over that of the float outputs; sqnr: mean over samples of that ratio in dB, at
     most 144.5; flips: samples whose largest output is another; right: of labelled samples, those classified rightly.
+    Of what was measured against the finest candidates also where the noise lies, in lengths of the float outputs:
+    along: by how much the outputs grew, -1 where they are gone; shift: what else is the same for all samples, in at
+    most 16 directions (those of the outputs, or random ones of like length in the mean); in neither: the rest.
     """
 
     noise: float
@@ -40,6 +45,8 @@ class Measured:
     flips: int
     right: int | None
     samples: int
+    along: float = 0.0
+    shift: tuple[float, ...] = ()
 
     @property
     def flip_rate(self) -> float:
@@ -116,9 +123,22 @@ class Problem:
     def moved(self, assignment: Assignment) -> Measured:
         """What the integer program of an assignment does; its noise is that against the program of the finest
         candidates, which tells what one tensor adds without the noise of all others."""
-        outputs = self._outputs(assignment)
-        error = (outputs.double() - self._finest.double()).square().sum()
-        return replace(self._measured(outputs), noise=float(error / self.outputs.double().square().sum()))
+        outputs, whole = self._outputs(assignment), self.outputs.double()
+        error, energy = outputs.double() - self._finest.double(), whole.square().sum()
+        along = (error * whole).sum() / energy
+        shift = (error - along * whole).mean(0) * (self.samples / energy).sqrt() @ self._directions
+        return replace(self._measured(outputs), noise=float(error.square().sum() / energy), along=float(along),
+                       shift=tuple(shift.tolist()))
+
+    @cached_property
+    def _directions(self) -> torch.Tensor:
+        """Where shifts are measured, float64 [classes, directions]: the outputs themselves, or where they are many,
+        random signs, in which the square of a length is kept in the mean (Achlioptas 2003, JCSS 66, 671-687)."""
+        classes = self.outputs.shape[1]
+        if classes <= _DIRECTIONS:
+            return torch.eye(classes, dtype=torch.float64)
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), (classes, _DIRECTIONS))
+        return torch.from_numpy(signs / _DIRECTIONS**0.5)
 
     def repaired(self, assignment: Assignment) -> Measured:
         """What the integer program of an assignment does once the repairs of its recipe were made."""

@@ -12,6 +12,7 @@ from fewbits.search.greedy import greedy, mixed_precision
 from fewbits.search.limit import Limit
 from fewbits.search.noise import NoiseModel
 from fewbits.search.problem import Measured
+from fewbits.search.propagation import Alone, Propagation
 from fewbits.search.solver import solve, within
 from fewbits.search.space import Assignment, Space
 
@@ -20,6 +21,7 @@ _ROUNDS = 16  # plans solved for and measured
 _CLOSE = 1.02  # budgets of noise nearer than this to each other are one
 _NEIGHBOURS = 60  # plans one step from the best that are measured in one round
 _NEIGHBOUR_ROUNDS = 6
+_LOOKED_AT = 2000  # of them, by the sum, that are ranked by what arrives
 _FRONT = 12  # budgets that the front is solved for
 _NEAR = 3.0  # of logarithms of noise: plans that correct the model for a budget
 _ENOUGH = 24
@@ -63,14 +65,22 @@ def sensitivities(evaluations: Evaluations) -> tuple[np.ndarray, ...]:
     if not np.isfinite(finest.noise):
         raise SearchError("the finest candidates of all tensors have no program together: choose another menu or "
                           "profile")
-    plans = [(*space.finest[:at], number, *space.finest[at + 1:])
-             for at, group in enumerate(space.groups) for number in range(1, len(group.specs))]
-    found = iter(evaluations.measured(plans, "moved", "sensitivity"))
+    found = iter(evaluations.measured(_single(space), "moved", "sensitivity"))
     added = [np.array([next(found).noise for _ in group.specs[1:]]) for group in space.groups]
     least = np.array([min((value for value in each if value > 0), default=0.0) for each in added])
     least = np.where(np.isfinite(least), least, 0.0)
     shares = finest.noise * least / least.sum() if least.sum() else np.full(len(added), finest.noise / len(added))
     return tuple(np.append(share, each) for share, each in zip(shares, added, strict=True))
+
+
+def effects(evaluations: Evaluations, alone: Sequence[np.ndarray]) -> Alone:
+    """What each candidate does alone, in more than its noise. alone: `sensitivities` of the same."""
+    space = evaluations.problem.space
+    finest, *single = evaluations.measured([space.finest, *_single(space)], "moved", "sensitivity")
+    found = iter(single)
+    each = [[finest, *(next(found) for _ in group.specs[1:])] for group in space.groups]
+    return Alone.of(alone, [np.array([one.along for one in group]) for group in each],
+                    [np.array([one.shift or finest.shift for one in group]) for group in each])
 
 
 def drawn(noise: Sequence[np.ndarray], count: int, seed: int = 0) -> list[Assignment]:
@@ -104,12 +114,16 @@ def search(evaluations: Evaluations, minimize: str, limit: Limit, limits: Mappin
     minimize, limits: names of COSTS. Noise is measured of each candidate alone, the model is corrected by plans drawn
     at random, and then solved for under a budget of noise; each solution is measured as a program, corrects the model,
     and moves the budget, until it lies between a plan that keeps the limit and one that does not. Then come the greedy
-    choice, the plans one step from the best, and plans for budgets from the least noise to the most, for the front.
+    choice, the plans one step from the best that the finer model of noise (search/propagation.py) puts first, and plans
+    for budgets from the least noise to the most, for the front.
     Where the recipe names repairs, the budget is moved once more, by plans that are measured repaired.
-    Raises SearchError for names that are none, and where no plan has costs that are allowed.
+    Raises SearchError for names and limits that are none, and where no plan has costs that are allowed.
     """
     problem, bounds = evaluations.problem, dict(limits or {})
     costs = _costs(problem.space, minimize, bounds)
+    for name, most in bounds.items():
+        if not most > 0:
+            raise SearchError(f"a limit on {name} is a number above 0, not {most:g}")
     limit.check(problem)
     limit.warn_if_undecided(problem)
     alone = sensitivities(evaluations)
@@ -149,13 +163,17 @@ class _Run:
         for assignment, measured in zip(assignments, self.evaluations.measured(assignments, how, doing), strict=True):
             self.seen[how][assignment] = measured
 
-    def model(self, noise: float | None = None) -> NoiseModel:
-        """The model corrected by all programs, or by those whose noise is near some, where there are enough."""
+    def near(self, noise: float | None = None) -> tuple[list[Assignment], list[float]]:
+        """All programs and their noise, or those whose noise is near some, where there are enough."""
         whole = [(plan, each.noise) for plan, each in self.seen["program"].items()
                  if np.isfinite(each.noise) and each.noise > 0]
         near = [(plan, each) for plan, each in whole if noise is not None and abs(np.log(each / noise)) < _NEAR]
         chosen = near if len(near) >= _ENOUGH else whole
-        return NoiseModel.of(self.alone).corrected([plan for plan, _ in chosen], [each for _, each in chosen])
+        return [plan for plan, _ in chosen], [each for _, each in chosen]
+
+    def model(self, noise: float | None = None) -> NoiseModel:
+        """The sum that the solver reckons with, corrected by the programs near some noise."""
+        return NoiseModel.of(self.alone).corrected(*self.near(noise))
 
     def excess(self, assignment: Assignment, how: How) -> float:
         """By how much a measured plan misses the limit."""
@@ -202,15 +220,19 @@ class _Run:
         return self.best(how) or min(allowed, key=lambda each: (self.excess(each, how), self.cost.of(each), each))
 
     def improve(self) -> None:
-        """Measures plans one step from the best until none is better."""
+        """Measures plans one step from the best until none is better, those of the least predicted noise first."""
+        parts = effects(self.evaluations, self.alone)
         for _ in range(_NEIGHBOUR_ROUNDS):
             best = self.best("program")
             if best is None:
                 return
-            model = self.model(self.seen["program"][best].noise)
-            unseen = [each for each in _neighbours(best, model, self.cost, self.costs, self.bounds)
-                      if each not in self.seen["program"]]
-            self.measure(unseen[:_NEIGHBOURS], "program", "neighbours")
+            noise = self.seen["program"][best].noise
+            unseen = [each for each in _neighbours(best, self.model(noise), self.cost, self.costs, self.bounds)
+                      if each not in self.seen["program"]][:_LOOKED_AT]
+            here, *predicted = Propagation.of(parts).corrected(*self.near(noise)).predict([best, *unseen])
+            order = sorted(range(len(unseen)), key=lambda at: (
+                max(predicted[at] / here, 1.0), self.cost.of(unseen[at]), unseen[at]))
+            self.measure([unseen[at] for at in order[:_NEIGHBOURS]], "program", "neighbours")
             if self.best("program") == best:
                 return
 
@@ -295,6 +317,12 @@ def _neighbours(best: Assignment, model: NoiseModel, cost: Cost, costs: Mapping[
     found |= {moved([down, up]) for down in coarser for up in finer if down[0] != up[0]}
     cheaper = [plan for plan in found if cost.of(plan) < here and within(costs, bounds, plan)]
     return sorted(cheaper, key=lambda plan: (max(model.predict(plan) / noise, 1.0), cost.of(plan), plan))
+
+
+def _single(space: Space) -> list[Assignment]:
+    """Plans of the finest candidates but one."""
+    return [(*space.finest[:at], number, *space.finest[at + 1:])
+            for at, group in enumerate(space.groups) for number in range(1, len(group.specs))]
 
 
 def _point(assignment: Assignment, costs: Mapping[str, Cost], measured: Measured) -> Point:

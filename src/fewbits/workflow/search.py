@@ -66,6 +66,8 @@ def run_search(model: Model, calibration: Any, samples: Any, limit: Limit, *, ba
     space = Space.of(model, base, ristretto_menu() if method == "ristretto" else menu(candidates, ranges), repairs)
     if method != "solver" and space.base.repairs:
         raise SearchError(f"method {method} makes no repairs: leave out {', '.join(space.base.repairs)}")
+    if method != "solver" and limits:
+        raise SearchError(f"method {method} knows no limits of cost: leave out {', '.join(limits)}, or take the solver")
     evaluations = Evaluations(Problem.of(space, calibration, samples, profile, engine), log, executor, workers)
     if method == "ristretto":
         swept = ristretto(evaluations, limit)
