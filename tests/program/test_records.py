@@ -1,11 +1,15 @@
 """Every operator has a record, and what its record says of it holds on its examples."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fewbits.documents.operators import document
+from fewbits.errors import ProgramError
+from fewbits.numerics.encoding import Encoding
 from fewbits.numerics.energy import costs_45nm
+from fewbits.numerics.formats import parse
 from fewbits.program import ops as op
 from fewbits.program import reference
 from fewbits.program.examples import as_program
@@ -46,6 +50,21 @@ def test_an_example_runs_and_its_sums_stay_in_their_bound(example) -> None:
     if record.sums is not None and program.is_accumulator(example.node.name):
         bound = record.sums.bound(program, example.node)
         assert bound.low <= y.min() <= y.max() <= bound.high
+
+
+MOVED = [example for kind, record in op.RECORDS.items() if record.writes == "moved" for example in record.examples()
+         if example.writes.encoding is not None]
+
+
+@pytest.mark.parametrize("example", MOVED, ids=lambda example: type(example.node).__name__)
+def test_codes_that_are_moved_stand_for_what_they_stood_for(example) -> None:
+    """A value that says otherwise has other numbers in every engine."""
+    encoding = example.writes.encoding
+    for other in (Encoding(encoding.format, 2 * encoding.scale, encoding.zero_point),
+                  Encoding(encoding.format, encoding.scale, encoding.zero_point + 1),
+                  Encoding(parse("int4"), encoding.scale)):
+        with pytest.raises(ProgramError, match="its node writes the codes that it reads"):
+            as_program(replace(example, writes=replace(example.writes, encoding=other)))
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fewbits.errors import ProgramError
+from fewbits.numerics.block import TENSOR
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.program.node import ProgramNode
 from fewbits.program.ops import Constant, Conv, FloatCall, Linear, Recurrence, fits, reads, record_of
@@ -98,8 +99,11 @@ class Program:
         if writes == "body":
             return None  # its check has seen to it
         if writes == "moved":
-            wanted = self.kind(reads(node)[0])
-            return None if kind == wanted else _KINDS[wanted]
+            read = reads(node)[0]
+            if kind != self.kind(read):
+                return _KINDS[self.kind(read)]
+            return None if _are_the_same(self.values[node.name].encoding, self.values[read].encoding) else (
+                f"the codes that it reads, {self.values[read].encoding}")
         if writes == "plain":
             return None if kind in PLAIN else "plain numbers"
         fits = kind == "float32" if writes == "float32" else kind in ("codes", "sums")
@@ -216,6 +220,13 @@ class Program:
         lines += [f"  {node.name}: {self.values[node.name]} ← {type(node).__name__}"
                   f"({', '.join(reads(node))})" for node in self.nodes]
         return "\n".join(lines)
+
+
+def _are_the_same(codes: Encoding | None, others: Encoding | None) -> bool:
+    """Whether codes stand for the same numbers; of those with several scales, which move with them, their format."""
+    if codes is None or others is None or TENSOR == codes.block == others.block:
+        return codes == others
+    return codes.format == others.format
 
 
 def _name_once(names: Sequence[str], named: set[str]) -> None:
