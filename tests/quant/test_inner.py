@@ -77,6 +77,19 @@ class Layers(nn.Module):
         return (self.head(made), cell) if self.returned else self.head(made)
 
 
+class Tokens(nn.Module):
+    """A class token in front of others, and positions added, as in vision transformers."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.blocks, self.norm = nn.Linear(8, 16), Block(), nn.LayerNorm(16)
+        self.token, self.positions = nn.Parameter(torch.randn(1, 1, 16) / 50), nn.Parameter(torch.randn(1, 7, 16) / 50)
+
+    def forward(self, x):
+        joined = torch.cat([self.token.expand(x.shape[0], -1, -1), self.patches(x)], 1)
+        return self.norm(self.blocks(joined + self.positions))
+
+
 def residual() -> nn.Module:
     class Net(nn.Module):
         def __init__(self):
@@ -103,10 +116,15 @@ def test_scores_and_residual_sums_are_inner_and_operands_of_products_are_not() -
         "second.mul", "second.add", "second.add#2")
 
 
-def test_a_sum_that_a_convolution_reads_or_that_is_returned_is_not_inner() -> None:
+def test_a_sum_that_a_convolution_reads_is_not_inner() -> None:
     assert found(residual(), torch.randn(4, 3, 8, 8)) == ()
-    block = Block()  # its last sum is what it returns
-    assert found(block, torch.randn(4, 7, 16))[-1] == "add"
+
+
+def test_what_is_returned_is_inner_where_it_is_returned_as_numbers() -> None:
+    model = fb.fold(fb.capture(Block().eval(), torch.randn(4, 7, 16)))  # its last sum is what it returns
+    assert str(fb.plan(model, WIDE_SUMS).sites["add#2"].spec.format) == "int12"
+    codes = fb.plan(model, WIDE_SUMS.model_copy(update={"outputs": "quantized"}))
+    assert str(codes.sites["add#2"].spec.format) == "uint8" and str(codes.sites["add"].spec.format) == "int12"
 
 
 def test_the_cell_is_inner_and_the_gates_are_not() -> None:
@@ -115,12 +133,14 @@ def test_the_cell_is_inner_and_the_gates_are_not() -> None:
         "mul", "mul#2", "add#2", "mul#4", "mul#5", "add#4", "mul#7", "mul#8", "add#6")
     layers = found(Layers(False), torch.randn(4, 5, 4))
     assert [name.rpartition(".")[2] for name in layers] == ["kept", "new", "cell"]
-    assert not found(Layers(True), torch.randn(4, 5, 4)), "what is returned keeps 8 bits"
+    assert found(Layers(True), torch.randn(4, 5, 4)) == layers, "returned or not"
 
 
 @pytest.mark.parametrize(("net", "shape", "count"), [
     (Reader(), (32, 7, 8), 10), (Reader(norm=nn.RMSNorm, division=False), (32, 7, 8), 8), (Cell(), (64, 4, 4), 9),
-    (Layers(False), (64, 9, 4), 3)], ids=["attention", "RMS norm", "LSTM by hand", "nn.LSTM"])
+    (Layers(False), (64, 9, 4), 3), (Tokens(), (32, 6, 8), 7), (Block(), (32, 7, 16), 5),
+    (Layers(True), (64, 9, 4), 3)],
+    ids=["attention", "RMS norm", "LSTM by hand", "nn.LSTM", "class token", "returned", "nn.LSTM and its cell"])
 def test_steps_are_finer_and_every_engine_has_the_same_codes(net, shape, count) -> None:
     torch.manual_seed(1)
     for parameter in net.parameters():
@@ -129,7 +149,7 @@ def test_steps_are_finer_and_every_engine_has_the_same_codes(net, shape, count) 
     x = torch.randn(shape)
     program, narrow = (fb.quantize(net.eval(), x, [x], recipe=recipe).program for recipe in (WIDE_SUMS, "w8a8"))
     wide = [node.name for node in program.everything if program.is_wide(node.name) and node.name in narrow.by_name
-            and isinstance(node, op.MatMul | op.Add | op.Mul | op.Table)]
+            and isinstance(node, op.MatMul | op.Add | op.Mul | op.Table | op.Concat)]
     assert len(wide) == count and not any(map(narrow.is_wide, narrow.values))
     for name in wide:
         finer = narrow.encoding(name).scale / program.encoding(name).scale

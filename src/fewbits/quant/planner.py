@@ -171,7 +171,8 @@ class _Planner:
         self.wanted: dict[str, str] = {}  # of each parameter, so that two uses of one agree
         self.steps: dict[str, NodePlan] = {}
         self.exact = exact_names(self.graph)
-        self.inner = inner_values(self.graph) if decided.inner is not None else frozenset()
+        self.inner = (frozenset() if decided.inner is None
+                      else inner_values(self.graph, returned=decided.outputs == "float"))
 
     def plan(self) -> Plan:
         for item in self.graph.inputs:

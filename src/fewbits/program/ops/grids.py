@@ -19,7 +19,7 @@ from fewbits.program.ops.record import (
     reads_none,
     reads_one,
 )
-from fewbits.program.ops.samples import IMAGE, SUMS, X, Y, codes
+from fewbits.program.ops.samples import IMAGE, SUMS, WIDE, X, Y, codes
 from fewbits.program.ops.steps import Codes, coarsest_regrid, reach, regridded
 from fewbits.program.ops.work import nothing, numbers, requantized
 from fewbits.program.value import Scope, Value
@@ -166,7 +166,7 @@ RECORDS = {
         reads=lambda node: node.inputs,
         takes=frozenset({"codes"}),
         writes="codes",
-        wide="no",
+        wide="writes",
         check=fits.concat,
         reference=_concat,
         sums=None,
@@ -181,8 +181,8 @@ RECORDS = {
         examples=lambda: (
             Example(Concat("y", ("a", "b"), 1, 0, 255), {"a": Value(IMAGE, X), "b": Value((None, 2, 6, 7), Y)},
                     Value((None, 5, 6, 7), Y)),
-            Example(Concat("y", ("a", "c"), 1, 3, 200), {"a": Value((None, 2, 4), X)}, Value((None, 3, 4), Y),
-                    {"c": codes((1, 1, 4), X)}),
+            *(Example(Concat("y", ("a", "c"), 1, low, 200), {"a": Value((None, 2, 4), X)}, Value((None, 3, 4), to),
+                      {"c": codes((1, 1, 4), X)}) for low, to in ((3, Y), (-2048, WIDE))),
         ),
     ),
     Dequantize: Record(

@@ -35,6 +35,8 @@ def _qdq_requantize(b: OnnxBuilder, node: op.Requantize) -> None:
 
 
 def _integer_concat(b: OnnxBuilder, node: op.Concat) -> None:
+    if b.program.is_wide(node.name):  # QLinearConcat writes bytes
+        return _qdq_concat(b, node)
     inputs = b.grid(node.name, b.program.encoding(node.name))
     for name, codes in zip(node.inputs, b.for_every_image(node.name, node.inputs), strict=True):
         inputs += [codes, *b.grid(name, b.program.encoding(name))]
