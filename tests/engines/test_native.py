@@ -47,7 +47,7 @@ NATIVE = library.levels()[1:]
 pytestmark = pytest.mark.skipif(not NATIVE, reason="no native library: python -m fewbits.kernels.build")
 
 IN_TORCH = {FloatCall: "float islands are torch's", ExactCall: "integers and truth values, a few of them",
-            **dict.fromkeys((Choose, DynamicConv, Recurrence), "a form of its own is still to come")}
+            **dict.fromkeys((Choose, DynamicConv), "a form of its own is still to come")}
 
 
 def same(program: Program, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
@@ -76,6 +76,21 @@ def test_examples_of_records(kind: type, level: library.Level) -> None:
             executor = NativeExecutor(program)
             same(program, reference.run(program, inputs, keep), executor.run(inputs, keep))
             same(program, reference.run(program, inputs), executor.run(inputs))
+
+
+@pytest.mark.parametrize("level", NATIVE)
+def test_a_recurrence_is_one_call(level: library.Level) -> None:
+    """From either end, steps or batch first, states given or 0; other batches of one executor, threads."""
+    for number, example in enumerate(RECORDS[Recurrence].examples()):
+        program, inputs = as_program(example, seed=number)
+        with library.use(level):
+            executor = NativeExecutor(program, threads=1 + number)
+            for _ in range(2):
+                same(program, reference.run(program, inputs), executor.run(inputs))
+            assert executor.fallbacks(inputs) == ()
+            more = {name: np.concatenate([array] * 3, axis=program.values[name].taken.index(None))
+                    for name, array in inputs.items()}
+            same(program, reference.run(program, more), executor.run(more))
 
 
 @pytest.mark.parametrize("seed", range(0, 40))

@@ -26,8 +26,7 @@ BEYOND = 63
 """Bytes behind its codes that a convolution may read where it is told that they are there."""
 
 (CONV, MATMUL, PAIR, TABLE, POOL, MEAN, SOFTMAX, NORM, QUANTIZE, DEQUANTIZE, MOVE, ROWS, THRESHOLD, DYNAMIC, BINARY,
- SPARSE,
- GROUPED) = range(1, 18)
+ SPARSE, GROUPED, REPEAT) = range(1, 19)
 
 _address, _number, _size, _real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _axes = _size * AXES
@@ -180,6 +179,20 @@ class Grouped(ctypes.Structure):
                 ("rescale", Rescale), *_fields(_number, "x_zero", "rows", "depth", "columns", "group")]
 
 
+class Slice(ctypes.Structure):
+    """fb_slice"""
+
+    _fields_ = [*_fields(_address, "from_", "to"),
+                *_fields(_size, "rows", "bytes", "from_row", "to_row", "from_turn", "to_turn")]
+
+
+class Repeat(ctypes.Structure):
+    """fb_repeat"""
+
+    _fields_ = [*_fields(_number, "op", "unused"), *_fields(_address, "calls", "before", "after"),
+                *_fields(_size, "count", "before_count", "after_count", "turns")]
+
+
 class Batch(ctypes.Structure):
     """fb_batch"""
 
@@ -188,10 +201,10 @@ class Batch(ctypes.Structure):
 
 
 Call = (Conv | Matmul | Pair | Table | Pool | Mean | Softmax | Norm | Quantize | Dequantize | Move | Rows | Threshold
-        | Dynamic | Binary | Sparse | Grouped)
+        | Dynamic | Binary | Sparse | Grouped | Repeat)
 
 OPERATIONS: dict[type, int] = {
     Conv: CONV, Matmul: MATMUL, Pair: PAIR, Table: TABLE, Pool: POOL, Mean: MEAN, Softmax: SOFTMAX, Norm: NORM,
     Quantize: QUANTIZE, Dequantize: DEQUANTIZE, Move: MOVE, Rows: ROWS, Threshold: THRESHOLD, Dynamic: DYNAMIC,
-    Binary: BINARY, Sparse: SPARSE, Grouped: GROUPED}
+    Binary: BINARY, Sparse: SPARSE, Grouped: GROUPED, Repeat: REPEAT}
 """The number with which each call starts."""

@@ -26,6 +26,7 @@ from fewbits.kernels.elementwise import (
 from fewbits.kernels.few_bits import Few, FewBits, Planes, Pruned
 from fewbits.kernels.moves import move_struct, rows_struct
 from fewbits.kernels.products import Matrices
+from fewbits.kernels.repeat import Copied, repeat_struct
 from fewbits.kernels.rescaling import Rescaling
 from fewbits.kernels.rows import Exponentials, Normal
 from fewbits.kernels.windows import Windows, mean_reference, mean_struct
@@ -531,8 +532,36 @@ def _grouped(rng: Generator) -> Case:
     return Case(layer.reference(x), make, f"{bits} bits of {x.shape} to {columns}, groups of {group}")
 
 
+def _repeat(rng: Generator) -> Case:
+    """h ← pairs[x at a step, h], all h: sequences with the batch first or the steps, from either end."""
+    batch, turns, size = (int(n) for n in rng.integers(1, (5, 9, 20)))
+    axis, backwards = int(rng.integers(2)), bool(rng.random() < 0.5)
+    shape = (batch, turns, size) if axis else (turns, batch, size)
+    x, first, pair = codes(rng, *shape), codes(rng, batch, size), PairOf(structs.LOOKED_UP, table=codes(rng, 65536))
+    order = range(turns)[::-1 if backwards else 1]
+    wanted, h = np.zeros(shape, np.uint8), first
+    for at in order:
+        h = pair.reference(x.take(at, axis), h)
+        wanted[(slice(None), at) if axis else at] = h
+
+    def make(y: np.ndarray) -> tuple[structs.Call, Any]:
+        now, state, following = np.zeros_like(first), first.copy(), np.zeros_like(first)
+        call = pair.struct(now, state, following)
+        way = -1 if backwards else 1
+        before = [Copied(_at(x, axis, order[0]), now, way * x.strides[axis])]
+        after = [Copied(following, _at(y, axis, order[0]), 0, way * y.strides[axis]), Copied(following, state)]
+        return repeat_struct([call], before, after, turns)
+
+    return Case(wanted, make, f"{turns} turns of {batch} rows of {size} codes along axis {axis}, {backwards=}")
+
+
+def _at(array: np.ndarray, axis: int, at: int) -> np.ndarray:
+    return array[:, at] if axis else array[at]
+
+
 FAMILIES: Mapping[str, Family] = {
     "conv": _conv, "matmul": _matmul, "pair": _pair, "table": _table, "pool": _pool, "mean": _mean, "softmax": _softmax,
     "norm": _norm, "quantize": _quantize, "dequantize": _dequantize, "move": _move, "rows": _rows,
-    "threshold": _threshold, "dynamic": _dynamic, "binary": _binary, "sparse": _sparse, "grouped": _grouped}
+    "threshold": _threshold, "dynamic": _dynamic, "binary": _binary, "sparse": _sparse, "grouped": _grouped,
+    "repeat": _repeat}
 """A maker of random cases for every call of native/fewbits.h."""

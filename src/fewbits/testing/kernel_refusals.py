@@ -14,11 +14,11 @@ from fewbits.kernels import structs
 from fewbits.kernels.library import native
 from fewbits.testing.kernel_calls import Case
 
-ARRAYS = {"x", "y", "a", "b", "codes"}
+ARRAYS = {"x", "y", "a", "b", "codes", "calls"}
 """Arrays that every call which has them needs."""
 SIZES = {"batch", "height", "width", "channels", "out_channels", "groups", "kernel_h", "kernel_w", "stride_h",
          "stride_w", "dilation_h", "dilation_w", "batches", "rows", "depth", "columns", "count", "inner", "outer",
-         "length", "axes", "source", "group"}
+         "length", "axes", "source", "group", "turns"}
 """What counts something, and is at least 1."""
 _NONE = (0, -1, -(2**31))
 _FAR = 2**62
@@ -54,7 +54,7 @@ def _ways(call: ctypes.Structure, place: tuple[str, ...] = ()) -> Iterator[tuple
                 yield (*place, name), "kind", (-1, 7, 2**31 - 1)
                 yield (*place, name), "type", (-1, 17, 2**31 - 1)
         elif name == "op" and not place:
-            yield place, name, (0, -1, 18, 2**31 - 1)
+            yield place, name, (0, -1, 19, 2**31 - 1)
         elif kind is ctypes.c_void_p and name in ARRAYS:
             yield place, name, (None,)
         elif name in SIZES and not (name == "inner" and isinstance(call, structs.Table) and call.rows == 1):  # not read

@@ -75,14 +75,15 @@ def channels_last(rank: int) -> Order:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A native call, or a function in Python (`fallback`) on the arrays themselves. writes: None in front of what only
-    keeps values alive."""
+    """A native call, or a function in Python (`fallback`) on the arrays themselves. body: of a recurrence, the steps of
+    a turn, whose calls `make` is given in front of the arrays."""
 
     node: str
     reads: tuple[Stored, ...]
     writes: Stored
     make: Make | None = None
     fallback: Callable[..., None] | None = None
+    body: "tuple[Step, ...]" = ()
 
 
 @dataclass
@@ -144,7 +145,7 @@ class Context:
     def readers(self) -> Mapping[str, Sequence[ProgramNode]]:
         """The nodes that read a value."""
         found: dict[str, list[ProgramNode]] = {}
-        for node in self.program.nodes:
+        for node in self.program.everything:
             for name in reads(node):
                 found.setdefault(name, []).append(node)
         return found
@@ -152,7 +153,7 @@ class Context:
     @cached_property
     def makers(self) -> Mapping[str, ProgramNode]:
         """The node that writes a value."""
-        return {node.name: node for node in self.program.nodes}
+        return {node.name: node for node in self.program.everything}
 
     @cached_property
     def code_ranges(self) -> Mapping[str, tuple[int, int]]:

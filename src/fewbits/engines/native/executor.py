@@ -216,8 +216,9 @@ class NativeExecutor:
         for name in inputs:
             needed(context.stored[name], 0)
         for number, step in enumerate(context.steps):
-            for value in (*step.reads, step.writes):
-                needed(value, number)
+            for part in (step, *step.body):  # what a body has lives through all its turns
+                for value in (*part.reads, part.writes):
+                    needed(value, number)
         for value in ends.values():
             needed(value, len(context.steps))
         arena = arranged([Buffer(name, sizes[name], *spans[name]) for name in spans])
@@ -242,7 +243,14 @@ class NativeExecutor:
         for step in context.steps:
             arrays = [view(value) for value in (*step.reads, step.writes)]
             if step.make is not None:
-                call, more = step.make(*arrays)
+                inner = []
+                for part in step.body:
+                    assert part.make is not None
+                    parts_of = [view(value) for value in (*part.reads, part.writes)]
+                    call, more = part.make(*parts_of)
+                    inner.append(call)
+                    kept.append((more, parts_of))
+                call, more = step.make(inner, *arrays) if step.body else step.make(*arrays)
                 calls.append(call)
                 kept.append((more, arrays))
             else:

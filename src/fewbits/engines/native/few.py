@@ -23,12 +23,14 @@ _MOST = 4
 
 _PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni": 0.8, "avx512": 0.22, "amx": 0.22,
                                      "neon": 1.0}
-"""Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels). At amx of
-linear layers of few rows: convolutions by tiles are faster than those of any planes."""
+"""Time of a pair of planes over that of the products of 8 bits that it replaces (benchmarks.native_kernels)."""
 
-_ROWS_OF_TILES = 16
-"""From so many rows on linear layers by tiles take no longer than those of any planes (4096 to 4096, signs, 16 rows:
-322 µs and 299; 32: 365 and 556; Xeon)."""
+_OF_MANY_ROWS: dict[library.Level, float] = {**_PLANES, "avxvnni": 1.2, "amx": 4.0}
+"""The same for convolutions, and for linear layers of _MANY_ROWS: where weights are read once for many pixels, planes
+lose to VNNI in registers of 32 bytes (benchmarks.few_bit_networks: binary VGG-small 4305 µs, 3716 in 8 bits), and to
+tiles (signs, 4096 to 4096, 32 rows: 556 µs, 365 by tiles; 16 rows: 299, 322; Xeon)."""
+
+_MANY_ROWS = 16
 
 _WINOGRAD: dict[library.Level, float] = {"avx2": 0.4, "avxvnni": 0.75}
 """Time of a 3×3 convolution in the form of Winograd over that of its products one by one; 1 elsewhere, nearly."""
@@ -42,8 +44,8 @@ def few_call(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, 
     """Appends a layer over [batch, height, width, C] where its few numbers make it faster; None for any other."""
     if x.dtype != np.uint8 or layer.groups != 1:
         return None
-    by_tiles = library.level() == "amx" and (isinstance(node, op.Conv) or sizes[2] >= _ROWS_OF_TILES)
-    made = None if by_tiles else _planes(context, node, layer)
+    many = isinstance(node, op.Conv) or sizes[2] >= _MANY_ROWS
+    made = _planes(context, node, layer, many)
     if made is not None:
         planes, packed = made
         return _append(context, node, x, y, planes.struct(sizes, packed), (planes, packed))
@@ -65,13 +67,15 @@ def _append(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, c
 # ------------------------------------------------------------------------------- bit planes
 
 
-def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[Planes, tuple] | None:
-    held = context.once(f"{node.name} in planes", lambda: _in_planes(context, node, layer))
+def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer, many: bool) -> tuple[Planes, tuple] | None:
+    pair = (_OF_MANY_ROWS if many else _PLANES)[library.level()]
+    if pair > 1:
+        return None
+    held = context.once(f"{node.name} in planes", lambda: _in_planes(context, node, layer, pair))
     return None if held is None else (replace(held[0], rescaling=layer.rescaling), held[1])  # the sums may be wanted
 
 
-def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tuple[Planes, tuple] | None:
-    level = library.level()
+def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer, pair: float) -> tuple[Planes, tuple] | None:
     codes = _few_codes(context, context.margins[node.input].input if node.input in context.margins else node.input)
     if codes is None:
         return None
@@ -87,8 +91,8 @@ def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer) -> tup
     depth = layer.weights[0].size
     padded = (depth + 63) // 64 * 64
     once = layer.stride == layer.dilation == (1, 1)
-    eight = _WINOGRAD.get(level, 1.0) if layer.weights.shape[1:3] == (3, 3) and once else 1.0
-    if depth < 64 or read.bits * weights.bits * padded * _PLANES[level] > depth * eight:
+    eight = _WINOGRAD.get(library.level(), 1.0) if layer.weights.shape[1:3] == (3, 3) and once else 1.0
+    if depth < 64 or read.bits * weights.bits * padded * pair > depth * eight:
         return None
     w = ((layer.weights.astype(np.int64) - values[0]) // step).astype(np.uint8)
     made = Planes(w, weights, read, layer.bias, layer.rescaling, layer.stride, layer.dilation, layer.margins)

@@ -77,8 +77,9 @@ def _pad(context: Context, node: op.Pad) -> Stored | None:
 def _is_margin(context: Context, node: op.Pad) -> bool:
     """Whether only convolutions over rows and columns read it, which pad with the same number 0."""
     around = all(before == after == 0 for before, after in node.margins[:2])
+    readers = context.readers.get(node.name, ())  # a body's output has none in it
     return (len(node.margins) == 4 and around and node.name not in context.wanted and context.is_integer(node.name)
-            and all(isinstance(reader, op.Conv) and len(reader.stride) == 2 for reader in context.readers[node.name]))
+            and bool(readers) and all(isinstance(reader, op.Conv) and len(reader.stride) == 2 for reader in readers))
 
 
 def _embedding(context: Context, node: op.Embedding) -> Stored | None:

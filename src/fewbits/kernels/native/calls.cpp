@@ -3,7 +3,7 @@
 #include <cstring>
 #include <initializer_list>
 
-#include "kernels.h"
+#include "kernels.h"  // fb_scratch, of the calls of a recurrence
 #include "packed.h"
 #include "threads.h"
 
@@ -826,6 +826,50 @@ int32_t check(const fb_grouped& c) {
   return check_rescale(c.rescale, c.columns);
 }
 
+int32_t check_slices(const fb_slice* slices, int64_t count) {
+  FB_REQUIRE(count >= 0 && count <= 1 << 16, FB_SIZE);
+  FB_REQUIRE(slices || count == 0, FB_NULL);
+  for (int64_t i = 0; i < count; ++i) {
+    const fb_slice& s = slices[i];
+    FB_REQUIRE(s.from && s.to, FB_NULL);
+    FB_REQUIRE(product_of(s.rows, s.bytes) > 0, FB_SIZE);
+    for (const int64_t step : {s.from_row, s.to_row, s.from_turn, s.to_turn}) FB_REQUIRE(step > -kMost && step < kMost, FB_SIZE);
+  }
+  return FB_OK;
+}
+
+int32_t check(const fb_repeat& c) {
+  FB_REQUIRE(c.calls, FB_NULL);
+  FB_REQUIRE(c.count >= 1 && c.count <= 1 << 16 && product_of(c.turns) > 0, FB_SIZE);
+  FB_TRY(check_slices(c.before, c.before_count));
+  FB_TRY(check_slices(c.after, c.after_count));
+  for (int64_t i = 0; i < c.count; ++i) {
+    FB_REQUIRE(c.calls[i], FB_NULL);
+    FB_REQUIRE(at_home(c.calls[i], 8) && *static_cast<const int32_t*>(c.calls[i]) != FB_REPEAT, FB_LAYOUT);
+    const int64_t needed = fb_scratch(c.calls[i]);
+    FB_REQUIRE(needed >= 0, static_cast<int32_t>(-needed));
+  }
+  return FB_OK;
+}
+
+int64_t scratch_of(const fb_repeat& c) {
+  int64_t most = 0;
+  for (int64_t i = 0; i < c.count; ++i) {
+    const int64_t needed = fb_scratch(c.calls[i]);
+    most = needed > most ? needed : most;
+  }
+  return most;
+}
+
+void copy_slices(const fb_slice* slices, int64_t count, int64_t turn) {
+  for (int64_t i = 0; i < count; ++i) {
+    const fb_slice& s = slices[i];
+    const uint8_t* from = static_cast<const uint8_t*>(s.from) + turn * s.from_turn;
+    uint8_t* to = static_cast<uint8_t*>(s.to) + turn * s.to_turn;
+    for (int64_t row = 0; row < s.rows; ++row) std::memcpy(to + row * s.to_row, from + row * s.from_row, static_cast<size_t>(s.bytes));
+  }
+}
+
 int64_t scratch_of(const fb_sparse& c) {  // rows filled up to whole segments
   return c.counts && c.depth % 128 ? aligned(static_cast<int64_t>(c.rows) * ((static_cast<int64_t>(c.depth) + 127) / 128 * 128)) : 0;
 }
@@ -1010,6 +1054,15 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
       FB_PARTS((c.columns + 15) / 16, 4, grouped);
       break;
     }
+    case FB_REPEAT: {
+      const auto& c = *static_cast<const fb_repeat*>(call);
+      for (int64_t turn = 0; turn < c.turns; ++turn) {
+        copy_slices(c.before, c.before_count, turn);
+        for (int64_t i = 0; i < c.count; ++i) FB_TRY(run_one(c.calls[i], threads, scratch));
+        copy_slices(c.after, c.after_count, turn);
+      }
+      break;
+    }
     default:
       return FB_LAYOUT;
   }
@@ -1075,6 +1128,8 @@ int64_t fb_scratch(const void* call) {
       return fb::checked_scratch<fb_sparse>(call);
     case FB_GROUPED:
       return fb::checked_scratch<fb_grouped>(call);
+    case FB_REPEAT:
+      return fb::checked_scratch<fb_repeat>(call);
     default:
       return -FB_LAYOUT;
   }

@@ -69,7 +69,8 @@ enum {
   FB_BINARY = 15,
   FB_SPARSE = 16,
   FB_GROUPED = 17,
-  FB_OPERATIONS = 18
+  FB_REPEAT = 18,
+  FB_OPERATIONS = 19
 };
 
 /* Weights as they come: FB_S8 or FB_S16, less their zero points, [out_channels, kernel_h, kernel_w, channels / groups];
@@ -327,6 +328,24 @@ typedef struct {
   fb_rescale rescale;
   int32_t x_zero, rows, depth, columns, group; /* group: depth, or 32, 64, 128, 256 */
 } fb_grouped;
+
+/* Some runs of bytes, from_row and to_row bytes from each other, that are copied at every turn, each time as many bytes
+   further: from a sequence, to a sequence, or from what a step made to where the next one reads it. */
+typedef struct {
+  const void* from;
+  void* to;
+  int64_t rows, bytes, from_row, to_row, from_turn, to_turn;
+} fb_slice;
+
+/* A recurrence: at each turn what `before` copies, then calls, none of them one of these, then what `after` copies. */
+typedef struct {
+  int32_t op; /* FB_REPEAT */
+  int32_t unused;
+  const void* const* calls;
+  const fb_slice* before;
+  const fb_slice* after;
+  int64_t count, before_count, after_count, turns; /* count: of calls, at most 65536 */
+} fb_repeat;
 
 /* Calls one behind the other, each begun when the one before has ended. */
 typedef struct {
