@@ -8,6 +8,7 @@ ones, where logarithms of factors are normal about 0, those of measurements abou
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class NoiseModel:
         """The plain sum."""
         return cls(tuple(noise), np.ones(len(noise)))
 
-    @property
+    @cached_property
     def of_candidates(self) -> tuple[np.ndarray, ...]:
         """What each candidate of each group is predicted to put in: terms of the sum."""
         return tuple(factor * each for factor, each in zip(self.factors, self.noise, strict=True))

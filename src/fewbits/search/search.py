@@ -315,8 +315,9 @@ def _neighbours(best: Assignment, model: NoiseModel, cost: Cost, costs: Mapping[
     finer = [step for step in steps if model.predict(moved([step])) < noise]
     found = {moved([step]) for step in coarser}
     found |= {moved([down, up]) for down in coarser for up in finer if down[0] != up[0]}
-    cheaper = [plan for plan in found if cost.of(plan) < here and within(costs, bounds, plan)]
-    return sorted(cheaper, key=lambda plan: (max(model.predict(plan) / noise, 1.0), cost.of(plan), plan))
+    priced = {plan: cost.of(plan) for plan in found}
+    cheaper = [plan for plan in found if priced[plan] < here and within(costs, bounds, plan)]
+    return sorted(cheaper, key=lambda plan: (max(model.predict(plan) / noise, 1.0), priced[plan], plan))
 
 
 def _single(space: Space) -> list[Assignment]:
