@@ -25,6 +25,7 @@ struct Job {
   const void* work;
   int64_t count, size;
   int32_t parts;
+  uint32_t turn;
 };
 
 void relax() {
@@ -33,9 +34,11 @@ void relax() {
 #endif
 }
 
+// Parts are taken by whoever comes first: the caller does those that no thread has begun, and waits for the others alone. A
+// thread that the system lets run late finds the turn over, and takes nothing.
 class Pool {
  public:
-  void run(const Job& job) {
+  void run(Job job) {
     grow(job.parts - 1);
     if (started_ == 0) {
       job.part(job.work, 0, job.count);
@@ -43,15 +46,14 @@ class Pool {
     }
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      job.turn = static_cast<uint32_t>(next_.load(std::memory_order_relaxed) >> 32) + 1;
       job_ = job;
-      next_.store(1, std::memory_order_relaxed);
-      busy_.store(started_, std::memory_order_relaxed);
-      turn_.fetch_add(1, std::memory_order_release);
+      left_.store(job.parts, std::memory_order_relaxed);
+      next_.store(static_cast<uint64_t>(job.turn) << 32, std::memory_order_release);
     }
     wake_.notify_all();
-    one(job, 0);
     take(job);
-    for (int i = 0; busy_.load(std::memory_order_acquire) != 0; ++i) {
+    for (int i = 0; left_.load(std::memory_order_acquire) != 0; ++i) {
       if (i < kSpins) {
         relax();
       } else {
@@ -66,14 +68,23 @@ class Pool {
     if (begin < end) job.part(job.work, begin, end);
   }
 
+  // The turn stands in the upper half of the number of the next part, so that none of another turn is taken.
   void take(const Job& job) {
-    for (int32_t number; (number = next_.fetch_add(1, std::memory_order_relaxed)) < job.parts;) one(job, number);
+    uint64_t next = next_.load(std::memory_order_acquire);
+    while (turn_of(next) == job.turn && static_cast<int32_t>(next & UINT32_MAX) < job.parts) {
+      if (!next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
+      one(job, static_cast<int32_t>(next & UINT32_MAX));
+      left_.fetch_sub(1, std::memory_order_release);
+      next = next_.load(std::memory_order_acquire);
+    }
   }
+
+  static uint32_t turn_of(uint64_t next) { return static_cast<uint32_t>(next >> 32); }
 
   void grow(int32_t wanted) {
     while (started_ < wanted && started_ < kMost) {
       try {
-        std::thread([this, seen = turn_.load()] { work(seen); }).detach();
+        std::thread([this, seen = turn_of(next_.load())] { work(seen); }).detach();
       } catch (const std::system_error&) {
         return;  // fewer threads: the parts are the same
       }
@@ -81,26 +92,25 @@ class Pool {
     }
   }
 
-  void work(uint64_t seen) {
+  void work(uint32_t seen) {
     for (;;) {
-      for (int i = 0; i < kSpins && turn_.load(std::memory_order_acquire) == seen; ++i) relax();
+      for (int i = 0; i < kSpins && turn_of(next_.load(std::memory_order_acquire)) == seen; ++i) relax();
       Job job;
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return turn_.load(std::memory_order_acquire) != seen; });
-        seen = turn_.load(std::memory_order_acquire);
+        wake_.wait(lock, [&] { return turn_of(next_.load(std::memory_order_acquire)) != seen; });
         job = job_;
       }
+      seen = job.turn;
       take(job);
-      busy_.fetch_sub(1, std::memory_order_release);
     }
   }
 
   std::mutex mutex_;
   std::condition_variable wake_;
   Job job_{};
-  std::atomic<uint64_t> turn_{0};
-  std::atomic<int32_t> next_{0}, busy_{0};
+  std::atomic<uint64_t> next_{0};
+  std::atomic<int32_t> left_{0};
   int32_t started_ = 0;
 };
 
@@ -133,7 +143,7 @@ void in_parts(int32_t threads, int64_t count, int64_t grain, Part part, const vo
     return;
   }
   const int64_t size = (grains + parts - 1) / parts * grain;
-  pool->run({part, work, count, size, parts});
+  pool->run({part, work, count, size, parts, 0});
 }
 
 }  // namespace fb
