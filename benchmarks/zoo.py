@@ -1,4 +1,4 @@
-"""Public architectures at w8a8: `python -m benchmarks.zoo [NAMES] [--seconds N] [--write docs/zoo.md]`.
+"""Public architectures at w8a8: `python -m benchmarks.zoo [NAMES] [--recipe R] [--seconds N] [--write FILE]`.
 
 Networks of timm and of transformers as they are called, with random weights (batch norms re-estimated on the data,
 which are random, too): whether each becomes a program, and whether the reference, the torch executor and ONNX Runtime
@@ -58,7 +58,7 @@ TIMM = (
 @dataclass(frozen=True)
 class Result:
     """One line. refused: the sentence, "" where it became a program; differing: codes that differ between the
-    reference, torch and ONNX Runtime; seconds: of fb.quantize, beside whatever else the machine did."""
+    reference, torch and ONNX Runtime; seconds: of fb.quantize, beside whatever else the machine did; commit: of fewbits."""
 
     name: str
     nodes: int
@@ -68,6 +68,13 @@ class Result:
     seconds: float
     bytes: int
     refused: str
+    recipe: str = "w8a8"
+    commit: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is a line of."""
+        return f"{self.name} by {self.recipe}"
 
 
 Made = tuple[torch.nn.Module, Any, list[Any]]  # a network, an example, batches
@@ -322,16 +329,17 @@ def _made(name: str) -> Made:
     return net, inputs(2), [inputs(4), inputs(4)]
 
 
-def measured(name: str) -> Result:
+def measured(name: str, recipe: str, commit: str) -> Result:
     """One network: quantized, compared with the float one, and run on every engine."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     net, example, batches = _made(name)
     begin = time.process_time()
     try:
-        quantized = fb.quantize(net, example, batches, recipe="w8a8")
+        quantized = fb.quantize(net, example, batches, recipe=recipe)
     except FewbitsError as error:
-        return Result(name, 0, 0, 0.0, 0, time.process_time() - begin, 0, " ".join(str(error).split())[:400])
+        return Result(name, 0, 0, 0.0, 0, time.process_time() - begin, 0, " ".join(str(error).split())[:400], recipe,
+                      commit)
     seconds, program = time.process_time() - begin, quantized.program
     test = batches[1]
     with torch.no_grad():
@@ -342,7 +350,8 @@ def measured(name: str) -> Result:
     small = {key: value[:2] for key, value in test.items()} if isinstance(test, dict) else test[:2]
     differing = sum(row.differing for row in agreement(program, [small]) if row.exact)
     floats = sum(type(node).__name__ == "FloatCall" for node in program.nodes)
-    return Result(name, len(program.nodes), floats, sqnr, differing, seconds, len(to_bytes(program)), "")
+    return Result(name, len(program.nodes), floats, sqnr, differing, seconds, len(to_bytes(program)), "", recipe,
+                  commit)
 
 
 def _tensors(result: Any) -> Iterator[torch.Tensor]:
@@ -355,9 +364,9 @@ def _tensors(result: Any) -> Iterator[torch.Tensor]:
 
 
 def known(file: Path) -> dict[str, Result]:
-    """Results so far, the last of each name."""
+    """Results so far, the last of each name and recipe."""
     lines = file.read_text().splitlines() if file.exists() else []
-    return {result.name: result for line in lines if (result := Result(**json.loads(line)))}
+    return {result.key: result for line in lines if (result := Result(**json.loads(line)))}
 
 
 _HEAD = "| network | nodes | float calls | SQNR, dB | differing | seconds | file, kB |\n" + "|---" * 7 + "|"
@@ -365,7 +374,8 @@ _HEAD = "| network | nodes | float calls | SQNR, dB | differing | seconds | file
 
 _MADE = (
     "Made by `python -m benchmarks.zoo --write docs/zoo.md`: random weights, re-estimated batch norms, random data, "
-    "64 × 64 images or 16 tokens of which the first text hides three, recipe `w8a8` as it stands. SQNR is against the "
+    "64 × 64 images or 16 tokens of which the first text hides three, recipe `w8a8` as it stands, and below it, for some, "
+    "what `quantize` does unasked, `default-w8a8`. Layers that begin at 0 have random weights, too. SQNR is against the "
     "float network over all its outputs; random weights spread their numbers otherwise than trained ones, so it tells "
     "whether something is wrong, not what a trained network would lose. Differing counts the codes of the outputs that "
     "the reference, the torch executor and ONNX Runtime (both forms) do not agree on. Seconds are processor time of "
@@ -380,8 +390,12 @@ def document(results: dict[str, Result]) -> str:
         "# Public architectures at w8a8",
         _MADE,
     ]
-    for title, names in (("timm", TIMM), ("transformers", TRANSFORMERS)):
-        rows = [results[name] for name in names if name in results]
+    for title, names, recipe in (("timm", TIMM, "w8a8"), ("transformers", TRANSFORMERS, "w8a8"),
+                                 ("By `default-w8a8`", (*TIMM, *TRANSFORMERS), "default-w8a8")):
+        rows = [result for result in results.values() if result.recipe == recipe and result.name in names]
+        rows.sort(key=lambda row: names.index(row.name))
+        if not rows:
+            continue
         programs = [row for row in rows if not row.refused]
         parts += [
             f"## {title}",
@@ -397,6 +411,13 @@ def document(results: dict[str, Result]) -> str:
         refused = [f"- {row.name}: {row.refused}" for row in rows if row.refused]
         if refused:
             parts.append("Refused, by name:\n\n" + "\n".join(refused))
+        commits = {commit: [row.name for row in rows if row.commit == commit] for commit in {row.commit for row in rows}}
+        if len(commits) > 1:
+            most = max(commits, key=lambda commit: len(commits[commit]))
+            others = [f"{commit} ({', '.join(of)})" for commit, of in sorted(commits.items()) if commit != most]
+            parts.append(f"Of commit {most}; but {'; '.join(others)}.")
+        else:
+            parts.append(f"Of commit {next(iter(commits))}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -407,26 +428,31 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no network after so long")
     parser.add_argument("--again", action="store_true", help="also those that have a line")
     parser.add_argument("--write", type=Path, help="the document to write of all results")
+    parser.add_argument("--recipe", default="w8a8", help="by which they are quantized")
+    parser.add_argument("--commit", default="", help="of fewbits, for the page")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         for name in given.names:
             print(f"BEGIN {name}", flush=True)
-            print("RESULT " + json.dumps(asdict(measured(name))), flush=True)
+            print("RESULT " + json.dumps(asdict(measured(name, given.recipe, given.commit))), flush=True)
         return
     begin = time.monotonic()
     given.results.parent.mkdir(parents=True, exist_ok=True)
-    left = [name for name in given.names or (*TRANSFORMERS, *TIMM) if given.again or name not in known(given.results)]
+    done = {result.name for result in known(given.results).values() if result.recipe == given.recipe}
+    left = [name for name in given.names or (*TRANSFORMERS, *TIMM) if given.again or name not in done]
     while left and time.monotonic() - begin < given.seconds:
-        left = _run(left, given.results, begin + given.seconds)
+        left = _run(left, given.recipe, given.results, begin + given.seconds)
     if given.write:
         given.write.write_text(document(known(given.results)))
 
 
-def _run(names: list[str], results: Path, until: float) -> list[str]:
+def _run(names: list[str], recipe: str, results: Path, until: float) -> list[str]:
     """Measures networks one by one in a process of their own, until one ends it or time is over; those that are left.
     What ends the process otherwise than by a result is said, and nothing is kept of it."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.zoo", "--child", *names]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.zoo", "--child", "--recipe", recipe, "--commit", commit,
+               *names]
     left = list(names)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={
             **os.environ, "OMP_NUM_THREADS": "1"}) as child:
