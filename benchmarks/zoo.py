@@ -58,7 +58,8 @@ TIMM = (
 @dataclass(frozen=True)
 class Result:
     """One line. refused: the sentence, "" where it became a program; differing: codes that differ between the
-    reference, torch and ONNX Runtime; seconds: of fb.quantize, beside whatever else the machine did; commit: of fewbits."""
+    reference, torch and ONNX Runtime; seconds: of fb.quantize, beside whatever else the machine did; commit: of
+    fewbits."""
 
     name: str
     nodes: int
@@ -374,8 +375,9 @@ _HEAD = "| network | nodes | float calls | SQNR, dB | differing | seconds | file
 
 _MADE = (
     "Made by `python -m benchmarks.zoo --write docs/zoo.md`: random weights, re-estimated batch norms, random data, "
-    "64 × 64 images or 16 tokens of which the first text hides three, recipe `w8a8` as it stands, and below it, for some, "
-    "what `quantize` does unasked, `default-w8a8`. Layers that begin at 0 have random weights, too. SQNR is against the "
+    "64 × 64 images or 16 tokens of which the first text hides three, recipe `w8a8` as it stands, and below it, for "
+    "some, what `quantize` does unasked, `default-w8a8`. Layers that begin at 0 have random weights, too. SQNR is "
+    "against the "
     "float network over all its outputs; random weights spread their numbers otherwise than trained ones, so it tells "
     "whether something is wrong, not what a trained network would lose. Differing counts the codes of the outputs that "
     "the reference, the torch executor and ONNX Runtime (both forms) do not agree on. Seconds are processor time of "
@@ -411,7 +413,8 @@ def document(results: dict[str, Result]) -> str:
         refused = [f"- {row.name}: {row.refused}" for row in rows if row.refused]
         if refused:
             parts.append("Refused, by name:\n\n" + "\n".join(refused))
-        commits = {commit: [row.name for row in rows if row.commit == commit] for commit in {row.commit for row in rows}}
+        commits = {commit: [row.name for row in rows if row.commit == commit]
+                   for commit in {row.commit for row in rows}}
         if len(commits) > 1:
             most = max(commits, key=lambda commit: len(commits[commit]))
             others = [f"{commit} ({', '.join(of)})" for commit, of in sorted(commits.items()) if commit != most]
@@ -451,8 +454,8 @@ def _run(names: list[str], recipe: str, results: Path, until: float) -> list[str
     """Measures networks one by one in a process of their own, until one ends it or time is over; those that are left.
     What ends the process otherwise than by a result is said, and nothing is kept of it."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.zoo", "--child", "--recipe", recipe, "--commit", commit,
-               *names]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.zoo", "--child", "--recipe", recipe,
+               "--commit", commit, *names]
     left = list(names)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={
             **os.environ, "OMP_NUM_THREADS": "1"}) as child:

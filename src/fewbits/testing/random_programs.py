@@ -14,7 +14,7 @@ from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
-from fewbits.quant.recipe import Recipe
+from fewbits.quant.recipe import Recipe, recipe
 from fewbits.testing.random_networks import (
     random_language_network,
     random_layers_network,
@@ -31,9 +31,15 @@ _BINARY = Recipe.model_validate({
     "rules": [{"op": op, "activations": {"format": format, "scale": "unit"}, "optional": True}
               for op, format in (("conv", "binary"), ("batch_norm", "binary"), ("linear", "ternary"),
                                  ("function", "e2m1"))]})
+def _with_inner(preset: str) -> Recipe:
+    """A preset with 12 bits for inner values."""
+    return Recipe.model_validate(recipe(preset).model_dump() | {"inner": {"format": "int12"}})
+
+
 _VARIANTS: tuple[tuple[str | Recipe, str, Literal["fold", "keep"]], ...] = (
     ("w8a8", "onnxruntime", "fold"), ("w8a8-per-tensor", "onnxruntime", "fold"),
-    ("w7a8", "onnxruntime-portable", "fold"), ("w4a8", "onnxruntime", "fold"), (_UNEVEN, "onnxruntime", "fold"),
+    (_with_inner("w7a8"), "onnxruntime-portable", "fold"), (_with_inner("w4a8"), "onnxruntime", "fold"),
+    (_UNEVEN, "onnxruntime", "fold"),
     ("w8a8-per-tensor", "onnxruntime", "keep"), (_UNEVEN, "onnxruntime", "keep"), (_BINARY, "onnxruntime", "keep"),
 )
 Example = torch.Tensor | tuple[torch.Tensor, ...]
@@ -72,11 +78,11 @@ def random_masked_program(seed: int) -> RandomProgram:
 
 def _lowered(seed: int, net: nn.Module, example: Example, batch: Example) -> RandomProgram:
     """batch: what it is calibrated on; less than is run, so that codes saturate too."""
-    recipe, profile, norms = _VARIANTS[seed % len(_VARIANTS)]
+    by, profile, norms = _VARIANTS[seed % len(_VARIANTS)]
     captured = capture(net, example)
     operators = _operators(captured)
     model = fold(captured, norms=norms)
-    program = lower(calibrate(model, plan(model, recipe), [batch]), profile)
+    program = lower(calibrate(model, plan(model, by), [batch]), profile)
     given = example if isinstance(example, tuple) else (example,)
     inputs = {name: tensor.numpy() for name, tensor in zip(program.inputs, given, strict=True)}
     return RandomProgram(program, inputs, operators | _operators(model))
