@@ -22,7 +22,7 @@ from fewbits.optimize.checkpoint import Checkpoint
 from fewbits.optimize.equalize import equalize
 from fewbits.optimize.gptq import gptq
 from fewbits.optimize.layer import layers
-from fewbits.optimize.outcome import sqnr_of_outputs
+from fewbits.optimize.outcome import TOLERATED, _until_certain, sqnr_of_outputs
 from fewbits.optimize.rounding_study import rounded
 from fewbits.optimize.sequential_mse import sequential_mse
 from fewbits.optimize.smoothquant import smooth
@@ -128,6 +128,27 @@ def test_outputs_of_unlike_sizes_weigh_the_same():
         shares = [float((got[k] - wanted[k]).square().sum() / wanted[k].square().sum()) for k in wanted]
     assert now == pytest.approx(-10 * np.log10(np.mean(shares)), abs=1e-3)
     assert was - now > 20
+
+
+@pytest.mark.parametrize("added", [0.0, 1e-4, 1e-3, 0.01, 1.0])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_look_at_the_outputs_ends_early_and_decides_as_a_whole_one(added, turned):
+    """Two simulations of 8 batches, one with a bias moved, either of them the repaired one."""
+    torch.manual_seed(1)
+    data = [torch.randn(8, 4) for _ in range(8)]
+    model = fold(capture(nn.Linear(4, 3).eval(), data[0][:2]))
+    before = calibrate(model, plan(model, "w8a8"), data)
+    after = before.copy()
+    after._reference = (before.reference,)
+    with torch.no_grad():
+        after.model.tensor("bias").add_(added)
+        before, after = (after, before) if turned else (before, after)
+        seen = [(model(x), after(x)) for x in data]
+    whole = sqnr_of_outputs((before, after), data)
+    was, now = _until_certain(before, data, None, seen)
+    assert (now < was - TOLERATED) == (whole[1] < whole[0] - TOLERATED) and now == pytest.approx(whole[1])
+    assert was == pytest.approx(whole[0]) if now < was - TOLERATED else was >= whole[0] - 1e-9
+    assert turned or added != 1.0 or now < was - TOLERATED, "a bias moved by 1 is worse"
 
 
 @pytest.mark.parametrize("repair", [

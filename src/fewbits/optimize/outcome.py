@@ -36,7 +36,8 @@ def unless_worse(before: Simulation, after: Simulation, batches: Iterable[Batch]
     outputs of the float network and of `after` for each batch, where the repair has them already."""
     if even_if_worse:
         return after
-    was, now = sqnr_of_outputs((before,) if seen else (before, after), batches, batch_to_inputs, seen)
+    was, now = (_until_certain(before, batches, batch_to_inputs, seen) if seen
+                else sqnr_of_outputs((before, after), batches, batch_to_inputs))
     if not now < was - TOLERATED:
         return after
     warnings.warn(f"{repair} makes the outputs worse on the calibration data, {now:.1f} dB in place of {was:.1f}: the "
@@ -45,27 +46,41 @@ def unless_worse(before: Simulation, after: Simulation, batches: Iterable[Batch]
 
 
 def sqnr_of_outputs(simulations: tuple[Simulation, ...], batches: Iterable[Batch],
-                    batch_to_inputs: BatchToInputs = None,
-                    seen: Sequence[tuple[Any, Any]] | None = None) -> list[float]:
+                    batch_to_inputs: BatchToInputs = None) -> list[float]:
     """dB of each simulation's outputs against the float network, the reference of the first: every output counts by
-    its error's share of its own energy, so that none drowns in a larger one. seen: (float outputs, others) for each
-    batch: the others stand last in what is returned."""
-    found: list[_Energies] = [_Energies() for _ in range(len(simulations) + (seen is not None))]
+    its error's share of its own energy, so that none drowns in a larger one."""
+    found = [_Energies() for _ in simulations]
     with torch.no_grad():
-        for number, batch in enumerate(batches):
+        for batch in batches:
             inputs = model_inputs(simulations[0].model, batch, batch_to_inputs)
-            wanted = _tensors(simulations[0].reference.run(inputs) if seen is None else seen[number][0])
-            got = [simulation.run(inputs) for simulation in simulations] + ([] if seen is None else [seen[number][1]])
-            for energies, outputs in zip(found, got, strict=True):
-                energies.add(wanted, _tensors(outputs))
+            wanted = _tensors(simulations[0].reference.run(inputs))
+            for energies, simulation in zip(found, simulations, strict=True):
+                energies.add(wanted, _tensors(simulation.run(inputs)))
     return [energies.decibels for energies in found]
+
+
+def _until_certain(before: Simulation, batches: Iterable[Batch], batch_to_inputs: BatchToInputs,
+                   seen: Sequence[tuple[Any, Any]]) -> tuple[float, float]:
+    """dB of `before` and of what was made of it, whose outputs are in `seen` beside the float network's.
+
+    `before` runs until its error, which only grows, shows that its dB are not more than 0.1 above; on all batches, and
+    its dB are exact, where they are."""
+    after, so_far = _Energies(), _Energies()
+    for wanted, got in seen:
+        after.add(_tensors(wanted), _tensors(got))
+    with torch.no_grad():
+        for (wanted, _), batch in zip(seen, batches, strict=True):
+            so_far.add(_tensors(wanted), _tensors(before.run(model_inputs(before.model, batch, batch_to_inputs))))
+            if not after.decibels < _Energies(after.signal, so_far.noise).decibels - TOLERATED:
+                break
+    return _Energies(after.signal, so_far.noise).decibels, after.decibels
 
 
 class _Energies:
     """Of float outputs and of their errors, each output by itself."""
 
-    def __init__(self):
-        self.signal = self.noise = np.zeros(0)
+    def __init__(self, signal: np.ndarray | None = None, noise: np.ndarray | None = None):
+        self.signal, self.noise = (np.zeros(0) if part is None else part for part in (signal, noise))
 
     def add(self, wanted: list[torch.Tensor], got: list[torch.Tensor]) -> None:
         signal = np.array([_energy(right) for right in wanted])
