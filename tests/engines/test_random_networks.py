@@ -7,7 +7,13 @@ import pytest
 
 from fewbits.graph.operators import OPERATORS
 from fewbits.program import ops as op
-from fewbits.testing import differences, random_layers_program, random_masked_program, random_program
+from fewbits.testing import (
+    differences,
+    random_inner_program,
+    random_layers_program,
+    random_masked_program,
+    random_program,
+)
 
 NETWORKS, PER_TEST = 240, 20
 
@@ -20,6 +26,16 @@ def test_no_code_differs(first):
         made = random_program(seed)
         found = differences(made.program, made.inputs)
         assert not found, f"network {seed}: {'; '.join(map(str, found))}\n{made.program}"
+
+
+def test_no_code_differs_where_inner_values_have_12_bits():
+    wide = 0
+    for seed in range(40):
+        made = random_inner_program(seed)
+        found = differences(made.program, made.inputs)
+        assert not found, f"network {seed}: {'; '.join(map(str, found))}\n{made.program}"
+        wide += any(map(made.program.is_wide, made.program.values))
+    assert wide >= 8, f"only {wide} of 40 networks have inner values"
 
 
 def test_no_code_differs_in_networks_of_the_layers_that_records_name():

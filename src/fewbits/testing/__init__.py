@@ -10,6 +10,7 @@ from fewbits.testing.random_networks import random_language_network as random_la
 from fewbits.testing.random_networks import random_layers_network as random_layers_network
 from fewbits.testing.random_networks import random_masked_network as random_masked_network
 from fewbits.testing.random_networks import random_network as random_network
+from fewbits.testing.random_programs import random_inner_program as random_inner_program
 from fewbits.testing.random_programs import random_layers_program as random_layers_program
 from fewbits.testing.random_programs import random_masked_program as random_masked_program
 from fewbits.testing.random_programs import random_program as random_program

@@ -1,5 +1,6 @@
 """Programs of random networks, under recipes and profiles in turn."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,9 +39,11 @@ def _with_inner(preset: str) -> Recipe:
 
 _VARIANTS: tuple[tuple[str | Recipe, str, Literal["fold", "keep"]], ...] = (
     ("w8a8", "onnxruntime", "fold"), ("w8a8-per-tensor", "onnxruntime", "fold"),
-    (_with_inner("w7a8"), "onnxruntime-portable", "fold"), (_with_inner("w4a8"), "onnxruntime", "fold"),
-    (_UNEVEN, "onnxruntime", "fold"),
+    ("w7a8", "onnxruntime-portable", "fold"), ("w4a8", "onnxruntime", "fold"), (_UNEVEN, "onnxruntime", "fold"),
     ("w8a8-per-tensor", "onnxruntime", "keep"), (_UNEVEN, "onnxruntime", "keep"), (_BINARY, "onnxruntime", "keep"),
+)
+_INNER: tuple[tuple[Recipe, str, Literal["fold", "keep"]], ...] = (
+    (_with_inner("w8a8"), "onnxruntime", "fold"), (_with_inner("w7a8"), "onnxruntime-portable", "fold"),
 )
 Example = torch.Tensor | tuple[torch.Tensor, ...]
 _LANGUAGE = 16  # one network of so many reads row numbers
@@ -64,6 +67,12 @@ def random_program(seed: int) -> RandomProgram:
     return _lowered(seed, net, example, example / 1.3)
 
 
+def random_inner_program(seed: int) -> RandomProgram:
+    """The program of the random network of that seed with 12 bits for its inner values."""
+    net, example = random_network(seed)
+    return _lowered(seed, net, example, example / 1.3, _INNER)
+
+
 def random_layers_program(seed: int) -> RandomProgram:
     """The program of the random network of that seed that is made of what the records of operators name."""
     net, example = random_layers_network(seed)
@@ -76,9 +85,10 @@ def random_masked_program(seed: int) -> RandomProgram:
     return _lowered(seed, net, example, example)
 
 
-def _lowered(seed: int, net: nn.Module, example: Example, batch: Example) -> RandomProgram:
+def _lowered(seed: int, net: nn.Module, example: Example, batch: Example, variants: Sequence[
+        tuple[str | Recipe, str, Literal["fold", "keep"]]] = _VARIANTS) -> RandomProgram:
     """batch: what it is calibrated on; less than is run, so that codes saturate too."""
-    by, profile, norms = _VARIANTS[seed % len(_VARIANTS)]
+    by, profile, norms = variants[seed % len(variants)]
     captured = capture(net, example)
     operators = _operators(captured)
     model = fold(captured, norms=norms)
