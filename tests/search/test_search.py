@@ -25,6 +25,8 @@ from fewbits.program import ops as op
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.recipe import SpecText, recipe
+from fewbits.report.ledger import ledger
+from fewbits.report.sizes import stored_items
 from fewbits.search import encodings
 from fewbits.search.costs import COSTS
 from fewbits.search.evaluations import Evaluations
@@ -90,13 +92,13 @@ def test_costs_are_those_of_the_programs(small):
     space = small.space
     costs = {name: make(space) for name, make in COSTS.items()}
     for assignment in drawn(tuple(np.zeros(len(group.specs)) for group in space.groups), 5, seed=3):
-        program = lower(small.simulation(assignment))
+        simulation = small.simulation(assignment)
+        program = lower(simulation)
         weights = {node.name: node.weight for node in program.nodes if isinstance(node, op.Conv | op.Linear)}
         packed = sum(packed_bytes(data.codes.size, data.encoding.format) for data in weights.values())
         assert costs["weight-memory"].of(assignment) == packed
-        scales = sum(4 * data.encoding.scale.size for data in weights.values())
-        biases = sum(4 * node.bias.size for node in program.nodes if isinstance(node, op.Conv | op.Linear))
-        assert costs["bytes"].of(assignment) == packed + scales + biases
+        stored = stored_items(ledger(program, simulation.plan, simulation.model.graph))
+        assert costs["bytes"].of(assignment) == sum(item.bytes for item in stored)  # as compare-plans says
         values = {name: value for name, value in program.values.items()
                   if value.encoding is not None and not program.is_accumulator(name)
                   and not isinstance(next(node for node in program.nodes if node.name == name), op.Reshape)}

@@ -34,6 +34,10 @@ def summary(array: np.ndarray) -> str:
     return f"[{array.size}: {array.min():.6g} … {array.max():.6g}]"
 
 
+ENCODING_BYTES = 8
+"""What a tensor's scale, float32, and zero point, int32, take in a file."""
+
+
 @dataclass(frozen=True, eq=False)
 class Encoding:
     """A format with scale and zero point: real = scale · (value(code) − zero_point).

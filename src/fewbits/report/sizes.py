@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from fewbits.numerics.encoding import ENCODING_BYTES
 from fewbits.report.ledger import Ledger
 
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -46,7 +47,7 @@ def stored_items(entries: Ledger) -> tuple[SizeItem, ...]:
               if entry.code_bytes]
     scales = [SizeItem(entry.name, f"{entry.kind} scales", entry.scale_bytes) for entry in entries.tensors
               if entry.scale_bytes]
-    grids = [SizeItem(entry.name, "activation encodings", 8) for entry in entries.tensors
+    grids = [SizeItem(entry.name, "activation encodings", ENCODING_BYTES) for entry in entries.tensors
              if entry.kind in ("input", "activation")]
     return tuple(stored + scales + grids)
 

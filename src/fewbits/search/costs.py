@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from fewbits.graph.graph import Node
+from fewbits.numerics.encoding import ENCODING_BYTES
 from fewbits.numerics.energy import costs_45nm
 from fewbits.numerics.formats import Int
 from fewbits.numerics.packing import packed_bytes
@@ -83,11 +84,14 @@ def widths(space: Space) -> list[list[int]]:
 
 
 def file_bytes(space: Space) -> Cost:
-    """Bytes of packed weights, their scales, and biases in 32 bits."""
+    """Bytes of packed weights, their scales, biases in 32 bits, and the encodings of activations: what any file of the
+    program must hold."""
     sizes = _Sizes(space)
     biases = sum(4 * space.model.tensor(node["bias"].name).numel() for node in space.model.graph.everything
                  if node.role == "dot" and node["bias"] is not None)
-    return Cost(biases, {sizes.index[group.site]: sizes.stored(group.site) + sizes.scales(group.site)
+    encodings = ENCODING_BYTES * sum(site.kind in ("input", "activation") and site.spec is not None
+                                     for site in sizes.plan.sites.values())
+    return Cost(biases + encodings, {sizes.index[group.site]: sizes.stored(group.site) + sizes.scales(group.site)
                          for group in space.groups if group.kind == "weight"})
 
 

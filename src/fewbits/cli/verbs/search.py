@@ -21,7 +21,8 @@ class Search(Labelled):
     out: Annotated[Path, typer.Option(help="Folder for plan.yaml, the front's plans, front.svg and the log")]
     weights: WeightsOption = None
     minimize: Annotated[str, typer.Option(
-        help="bytes, bits, bops, energy, weight-memory or activation-memory")] = "bytes"
+        help="bytes, bits, bops, energy, weight-memory or activation-memory; methods amp and ristretto have an aim of "
+             "their own, and this only names the figure shown")] = "bytes"
     max_drop: Annotated[float | None, typer.Option(help="Points of accuracy that may be lost")] = None
     min_sqnr: Annotated[float | None, typer.Option(help="dB that the outputs keep, in the mean")] = None
     max_flips: Annotated[float | None, typer.Option(help="Percent of the samples whose class may change")] = None
