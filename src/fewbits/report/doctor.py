@@ -16,7 +16,7 @@ from fewbits.report.machine import Machine, this_machine
 
 EXTRAS = {"demo": "`fewbits demo` and the data set digits", "openvino": "engine openvino",
           "search": "`fewbits search`: the solver HiGHS", "cluster": "`fewbits search --scheduler`",
-          "benchmark": "NNCF beside fewbits in benchmarks"}
+          "benchmark": "NNCF beside fewbits in benchmarks", "fuzz": "atheris, for `benchmarks.fuzz.guided`"}
 """What the extras of the package are for."""
 
 
