@@ -144,6 +144,7 @@ def test_refuses_what_is_not_there(tmp_path: Path) -> None:
         ("", r"labels.csv names no images; write a row of names"),
         ("file,class\n", r"labels.csv names no images"),
         ("file,class\na.png", r"Row 2 of .*labels.csv is 'a.png'; write a file and its class from 0"),
+        ("file,class\na.png,\x1d1", r"Row 2 of .*labels.csv is 'a.png,\\x1d1'"),  # which str.strip takes for a space
         ("file,class\na.png,cat", r"Row 2 of .*labels.csv is 'a.png,cat'"),
         ("file,class\na.png,-1", r"Row 2 of .*labels.csv is 'a.png,-1'"),
         ("file,class\na,1\n\nb,2", r"Row 3 of .*labels.csv names 'b', and .* has no such image"),

@@ -141,14 +141,15 @@ def _by_table(place: Path, table: Path) -> tuple[list[Path], np.ndarray]:
     here = {name: file for file in _images_in(place) for name in (file.name, file.stem)}
     files, labels = [], []
     for number, row in enumerate(rows[1:], 2):
-        if len(row) < 2 or not _LABEL.fullmatch(row[1].strip()):
+        label = row[1].strip(" ") if len(row) > 1 else ""
+        if not _LABEL.fullmatch(label):
             told = ",".join(row)[:_SHOWN]
             raise DataError(f"Row {number} of {table} is {told!r}; write a file and its class from 0.")
         if row[0] not in here:
             raise DataError(f"Row {number} of {table} names {row[0][:_SHOWN]!r}, and {place} has no such image; put it "
                             "there.")
         files.append(here[row[0]])
-        labels.append(int(row[1]))
+        labels.append(int(label))
     return files, np.array(labels, np.int64)
 
 
