@@ -18,7 +18,9 @@ for file in files:
 
 imported = 0
 for module in pkgutil.walk_packages([str(folder)], "fewbits.", onerror=lambda name: None):
-    if module.name.startswith("fewbits.labs") or module.name.endswith("__main__"):
+    source = Path(folder.parent, *module.name.split(".")).with_suffix(".py")
+    if module.name.startswith("fewbits.labs") or source.name == "__main__.py" or not (
+            module.ispkg or source.exists()):  # the native library only looks like a module
         continue
     try:
         importlib.import_module(module.name)

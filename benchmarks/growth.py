@@ -77,7 +77,7 @@ def watched(owner: Any, name: str) -> Iterator[Aside]:
 
 @dataclass
 class Growth:
-    """One depth. seconds: by verb, processor time without what is `apart`; apart: of others', by what it is."""
+    """One depth. seconds: by verb, processor time without what is `apart`; apart, calls: of others', by what it is."""
 
     depth: int
     folder: Path
@@ -85,6 +85,7 @@ class Growth:
     repeats: int
     seconds: dict[str, float] = field(default_factory=dict)
     apart: dict[str, float] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
 
     def verb(self, name: str, work: Callable[[Any], Any], given: Callable[[], Any] = lambda: None,
              others: Mapping[str, Aside] | None = None) -> None:
@@ -104,8 +105,8 @@ class Growth:
             own = spent - sum(aside.seconds for aside in (others or {}).values())
             if own < self.seconds.get(name, float("inf")):
                 self.seconds[name] = own
-                self.apart |= {f"{name}: {what} ({aside.count})": aside.seconds
-                               for what, aside in (others or {}).items()}
+                for what, aside in (others or {}).items():
+                    self.apart[f"{name}: {what}"], self.calls[f"{name}: {what}"] = aside.seconds, aside.count
             if spent > _LONG:
                 return
 
@@ -164,7 +165,9 @@ def table(found: list[Growth]) -> Table:
     for verb in found[-1].seconds:
         _add(shown, verb, found, [growth.seconds[verb] for growth in found])
         for what in (what for what in found[-1].apart if what.startswith(f"{verb}: ")):
-            _add(shown, f"  {what.removeprefix(f'{verb}: ')}", found, [growth.apart[what] for growth in found])
+            calls = ", ".join(str(growth.calls[what]) for growth in found)
+            _add(shown, f"  {what.removeprefix(f'{verb}: ')} ({calls})", found,
+                 [growth.apart[what] for growth in found])
     return shown
 
 
