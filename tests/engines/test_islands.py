@@ -244,7 +244,7 @@ class Tokens(nn.Module):
         return self.head(self.mix(scores @ x))
 
 
-FORMATS = ("int8", "int4", "int3", "int12", "uint4", "e4m3", "nf4", "ternary", "binary")
+FORMATS = ("int8", "int4", "int3", "int12", "int16", "uint4", "e4m3", "nf4", "ternary", "binary")
 
 
 @pytest.mark.parametrize("format", FORMATS)

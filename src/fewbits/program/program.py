@@ -82,11 +82,12 @@ class Program:
         self._check_width(node, name, "reads")
 
     def _check_width(self, node: ProgramNode, name: str, does: Literal["reads", "writes"]) -> None:
-        """Raises ProgramError for codes of more bits than the profile's, but where it and the node take them."""
-        if not self.is_wide(name):
+        """Raises ProgramError for codes of more bits than the profile's, but where it and the node take them.
+        Constants, weights that islands decode, have any number."""
+        if not self.is_wide(name) or isinstance(node, Constant):
             return
         bits, profile = self.encoding(name).format.bits, self.profile
-        if bits > profile.inner_bits:
+        if bits > profile.inner_bits and not self.is_constant(name):
             raise ProgramError(f"{name!r} has codes of {bits} bits, and profile {profile.name} takes at most "
                                f"{max(profile.activation_bits, profile.inner_bits)}")
         if record_of(node).wide not in (does, "both"):
