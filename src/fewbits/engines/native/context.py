@@ -39,6 +39,11 @@ class Stored:
     added: int = 0
 
     @property
+    def memory(self) -> str | int:
+        """What tells whose memory it is: two with the same share it."""
+        return self.buffer if isinstance(self.buffer, str) else id(self.buffer)
+
+    @property
     def bytes(self) -> int:
         """How many it takes."""
         return prod(self.shape) * self.dtype.itemsize
@@ -185,8 +190,7 @@ class Context:
         if [axis for axis in value.order if value.shape[axis] != 1] == [axis for axis in order
                                                                         if value.shape[axis] != 1]:
             return replace(value, order=order)
-        held = value.buffer if isinstance(value.buffer, str) else id(value.buffer)
-        key = held, value.shape, value.order, order
+        key = value.memory, value.shape, value.order, order
         if key not in self._made:
             if isinstance(value.buffer, np.ndarray):
                 self._made[key] = constant(value.view(value.buffer.view(np.uint8).reshape(-1)), order, value.added)

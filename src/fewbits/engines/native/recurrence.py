@@ -49,8 +49,8 @@ def _recurrence(context: Context, node: op.Recurrence, known: Mapping[type[op.Pr
     last = _plainly(context, context.stored[node.output])
     followings = {state.name: _plainly(context, context.stored[state.following]) for state in node.states}
     body, context.steps = tuple(context.steps), outside
-    held = {value.buffer for value in states.values()}
-    unlike = any(value.buffer in held or value.dtype != states[name].dtype for name, value in followings.items())
+    held = {value.memory for value in states.values()}
+    unlike = any(value.memory in held or value.dtype != states[name].dtype for name, value in followings.items())
     if not body or unlike or any(len(value.shape) < 2 for value in (last, *states.values())):
         return None
     shape = (batch, turns, *last.shape[1:]) if axis else (turns, batch, *last.shape[1:])
