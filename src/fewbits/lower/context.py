@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,11 @@ class Context:
         self._constants: set[str] = set()
         self._nodes = self.simulation.model.graph.by_name
         self._norms = self.simulation.model.graph.norms_behind
-        self._inner = inner_values(self.simulation.model.graph) if self.profile.inner_bits else frozenset()
+
+    @cached_property
+    def _inner(self) -> frozenset[str]:
+        """Values that may have wider codes; looked for where a recipe has such codes."""
+        return inner_values(self.simulation.model.graph)
 
     def emit(self, node: op.ProgramNode, shape: Shape, encoding: Encoding | None, dtype: Dtype = "float32") -> str:
         """Adds a node; returns the name of its value. encoding: None for plain numbers, which are of type `dtype`."""

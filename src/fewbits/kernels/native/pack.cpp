@@ -52,15 +52,11 @@ int32_t take(int32_t* pair, int32_t* rest) {
   return excess;
 }
 
-// Lays out a dense packing, `wide` in words of 16 bits; with `out` null only counts, and extra steps into `more`.
-int64_t dense(const fb_conv& c, bool wide, uint8_t* out, int64_t* more = nullptr) {
-  const Runs runs = runs_of(c, wide);
-  const bool pairs = kernels().pairs && !wide;
-  const int32_t per_step = wide ? 2 : 4, columns = c.out_channels / c.groups, blocks = (columns + 15) / 16;
-  const int64_t all = static_cast<int64_t>(blocks) * c.groups, steps = static_cast<int64_t>(runs.y) * runs.x * runs.steps;
+// What every packing of a convolution says of it.
+Packed header(const fb_conv& c, decltype(Packed::kind) kind, int32_t blocks) {
   Packed h{};
   h.magic = kMagic;
-  h.kind = kDense;
+  h.kind = kind;
   h.level = level();
   h.out_channels = c.out_channels;
   h.depth = c.channels / c.groups;
@@ -68,11 +64,21 @@ int64_t dense(const fb_conv& c, bool wide, uint8_t* out, int64_t* more = nullptr
   h.kernel_w = c.kernel_w;
   h.groups = c.groups;
   h.blocks = blocks;
+  h.weight_sums = aligned(sizeof(Packed));
+  return h;
+}
+
+// Lays out a dense packing, `wide` in words of 16 bits; with `out` null only counts, and extra steps into `more`.
+int64_t dense(const fb_conv& c, bool wide, uint8_t* out, int64_t* more = nullptr) {
+  const Runs runs = runs_of(c, wide);
+  const bool pairs = kernels().pairs && !wide;
+  const int32_t per_step = wide ? 2 : 4, columns = c.out_channels / c.groups, blocks = (columns + 15) / 16;
+  const int64_t all = static_cast<int64_t>(blocks) * c.groups, steps = static_cast<int64_t>(runs.y) * runs.x * runs.steps;
+  Packed h = header(c, kDense, blocks);
   h.runs_y = runs.y;
   h.runs_x = runs.x;
   h.steps_of_run = runs.steps;
   h.wide = wide;
-  h.weight_sums = aligned(sizeof(Packed));
   h.steps = h.weight_sums + aligned(all * 64);
   int64_t extras = 0;
   // Twice where extras are written: their number says where they go.
@@ -161,21 +167,11 @@ int64_t few(const fb_conv& c, int32_t bits, uint8_t* out) {
   const Runs runs = runs_of(c, false);
   const int32_t blocks = (c.out_channels + 15) / 16, chunk = 8 * bits;
   const int64_t steps = static_cast<int64_t>(runs.y) * runs.x * runs.steps;
-  Packed h{};
-  h.magic = kMagic;
-  h.kind = kDense;
-  h.level = level();
-  h.out_channels = c.out_channels;
-  h.depth = c.channels;
-  h.kernel_h = c.kernel_h;
-  h.kernel_w = c.kernel_w;
-  h.groups = 1;
-  h.blocks = blocks;
+  Packed h = header(c, kDense, blocks);
   h.runs_y = runs.y;
   h.runs_x = runs.x;
   h.steps_of_run = runs.steps;
   h.bits = bits;
-  h.weight_sums = aligned(sizeof(Packed));
   h.steps = h.weight_sums + blocks * 64;
   h.bytes = h.steps + blocks * steps * chunk;
   if (!out) return h.bytes;
@@ -233,17 +229,7 @@ int64_t depthwise(const fb_conv& c, uint8_t* out) {
   const int32_t taps = c.kernel_h * c.kernel_w, blocks = (c.channels + 15) / 16;
   const int32_t bytes64 = (taps + 3) / 4 * 256, bytes16 = (taps + 1) / 2 * 64;
   const int32_t whole = has_512_bits() ? c.channels / 64 : 0;
-  Packed h{};
-  h.magic = kMagic;
-  h.kind = kDepthwise;
-  h.level = level();
-  h.out_channels = c.out_channels;
-  h.depth = 1;
-  h.kernel_h = c.kernel_h;
-  h.kernel_w = c.kernel_w;
-  h.groups = c.groups;
-  h.blocks = blocks;
-  h.weight_sums = aligned(sizeof(Packed));
+  Packed h = header(c, kDepthwise, blocks);
   h.steps = h.weight_sums + blocks * 64;
   h.bytes = h.steps + static_cast<int64_t>(whole) * bytes64 + static_cast<int64_t>(blocks - 4 * whole) * bytes16;
   if (!out) return h.bytes;
@@ -327,19 +313,10 @@ void spread(const int32_t* w, int32_t* out) {
 int64_t winograd(const fb_conv& c, uint8_t* out) {
   const int32_t blocks = (c.out_channels + 15) / 16, depth = (c.channels + 15) / 16 * 16;
   const int64_t of_product = static_cast<int64_t>(blocks) * depth * 32;
-  Packed h{};
-  h.magic = kMagic;
-  h.kind = kWinograd;
-  h.level = level();
-  h.out_channels = c.out_channels;
-  h.depth = c.channels;
-  h.kernel_h = h.kernel_w = 3;
-  h.groups = 1;
-  h.blocks = blocks;
+  Packed h = header(c, kWinograd, blocks);
   h.runs_y = h.runs_x = 1;
   h.steps_of_run = depth / 2;
   h.wide = 1;
-  h.weight_sums = aligned(sizeof(Packed));
   h.steps = h.weight_sums + blocks * 64;
   h.bytes = h.steps + 36 * of_product;
   if (!out) return h.bytes;
