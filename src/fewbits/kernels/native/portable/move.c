@@ -58,12 +58,43 @@ static void turned(const uint8_t* from, int64_t dx, uint8_t* to, int64_t dy, int
   }
 }
 
+/* Bytes of two, three or four planes next to each other: images whose channels become the last axis. */
+static void joined(const uint8_t* restrict from, int64_t dx, uint8_t* restrict to, int64_t rows, int64_t planes) {
+  const uint8_t *a = from, *b = from + dx;
+  if (planes == 2) {
+    for (int64_t i = 0; i < rows; ++i) {
+      to[2 * i] = a[i];
+      to[2 * i + 1] = b[i];
+    }
+    return;
+  }
+  const uint8_t* c = from + 2 * dx;
+  if (planes == 3) {
+    for (int64_t i = 0; i < rows; ++i) {
+      to[3 * i] = a[i];
+      to[3 * i + 1] = b[i];
+      to[3 * i + 2] = c[i];
+    }
+    return;
+  }
+  const uint8_t* d = from + 3 * dx;
+  for (int64_t i = 0; i < rows; ++i) {
+    to[4 * i] = a[i];
+    to[4 * i + 1] = b[i];
+    to[4 * i + 2] = c[i];
+    to[4 * i + 3] = d[i];
+  }
+}
+
 /* The last two axes, the longer one innermost. */
 static void plane(const fb_move* c, int64_t x, int64_t y) {
   const int32_t last = c->axes - 1, before = last - 1;
   const int64_t rows = c->sizes[before], columns = c->sizes[last];
   if (!c->table && c->item == 1 && c->step_x[before] == 1 && c->step_y[last] == 1 && columns >= TILE && rows >= TILE) {
     turned((const uint8_t*)c->x + x, c->step_x[last], (uint8_t*)c->y + y, c->step_y[before], rows, columns);
+  } else if (!c->table && c->item == 1 && columns >= 2 && columns <= 4 && c->step_x[before] == 1 && c->step_y[last] == 1 &&
+             c->step_y[before] == columns) {
+    joined((const uint8_t*)c->x + x, c->step_x[last], (uint8_t*)c->y + y, rows, columns);
 #if defined(FB_SIMD)
   } else if (c->table && c->step_x[last] == 1 && c->step_y[last] == 1 && columns >= 32 && rows * columns >= 512) {
     FB_FN(table_rows)(c->table, (const uint8_t*)c->x + x, c->step_x[before], (uint8_t*)c->y + y, c->step_y[before], rows, columns);
