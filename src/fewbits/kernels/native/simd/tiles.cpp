@@ -41,6 +41,8 @@ FB_INLINE void multiply_add_tile() {
   __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
 }
 
+constexpr int64_t kAheadOfStep = 6;  // lines of the cache
+
 // How a product is cut.
 struct Cut {
   int32_t pixels;      // of a tile
@@ -350,7 +352,7 @@ FB_INLINE void write_any(const fb::Product& p, int32_t* sums, int64_t pixel, int
 
 // ROWS tiles of pixels, from tile on, times COLUMNS blocks of columns, of BITS bits, or of bytes, 0.
 template <int ROWS, int COLUMNS, bool ADDED, int BITS, template <int> class To>
-FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, int64_t end, int32_t block) {
+FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, int64_t end, int32_t block, int32_t last) {
   constexpr int kTiles = ROWS * COLUMNS;
   if (tile + ROWS > end) return;
   alignas(64) int32_t both[2][kTiles * 256];
@@ -366,6 +368,12 @@ FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, in
   const int64_t tile_bytes = cut.steps * (BITS ? 8 * BITS : 64), block_bytes = steps * tile_bytes;
   const uint8_t* const weights = p.steps + block * block_bytes;
   const int32_t* const start = p.sums + 16 * block;
+  // The weights of the next blocks are asked for from now on, a few lines a step. Where there would be more than a few, pixels
+  // are so few that the third-level cache is what is waited for anyway.
+  const int64_t all_steps = (end - tile) / ROWS * steps;
+  const int64_t lines = (COLUMNS * block_bytes / 64 + all_steps - 1) / all_steps;
+  const uint8_t* ahead = weights + COLUMNS * block_bytes;
+  const uint8_t* const ahead_end = block + COLUMNS < last && lines <= kAheadOfStep ? ahead + COLUMNS * block_bytes : ahead;
   // A tile's bytes are written while the one before is multiplied: read at once, they would be waited for.
   int32_t half = 0;
   const auto unpack_tiles = [&](const uint8_t* from, int32_t to) __attribute__((always_inline)) {
@@ -403,6 +411,9 @@ FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, in
             half ^= 1;
           } else {
             step<ROWS, COLUMNS>(at, p.pixel, w, block_bytes);
+          }
+          for (int64_t i = 0; i < lines && ahead < ahead_end; ++i, ahead += 64) {
+            _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
           }
           write(before, f, a_step, cut.pixels, p.y_step);
           w = next;
@@ -442,15 +453,15 @@ void all_columns(const fb::Product& p, const Cut& cut, int64_t from, int64_t end
   const int64_t fours = BITS ? (end - from) / 4 * 4 : 0;  // bits become bytes once for four tiles of pixels
   for (; block + 2 <= last; block += 2) {
     if constexpr (BITS > 0) {
-      multiply<4, 1, ADDED, BITS, To>(p, cut, from, from + fours, block);
-      multiply<4, 1, ADDED, BITS, To>(p, cut, from, from + fours, block + 1);
+      multiply<4, 1, ADDED, BITS, To>(p, cut, from, from + fours, block, last);
+      multiply<4, 1, ADDED, BITS, To>(p, cut, from, from + fours, block + 1, last);
     }
-    multiply<2, 2, ADDED, BITS, To>(p, cut, from + fours, end, block);
-    multiply<1, 2, ADDED, BITS, To>(p, cut, from + (end - from) / 2 * 2, end, block);
+    multiply<2, 2, ADDED, BITS, To>(p, cut, from + fours, end, block, last);
+    multiply<1, 2, ADDED, BITS, To>(p, cut, from + (end - from) / 2 * 2, end, block, last);
   }
   if (block < last) {
-    multiply<4, 1, ADDED, BITS, To>(p, cut, from, end, block);
-    multiply<1, 1, ADDED, BITS, To>(p, cut, from + (end - from) / 4 * 4, end, block);
+    multiply<4, 1, ADDED, BITS, To>(p, cut, from, end, block, last);
+    multiply<1, 1, ADDED, BITS, To>(p, cut, from + (end - from) / 4 * 4, end, block, last);
   }
 }
 
