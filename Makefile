@@ -30,7 +30,8 @@ test-emulated: setup
 # the calls; compiling the kernels with them takes about half a minute more.
 FUZZ_SECONDS ?= 30
 test-sanitized: setup
-	$(BIN)/python -m benchmarks.fuzz_kernels --sanitize --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m benchmarks.fuzz_kernels --sanitize memory --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m benchmarks.fuzz_kernels --sanitize threads --seconds $(FUZZ_SECONDS)
 
 demo: setup
 	$(BIN)/fewbits demo --out build/demo
