@@ -67,7 +67,7 @@ fb_rescale rescale(Random& r, Memory& m, int32_t channels, float size) {
 
 uint64_t run(const void* call, const void* y, int64_t bytes) {
   Memory m;
-  const int64_t scratch = fb_scratch(call);
+  const int64_t scratch = fb_scratch(call, 2);
   const void* calls[] = {call};
   fb_batch batch{calls, 1, scratch > 0 ? m.make<uint8_t>(scratch) : nullptr, scratch, 0, 2, 0};
   if (scratch < 0 || fb_run(&batch)) {

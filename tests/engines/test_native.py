@@ -282,6 +282,30 @@ def test_a_constant_that_is_added_broadcasts_whatever_the_batch() -> None:
             same(program, alone, executor.run(one))
 
 
+def test_a_large_input_is_read_where_it_lies_or_copied() -> None:
+    """Contiguous or not, aligned or not, of another type, another array each time; it is not written to."""
+    rng = np.random.default_rng(8)
+    encoding = Encoding(parse("uint8"), 0.02, 100)
+    values = {"x": Value((None, 3, 80, 90), None), "q": Value((None, 3, 80, 90), encoding),
+              "y": Value((None, 3, 40, 45), encoding)}
+    pool = MaxPool("y", "q", (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
+    program = Program(profile("onnxruntime"), ("x",), (Quantize("q", "x"), pool), values, "y")
+    executor = NativeExecutor(program, 2)
+    plain = rng.normal(size=(2, 3, 80, 90)).astype(np.float32)
+    raw = np.empty(plain.nbytes + 1, np.uint8)
+    shifted = raw[1:].view(np.float32).reshape(plain.shape)
+    shifted[...] = -plain
+    turned = np.ascontiguousarray(2 * plain.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    for x in (plain, shifted, plain + 1, turned, plain * 3):
+        before = x.copy()
+        for _ in range(2):
+            wanted = reference.run(program, {"x": x})
+            same(program, wanted, executor.run({"x": x}))
+            real = executor.real({"x": x})["y"]
+            np.testing.assert_array_equal(real, program.real("y", wanted["y"]))
+        np.testing.assert_array_equal(x, before)
+
+
 def test_layer_norms_are_exact_in_torch_too() -> None:
     """Deviations of all pairs of codes: a square root that is off by its last bit moves some of them by a step."""
     example = RECORDS[LayerNorm].examples()[0]

@@ -27,14 +27,38 @@ def test_the_worst_pairs_of_products_do_not_saturate(level: library.Level) -> No
         assert np.abs(found).max() == 255 * abs(weight) * 9 * 21
 
 
+SHARED = {
+    "rows, each with margins": ((96, 3, 3, 48), (1, 20, 23, 48), {}),
+    "rows of several images": ((96, 3, 3, 48), (3, 19, 23, 48), {}),
+    "images": ((40, 3, 3, 24), (8, 9, 11, 24), {}),
+    "blocks of columns": ((208, 3, 3, 96), (1, 6, 7, 96), {}),
+    "blocks of columns, several images": ((200, 3, 3, 96), (3, 5, 4, 96), {}),
+    "groups": ((96, 3, 3, 8), (2, 5, 5, 64), {"groups": 8}),
+    "rows of groups": ((64, 3, 3, 16), (1, 24, 21, 32), {"groups": 2}),
+    "steps of two": ((64, 3, 3, 32), (1, 31, 30, 32), {"stride": (2, 2)}),
+    "steps beyond the kernel": ((64, 2, 2, 32), (1, 47, 30, 32), {"stride": (3, 3)}),
+    "kernels with holes": ((64, 3, 3, 32), (1, 30, 24, 32), {"dilation": (2, 2), "margins": (2, 2, 2, 2)}),
+    "one channel each": ((64, 3, 3, 1), (1, 29, 24, 64), {"groups": 64}),
+    "one channel each, several images": ((64, 3, 3, 1), (4, 9, 12, 64), {"groups": 64}),
+    "a line": ((48, 1, 3, 32), (1, 1, 200, 32), {"margins": (0, 0, 1, 1)}),
+    "one pixel": ((500, 1, 1, 256), (1, 1, 1, 256), {"margins": (0, 0, 0, 0)}),
+    "pixels": ((48, 1, 1, 33), (1, 24, 24, 33), {"margins": (0, 0, 0, 0)}),
+}
+"""How threads may share a convolution: shape of its weights, of what it reads, and the rest of it."""
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["uint8", "int16"])
+@pytest.mark.parametrize("way", SHARED)
 @pytest.mark.parametrize("level", NATIVE)
-def test_threads_change_no_bit(level: library.Level) -> None:
+def test_threads_change_no_bit(level: library.Level, way: str, wide: bool) -> None:
+    shape, read, more = SHARED[way]
     rng = np.random.default_rng(1)
-    layer = Layer(signed(rng, 96, 3, 3, 48), None, rescaling(rng, 96, 1e5, (structs.FLOAT,)), 3, margins=(1, 1, 1, 1))
-    x = codes(rng, 2, 19, 23, 48)
-    case = conv_case(layer, x, beyond=True)
+    layer = Layer(signed(rng, *shape), None, rescaling(rng, shape[0], 1e5, (structs.FLOAT,)), 3,
+                  **{"margins": (1, 1, 1, 1)} | more)
+    x = codes(rng, *read)
+    case = conv_case(layer, x.astype(np.int16) if wide else x, beyond=True)
     with library.use(level):
-        for threads in (1, 2, 3, 8):
+        for threads in (1, 2, 3, 8, 100):
             np.testing.assert_array_equal(case.run(threads), case.wanted)
 
 

@@ -38,7 +38,7 @@ def test_a_refusal_is_a_clear_exception(family):
 def test_no_call_at_all_is_refused():
     handle = library.loaded()
     assert handle is not None
-    assert handle.fb_scratch(None) < 0
+    assert handle.fb_scratch(None, 1) < 0
     assert handle.fb_run(None) != 0
     pointers = (ctypes.c_void_p * 1)(None)
     for calls, count in ((None, 1), (ctypes.addressof(pointers), 1), (ctypes.addressof(pointers), -1)):

@@ -22,7 +22,6 @@ FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "b
            "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
            "lsq-paper": "int4",
            "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8",
-           "codebook-linear(5)": "int8", "codebook-density(5)": "int8", "codebook-random(5,2)": "int8",
            "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4", "duq": "int4",
            "lq(1)": "int8", "lq(2)": "int8", "lq(3)": "int8"}
 

@@ -37,30 +37,28 @@ class Calls:
     """Calls to be run one behind the other, again and again; their arrays must live as long.
 
     Every call is checked once, here; raises KernelError where one is refused, or there is no library. `keep`: arrays
-    that the calls point to, kept alive.
+    that the calls point to, kept alive; threads: at most so many share a call.
     """
 
-    def __init__(self, calls: Sequence[structs.Call], keep: Sequence[Any] = ()):
+    def __init__(self, calls: Sequence[structs.Call], keep: Sequence[Any] = (), threads: int = 1):
         library = native()
         if library is None:
             raise KernelError("there is no native library: python -m fewbits.kernels.build makes it")
         self._run, self._keep, self._calls = library.fb_run, tuple(keep), tuple(calls)
         scratch = 0
         for call in calls:
-            needed = library.fb_scratch(ctypes.addressof(call))
+            needed = library.fb_scratch(ctypes.addressof(call), threads)
             refuse(-min(needed, 0), call)
             scratch = max(scratch, needed)
         self.scratch = aligned(scratch)
         self._pointers = (ctypes.c_void_p * max(len(calls), 1))(*map(ctypes.addressof, calls))
         self._batch = structs.Batch(ctypes.addressof(self._pointers), len(calls), self.scratch.ctypes.data, scratch, 0,
-                                    1, 1)
-        self._address, self._threads = ctypes.addressof(self._batch), 1
+                                    threads, 1)
+        self._address = ctypes.addressof(self._batch)
 
-    def run(self, threads: int = 1) -> None:
+    def run(self) -> None:
         """Runs them all. Raises KernelError for numbers of rows that are not there, and NaN or Inf where a range is
         found."""
-        if threads != self._threads:
-            self._threads = self._batch.threads = threads
         answer = self._run(self._address)
         if answer:
             refuse(answer, self._calls[self._batch.failed])
@@ -68,7 +66,7 @@ class Calls:
 
 def run(call: structs.Call, threads: int = 1) -> None:
     """Runs one call, whose arrays the caller holds."""
-    Calls([call]).run(threads)
+    Calls([call], threads=threads).run()
 
 
 def address(array: np.ndarray | None) -> int | None:

@@ -19,7 +19,7 @@ VNNI; amx: that, and tiles of bytes; neon: with the dot product. Every level giv
 VARIABLE = "FEWBITS_LEVEL"
 """The environment variable that names a level."""
 
-INTERFACE = 9  # kernels.h, kInterface
+INTERFACE = 10  # kernels.h, kInterface
 _VBMI = 1  # dispatch.h, kVbmi
 PATH = os.environ.get("FEWBITS_LIBRARY") or str(LIBRARY)  # another build: benchmarks/fuzz_kernels.py
 
@@ -44,7 +44,7 @@ def _load() -> ctypes.CDLL | None:
             ("fb_levels", number, ()), ("fb_features", number, ()), ("fb_level", number, ()),
             ("fb_set_level", number, (number,)),
             ("fb_run", number, (address,)),
-            ("fb_scratch", size, (address,)), ("fb_packed_bytes", size, (address,)),
+            ("fb_scratch", size, (address, number)), ("fb_packed_bytes", size, (address,)),
             ("fb_pack", number, (address, address, size)),
             ("fb_grouped_bytes", size, (number, size, size, size)),
             ("fb_pack_grouped", number, (address, address, number, size, size, size, address, size))):

@@ -48,7 +48,7 @@ class Case:
         """What the native call writes. Raises AssertionError where it writes behind its end."""
         y = np.full(self.wanted.size + _BEHIND, 77, self.wanted.dtype)
         call, keep = self.make(y[:self.wanted.size].reshape(self.wanted.shape))
-        Calls([call], [keep]).run(threads)
+        Calls([call], [keep], threads).run()
         assert (y[-_BEHIND:] == 77).all(), f"{self.what} wrote behind its end"
         return y[:-_BEHIND].reshape(self.wanted.shape)
 
@@ -225,6 +225,8 @@ def _matmul(rng: Generator) -> Case:
 def _pair(rng: Generator) -> Case:
     kind = int(rng.integers(0, 7))
     shape = tuple(int(n) for n in rng.integers(1, 9, int(rng.integers(1, 5))))
+    if rng.random() < 0.1:  # one line that threads share
+        shape = (int(rng.integers(30_000, 70_000)),)
     a, b = (codes(rng, *(size if rng.random() < 0.7 else 1 for size in shape)) for _ in range(2))
     if rng.random() < 0.4:
         a, b = codes(rng, *shape), codes(rng, *shape)
@@ -405,6 +407,10 @@ def _part_through_table(rng: Generator) -> Case:
 def _move(rng: Generator) -> Case:
     if rng.random() < 0.25:
         return _part_through_table(rng)
+    if rng.random() < 0.15:  # channels become the last axis
+        x = codes(rng, int(rng.integers(1, 3)), int(rng.integers(1, 6)), int(rng.integers(1, 300)))
+        last = x.transpose(0, 2, 1)
+        return Case(np.ascontiguousarray(last), lambda y: (move_struct(last, y), x), f"channels of {x.shape} last")
     shape = tuple(int(n) for n in rng.integers(1, 8, int(rng.integers(1, 6))))
     dtype = (np.uint8, np.int16, np.float32, np.int64)[int(rng.integers(4))]
     x = unaligned(rng.integers(0, 200, shape).astype(dtype), rng)

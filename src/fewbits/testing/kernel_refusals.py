@@ -31,14 +31,14 @@ def spoiled(case: Case) -> Iterator[tuple[str, int]]:
     y = np.zeros(case.wanted.size, case.wanted.dtype).reshape(case.wanted.shape)
     call, keep = case.make(y)
     right = bytes(call)
-    assert library.fb_scratch(ctypes.addressof(call)) >= 0, f"{case.what} is refused"
+    assert library.fb_scratch(ctypes.addressof(call), 1) >= 0, f"{case.what} is refused"
     for place, field, values in _ways(call):
         for value in values:
             owner = call
             for name in place:
                 owner = getattr(owner, name)
             setattr(owner, field, value)
-            yield f"{case.what}: {'.'.join((*place, field))} = {value}", library.fb_scratch(ctypes.addressof(call))
+            yield f"{case.what}: {'.'.join((*place, field))} = {value}", library.fb_scratch(ctypes.addressof(call), 1)
             ctypes.memmove(ctypes.addressof(call), right, len(right))
     del keep
 

@@ -13,7 +13,7 @@ from fewbits.quant.simulation import Simulation
 from fewbits.train.after_training import AfterTraining
 from fewbits.train.binary_connect import BinaryConnect, StochasticBinaryConnect
 from fewbits.train.bwn import BinaryWeights
-from fewbits.train.codebook import CODEBOOK_STARTS, Codebook, RefreshedCodebook
+from fewbits.train.codebook import Codebook, RefreshedCodebook
 from fewbits.train.dorefa import DoReFaActivations, DoReFaWeights
 from fewbits.train.duq import DualActivations, DualWeights
 from fewbits.train.hwgq import HalfWaveGaussian
@@ -36,8 +36,7 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
     "binary-connect": BinaryConnect,
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
-    "codebook": Codebook, **{f"codebook-{start}": partial(Codebook, start=start) for start in CODEBOOK_STARTS},
-    "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
+    "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
     "stochastic": StochasticWeights, "duq": DualWeights, "lq": LearnedBasisWeights,
 })
 """Methods of weights: each makes the quantizer of a tensor; numbers in brackets are its arguments: `codebook(16)`."""

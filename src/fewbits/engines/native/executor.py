@@ -30,6 +30,9 @@ from fewbits.program.program import Program
 _FLOATS = {"float32": np.float32, "int64": np.int64}
 
 
+_READ_IN_PLACE = 1 << 16
+"""Bytes from which on an input is worth reading where it lies."""
+
 _SIZES = 8
 """So many sizes of inputs stay compiled, each with an arena of its own; the oldest goes first."""
 
@@ -41,12 +44,13 @@ _Key = tuple[int, tuple[tuple[tuple[int, ...], np.dtype], ...], tuple[str, ...],
 @dataclass(frozen=True, eq=False)
 class _Compiled:
     """takes: names, sizes and types of its inputs; parts: native calls and Python functions, in turns; inputs, outputs:
-    arrays in the arena, and what storing added."""
+    arrays in the arena, and what storing added; in_place: inputs that these calls can read where they lie."""
 
     takes: tuple[tuple[str, tuple[int, ...], np.dtype], ...]
     parts: tuple[Callable[[], None], ...]
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, tuple[np.ndarray, int, np.dtype]]
+    in_place: Mapping[str, tuple[structs.Quantize, ...]]
     arena: Arena
     memory: np.ndarray
     fallbacks: tuple[str, ...]
@@ -137,7 +141,7 @@ class NativeExecutor:
     def _outputs_of(self, compiled: _Compiled, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...],
                     real: bool) -> dict[str, np.ndarray]:
         for name, array in compiled.inputs.items():
-            array[...] = inputs[name]
+            _put(inputs[name], array, compiled.in_place.get(name, ()))
         try:
             for part in compiled.parts:
                 part()
@@ -231,16 +235,16 @@ class NativeExecutor:
 
         parts: list[Callable[[], None]] = []
         calls: list[structs.Call] = []
+        call_of: dict[int, structs.Call] = {}
         kept: list[Any] = []
 
         def close() -> None:
             if calls:
-                batch = Calls(tuple(calls), tuple(kept))
-                parts.append(lambda: batch.run(self.threads))
+                parts.append(Calls(tuple(calls), tuple(kept), self.threads).run)
                 calls.clear()
                 kept.clear()
 
-        for step in context.steps:
+        for number, step in enumerate(context.steps):
             arrays = [view(value) for value in (*step.reads, step.writes)]
             if step.make is not None:
                 inner = []
@@ -252,6 +256,7 @@ class NativeExecutor:
                     kept.append((more, parts_of))
                 call, more = step.make(inner, *arrays) if step.body else step.make(*arrays)
                 calls.append(call)
+                call_of[number] = call
                 kept.append((more, arrays))
             else:
                 close()
@@ -261,8 +266,16 @@ class NativeExecutor:
         close()
         outputs = {name: (view(value), value.added, self._dtype(name, value)) for name, value in ends.items()}
         takes = tuple((name, context.stored[name].shape, context.stored[name].dtype) for name in inputs)
-        return _Compiled(takes, tuple(parts), {name: view(context.stored[name]) for name in inputs}, outputs, arena,
-                         memory, fallbacks)
+        in_place = {}
+        for name in inputs:
+            readers = [call_of.get(number) for number, step in enumerate(context.steps)
+                       if any(value.memory == name for part in (step, *step.body) for value in part.reads)]
+            quantized = [call for call in readers if isinstance(call, structs.Quantize)]
+            kept_as_it_is = any(value.memory == name for value in ends.values())
+            if len(quantized) == len(readers) and not kept_as_it_is and sizes[name] >= _READ_IN_PLACE:
+                in_place[name] = tuple(quantized)
+        return _Compiled(takes, tuple(parts), {name: view(context.stored[name]) for name in inputs}, outputs, in_place,
+                         arena, memory, fallbacks)
 
     def _dtype(self, name: str, value: Stored) -> np.dtype:
         """Of the codes of a value, or of the numbers that it is."""
@@ -317,6 +330,16 @@ def _is_taken(compiled: _Compiled, inputs: Mapping[str, np.ndarray]) -> bool:
         if type(array) is not np.ndarray or array.shape != shape or array.dtype is not dtype:
             return False
     return True
+
+
+def _put(given: np.ndarray, array: np.ndarray, readers: tuple[structs.Quantize, ...]) -> None:
+    """An input to where those that read it look."""
+    if readers and given.dtype == array.dtype and given.flags.c_contiguous and given.flags.aligned:
+        array = given
+    else:
+        array[...] = given
+    for call in readers:
+        call.x = array.ctypes.data
 
 
 def _plainly(context: Context, value: Stored) -> Stored:

@@ -12,6 +12,8 @@ namespace {
 
 constexpr int64_t kMost = INT64_C(1) << 46;  // codes of one array: products of sizes stay far below 2^63
 constexpr int64_t kSlack = 64;               // bytes that inner loops may read behind the codes in scratch
+constexpr int64_t kGrain = 16384;            // codes that are worth a thread
+constexpr int64_t kLine = 64;                // of the cache: codes that are not parted
 constexpr int64_t kShort = 256;              // bytes of a line that is sooner written twice than its margins for themselves
 
 #define FB_TRY(...)                    \
@@ -80,6 +82,9 @@ int32_t check_rescale(const fb_rescale& r, int64_t channels) {
       return FB_LAYOUT;
   }
 }
+
+// Blocks of columns that share what is read of the codes.
+int32_t side_by_side() { return kernels().tiles ? 2 : 4; }
 
 int32_t size_of(int32_t type) { return type == FB_U8 || type == FB_S8 ? 1 : type == FB_S16 ? 2 : 4; }
 
@@ -187,16 +192,53 @@ bool is_winograd(const fb_conv& c) {
   return c.layout == FB_PACKED && static_cast<const Packed*>(c.weights)->kind == kWinograd;
 }
 
-int64_t scratch_of(const fb_conv& call) {
+// How threads share a packed convolution. What is read with margins is copied first: by all together, or by each thread what
+// it reads, so that nobody waits for the others between and what one wrote is not fetched from its cache by another.
+enum class Share {
+  kPixels,  // of one image after the other, copied by all together
+  kRows,    // of the output, the same
+  kColumns, // blocks of sixteen of them, or groups: each thread has all images for itself, and its weights alone
+  kImages,
+};
+
+struct Shared {
+  Share by;
+  int64_t image_bytes;  // from one thread's copy to the next's; with rows: by how much they overlap
+  int64_t bytes;        // of all copies
+};
+
+Shared shared(const Conv& p, int32_t threads) {
+  const fb_conv& c = p.c;
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  const int64_t pixels = static_cast<int64_t>(p.high) * p.wide, columns = c.groups > 1 ? c.groups : h.blocks;
+  threads = threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads;
+  if (h.kind != kDepthwise) {
+    const int64_t weights = h.bytes - h.steps, written = p.output * size_of(c.rescale.type);
+    const int64_t read = p.copied ? p.image_bytes : static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
+    const int64_t least = c.groups > 1 ? 1 : side_by_side();
+    const bool few = pixels < 24 * threads && columns >= threads;
+    if (few || (weights > read + written && columns >= least * threads)) return {Share::kColumns, p.image_bytes, threads * p.image_bytes};
+  }
+  if (c.batch >= threads && (c.batch % threads == 0 || c.batch >= 4 * threads)) return {Share::kImages, p.image_bytes, threads * p.image_bytes};
+  // Rows where they come out even.
+  const int64_t rows = (p.high + threads - 1) / threads * threads;
+  if (h.kind != kDepthwise && (!p.copied || 8 * rows > 9 * p.high)) return {Share::kPixels, 0, p.image_bytes};
+  const int64_t reach = static_cast<int64_t>(c.kernel_h - 1) * c.dilation_h + 1;
+  const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * (h.wide ? 2 : 1);
+  const int64_t more = p.copied ? aligned((reach > c.stride_h ? reach - c.stride_h : 0) * line + kSlack) : 0;
+  return {Share::kRows, more, p.image_bytes + (threads - 1) * more};
+}
+
+int64_t scratch_of(const fb_conv& call, int32_t threads) {
   if (is_winograd(call)) {
     const Tiled t = tiled(call);
     return t.images_bytes + t.v_bytes + t.m_bytes + 2 * t.sums_bytes;
   }
   const Conv p = prepared(call);
-  return call.layout == FB_PACKED ? p.image_bytes + p.sums_bytes + 64 : 0;
+  return call.layout == FB_PACKED ? shared(p, threads).bytes + aligned(p.sums_bytes) + 64 : 0;
 }
 
-// Rows [begin, end) of an image with its margins.
+// Rows [begin, end) of an image with its margins, the first of them at `to`.
 void copy_rows(const Conv& p, const Packed& h, const uint8_t* image, uint8_t* to, int64_t begin, int64_t end) {
   const fb_conv& c = p.c;
   const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels;
@@ -205,7 +247,7 @@ void copy_rows(const Conv& p, const Packed& h, const uint8_t* image, uint8_t* to
     const int64_t from = row - c.top;
     const bool inside = from >= 0 && from < c.height;
     if (!h.wide) {
-      uint8_t* out = to + row * line;
+      uint8_t* out = to + (row - begin) * line;
       if (line < kShort) {  // one call for all margins
         if (row == begin) std::memset(out, c.x_zero, static_cast<size_t>((end - begin) * line));
         if (inside) std::memcpy(out + before, image + from * codes, static_cast<size_t>(codes));
@@ -220,7 +262,7 @@ void copy_rows(const Conv& p, const Packed& h, const uint8_t* image, uint8_t* to
       std::memset(out + before + codes, c.x_zero, static_cast<size_t>(line - before - codes));
       continue;
     }
-    int16_t* out = reinterpret_cast<int16_t*>(to) + row * line;
+    int16_t* out = reinterpret_cast<int16_t*>(to) + (row - begin) * line;
     const int16_t zero = static_cast<int16_t>(c.x_zero);
     for (int64_t i = 0; i < (inside ? before : line); ++i) out[i] = zero;
     if (!inside) continue;
@@ -285,7 +327,7 @@ void run_winograd(const fb_conv& c, int32_t threads, uint8_t* scratch) {
     const int64_t lines = static_cast<int64_t>(t.tiles_y) * 4 + 2;
     for (int32_t i = 0; i < count; ++i) {
       const uint8_t* image = static_cast<const uint8_t*>(c.x) + (first + i) * in_bytes;
-      parallel(threads, lines, (16384 + t.line - 1) / t.line,
+      parallel(threads, lines, (kGrain + t.line - 1) / t.line, 1,
                [&](int64_t b, int64_t e) { fill_rows(c, t, image, images + i * t.image, b, e); });
     }
     Winograd w{};
@@ -305,8 +347,8 @@ void run_winograd(const fb_conv& c, int32_t threads, uint8_t* scratch) {
     w.columns = c.out_channels;
     for (; w.first < count * of_image; w.first += t.some) {
       w.count = count * of_image - w.first < t.some ? count * of_image - w.first : t.some;
-      parallel(threads, w.count, 4, [&](int64_t b, int64_t e) { k.winograd_in(&w, b, e); });
-      parallel(threads, (t.blocks + wide - 1) / wide, 1, [&](int64_t b, int64_t e) {
+      parallel(threads, w.count, 4, 4, [&](int64_t b, int64_t e) { k.winograd_in(&w, b, e); });
+      parallel(threads, (t.blocks + wide - 1) / wide, 1, 1, [&](int64_t b, int64_t e) {
         for (int64_t slice = b; slice < e; ++slice) {
           const int64_t block = slice * wide, blocks = t.blocks - block < wide ? t.blocks - block : wide;
           Winograd own = w;
@@ -336,86 +378,152 @@ void run_winograd(const fb_conv& c, int32_t threads, uint8_t* scratch) {
   }
 }
 
-void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
-  if (is_winograd(call)) return run_winograd(call, threads, scratch);
+// What one thread does of a packed convolution.
+struct Portion {
+  const uint8_t* x;      // an image
+  uint8_t* y;            // its codes
+  uint8_t* copy;         // where the lines go that it reads, with their margins; null where x has them
+  int64_t begin, end;    // pixels; whole rows where there is a copy
+  int32_t first, last;   // blocks of columns, or groups
+};
+
+void run_portion(const Conv& p, const int32_t* sums, const Portion& part) {
   const Kernels& k = kernels();
-  const Conv p = prepared(call);
   const fb_conv& c = p.c;
-  if (c.layout != FB_PACKED) {
-    parallel(threads, static_cast<int64_t>(c.batch) * p.high, 1, [&](int64_t b, int64_t e) { k.conv(&c, b, e); });
-    return;
-  }
   const Packed& h = *static_cast<const Packed*>(c.weights);
   const uint8_t* base = static_cast<const uint8_t*>(c.weights);
-  int32_t* sums = reinterpret_cast<int32_t*>(scratch);
-  uint8_t* copy = scratch + aligned(p.sums_bytes);
-  start_sums(c, h, sums);
-  const int32_t item = h.wide ? 2 : 1, y_item = size_of(c.rescale.type);
-  const int64_t in_bytes = static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
+  const int32_t item = h.wide ? 2 : 1;
   const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * item;
-  int32_t taps[132];
+  const int64_t steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
+  const uint8_t* x = part.x;
+  uint8_t* y = part.y;
+  int64_t begin = part.begin, end = part.end;
+  if (part.copy) {
+    const int64_t row = begin / p.wide, rows = (end - begin) / p.wide, reach = static_cast<int64_t>(c.kernel_h - 1) * c.dilation_h + 1;
+    copy_rows(p, h, x, part.copy, row * c.stride_h, (row + rows - 1) * c.stride_h + reach);
+    x = part.copy;
+    y += begin * c.out_channels * size_of(c.rescale.type);
+    end -= begin;
+    begin = 0;
+  }
   if (h.kind == kDepthwise) {
+    int32_t taps[132];
     const int32_t number = c.kernel_h * c.kernel_w;
     for (int32_t tap = 0; tap < (number + 3) / 4 * 4; ++tap) {
       const int32_t there = tap < number ? tap : 0;
       taps[tap] = static_cast<int32_t>(there / c.kernel_w * c.dilation_h * line + there % c.kernel_w * c.dilation_w * c.channels);
     }
+    const Depthwise d{x, base + h.steps, sums, &c.rescale, y, taps, number, c.channels, p.wide,
+                      static_cast<int64_t>(c.stride_w) * c.channels, c.stride_h * line};
+    k.depthwise(&d, begin / p.wide, end / p.wide);
+    return;
   }
-  for (int32_t image = 0; image < c.batch; ++image) {
-    const uint8_t* x = static_cast<const uint8_t*>(c.x) + image * in_bytes;
-    if (p.copied) {
-      const int64_t lines = c.height + c.top + c.bottom;
-      const int64_t grain = line > 0 ? (16384 + line - 1) / line : 1;
-      parallel(threads, lines, grain, [&](int64_t b, int64_t e) { copy_rows(p, h, x, copy, b, e); });
-      x = copy;
+  const bool grouped = c.groups > 1;
+  for (int32_t group = grouped ? part.first : 0; group < (grouped ? part.last : 1); ++group) {
+    const int64_t block = static_cast<int64_t>(group) * h.blocks;
+    const int32_t columns = c.out_channels / c.groups;
+    Product product{};
+    product.x = x + static_cast<int64_t>(group) * h.depth * item;
+    product.steps = base + h.steps + block * steps * (h.bits ? 8 * h.bits : 64);
+    product.sums = sums + block * 16;
+    if (h.extra_first) {
+      product.extra = base + h.extra;
+      product.extra_first = reinterpret_cast<const int32_t*>(base + h.extra_first) + 2 * block;
+      product.extra_place = reinterpret_cast<const int32_t*>(base + h.extra_place);
     }
-    uint8_t* y = static_cast<uint8_t*>(c.y) + image * p.output * y_item;
-    if (h.kind == kDepthwise) {
-      const Depthwise d{x, base + h.steps, sums, &c.rescale, y, taps, c.kernel_h * c.kernel_w, c.channels, p.wide,
-                        static_cast<int64_t>(c.stride_w) * c.channels, c.stride_h * line};
-      parallel(threads, p.high, 1, [&](int64_t b, int64_t e) { k.depthwise(&d, b, e); });
+    product.rescale = &c.rescale;
+    product.y = y;
+    product.y_step = c.out_channels;
+    product.first_channel = static_cast<int64_t>(group) * columns;
+    product.columns = columns;
+    product.width = p.wide;
+    product.pixel = static_cast<int64_t>(c.stride_w) * c.channels * item;
+    product.line = c.stride_h * line;
+    product.runs_y = h.runs_y;
+    product.runs_x = h.runs_x;
+    product.run_y = c.dilation_h * line;
+    product.run_x = static_cast<int64_t>(c.dilation_w) * c.channels * item;
+    product.steps_of_run = h.steps_of_run;
+    product.wide = h.wide != 0;
+    product.bits = h.bits;
+    product.values = h.values;
+    k.product(&product, begin, end, grouped ? 0 : part.first, grouped ? h.blocks : part.last);
+  }
+}
+
+void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
+  if (is_winograd(call)) return run_winograd(call, threads, scratch);
+  const Conv p = prepared(call);
+  const fb_conv& c = p.c;
+  if (c.layout != FB_PACKED) {
+    parallel(threads, static_cast<int64_t>(c.batch) * p.high, 1, 1, [&](int64_t b, int64_t e) { kernels().conv(&c, b, e); });
+    return;
+  }
+  const Packed& h = *static_cast<const Packed*>(c.weights);
+  const int64_t pixels = static_cast<int64_t>(p.high) * p.wide, steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
+  const int32_t columns = c.groups > 1 ? c.groups : h.blocks;
+  if (h.kind != kDepthwise && pixels * steps * h.blocks * c.groups < 4096) threads = 1;  // a few microseconds: waking a thread costs as much
+  const Shared how = shared(p, threads);
+  int32_t* sums = reinterpret_cast<int32_t*>(scratch);
+  uint8_t* const copy = p.copied ? scratch + aligned(p.sums_bytes) : nullptr;
+  start_sums(c, h, sums);
+  const int64_t in_bytes = static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
+  const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * (h.wide ? 2 : 1);
+  const auto portion = [&](int64_t image) {
+    const uint8_t* const x = static_cast<const uint8_t*>(c.x) + image * in_bytes;
+    uint8_t* const y = static_cast<uint8_t*>(c.y) + image * p.output * size_of(c.rescale.type);
+    return Portion{x, y, copy, 0, pixels, 0, columns};
+  };
+  if (how.by == Share::kImages) {
+    parallel(threads, c.batch, 1, 1, [&](int64_t b, int64_t e, int32_t number) {
+      for (int64_t image = b; image < e; ++image) {
+        Portion part = portion(image);
+        if (copy) part.copy += number * how.image_bytes;
+        run_portion(p, sums, part);
+      }
+    });
+    return;
+  }
+  if (how.by == Share::kColumns) {
+    const int32_t least = c.groups > 1 ? 1 : side_by_side();
+    parallel(threads, columns, least, least, [&](int64_t b, int64_t e, int32_t number) {
+      for (int64_t image = 0; image < c.batch; ++image) {
+        Portion part = portion(image);
+        if (copy) part.copy += number * how.image_bytes;
+        part.first = static_cast<int32_t>(b);
+        part.last = static_cast<int32_t>(e);
+        run_portion(p, sums, part);
+      }
+    });
+    return;
+  }
+  for (int64_t image = 0; image < c.batch; ++image) {
+    Portion whole = portion(image);
+    if (how.by == Share::kRows) {
+      parallel(threads, p.high, 1, 1, [&](int64_t b, int64_t e, int32_t number) {
+        Portion part = whole;
+        if (copy) part.copy += b * c.stride_h * line + number * how.image_bytes;
+        part.begin = b * p.wide;
+        part.end = e * p.wide;
+        run_portion(p, sums, part);
+      });
       continue;
     }
-    const int64_t steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
-    for (int32_t group = 0; group < c.groups; ++group) {
-      const int64_t block = static_cast<int64_t>(group) * h.blocks;
-      const int32_t columns = c.out_channels / c.groups;
-      Product product{};
-      product.x = x + static_cast<int64_t>(group) * h.depth * item;
-      product.steps = base + h.steps + block * steps * (h.bits ? 8 * h.bits : 64);
-      product.sums = sums + block * 16;
-      if (h.extra_first) {
-        product.extra = base + h.extra;
-        product.extra_first = reinterpret_cast<const int32_t*>(base + h.extra_first) + 2 * block;
-        product.extra_place = reinterpret_cast<const int32_t*>(base + h.extra_place);
-      }
-      product.rescale = &c.rescale;
-      product.y = y;
-      product.y_step = c.out_channels;
-      product.first_channel = static_cast<int64_t>(group) * columns;
-      product.columns = columns;
-      product.width = p.wide;
-      product.pixel = static_cast<int64_t>(c.stride_w) * c.channels * item;
-      product.line = c.stride_h * line;
-      product.runs_y = h.runs_y;
-      product.runs_x = h.runs_x;
-      product.run_y = c.dilation_h * line;
-      product.run_x = static_cast<int64_t>(c.dilation_w) * c.channels * item;
-      product.steps_of_run = h.steps_of_run;
-      product.wide = h.wide != 0;
-      product.bits = h.bits;
-      product.values = h.values;
-      const int64_t pixels = static_cast<int64_t>(p.high) * p.wide;
-      const bool small = pixels * steps * h.blocks < 4096;  // a few microseconds: waking a thread costs as much
-      if (pixels >= 24 * threads || h.blocks < threads) {
-        const int64_t grain = k.tiles && product.line != p.wide * product.pixel ? p.wide : 24;  // tiles want whole rows
-        parallel(small ? 1 : threads, pixels, grain, [&](int64_t b, int64_t e) { k.product(&product, b, e, 0, h.blocks); });
-      } else {
-        parallel(small ? 1 : threads, h.blocks, 4, [&](int64_t b, int64_t e) {
-          k.product(&product, 0, pixels, static_cast<int32_t>(b), static_cast<int32_t>(e));
-        });
-      }
+    if (copy) {
+      const int64_t lines = c.height + c.top + c.bottom;
+      parallel(threads, lines, line > 0 ? (kGrain + line - 1) / line : 1, 1,
+               [&](int64_t b, int64_t e) { copy_rows(p, h, whole.x, copy + b * line, b, e); });
+      whole.x = copy;
+      whole.copy = nullptr;
     }
+    // Tiles want whole rows.
+    const int64_t grain = kernels().tiles && c.stride_h * line != p.wide * static_cast<int64_t>(c.stride_w) * c.channels * (h.wide ? 2 : 1) ? p.wide : 24;
+    parallel(threads, pixels, grain, grain, [&](int64_t b, int64_t e) {
+      Portion part = whole;
+      part.begin = b;
+      part.end = e;
+      run_portion(p, sums, part);
+    });
   }
 }
 
@@ -527,7 +635,7 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
   const Kernels& k = kernels();
   const Matrix m = prepared(c);
   if (!m.packed) {
-    parallel(threads, static_cast<int64_t>(c.batches) * c.rows, 1, [&](int64_t b, int64_t e) { k.matmul(&c, b, e); });
+    parallel(threads, static_cast<int64_t>(c.batches) * c.rows, 1, 1, [&](int64_t b, int64_t e) { k.matmul(&c, b, e); });
     return;
   }
   uint8_t* weights = scratch;
@@ -538,7 +646,7 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
     const uint8_t* a = static_cast<const uint8_t*>(c.a) + batch * c.a_step;
     const uint8_t* b = static_cast<const uint8_t*>(c.b) + batch * c.b_step;
     if (batch == 0 || c.b_step) {
-      parallel(threads, m.blocks, 4, [&](int64_t first, int64_t last) {
+      parallel(threads, m.blocks, 4, 1, [&](int64_t first, int64_t last) {
         for (int64_t block = first; block < last; ++block) {
           const int32_t there = c.columns - static_cast<int32_t>(block) * 16 < 16 ? c.columns - static_cast<int32_t>(block) * 16 : 16;
           uint8_t* to = weights + block * m.steps * 64;
@@ -567,7 +675,7 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
       });
     }
     if (batch == 0 || c.a_step || c.b_step) {
-      parallel(threads, c.rows, 64, [&](int64_t first, int64_t last) {
+      parallel(threads, c.rows, 64, 1, [&](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row) {
           const uint8_t* from = a + row * c.depth;
           if (m.wide) {
@@ -602,7 +710,15 @@ void run_matmul(const fb_matmul& c, int32_t threads, uint8_t* scratch) {
     product.runs_y = product.runs_x = 1;
     product.steps_of_run = m.steps;
     product.wide = m.wide;
-    parallel(threads, c.rows, 24, [&](int64_t first, int64_t last) { k.product(&product, first, last, 0, m.blocks); });
+    // By rows, each thread reading all of b, or by columns, each reading all of a: whichever lets them read less.
+    const int64_t least = side_by_side();
+    if (m.blocks >= least * threads && static_cast<int64_t>(m.blocks) * m.steps * 64 > c.rows * product.pixel) {
+      parallel(threads, m.blocks, least, least, [&](int64_t first, int64_t last) {
+        k.product(&product, 0, c.rows, static_cast<int32_t>(first), static_cast<int32_t>(last));
+      });
+    } else {
+      parallel(threads, c.rows, 24, 24, [&](int64_t first, int64_t last) { k.product(&product, first, last, 0, m.blocks); });
+    }
   }
 }
 
@@ -846,16 +962,16 @@ int32_t check(const fb_repeat& c) {
   for (int64_t i = 0; i < c.count; ++i) {
     FB_REQUIRE(c.calls[i], FB_NULL);
     FB_REQUIRE(at_home(c.calls[i], 8) && *static_cast<const int32_t*>(c.calls[i]) != FB_REPEAT, FB_LAYOUT);
-    const int64_t needed = fb_scratch(c.calls[i]);
+    const int64_t needed = fb_scratch(c.calls[i], 1);
     FB_REQUIRE(needed >= 0, static_cast<int32_t>(-needed));
   }
   return FB_OK;
 }
 
-int64_t scratch_of(const fb_repeat& c) {
+int64_t scratch_of(const fb_repeat& c, int32_t threads) {
   int64_t most = 0;
   for (int64_t i = 0; i < c.count; ++i) {
-    const int64_t needed = fb_scratch(c.calls[i]);
+    const int64_t needed = fb_scratch(c.calls[i], threads);
     most = needed > most ? needed : most;
   }
   return most;
@@ -902,8 +1018,6 @@ int64_t scratch_of(const fb_binary& c) {
   return b.lines_bytes + b.planes_bytes + aligned(b.some * static_cast<int64_t>(sizeof(fb_pixel)));
 }
 
-constexpr int64_t kGrain = 16384;  // codes that are worth a thread
-
 void run_binary(const fb_binary& c, int32_t threads, uint8_t* scratch) {
   const Kernels& k = kernels();
   const Bits b = prepared(c);
@@ -911,27 +1025,38 @@ void run_binary(const fb_binary& c, int32_t threads, uint8_t* scratch) {
   uint64_t* lines = reinterpret_cast<uint64_t*>(scratch);
   fb_covered some{reinterpret_cast<uint64_t*>(scratch + b.lines_bytes), reinterpret_cast<fb_pixel*>(scratch + b.lines_bytes + b.planes_bytes), 0};
   const int64_t line = fb_words_of_line(&c) * 64;
-  parallel(threads, b.lines, (kGrain + line - 1) / line, [&](int64_t from, int64_t to) { k.lines(&c, lines, from, to); });
+  parallel(threads, b.lines, (kGrain + line - 1) / line, 1, [&](int64_t from, int64_t to) { k.lines(&c, lines, from, to); });
   const int64_t of_pixel = words * 64 * c.x_bits, work = words * 8 * c.x_bits * c.w_bits;
   for (; some.first < b.pixels; some.first += b.some) {
     const int64_t begin = some.first, end = b.pixels - begin < b.some ? b.pixels : begin + b.some;
-    parallel(threads, end - begin, (kGrain + of_pixel - 1) / of_pixel,
+    parallel(threads, end - begin, (kGrain + of_pixel - 1) / of_pixel, 1,
              [&](int64_t from, int64_t to) { k.covered(&c, lines, &some, begin + from, begin + to); });
     if (blocks >= 4 * threads) {
       const int64_t grain = (kGrain + (end - begin) * work - 1) / ((end - begin) * work);
-      parallel(threads, blocks, (grain + 3) / 4 * 4, [&](int64_t from, int64_t to) { k.binary(&c, &some, begin, end, from, to); });
+      parallel(threads, blocks, grain, 4, [&](int64_t from, int64_t to) { k.binary(&c, &some, begin, end, from, to); });
     } else {
       const int64_t grain = (kGrain + blocks * work - 1) / (blocks * work);
-      parallel(threads, end - begin, (grain + 3) / 4 * 4,
+      parallel(threads, end - begin, grain, 4,
                [&](int64_t from, int64_t to) { k.binary(&c, &some, begin + from, begin + to, 0, blocks); });
     }
   }
 }
 
+// Of the only line of a pair the codes [begin, end).
+fb_pair part_of(const fb_pair& c, int64_t begin, int64_t end) {
+  const int32_t last = c.axes - 1;
+  fb_pair some = c;
+  some.a = static_cast<const uint8_t*>(c.a) + begin * c.step_a[last] * size_of(c.a_type);
+  some.b = static_cast<const uint8_t*>(c.b) + begin * c.step_b[last] * size_of(c.b_type);
+  some.y = static_cast<uint8_t*>(c.y) + begin * size_of(c.y_type);
+  some.sizes[last] = end - begin;
+  return some;
+}
+
 int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
   const Kernels& k = kernels();
 #define FB_PARTS(count, grain, name) \
-  parallel(threads, count, grain, [&](int64_t b, int64_t e) { k.name(&c, b, e); })
+  parallel(threads, count, grain, 1, [&](int64_t b, int64_t e) { k.name(&c, b, e); })
   switch (*static_cast<const int32_t*>(call)) {
     case FB_CONV:
       run_conv(*static_cast<const fb_conv*>(call), threads, scratch);
@@ -941,13 +1066,20 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
       break;
     case FB_PAIR: {
       const auto& c = *static_cast<const fb_pair*>(call);
-      const int64_t run = c.sizes[c.axes - 1];
-      FB_PARTS(lines_of(c), (kGrain + run - 1) / run, pair);
+      const int64_t run = c.sizes[c.axes - 1], lines = lines_of(c);
+      if (lines > 1) {
+        FB_PARTS(lines, (kGrain + run - 1) / run, pair);
+        break;
+      }
+      parallel(threads, run, kGrain, kLine, [&](int64_t b, int64_t e) {
+        const fb_pair some = part_of(c, b, e);
+        k.pair(&some, 0, 1);
+      });
       break;
     }
     case FB_TABLE: {
       const auto& c = *static_cast<const fb_table*>(call);
-      FB_PARTS(c.count, 4 * kGrain, table);
+      parallel(threads, c.count, 4 * kGrain, kLine, [&](int64_t b, int64_t e) { k.table(&c, b, e); });
       break;
     }
     case FB_POOL: {
@@ -972,7 +1104,7 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
     }
     case FB_QUANTIZE: {
       const auto& c = *static_cast<const fb_quantize*>(call);
-      FB_PARTS(c.count, kGrain, quantize);
+      parallel(threads, c.count, kGrain, kLine, [&](int64_t b, int64_t e) { k.quantize(&c, b, e); });
       break;
     }
     case FB_DEQUANTIZE: {
@@ -1019,7 +1151,7 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
         quantize.scale = scale;
         quantize.zero = conv.x_zero;
         quantize.high = 255;
-        parallel(threads, count, kGrain, [&](int64_t b, int64_t e) { k.quantize(&quantize, b, e); });
+        parallel(threads, count, kGrain, kLine, [&](int64_t b, int64_t e) { k.quantize(&quantize, b, e); });
       } else {
         std::memset(c.codes, 0, static_cast<size_t>(count));
       }
@@ -1040,7 +1172,7 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
         for (int64_t row = 0; row < c.rows; ++row) std::memcpy(scratch + row * step, c.x + row * c.depth, static_cast<size_t>(c.depth));
         x = scratch;
       }
-      parallel(threads, (static_cast<int64_t>(c.columns) + 15) / 16, 4, [&](int64_t b, int64_t e) { k.sparse(&c, x, step, b, e); });
+      parallel(threads, (static_cast<int64_t>(c.columns) + 15) / 16, 4, 1, [&](int64_t b, int64_t e) { k.sparse(&c, x, step, b, e); });
       break;
     }
     case FB_GROUPED: {
@@ -1085,14 +1217,14 @@ int64_t checked_scratch(const void* call) {
 }  // namespace
 }  // namespace fb
 
-int64_t fb_scratch(const void* call) {
+int64_t fb_scratch(const void* call, int32_t threads) {
   if (!call) return -FB_NULL;
   if (reinterpret_cast<uintptr_t>(call) % 8) return -FB_LAYOUT;
   switch (*static_cast<const int32_t*>(call)) {
     case FB_CONV: {
       const auto& c = *static_cast<const fb_conv*>(call);
       const int32_t wrong = fb::check_conv(c);
-      return wrong ? -wrong : fb::scratch_of(c);
+      return wrong ? -wrong : fb::scratch_of(c, threads);
     }
     case FB_MATMUL:
       return fb::checked_scratch<fb_matmul>(call);
@@ -1120,7 +1252,7 @@ int64_t fb_scratch(const void* call) {
       return fb::checked<fb_threshold>(call);
     case FB_DYNAMIC: {
       const int64_t wrong = fb::checked<fb_dynamic>(call);
-      return wrong ? wrong : fb::scratch_of(static_cast<const fb_dynamic*>(call)->conv);
+      return wrong ? wrong : fb::scratch_of(static_cast<const fb_dynamic*>(call)->conv, threads);
     }
     case FB_BINARY:
       return fb::checked_scratch<fb_binary>(call);
@@ -1128,8 +1260,10 @@ int64_t fb_scratch(const void* call) {
       return fb::checked_scratch<fb_sparse>(call);
     case FB_GROUPED:
       return fb::checked_scratch<fb_grouped>(call);
-    case FB_REPEAT:
-      return fb::checked_scratch<fb_repeat>(call);
+    case FB_REPEAT: {
+      const int64_t wrong = fb::checked<fb_repeat>(call);
+      return wrong ? wrong : fb::scratch_of(*static_cast<const fb_repeat*>(call), threads);
+    }
     default:
       return -FB_LAYOUT;
   }
@@ -1138,11 +1272,12 @@ int64_t fb_scratch(const void* call) {
 int32_t fb_run(fb_batch* batch) {
   if (!batch || !batch->calls) return FB_NULL;
   if (batch->count < 0) return FB_SIZE;
+  const fb::Batch awake(batch->threads);
   for (int64_t i = 0; i < batch->count; ++i) {
     const void* call = batch->calls[i];
     batch->failed = i;
     if (!batch->checked) {
-      const int64_t needed = fb_scratch(call);
+      const int64_t needed = fb_scratch(call, batch->threads);
       if (needed < 0) return static_cast<int32_t>(-needed);
       const bool right = batch->scratch && needed <= batch->scratch_bytes && reinterpret_cast<uintptr_t>(batch->scratch) % 64 == 0;
       if (needed > 0 && !right) return FB_SCRATCH;

@@ -351,7 +351,7 @@ typedef struct {
 typedef struct {
   const void* const* calls;
   int64_t count;
-  void* scratch; /* at least the most that fb_scratch asks for */
+  void* scratch; /* at least the most that fb_scratch asks for with as many threads */
   int64_t scratch_bytes;
   int64_t failed;   /* written: before calls[failed] all have run */
   int32_t threads;  /* at most so many: what is written does not depend on them */

@@ -11,7 +11,7 @@
 #endif
 
 // Raised whenever a function changes: a library of another version is not used.
-constexpr int32_t kInterface = 9;
+constexpr int32_t kInterface = 10;
 
 FB_API int32_t fb_interface();
 // The levels of this processor as bits (dispatch.h, Level); the one in use; 1 where it is not there. Every level gives the
@@ -24,9 +24,9 @@ FB_API int32_t fb_features();
 
 // The integer kernels (fewbits.h). Answers FB_OK or what is wrong with a call. One argument: ctypes takes 0.1 us for each.
 FB_API int32_t fb_run(fb_batch* batch);
-// Bytes of scratch that a call needs, or what is wrong with it, negative. Where it is right, it stays so as long as what it
+// Bytes of scratch that a call needs with so many threads, or what is wrong with it, negative. Where it is right, it stays so as long as what it
 // points to is there: nothing else is checked again but the numbers of rows, which are only known when it runs.
-FB_API int64_t fb_scratch(const void* call);
+FB_API int64_t fb_scratch(const void* call, int32_t threads);
 // Bytes that the weights of a convolution (FB_PLAIN) take when packed for the level in use; 0 where it runs with the plain
 // ones; negative: what is wrong.
 FB_API int64_t fb_packed_bytes(const fb_conv* conv);

@@ -1,4 +1,5 @@
-// Threads that are started when first asked for, wait between calls, and end with the process.
+// Threads that are started when first asked for, wait between calls, and end with the process. While a batch runs they stay
+// awake, since waking one takes as long as a layer; between batches they soon sleep.
 #include "threads.h"
 
 #include <atomic>
@@ -17,74 +18,81 @@
 namespace fb {
 namespace {
 
-constexpr int32_t kMost = 64;
-constexpr int kSpins = 2000;  // a few microseconds: the next layer's work usually comes sooner than a sleeper wakes
+static_assert(kMostThreads <= 32, "a bit each");
+constexpr int kSpins = 2000;   // looks, some ten microseconds, before the processor is offered to others at each
+constexpr int kAwake = 10000;  // looks, some hundred microseconds, until a thread sleeps where no batch runs
 
 struct Job {
   Part part;
   const void* work;
-  int64_t count, size;
-  int32_t parts;
-  uint32_t turn;
+  int64_t count, size;  // size: of a part
 };
 
-void relax() {
+// Between two looks: the processor may be somebody else's, whom it then goes to, such as the thread that is waited for.
+void look_again(int looks) {
+  if (looks >= kSpins) {
+    std::this_thread::yield();
+  } else {
 #if defined(__x86_64__)
-  _mm_pause();
+    _mm_pause();
 #endif
+  }
 }
 
-// Parts are taken by whoever comes first: the caller does those that no thread has begun, and waits for the others alone. A
-// thread that the system lets run late finds the turn over, and takes nothing.
+// Every thread has a part of its own, the caller the first, so that what it wrote before lies in its cache; whoever is done
+// takes those that nobody has begun, and the caller waits for the others alone. A thread that the system lets run late finds
+// none left. What the job is, is read only by who has taken a part of it: the next one is not written before all parts of
+// this are done. No lock is needed between threads that are awake.
 class Pool {
  public:
-  void run(Job job) {
-    grow(job.parts - 1);
+  void run(const Job& job, int32_t parts) {
+    grow(parts - 1);
     if (started_ == 0) {
-      job.part(job.work, 0, job.count);
+      job.part(job.work, 0, job.count, 0);
       return;
     }
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      job.turn = static_cast<uint32_t>(next_.load(std::memory_order_relaxed) >> 32) + 1;
-      job_ = job;
-      left_.store(job.parts, std::memory_order_relaxed);
-      next_.store(static_cast<uint64_t>(job.turn) << 32, std::memory_order_release);
+    job_ = job;
+    left_.store(parts, std::memory_order_relaxed);
+    const uint64_t turn = turn_of(ready_.load(std::memory_order_relaxed)) + UINT64_C(1);
+    ready_.store(turn << 32 | ((UINT64_C(1) << parts) - 2));  // in one order with asleep_: one of the two is seen
+    if (asleep_.load() != 0) {
+      { const std::lock_guard<std::mutex> lock(mutex_); }  // who has looked and is about to sleep, sleeps by now
+      wake_.notify_all();
     }
-    wake_.notify_all();
-    take(job);
-    for (int i = 0; left_.load(std::memory_order_acquire) != 0; ++i) {
-      if (i < kSpins) {
-        relax();
-      } else {
-        std::this_thread::yield();  // the processor is somebody else's: let it come back to the thread that works
-      }
-    }
+    part_of(0);
+    take(0);
+    for (int looks = 0; left_.load(std::memory_order_acquire) != 0; looks += looks < kAwake) look_again(looks);
   }
+
+  // Batches that are running.
+  void count(int32_t more) { batches_.fetch_add(more, std::memory_order_relaxed); }
 
  private:
-  static void one(const Job& job, int64_t number) {
-    const int64_t begin = number * job.size, end = begin + job.size < job.count ? begin + job.size : job.count;
-    if (begin < end) job.part(job.work, begin, end);
+  static uint32_t turn_of(uint64_t ready) { return static_cast<uint32_t>(ready >> 32); }
+
+  void part_of(int32_t number) {
+    const int64_t begin = number * job_.size, end = begin + job_.size < job_.count ? begin + job_.size : job_.count;
+    if (begin < end) job_.part(job_.work, begin, end, number);
+    left_.fetch_sub(1, std::memory_order_release);
   }
 
-  // The turn stands in the upper half of the number of the next part, so that none of another turn is taken.
-  void take(const Job& job) {
-    uint64_t next = next_.load(std::memory_order_acquire);
-    while (turn_of(next) == job.turn && static_cast<int32_t>(next & UINT32_MAX) < job.parts) {
-      if (!next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
-      one(job, static_cast<int32_t>(next & UINT32_MAX));
-      left_.fetch_sub(1, std::memory_order_release);
-      next = next_.load(std::memory_order_acquire);
+  // The own part, then those that are there to be taken.
+  void take(int32_t own) {
+    uint64_t ready = ready_.load(std::memory_order_acquire);
+    while (static_cast<uint32_t>(ready) != 0) {
+      const uint32_t there = static_cast<uint32_t>(ready);
+      const int32_t number = there >> own & 1 ? own : __builtin_ctz(there);
+      const uint64_t without = ready & ~(UINT64_C(1) << number);
+      if (!ready_.compare_exchange_weak(ready, without, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      part_of(number);
+      ready = ready_.load(std::memory_order_acquire);
     }
   }
 
-  static uint32_t turn_of(uint64_t next) { return static_cast<uint32_t>(next >> 32); }
-
   void grow(int32_t wanted) {
-    while (started_ < wanted && started_ < kMost) {
+    while (started_ < wanted) {
       try {
-        std::thread([this, seen = turn_of(next_.load())] { work(seen); }).detach();
+        std::thread([this, own = started_ + 1, seen = turn_of(ready_.load())] { work(own, seen); }).detach();
       } catch (const std::system_error&) {
         return;  // fewer threads: the parts are the same
       }
@@ -92,26 +100,32 @@ class Pool {
     }
   }
 
-  void work(uint32_t seen) {
+  void work(int32_t own, uint32_t seen) {
     for (;;) {
-      for (int i = 0; i < kSpins && turn_of(next_.load(std::memory_order_acquire)) == seen; ++i) relax();
-      Job job;
-      {
-        std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return turn_of(next_.load(std::memory_order_acquire)) != seen; });
-        job = job_;
+      for (int looks = 0; turn_of(ready_.load(std::memory_order_acquire)) == seen; looks += looks < kAwake) {
+        if (looks == kAwake && batches_.load(std::memory_order_relaxed) == 0) sleep(seen);
+        look_again(looks);
       }
-      seen = job.turn;
-      take(job);
+      seen = turn_of(ready_.load(std::memory_order_acquire));
+      take(own);
     }
   }
 
+  void sleep(uint32_t seen) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    asleep_.fetch_add(1);
+    wake_.wait(lock, [&] { return turn_of(ready_.load()) != seen; });
+    asleep_.fetch_sub(1);
+  }
+
+  // Lines of the cache that threads look at while they wait: one comes with the job, one with its end.
+  alignas(64) std::atomic<uint64_t> ready_{0};  // the turn, and a bit for each part of it that nobody has taken
+  Job job_{};
+  alignas(64) std::atomic<int32_t> left_{0};    // parts that are not done
+  alignas(64) std::atomic<int32_t> asleep_{0}, batches_{0};
+  int32_t started_ = 0;
   std::mutex mutex_;
   std::condition_variable wake_;
-  Job job_{};
-  std::atomic<uint64_t> next_{0};
-  std::atomic<int32_t> left_{0};
-  int32_t started_ = 0;
 };
 
 std::mutex owner;
@@ -120,17 +134,8 @@ Pool* pool = nullptr;  // never freed: its threads may outlive static objects
 pid_t of_process = 0;
 #endif
 
-}  // namespace
-
-void in_parts(int32_t threads, int64_t count, int64_t grain, Part part, const void* work) {
-  const int64_t grains = (count + grain - 1) / grain;
-  if (threads > kMost) threads = kMost;
-  const int32_t parts = static_cast<int32_t>(grains < threads ? grains : threads);
-  std::unique_lock<std::mutex> mine(owner, std::try_to_lock);
-  if (parts <= 1 || !mine.owns_lock()) {
-    part(work, 0, count);
-    return;
-  }
+// Of this process; null where memory ran out. Its owner's.
+Pool* threads_of_process() {
 #if defined(__unix__) || defined(__APPLE__)
   if (of_process != getpid()) {  // a forked child has no threads
     pool = nullptr;
@@ -138,12 +143,36 @@ void in_parts(int32_t threads, int64_t count, int64_t grain, Part part, const vo
   }
 #endif
   if (pool == nullptr) pool = new (std::nothrow) Pool;
-  if (pool == nullptr) {
-    part(work, 0, count);
+  return pool;
+}
+
+}  // namespace
+
+Batch::Batch(int32_t threads) {
+  if (threads <= 1) return;
+  const std::unique_lock<std::mutex> mine(owner, std::try_to_lock);
+  if (!mine.owns_lock()) return;
+  Pool* const counted = threads_of_process();
+  if (counted != nullptr) counted->count(1);
+  pool_ = counted;
+}
+
+Batch::~Batch() {
+  if (pool_ != nullptr) static_cast<Pool*>(pool_)->count(-1);
+}
+
+void in_parts(int32_t threads, int64_t count, int64_t grain, int64_t whole, Part part, const void* work) {
+  const int64_t grains = (count + grain - 1) / grain;
+  if (threads > kMostThreads) threads = kMostThreads;
+  const int32_t parts = static_cast<int32_t>(grains < threads ? grains : threads);
+  const std::unique_lock<std::mutex> mine(owner, std::try_to_lock);
+  Pool* const with = parts > 1 && mine.owns_lock() ? threads_of_process() : nullptr;
+  if (with == nullptr) {
+    part(work, 0, count, 0);
     return;
   }
-  const int64_t size = (grains + parts - 1) / parts * grain;
-  pool->run({part, work, count, size, parts, 0});
+  const int64_t wholes = (count + whole - 1) / whole, size = (wholes + parts - 1) / parts * whole;
+  with->run({part, work, count, size}, parts);
 }
 
 }  // namespace fb
