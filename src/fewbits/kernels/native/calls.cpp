@@ -378,6 +378,26 @@ void run_winograd(const fb_conv& c, int32_t threads, uint8_t* scratch) {
   }
 }
 
+// The weights that a thread reads first of the convolution behind the one in hand; none where the level does not ask for them.
+struct Ahead {
+  const uint8_t* from;
+  int64_t bytes;
+};
+
+Ahead ahead_of(const fb_conv* next, int32_t threads, int32_t number) {
+  if (!next || !kernels().tiles || next->layout != FB_PACKED || static_cast<const Packed*>(next->weights)->kind != kDense) return {nullptr, 0};
+  const Packed& h = *static_cast<const Packed*>(next->weights);
+  const int64_t block = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run * (h.bits ? 8 * h.bits : 64);
+  int64_t first = 0;
+  if (next->groups == 1 && shared(prepared(*next), threads).by == Share::kColumns) {
+    const int64_t least = side_by_side(), pieces = (h.blocks + least - 1) / least;
+    first = number * ((pieces + threads - 1) / threads) * least;
+  }
+  if (first >= h.blocks) return {nullptr, 0};
+  const int64_t there = h.blocks - first < side_by_side() ? h.blocks - first : side_by_side();
+  return {static_cast<const uint8_t*>(next->weights) + h.steps + first * block, there * block};
+}
+
 // What one thread does of a packed convolution.
 struct Portion {
   const uint8_t* x;      // an image
@@ -385,6 +405,7 @@ struct Portion {
   uint8_t* copy;         // where the lines go that it reads, with their margins; null where x has them
   int64_t begin, end;    // pixels; whole rows where there is a copy
   int32_t first, last;   // blocks of columns, or groups
+  Ahead ahead;
 };
 
 void run_portion(const Conv& p, const int32_t* sums, const Portion& part) {
@@ -447,11 +468,14 @@ void run_portion(const Conv& p, const int32_t* sums, const Portion& part) {
     product.wide = h.wide != 0;
     product.bits = h.bits;
     product.values = h.values;
+    product.ahead = part.ahead.from;
+    product.ahead_bytes = part.ahead.bytes;
     k.product(&product, begin, end, grouped ? 0 : part.first, grouped ? h.blocks : part.last);
   }
 }
 
-void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
+// next: the convolution behind it, or null.
+void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch, const fb_conv* next) {
   if (is_winograd(call)) return run_winograd(call, threads, scratch);
   const Conv p = prepared(call);
   const fb_conv& c = p.c;
@@ -469,15 +493,15 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
   start_sums(c, h, sums);
   const int64_t in_bytes = static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
   const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * (h.wide ? 2 : 1);
-  const auto portion = [&](int64_t image) {
+  const auto portion = [&](int64_t image, int32_t number) {
     const uint8_t* const x = static_cast<const uint8_t*>(c.x) + image * in_bytes;
     uint8_t* const y = static_cast<uint8_t*>(c.y) + image * p.output * size_of(c.rescale.type);
-    return Portion{x, y, copy, 0, pixels, 0, columns};
+    return Portion{x, y, copy, 0, pixels, 0, columns, image + 1 < c.batch ? Ahead{nullptr, 0} : ahead_of(next, threads, number)};
   };
   if (how.by == Share::kImages) {
     parallel(threads, c.batch, 1, 1, [&](int64_t b, int64_t e, int32_t number) {
       for (int64_t image = b; image < e; ++image) {
-        Portion part = portion(image);
+        Portion part = portion(image, number);
         if (copy) part.copy += number * how.image_bytes;
         run_portion(p, sums, part);
       }
@@ -488,7 +512,7 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
     const int32_t least = c.groups > 1 ? 1 : side_by_side();
     parallel(threads, columns, least, least, [&](int64_t b, int64_t e, int32_t number) {
       for (int64_t image = 0; image < c.batch; ++image) {
-        Portion part = portion(image);
+        Portion part = portion(image, number);
         if (copy) part.copy += number * how.image_bytes;
         part.first = static_cast<int32_t>(b);
         part.last = static_cast<int32_t>(e);
@@ -498,13 +522,14 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
     return;
   }
   for (int64_t image = 0; image < c.batch; ++image) {
-    Portion whole = portion(image);
+    Portion whole = portion(image, 0);
     if (how.by == Share::kRows) {
       parallel(threads, p.high, 1, 1, [&](int64_t b, int64_t e, int32_t number) {
         Portion part = whole;
         if (copy) part.copy += b * c.stride_h * line + number * how.image_bytes;
         part.begin = b * p.wide;
         part.end = e * p.wide;
+        part.ahead = ahead_of(image + 1 < c.batch ? nullptr : next, threads, number);
         run_portion(p, sums, part);
       });
       continue;
@@ -518,8 +543,9 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch) {
     }
     // Tiles want whole rows.
     const int64_t grain = kernels().tiles && c.stride_h * line != p.wide * static_cast<int64_t>(c.stride_w) * c.channels * (h.wide ? 2 : 1) ? p.wide : 24;
-    parallel(threads, pixels, grain, grain, [&](int64_t b, int64_t e) {
+    parallel(threads, pixels, grain, grain, [&](int64_t b, int64_t e, int32_t number) {
       Portion part = whole;
+      part.ahead = ahead_of(image + 1 < c.batch ? nullptr : next, threads, number);
       part.begin = b;
       part.end = e;
       run_portion(p, sums, part);
@@ -1053,13 +1079,14 @@ fb_pair part_of(const fb_pair& c, int64_t begin, int64_t end) {
   return some;
 }
 
-int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
+// next: the convolution behind it, or null.
+int32_t run_one(const void* call, int32_t threads, uint8_t* scratch, const fb_conv* next) {
   const Kernels& k = kernels();
 #define FB_PARTS(count, grain, name) \
   parallel(threads, count, grain, 1, [&](int64_t b, int64_t e) { k.name(&c, b, e); })
   switch (*static_cast<const int32_t*>(call)) {
     case FB_CONV:
-      run_conv(*static_cast<const fb_conv*>(call), threads, scratch);
+      run_conv(*static_cast<const fb_conv*>(call), threads, scratch, next);
       break;
     case FB_MATMUL:
       run_matmul(*static_cast<const fb_matmul*>(call), threads, scratch);
@@ -1156,7 +1183,7 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
         std::memset(c.codes, 0, static_cast<size_t>(count));
       }
       for (int32_t i = 0; i < c.weight_scales; ++i) c.factor[i] = scale * c.weight_scale[i];
-      run_conv(conv, threads, scratch);
+      run_conv(conv, threads, scratch, next);
       break;
     }
     case FB_BINARY:
@@ -1190,7 +1217,7 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch) {
       const auto& c = *static_cast<const fb_repeat*>(call);
       for (int64_t turn = 0; turn < c.turns; ++turn) {
         copy_slices(c.before, c.before_count, turn);
-        for (int64_t i = 0; i < c.count; ++i) FB_TRY(run_one(c.calls[i], threads, scratch));
+        for (int64_t i = 0; i < c.count; ++i) FB_TRY(run_one(c.calls[i], threads, scratch, nullptr));
         copy_slices(c.after, c.after_count, turn);
       }
       break;
@@ -1269,10 +1296,24 @@ int64_t fb_scratch(const void* call, int32_t threads) {
   }
 }
 
+namespace fb {
+namespace {
+
+// The first convolution from calls[from] on; the number of calls where there is none, or they are still to be checked.
+int64_t next_conv(const fb_batch& batch, int64_t from) {
+  if (!batch.checked) return batch.count;
+  while (from < batch.count && *static_cast<const int32_t*>(batch.calls[from]) != FB_CONV) ++from;
+  return from;
+}
+
+}  // namespace
+}  // namespace fb
+
 int32_t fb_run(fb_batch* batch) {
   if (!batch || !batch->calls) return FB_NULL;
   if (batch->count < 0) return FB_SIZE;
   const fb::Batch awake(batch->threads);
+  int64_t next = 0;
   for (int64_t i = 0; i < batch->count; ++i) {
     const void* call = batch->calls[i];
     batch->failed = i;
@@ -1282,7 +1323,9 @@ int32_t fb_run(fb_batch* batch) {
       const bool right = batch->scratch && needed <= batch->scratch_bytes && reinterpret_cast<uintptr_t>(batch->scratch) % 64 == 0;
       if (needed > 0 && !right) return FB_SCRATCH;
     }
-    const int32_t wrong = fb::run_one(call, batch->threads, static_cast<uint8_t*>(batch->scratch));
+    if (next <= i) next = fb::next_conv(*batch, i + 1);
+    const fb_conv* const behind = next < batch->count ? static_cast<const fb_conv*>(batch->calls[next]) : nullptr;
+    const int32_t wrong = fb::run_one(call, batch->threads, static_cast<uint8_t*>(batch->scratch), behind);
     if (wrong) return wrong;
   }
   batch->failed = batch->count;

@@ -33,6 +33,8 @@ struct Product {
   bool wide;
   int32_t bits;          // of each weight: 1, 2 or 4, for levels with tiles only; 0: bytes
   const int8_t* values;  // [64]: what these stand for, again and again
+  const uint8_t* ahead;  // what the same thread reads next, the call behind it, which may be asked for; or null
+  int64_t ahead_bytes;
 };
 
 struct Depthwise {

@@ -368,12 +368,13 @@ FB_NOINLINE void multiply(const fb::Product& p, const Cut& cut, int64_t tile, in
   const int64_t tile_bytes = cut.steps * (BITS ? 8 * BITS : 64), block_bytes = steps * tile_bytes;
   const uint8_t* const weights = p.steps + block * block_bytes;
   const int32_t* const start = p.sums + 16 * block;
-  // The weights of the next blocks are asked for from now on, a few lines a step. Where there would be more than a few, pixels
-  // are so few that the third-level cache is what is waited for anyway.
-  const int64_t all_steps = (end - tile) / ROWS * steps;
-  const int64_t lines = (COLUMNS * block_bytes / 64 + all_steps - 1) / all_steps;
-  const uint8_t* ahead = weights + COLUMNS * block_bytes;
-  const uint8_t* const ahead_end = block + COLUMNS < last && lines <= kAheadOfStep ? ahead + COLUMNS * block_bytes : ahead;
+  // The weights of the next blocks are asked for from now on, a few lines a step, or those of the next call. Where there would
+  // be more than a few, pixels are so few that the third-level cache is what is waited for anyway.
+  const bool more = block + COLUMNS < last;
+  const uint8_t* ahead = more ? weights + COLUMNS * block_bytes : p.ahead;
+  const uint8_t* const ahead_end = ahead + (more ? COLUMNS * block_bytes : p.ahead_bytes);
+  const int64_t all_steps = (end - tile) / ROWS * steps, wanted = ((ahead_end - ahead) / 64 + all_steps - 1) / all_steps;
+  const int64_t lines = wanted <= kAheadOfStep ? wanted : more ? 0 : kAheadOfStep;
   // A tile's bytes are written while the one before is multiplied: read at once, they would be waited for.
   int32_t half = 0;
   const auto unpack_tiles = [&](const uint8_t* from, int32_t to) __attribute__((always_inline)) {
