@@ -26,8 +26,8 @@ test-as-avx2: setup
 test-emulated: setup
 	NPY_DISABLE_CPU_FEATURES=X86_V3 qemu-x86_64 -cpu max $(BIN)/python -m pytest -m emulated
 
-# Random calls of the native kernels beside NumPy, under AddressSanitizer and UndefinedBehaviorSanitizer. The time for
-# the calls; compiling the kernels with them takes about half a minute more.
+# Random calls of the native kernels beside NumPy, under AddressSanitizer and UndefinedBehaviorSanitizer, then under
+# ThreadSanitizer. The time for the calls of each; compiling the kernels for each takes about half a minute more.
 FUZZ_SECONDS ?= 30
 test-sanitized: setup
 	$(BIN)/python -m benchmarks.fuzz_kernels --sanitize memory --seconds $(FUZZ_SECONDS)

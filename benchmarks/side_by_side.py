@@ -44,6 +44,7 @@ from fewbits.writers.onnx.twin import float_onnx_bytes
 
 Call = Callable[[], object]
 FLOAT, LAYER_FLOAT = "onnxruntime fp32", "torch fp32"
+READ = "reading 4 bits a weight and a scale for 128"
 _TURN = 2e6  # nanoseconds
 _HEAD = """# Benchmarks
 
@@ -153,8 +154,11 @@ def layer_rows(levels: Sequence[library.Level], turns: int, size: int, rows: int
     linear = torch.nn.Linear(size, size, bias=False).requires_grad_(False)
     x = torch.randn(rows, size)
     peer, found = weight_only_peer(size, size, rows), []
+    held = np.zeros(size * size // 2 + 4 * size * size // 128, np.uint8).view(np.uint64)
     for name, make in few_bits(size, size, rows):
         calls: dict[str, Call] = {LAYER_FLOAT: lambda: linear(x), "MatMulNBits 4 bits": peer}
+        if rows == 1:
+            calls[READ] = lambda: np.bitwise_or.reduce(held)
         for level in levels:
             with library.use(level):
                 calls[f"native {level}"] = make().run
