@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kMost = INT64_C(1) << 46;  // codes of one array: products of sizes stay far below 2^63
 constexpr int64_t kSlack = 64;               // bytes that inner loops may read behind the codes in scratch
-constexpr int64_t kGrain = 16384;            // codes that are worth a thread
+constexpr int64_t kGrain = 32768;            // codes from which on two threads gain: six microseconds
 constexpr int64_t kLine = 64;                // of the cache: codes that are not parted
 constexpr int64_t kShort = 256;              // bytes of a line that is sooner written twice than its margins for themselves
 
@@ -486,7 +486,9 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch, const fb_c
   const Packed& h = *static_cast<const Packed*>(c.weights);
   const int64_t pixels = static_cast<int64_t>(p.high) * p.wide, steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
   const int32_t columns = c.groups > 1 ? c.groups : h.blocks;
-  if (h.kind != kDepthwise && pixels * steps * h.blocks * c.groups < 4096) threads = 1;  // a few microseconds: waking a thread costs as much
+  // Fewer products are done before another thread has what it reads.
+  const int64_t products = c.batch * pixels * (h.kind == kDepthwise ? c.channels / 16 * c.kernel_h * c.kernel_w : steps * h.blocks * c.groups);
+  if (products < (kernels().tiles && h.kind != kDepthwise ? 65536 : 16384)) threads = 1;
   const Shared how = shared(p, threads);
   int32_t* sums = reinterpret_cast<int32_t*>(scratch);
   uint8_t* const copy = p.copied ? scratch + aligned(p.sums_bytes) : nullptr;
@@ -1058,10 +1060,10 @@ void run_binary(const fb_binary& c, int32_t threads, uint8_t* scratch) {
     parallel(threads, end - begin, (kGrain + of_pixel - 1) / of_pixel, 1,
              [&](int64_t from, int64_t to) { k.covered(&c, lines, &some, begin + from, begin + to); });
     if (blocks >= 4 * threads) {
-      const int64_t grain = (kGrain + (end - begin) * work - 1) / ((end - begin) * work);
+      const int64_t grain = (kGrain / 2 + (end - begin) * work - 1) / ((end - begin) * work);
       parallel(threads, blocks, grain, 4, [&](int64_t from, int64_t to) { k.binary(&c, &some, begin, end, from, to); });
     } else {
-      const int64_t grain = (kGrain + blocks * work - 1) / (blocks * work);
+      const int64_t grain = (kGrain / 2 + blocks * work - 1) / (blocks * work);
       parallel(threads, end - begin, grain, 4,
                [&](int64_t from, int64_t to) { k.binary(&c, &some, begin + from, begin + to, 0, blocks); });
     }
@@ -1111,7 +1113,8 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch, const fb_co
     }
     case FB_POOL: {
       const auto& c = *static_cast<const fb_pool*>(call);
-      FB_PARTS(static_cast<int64_t>(c.batch) * out_h(c), 4, pool);
+      const int64_t run = static_cast<int64_t>(out_w(c)) * c.channels;
+      FB_PARTS(static_cast<int64_t>(c.batch) * out_h(c), (kGrain + run - 1) / run, pool);
       break;
     }
     case FB_MEAN: {
@@ -1121,12 +1124,12 @@ int32_t run_one(const void* call, int32_t threads, uint8_t* scratch, const fb_co
     }
     case FB_SOFTMAX: {
       const auto& c = *static_cast<const fb_softmax*>(call);
-      FB_PARTS(c.rows, (kGrain + c.length - 1) / c.length, softmax);
+      FB_PARTS(c.rows, (kGrain / 8 + c.length - 1) / c.length, softmax);
       break;
     }
     case FB_NORM: {
       const auto& c = *static_cast<const fb_norm*>(call);
-      FB_PARTS(c.rows, (kGrain + c.length - 1) / c.length, norm);
+      FB_PARTS(c.rows, (kGrain / 8 + c.length - 1) / c.length, norm);
       break;
     }
     case FB_QUANTIZE: {
