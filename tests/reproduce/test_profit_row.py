@@ -22,10 +22,11 @@ def coloured(train: int, test: int) -> DataSet:
 
 
 def test_profit_beside_lsq() -> None:
-    freezing = Freezing(float_epochs=2, epochs=1, sampled=2, batch_size=32, held_out=40)
+    freezing = Freezing(float_epochs=2, epochs=(1, 1, 1), sampled=2, batch_size=32, held_out=40, tested=20)
     told: list[str] = []
-    measured = reproduce(freezing, Given(coloured(360, 80), 0), told.append)
+    measured = reproduce(freezing, Given(coloured(380, 80), 0), told.append)
     assert measured["codes differing"] == 0
+    assert measured["test images"] == 100, "80, and 20 that nothing learned from"
     assert measured["codes compared"] > 100_000
     assert [line.count(",") + 1 for line in told if line.startswith("frozen: ")] == [3, 6], "of nine convolutions"
     beside = {what: points for what, points, _ in together([measured])}

@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from fewbits.capture.capture import capture
 from fewbits.compress.share import Shared
 from fewbits.data.normalize import MNIST
 from fewbits.data.split import DataSet, Split
 from fewbits.documents.reproductions import document
 from fewbits.errors import DataError
+from fewbits.quant.calibrate import calibrate
+from fewbits.quant.planner import plan
 from fewbits.quant.presets import presets
-from fewbits.reproduce.before_after import Format, Tuning, _static, tune
+from fewbits.quant.recipe import Recipe
+from fewbits.reproduce.before_after import Format, Tuning, _error, _static, starts, tune
 from fewbits.reproduce.deep_compression import Schedule, _stages, compress
 from fewbits.reproduce.few_bits import Training, run
 from fewbits.reproduce.row import Given, RowResult, listed, record, results
 from fewbits.reproduce.rows import ROWS
 from fewbits.tasks.few_bit_nets import mlp_norm
+from fewbits.train.registry import trainable
 
 
 def data(count: int) -> DataSet:
@@ -100,6 +106,33 @@ def test_before_and_after_fine_tuning_and_resumed(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4, "one training in float, and one for each format"
     assert tune(tuning, given, lambda _: None) == measured, "the same from its checkpoints"
     assert tune(tuning, replace(given, work=None), lambda _: None) == measured, "and without any"
+
+
+def test_starts_of_k_means() -> None:
+    """The optimum's squared error is the least of all starts', at every number of bits, and the figure is the error."""
+    tuning = Tuning(partial(mlp_norm, width=24), (), MNIST, 1, errors=True)
+    measured = starts(tuning, Given(data(1200), 3), lambda _: None)
+    assert measured["codes differing"] == 0
+    errors = {start: [measured[f"{bits} bits, {start}, error before"] for bits in (4, 3, 2)]
+              for start in ("optimal", "linear", "density", "random")}
+    for start in ("linear", "density", "random"):
+        assert all(best <= other for best, other in zip(errors["optimal"], errors[start], strict=True)), start
+        assert errors[start] != errors["optimal"], f"{start} ends at the optimum by itself"
+    assert all(a < b < c for a, b, c in errors.values())
+    assert all(measured[f"2 bits, {start}, error after"] > 0 for start in errors)
+
+
+def test_squared_error_of_weights() -> None:
+    net = nn.Linear(4, 1, bias=False)
+    net.weight.data = torch.tensor([[1.0, 3.0, 5.0, 5.0]])
+    model = capture(net, torch.zeros(2, 4))
+    two = Recipe.model_validate({"version": 1, "weights": {"format": "int8", "symmetric": True, "block": "tensor",
+                                                           "method": "codebook(2)"}, "activations": "float"})
+    simulation = trainable(calibrate(model, plan(model, two), [torch.zeros(2, 4)]))
+    # 1 and 3 share a value of 2, which is rounded to whole 127ths of the largest, 5
+    two_in_steps = round(2 / (5 / 127)) * 5 / 127
+    expected = 100 * ((two_in_steps - 1) ** 2 + (3 - two_in_steps) ** 2) / (1 + 9 + 25 + 25)
+    assert _error(simulation, model) == pytest.approx(expected, abs=1e-4)
 
 
 def test_every_recipe_of_a_row_is_a_preset() -> None:

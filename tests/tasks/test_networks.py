@@ -26,7 +26,7 @@ from fewbits.tasks.shufflenet_v2 import channel_shuffle, shufflenet_v2_05
 from fewbits.tasks.squeezenet import squeezenet
 from fewbits.tasks.training import initialised, train
 from fewbits.tasks.transformer import TransformerEncoder, digits_transformer
-from fewbits.tasks.vgg_cifar import vgg7, vgg_small
+from fewbits.tasks.vgg_cifar import vgg7, vgg_signs, vgg_small
 
 
 def percent_right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], skip: int = 0) -> tuple[float, float]:
@@ -54,6 +54,7 @@ def percent_right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], sk
         (caffe_cifar10_full, 89_578),
         (vgg7, 12_979_082),
         (vgg_small, 4_660_106),
+        (vgg_signs, 298_676),
         (mobilenet_v1, 4_231_976),
         (mobilenet_v1_025, 470_072),
         (squeezenet, 1_235_496),

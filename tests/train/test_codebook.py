@@ -1,5 +1,7 @@
 """Codebooks that learn in a Simulation: the golden example, against `compress`, and what reaches the program."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 import fewbits as fb
 from fewbits.compress.share import refresh, share
 from fewbits.compress.tune import summed_step
+from fewbits.errors import EncodingError
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.numerics.formats import parse
 from fewbits.program import ops as nodes
@@ -16,7 +19,7 @@ from fewbits.quant.plan import Site
 from fewbits.quant.recipe import Recipe
 from fewbits.quant.spec import Spec
 from fewbits.testing import differences
-from fewbits.train.codebook import Codebook, RefreshedCodebook
+from fewbits.train.codebook import CODEBOOK_STARTS, Codebook, RefreshedCodebook
 
 
 def quantizer(weight: torch.Tensor, k: int, kind=Codebook, block=TENSOR) -> Codebook:
@@ -118,3 +121,20 @@ def test_a_program_holds_no_more_numbers_than_the_codebook(method: str) -> None:
     assert len(np.unique(weights[1])) <= 4
     assert np.abs(weights[1]).max() == 127
     assert not differences(program, {program.inputs[0]: x.numpy()})
+
+
+@pytest.mark.parametrize("start", CODEBOOK_STARTS)
+def test_other_starts_are_those_of_compress(start) -> None:
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((6, 20)).astype(np.float32) ** 3
+    one = quantizer(torch.from_numpy(weight), 4, partial(Codebook, seed=2, start=start))
+    shared = share(weight, 4, method=start, seed=2)
+    np.testing.assert_array_equal(one(torch.from_numpy(weight)).detach(),
+                                  shared.with_centroids(rounded(shared.centroids)).dense())
+    assert not np.array_equal(shared.centroids, share(weight, 4).centroids), "the optimum, which has another name"
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5])
+def test_seeds_are_whole_numbers(seed) -> None:
+    with pytest.raises(EncodingError, match="seed of a codebook's start"):
+        quantizer(torch.ones(2, 2), 2, partial(Codebook, seed=seed, start="random"))

@@ -22,8 +22,9 @@ FORMATS = {"binary-connect": "binary", "binary-connect-stochastic": "binary", "b
            "twn-0.75": "ternary", "twn-exact": "ternary", "ttq": "ternary", "dorefa": "int3", "lsq": "int4",
            "lsq-paper": "int4",
            "lab": "int8", "current": "int8", "codebook(5)": "int8", "codebook-refresh(5)": "int8",
+           "codebook-linear(5)": "int8", "codebook-density(5)": "int8", "codebook-random(5,2)": "int8",
            "inq": "inq-4", "inq(0.3,1)": "inq-3", "qnn": "int3", "stochastic": "int4", "duq": "int4",
-           "lq(1)": "int8", "lq(2)": "int8", "lq(3)": "int8"}
+           "duq-paper": "int4", "lq(1)": "int8", "lq(2)": "int8", "lq(3)": "int8"}
 
 
 @pytest.mark.filterwarnings("error::fewbits.errors.MethodWarning")
@@ -47,7 +48,8 @@ def test_methods_of_weights(method):
     check_method(written({"format": FORMATS[method], "block": "tensor", "method": method}, {"format": "uint8"}))
 
 
-@pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)", "log(5)", "duq(0.375)"])
+@pytest.mark.parametrize("method", [*ACTIVATIONS, "dorefa(6)", "moving(0.9, 1)", "log(5)", "duq(0.375)",
+                                    "duq-paper(0.375)"])
 def test_methods_of_activations(method):
     activations = ({"format": "hwgq2", "symmetric": True, "scale": "unit"} if method.startswith("hwgq")
                    else {"format": "table(0,1,2,3,4,5,6,7)", "symmetric": True, "integers": "int8"} if method == "lq"

@@ -56,7 +56,7 @@ def test_by_hand():
     assert slow_weight(1.1, rho, rho, 1)[0] == pytest.approx(2)
     assert slow_weight(0.9, rho, rho, 1)[0] == 0
     assert slow_weight(-3.0, rho, rho, 1)[:2] == (pytest.approx(-2), 0)
-    quantizer = weight_quantizer("duq", "int2", torch.zeros(4, 1))
+    quantizer = weight_quantizer("duq-paper", "int2", torch.zeros(4, 1))
     quantizer.start(torch.full((4, 1), 2 / 0.9))
     assert quantizer(torch.tensor([[1.1], [0.9], [-3.0], [2.0]])).reshape(-1).tolist() == pytest.approx([2, 0, -2, 2])
     quantizer = activation_quantizer("duq", "uint2")
@@ -82,7 +82,7 @@ def test_the_inverse_of_softplus():
 def test_weights_and_their_gradients(bits):
     weight = torch.cat([torch.randn(3, 8, generator=torch.Generator().manual_seed(bits)).double(),
                         torch.zeros(1, 8).double()])
-    quantizer = weight_quantizer("duq", f"int{bits}", weight).double()
+    quantizer = weight_quantizer("duq-paper", f"int{bits}", weight).double()
     quantizer.start(weight)
     assert torch.nn.functional.softplus(quantizer.bound).item() == pytest.approx(0.9 * weight.abs().max().item())
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_weights_and_their_gradients(bits):
 @pytest.mark.parametrize("below", [0.0, 0.375])
 def test_activations_and_their_gradients(below):
     x = torch.cat([3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(1, 4)]).double()
-    quantizer = activation_quantizer("duq", "uint4", below).double()
+    quantizer = activation_quantizer("duq-paper", "uint4", below).double()
     quantizer(x)  # starts
     reach = torch.nn.functional.softplus(quantizer.bound).item()
     assert reach == pytest.approx(torch.quantile(x, 0.95).item() + below)
@@ -118,6 +118,30 @@ def test_activations_and_their_gradients(below):
     torch.testing.assert_close(quantizer(x).detach(), number)
     torch.testing.assert_close(given.grad, of_x * upstream)
     torch.testing.assert_close(quantizer.bound.grad, (of_bound * upstream).sum())
+
+
+@pytest.mark.parametrize("below", [0.0, 0.375])
+def test_it_starts_at_the_least_squared_error(below):
+    """No bound of a fine grid does better by more than a thousandth, and the paper's does worse."""
+    draws = torch.randn(400, 4, generator=torch.Generator().manual_seed(2))
+
+    def error(quantizer, x, bound):
+        with torch.no_grad():
+            for parameter in quantizer.parameters():
+                parameter.copy_(inverse_softplus(bound))
+            return float((quantizer(x) - x).double().square().sum())
+
+    for make, x in ((lambda name: weight_quantizer(name, "int3", draws), draws),
+                    (lambda name: activation_quantizer(name, "uint3", below), draws.clamp(min=-below))):
+        begun = {}
+        for name in ("duq", "duq-paper"):
+            quantizer = make(name)
+            quantizer.start(x)
+            begun[name] = torch.nn.functional.softplus(quantizer.bound).detach()
+            quantizer.started.fill_(True)
+        least = min(error(quantizer, x, bound) for bound in torch.linspace(0.2, 4, 400))
+        assert error(quantizer, x, begun["duq"]) <= 1.001 * least
+        assert error(quantizer, x, begun["duq-paper"]) > 1.001 * least
 
 
 def test_what_duq_does_not_take():

@@ -192,6 +192,7 @@ def test_stochastic_weights_are_right_on_average(format):
     row = torch.linspace(-0.45, 0.45, 10)
     weight = row.repeat(4000, 1)
     quantizer = weight_quantizer("stochastic", format, weight)
+    quantizer.scale.fill_(0.45 / max(parse(format).values()))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         drawn = quantizer(weight).detach()
@@ -204,3 +205,18 @@ def test_stochastic_weights_are_right_on_average(format):
         assert abs(float(drawn[:, place].double().mean()) - w) <= 5 * spread + 1e-6
     quantizer.eval()
     assert torch.equal(quantizer(weight), quantizer(weight)), "to the nearest after training"
+
+
+def test_the_range_of_stochastic_weights_stays():
+    """Weights grow past a power of two, and the point stays where it was: codes -2 to 1 of 1/16, no other number."""
+    weight = torch.tensor([[-0.11, -0.05, 0.02, 0.06]])
+    quantizer = weight_quantizer("stochastic", "int2", weight)
+    quantizer.scale.fill_(1 / 16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = torch.cat([quantizer(4 * weight) for _ in range(40)])
+    assert quantizer.scale.item() == 1 / 16
+    assert drawn[:, 0].unique().tolist() == [-2 / 16]
+    assert drawn[:, 2].unique().tolist() == [1 / 16], "0.08 lies beyond the largest code"
+    quantizer.eval()
+    assert quantizer(4 * weight).tolist() == [[-2 / 16, -2 / 16, 1 / 16, 1 / 16]]

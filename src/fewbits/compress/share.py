@@ -1,7 +1,6 @@
 """Weight sharing by k-means: few centroids for many weights; pruned zeros are stored apart."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -9,10 +8,8 @@ from fewbits.compress.huffman import code_lengths
 from fewbits.errors import EncodingError
 from fewbits.options import options_checked
 from fewbits.ranges.distinct import distinct
-from fewbits.ranges.kmeans import Clusters, lloyd, nearest, optimal
-from fewbits.ranges.kmeans_starts import STARTS
-
-Method = Literal["optimal", "linear", "density", "random", "k-means++"]
+from fewbits.ranges.kmeans import nearest
+from fewbits.ranges.kmeans_starts import Method, clustered
 
 MOST = 256  # centroids of a group: codes are bytes
 _ROUNDS = 100  # of the entropy-constrained iteration; it has usually settled after 30
@@ -94,7 +91,7 @@ def share(weight: np.ndarray, k: int, *, mask: np.ndarray | None = None, group: 
     for number in range(flat.size // group if flat.size else 0):
         here = slice(*np.searchsorted(at, [number * group, (number + 1) * group]))
         values = flat[at[here]]
-        row = _stored(_cluster(values, k, method, seed).centroids) if values.size else np.zeros(1, np.float32)
+        row = _stored(clustered(values, k, method, seed).centroids) if values.size else np.zeros(1, np.float32)
         codes[here] = nearest(values, row)
         rows.append(row)
     return Shared(tuple(weight.shape), group, positions, codes, _even(rows))
@@ -168,12 +165,6 @@ def refresh(shared: Shared, weight: np.ndarray) -> Shared:
 def stored_ratio(n: int, k: int, bits: int = 32) -> float:
     """Bits of n weights over bits of their codes and codebook (arXiv:1510.00149, eq. 1)."""
     return n * bits / (n * int(np.ceil(np.log2(k))) + k * bits)
-
-
-def _cluster(values: np.ndarray, k: int, method: Method, seed: int) -> Clusters:
-    if method == "optimal":
-        return optimal(values, k)
-    return lloyd(values, STARTS[method](values, k, seed))
 
 
 def _stored(centroids: np.ndarray) -> np.ndarray:

@@ -6,8 +6,11 @@ Each takes values (floats, any shape) and k, and gives float64 [k], ascending.
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
+
+from fewbits.ranges.kmeans import Clusters, lloyd, optimal
 
 Start = Callable[[np.ndarray, int, int], np.ndarray]
 """(values, k, seed) -> centroids. Only `forgy` and `plus_plus` draw random numbers."""
@@ -49,3 +52,11 @@ def plus_plus(values: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
 STARTS: Mapping[str, Start] = MappingProxyType(
     {"random": forgy, "density": density, "linear": linear, "k-means++": plus_plus})
 """By the names the paper gives them."""
+
+Method = Literal["optimal", "linear", "density", "random", "k-means++"]
+
+
+def clustered(values: np.ndarray, k: int, method: Method = "optimal", seed: int = 0) -> Clusters:
+    """k centroids: the optimum, or where Lloyd's iteration ends from one of the `STARTS`. values: floats, any shape;
+    seed: of the starts that draw."""
+    return optimal(values, k) if method == "optimal" else lloyd(values, STARTS[method](values, k, seed))

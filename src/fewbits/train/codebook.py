@@ -14,11 +14,14 @@ from fewbits.errors import EncodingError
 from fewbits.numerics.block import CHANNEL, TENSOR
 from fewbits.quant.fake_quantize import round_pass
 from fewbits.quant.plan import Site
-from fewbits.ranges.kmeans import nearest, optimal
+from fewbits.ranges.kmeans import nearest
+from fewbits.ranges.kmeans_starts import Method, clustered
 from fewbits.train.from_weights import FromWeights
 
 _LARGEST = 127
 _UNKNOWN = -1
+CODEBOOK_STARTS: tuple[Method, ...] = ("linear", "density", "random")
+"""Starts that recipes may name (`codebook-linear(16)`) where they do not want the optimum: those the paper compares."""
 
 
 class _Lookup(torch.autograd.Function):
@@ -44,7 +47,8 @@ def look_up(centroids: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 class Codebook(FromWeights):
-    """k centroids per tensor or output channel, optimal (1-d k-means) for the weights at the first training step.
+    """k centroids per tensor or output channel, found by 1-d k-means of the weights at the first training step: the
+    optimum, or what Lloyd's iteration comes to from another start. seed: of a start that draws.
 
     Then every weight keeps its centroid, and the centroids learn. Zeros (pruned weights) stay zeros and are no cluster.
     In the program the centroid of the largest magnitude is 127 steps and the others are rounded to whole steps of it,
@@ -53,13 +57,18 @@ class Codebook(FromWeights):
 
     index: torch.Tensor
 
-    def __init__(self, site: Site, k: float):
+    def __init__(self, site: Site, k: float, seed: float = 0, *, start: Method = "optimal"):
         super().__init__(site)
         if self.spec.block not in (TENSOR, CHANNEL):
             raise EncodingError(f"{site.name!r}: a codebook serves a tensor or an output channel, not blocks of "
                                 f"{self.spec.block}: use `block: tensor` or `block: channel`")
         if k != int(k) or not 1 <= k <= 256:
             raise EncodingError(f"{site.name!r}: a codebook has 1 to 256 centroids, not {k:g}")
+        if seed != int(seed) or seed < 0:
+            raise EncodingError(f"{site.name!r}: the seed of a codebook's start is a whole number, 0 or more, not "
+                                f"{seed:g}")
+        self._from: Method = start
+        self._seed = int(seed)
         self.centroids = nn.Parameter(torch.zeros(self.scale.numel(), int(k)))
         shape = [0 if size is None else size for size in site.shape]
         self.register_buffer("index", torch.full(shape, _UNKNOWN, dtype=torch.int32))
@@ -99,7 +108,7 @@ class Codebook(FromWeights):
             kept = row != 0
             if not kept.any():
                 continue
-            found = np.unique(optimal(row[kept], k).centroids.astype(np.float32))
+            found = np.unique(clustered(row[kept], k, self._from, self._seed).centroids.astype(np.float32))
             table[number, :len(found)], table[number, len(found):] = found, found[-1]
             index[number, kept] = 1 + number * k + nearest(row[kept], found)
         self.centroids.copy_(torch.from_numpy(table))

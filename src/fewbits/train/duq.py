@@ -1,7 +1,9 @@
 """DuQ: learned clipping bounds and, for weights, a learned output scale of their own.
 
 Source: Park and Yoo 2020, arXiv:2008.04693 (PROFIT), §4, and the authors' released code: what is stored is ρ with
-a = softplus(ρ), which is above 0 wherever ρ goes.
+a = softplus(ρ), which is above 0 wherever ρ goes. The paper's start, 0.9 · max |w| and the 95th percentile, is that of
+`DualWeightsAsPublished` and `DualActivationsAsPublished`; the others start at the least squared error
+(`initial_step.py`).
 """
 
 import torch
@@ -13,6 +15,7 @@ from fewbits.numerics.formats import Int
 from fewbits.quant.fake_quantize import FakeQuantize, round_pass
 from fewbits.quant.plan import Site
 from fewbits.train.from_weights import FromWeights
+from fewbits.train.initial_step import least_squares_step
 from fewbits.train.lsq import clipped
 
 _SHARE = 0.9  # of the largest magnitude: the first bound of weights
@@ -27,7 +30,8 @@ def inverse_softplus(a: torch.Tensor) -> torch.Tensor:
 
 class DualWeights(FromWeights):
     """c · rint(n · clip(w / a, −1, 1)) / n, n = 2^(b−1) − 1 steps a side; the straight-through gradient for the
-    rounding, automatic for all else. a and c learn apart, both from 0.9 · max |w| of the first weights that train.
+    rounding, automatic for all else. a and c learn apart, both from the least squared error of the first weights that
+    train.
 
     Raises EncodingError for formats other than signed integers of 2 to 8 bits, and for more than one scale per tensor.
     """
@@ -56,12 +60,16 @@ class DualWeights(FromWeights):
 
     def start(self, weight: torch.Tensor) -> None:
         """The first bound and reach."""
-        largest = weight.abs().max()
-        first = inverse_softplus(_SHARE * torch.where(largest > 0, largest, 1.0))
+        reach = self.first_bound(weight)
+        first = inverse_softplus(torch.where(reach > 0, reach, 1.0))
         with torch.no_grad():
             self.bound.copy_(first)
             self.reach.copy_(first)
             self.started.fill_(True)
+
+    def first_bound(self, weight: torch.Tensor) -> torch.Tensor:
+        """Where clipping begins to begin with; 0 for zeros alone."""
+        return least_squares_step(weight.reshape(1, -1), -self.steps, self.steps)[0] * self.steps
 
     def codes_and_scale(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         units = (weight / F.softplus(self.bound)).clamp(-1, 1)
@@ -72,13 +80,20 @@ class DualWeights(FromWeights):
         return round_pass(units * self.steps) * (F.softplus(self.reach) / self.steps)
 
 
+class DualWeightsAsPublished(DualWeights):
+    """As `DualWeights`, from the authors' start: 0.9 · max |w|."""
+
+    def first_bound(self, weight: torch.Tensor) -> torch.Tensor:
+        return _SHARE * weight.abs().max()
+
+
 class DualActivations(FakeQuantize):
     """a · rint(n · clip(x / a, −z/n, 1 − z/n)) / n with n = 2^b − 1 and z steps below 0.
 
     below: how far numbers reach below 0, for h-swish, whose values begin at −3/8 (`duq(0.375)`): z = rint(below·n / a).
     The paper shifts by 3/8 and pads with −3/8; here the number 0 is a code, so that padding stays 0. Its separate
-    output scale c is a here: a value of a program has one scale. Starts at the 95th percentile of the first tensor that
-    trains, and `below`. Raises EncodingError for other formats than unsigned integers.
+    output scale c is a here: a value of a program has one scale. Starts at the least squared error of the first tensor
+    that trains. Raises EncodingError for other formats than unsigned integers.
     """
 
     started: torch.Tensor
@@ -107,9 +122,12 @@ class DualActivations(FakeQuantize):
             self.bound.copy_(inverse_softplus(torch.where(reach > 0, reach, 1.0).clamp(min=_SMALLEST)))
 
     def start(self, x: torch.Tensor) -> None:
-        """The first bound: the 95th percentile, and what reaches below 0."""
-        flat = x.reshape(-1)
-        self._begin(torch.quantile(flat[::max(1, len(flat) // 2**20)], _PERCENTILE) + self.below)
+        """The first bound, what reaches below 0 included."""
+        self._begin(self.first_bound(x.reshape(-1)))
+
+    def first_bound(self, x: torch.Tensor) -> torch.Tensor:
+        """Where clipping begins to begin with, above the least number; 0 for zeros alone."""
+        return least_squares_step(x[None] + self.below, 0, self.steps)[0] * self.steps
 
     def settle(self) -> None:
         scale = F.softplus(self.bound.detach()).clamp(min=_SMALLEST) / self.steps
@@ -127,3 +145,10 @@ class DualActivations(FakeQuantize):
         zero = self.zero_point.to(x.dtype)
         units = clipped(x / bound, -zero / self.steps, 1 - zero / self.steps)
         return round_pass(units * self.steps) * (bound / self.steps)
+
+
+class DualActivationsAsPublished(DualActivations):
+    """As `DualActivations`, from the authors' start: the 95th percentile."""
+
+    def first_bound(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.quantile(x[::max(1, len(x) // 2**20)], _PERCENTILE) + self.below

@@ -13,9 +13,14 @@ from fewbits.quant.simulation import Simulation
 from fewbits.train.after_training import AfterTraining
 from fewbits.train.binary_connect import BinaryConnect, StochasticBinaryConnect
 from fewbits.train.bwn import BinaryWeights
-from fewbits.train.codebook import Codebook, RefreshedCodebook
+from fewbits.train.codebook import CODEBOOK_STARTS, Codebook, RefreshedCodebook
 from fewbits.train.dorefa import DoReFaActivations, DoReFaWeights
-from fewbits.train.duq import DualActivations, DualWeights
+from fewbits.train.duq import (
+    DualActivations,
+    DualActivationsAsPublished,
+    DualWeights,
+    DualWeightsAsPublished,
+)
 from fewbits.train.hwgq import HalfWaveGaussian
 from fewbits.train.inq import IncrementalPowers
 from fewbits.train.lab_quantizer import FirstBatchRange
@@ -36,8 +41,10 @@ WEIGHTS: Mapping[str, Make] = MappingProxyType({
     "binary-connect": BinaryConnect,
     "binary-connect-stochastic": StochasticBinaryConnect, "bwn": BinaryWeights, "twn": Ternary70, "twn-0.75": Ternary75,
     "twn-exact": TernaryExact, "ttq": TrainedTernary, "lab": partial(FirstBatchRange, range="document"),
-    "codebook": Codebook, "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
-    "stochastic": StochasticWeights, "duq": DualWeights, "lq": LearnedBasisWeights,
+    "codebook": Codebook, **{f"codebook-{start}": partial(Codebook, start=start) for start in CODEBOOK_STARTS},
+    "codebook-refresh": RefreshedCodebook, "inq": IncrementalPowers, "qnn": LinearWeights,
+    "stochastic": StochasticWeights, "duq": DualWeights, "duq-paper": DualWeightsAsPublished,
+    "lq": LearnedBasisWeights,
 })
 """Methods of weights: each makes the quantizer of a tensor; numbers in brackets are its arguments: `codebook(16)`."""
 
@@ -47,7 +54,8 @@ ACTIVATIONS: Mapping[str, Make] = MappingProxyType({
     "dorefa": DoReFaActivations, "lab": partial(FirstBatchRange, range="document"),
     "lab-efficient": partial(FirstBatchRange, range="efficient"), "after-training": AfterTraining,
     "log": LogActivations, "hwgq": HalfWaveGaussian, "hwgq-vanilla": partial(HalfWaveGaussian, backward="vanilla"),
-    "duq": DualActivations, "hwgq-log": partial(HalfWaveGaussian, backward="log"), "lq": LearnedBasisActivations,
+    "duq": DualActivations, "duq-paper": DualActivationsAsPublished,
+    "hwgq-log": partial(HalfWaveGaussian, backward="log"), "lq": LearnedBasisActivations,
 })
 """Methods of activations; numbers in brackets are arguments: `moving(0.99, 1000)`, `dorefa(6)`."""
 

@@ -12,9 +12,8 @@ import torch
 from fewbits.errors import EncodingError
 from fewbits.numerics.formats import Format, Int
 from fewbits.numerics.rounding import by_chance
-from fewbits.quant.fake_quantize import on_steps
+from fewbits.quant.fake_quantize import FakeQuantize, on_steps
 from fewbits.quant.plan import Site
-from fewbits.train.ranges import CurrentRange
 
 
 class _BetweenNeighbours(torch.autograd.Function):
@@ -40,10 +39,12 @@ def between_neighbours(x: torch.Tensor, numbers: torch.Tensor, draw: torch.Tenso
     return by_chance(inside, numbers[above - 1], numbers[above], draw)
 
 
-class StochasticWeights(CurrentRange):
-    """A weight whose range is that of its shadow now, rounded stochastically while it trains and to the nearest (the
-    recipe's `rounding:`) in evaluation and in the program. format: integers, minifloats or tables, symmetric. Raises
-    EncodingError for asymmetric integers."""
+class StochasticWeights(FakeQuantize):
+    """A weight rounded stochastically while it trains, and to the nearest (the recipe's `rounding:`) in evaluation and
+    in the program. Its range stays where calibration found it, as Ristretto writes the place of the point into the
+    quantized network once: a scale that followed the shadow would double as soon as one weight passes a power of two,
+    and at 2 bits round all others to 0. format: integers, minifloats or tables, symmetric. Raises EncodingError for
+    asymmetric integers."""
 
     def __init__(self, site: Site):
         super().__init__(site)
@@ -54,8 +55,6 @@ class StochasticWeights(CurrentRange):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode != "simulate" or not self.training:
             return super().forward(x)
-        if bool(torch.isfinite(x).all()):  # else the loss says where it began
-            self._follow(x.detach())
         scale = self.spec.block.expand(self.scale, x.shape)
         numbers = torch.tensor(_numbers(self.spec.format), dtype=x.dtype, device=x.device)
         draw = torch.rand(x.shape, dtype=x.dtype).to(x.device)

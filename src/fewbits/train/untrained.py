@@ -10,9 +10,10 @@ from fewbits.errors import MethodWarning, RecipeError
 from fewbits.quant.plan import Plan
 from fewbits.quant.simulation import Simulation
 from fewbits.quant.spec import CALIBRATED_METHODS
+from fewbits.train.codebook import CODEBOOK_STARTS
 from fewbits.train.registry import quantizer_of
 
-DATA_FREE = ("codebook", "codebook-refresh")
+DATA_FREE = ("codebook", *(f"codebook-{start}" for start in CODEBOOK_STARTS), "codebook-refresh")
 """Methods of weights whose start needs no training, and gives the number of values that the recipe promises."""
 
 
