@@ -25,7 +25,6 @@ from fewbits.program.ops import (
     Choose,
     Constant,
     Conv,
-    DynamicConv,
     Embedding,
     ExactCall,
     FloatCall,
@@ -47,7 +46,7 @@ NATIVE = library.levels()[1:]
 pytestmark = pytest.mark.skipif(not NATIVE, reason="no native library: python -m fewbits.kernels.build")
 
 IN_TORCH = {FloatCall: "float islands are torch's", ExactCall: "integers and truth values, a few of them",
-            **dict.fromkeys((Choose, DynamicConv), "a form of its own is still to come")}
+            Choose: "a form of its own is still to come"}
 
 
 def same(program: Program, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ long as it is told.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -431,32 +431,41 @@ def _rows(rng: Generator) -> Case:
 
 
 def _dynamic(rng: Generator) -> Case:
-    depth, outs, rows = (int(n) for n in rng.integers(1, (200, 60, 20)))
-    x = (rng.normal(float(rng.normal()), 1, (rows, depth)) * float(real(rng, 1.0)[0])).astype(f32)
+    """A linear layer, or a convolution of any kind."""
+    if rng.random() < 0.5:
+        depth, outs, rows = (int(n) for n in rng.integers(1, (200, 60, 20)))
+        layer = Layer(signed(rng, outs, 1, 1, depth), None, Rescaling(structs.SUMS, structs.S32), 0)
+        shape = (1, 1, rows, depth)
+    else:
+        layer, read = random_layer(rng)
+        layer = replace(layer, weights=layer.weights.clip(-128, 127).astype(np.int8), bias=None, x_zero=0,
+                        rescaling=Rescaling(structs.SUMS, structs.S32))
+        shape = read.shape
+    outs = len(layer.weights)
+    x = (rng.normal(float(rng.normal()), 1, shape) * float(real(rng, 1.0)[0])).astype(f32)
     if rng.random() < 0.2:
         x = np.abs(x) if rng.random() < 0.5 else np.zeros_like(x)
-    w, weight_scale = signed(rng, outs, 1, 1, depth), real(rng, 0.01, outs if rng.random() < 0.5 else 1)
+    weight_scale = real(rng, 0.01, outs if rng.random() < 0.5 else 1)
     offset = rng.normal(size=outs).astype(f32) if rng.random() < 0.5 else None
     low, high = min(f32(x.min()), f32(0)), max(f32(x.max()), f32(0))
     scale = f32(1) if low == high else (high - low) / f32(255)
     zero = int(np.rint(np.clip(-low / scale, 0, 255)))
-    q = (np.rint(x / scale).astype(np.int64) + zero).clip(0, 255) - zero
-    wanted = (q @ w.reshape(outs, depth).astype(np.int64).T).astype(f32) * (scale * weight_scale)
+    q = (np.rint(x / scale).astype(np.int64) + zero).clip(0, 255).astype(np.uint8)
+    wanted = conv_reference(replace(layer, x_zero=zero), q).astype(f32) * (scale * weight_scale)
     wanted = wanted if offset is None else wanted + offset
     space, factor = np.zeros(x.size + structs.BEYOND, np.uint8), np.zeros(weight_scale.size, f32)
 
     def make(y: np.ndarray) -> tuple[structs.Call, Any]:
-        made = Rescaling(structs.REAL, structs.F32, factor=factor, offset=offset)
-        layer = Layer(w, None, made, 0)
-        conv = layer.struct((1, 1, rows, depth), beyond=structs.BEYOND)
+        made = replace(layer, rescaling=Rescaling(structs.REAL, structs.F32, factor=factor, offset=offset))
+        conv = made.struct(shape, beyond=structs.BEYOND)
         conv.rescale.per_channel = weight_scale.size > 1
         blob = pack(conv)
         conv.x, conv.y = address(space), address(y)
         call = structs.Dynamic(op=structs.DYNAMIC, weight_scales=weight_scale.size, x=address(x), codes=address(space),
                                weight_scale=address(weight_scale), factor=address(factor), conv=conv)
-        return call, (blob, layer)
+        return call, (blob, made)
 
-    return Case(wanted, make, f"dynamic linear of {x.shape} by {w.shape}")
+    return Case(wanted, make, f"dynamic layer of {x.shape} by {layer}")
 
 
 def _few(rng: Generator) -> Few:

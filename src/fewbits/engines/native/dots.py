@@ -1,15 +1,15 @@
 """Convolutions, fully connected layers and matrix products as native calls."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from fewbits.engines.native.context import Context, Forms, Stored, channels_last, plain
+from fewbits.engines.native.context import Context, Forms, Order, Stored, channels_last, plain
 from fewbits.engines.native.few import few_call
 from fewbits.kernels import library, structs
 from fewbits.kernels.calls import address
-from fewbits.kernels.conv import Layer, pack
+from fewbits.kernels.conv import Layer, Pair, pack
 from fewbits.kernels.products import Matrices
 from fewbits.kernels.rescaling import Rescaling
 from fewbits.program import ops as op
@@ -120,36 +120,61 @@ def _weights(node: op.Conv | op.Linear) -> np.ndarray:
     return w.astype(np.int8 if fits else np.int16).reshape(node.weight.codes.shape)
 
 
+@dataclass(frozen=True)
+class _Slid:
+    """Where the kernel of a convolution goes, over one axis as over a row of pixels: as Layer has it; sizes: of what it
+    reads, [batch, height, width, C]; order: of axes in memory."""
+
+    stride: Pair
+    dilation: Pair
+    margins: tuple[int, int, int, int]
+    sizes: tuple[int, int, int, int]
+    order: Order
+
+    def taps(self, weights: np.ndarray) -> np.ndarray:
+        """[O, C/groups, *kernel] as a layer has them."""
+        last = np.moveaxis(weights, 1, -1)
+        return np.ascontiguousarray(last[:, None] if weights.ndim == 3 else last)
+
+    def shape(self, layer: Layer) -> tuple[int, ...]:
+        """Of what it writes."""
+        out = layer.out_size(*self.sizes[1:3])
+        return (self.sizes[0], len(layer.weights), *out[len(out) + 2 - len(self.order):])
+
+
+def _slid(node: op.Conv | op.DynamicConv, x: Stored, more: tuple[int, int, int, int] = (0, 0, 0, 0)) -> _Slid | None:
+    """more: margins beside the node's; None over three axes."""
+    if len(node.stride) > 2:
+        return None
+    line = len(node.stride) == 1
+    one = (1,) if line else ()
+    (top, bottom), (left, right) = ((0, 0), *node.padding) if line else node.padding
+    (stride_h, stride_w), (dilation_h, dilation_w) = (*one, *node.stride), (*one, *node.dilation)
+    batch, channels, *size = x.shape
+    height, width = (*one, *size)
+    margins = (top + more[0], bottom + more[1], left + more[2], right + more[3])
+    return _Slid((stride_h, stride_w), (dilation_h, dilation_w), margins, (batch, height, width, channels),
+                 channels_last(len(x.shape)))
+
+
 def _conv(context: Context, node: op.Conv) -> Stored | None:
-    axes = len(node.stride)
     x = context.stored[node.input]
-    if axes > 2 or x.dtype not in _ACTIVATIONS:
+    more = (0, 0, 0, 0)
+    if node.input in context.margins:
+        (top, bottom), (left, right) = context.margins[node.input].margins[2:]
+        more = (top, bottom, left, right)
+    slid = _slid(node, x, more)
+    if slid is None or x.dtype not in _ACTIVATIONS:
         return None
     written = _written(context, node, "products")
     if written is None:
         return None
     name, made = written
-    line = axes == 1  # a row of pixels
-    w = _weights(node).transpose(0, *range(2, 2 + axes), 1)
-    w = np.ascontiguousarray(w[:, None] if line else w)
-    one = (1,) if line else ()
-    (top, bottom), (left, right) = ((0, 0), *node.padding) if line else node.padding
-    if node.input in context.margins:
-        (more_top, more_bottom), (more_left, more_right) = context.margins[node.input].margins[2:]
-        top, bottom, left, right = top + more_top, bottom + more_bottom, left + more_left, right + more_right
-    stride_h, stride_w = (*one, *node.stride)
-    dilation_h, dilation_w = (*one, *node.dilation)
-    layer = Layer(w, node.bias, made, context.zero(node.input), (stride_h, stride_w), (dilation_h, dilation_w),
-                  (top, bottom, left, right), node.groups)
-    order = channels_last(axes + 2)
-    batch, channels, *size = x.shape
-    height, width = (*one, *size)
-    out = layer.out_size(height, width)
-    shape = (batch, len(w), *(out[1:] if line else out))
-    x, y = context.ordered(x, order), context.new(name, shape, order, made.dtype)
-    sizes = (batch, height, width, channels)
-    few = few_call(context, node, x, y, layer, sizes)
-    return layer_call(context, node, x, y, layer, sizes) if few is None else few
+    layer = Layer(slid.taps(_weights(node)), node.bias, made, context.zero(node.input), slid.stride, slid.dilation,
+                  slid.margins, node.groups)
+    x, y = context.ordered(x, slid.order), context.new(name, slid.shape(layer), slid.order, made.dtype)
+    few = few_call(context, node, x, y, layer, slid.sizes)
+    return layer_call(context, node, x, y, layer, slid.sizes) if few is None else few
 
 
 def _linear(context: Context, node: op.Linear) -> Stored | None:
@@ -196,37 +221,64 @@ def _matmul(context: Context, node: op.MatMul) -> Stored | None:
     return context.call(node, (a, b), y, make)
 
 
-def _dynamic(context: Context, node: op.DynamicLinear) -> Stored | None:
-    x = context.stored[node.input]
-    weight = context.program.constant(node.weight)
-    bias = None if node.bias is None else context.stored[node.bias]
-    x = context.ordered(x, plain(len(x.shape)))
+def _dynamic_linear(context: Context, node: op.DynamicLinear) -> Stored | None:
+    x = context.ordered(context.stored[node.input], plain(len(context.stored[node.input].shape)))
     depth, rows = x.shape[-1], x.sizes(range(len(x.shape) - 1))
-    scales = weight.encoding.scale.astype(np.float32).reshape(-1)
-    factor, outs = np.zeros(scales.size, np.float32), len(weight.codes)
-    offset = None
-    if bias is not None:
+    weights = context.program.constant(node.weight).codes
+    layer = _dynamic_layer(context, node, np.ascontiguousarray(weights, np.int8).reshape(-1, 1, 1, depth))
+    if layer is None:
+        return None
+    y = context.new(node.name, (*x.shape[:-1], len(weights)), x.order, np.float32)
+    return _dynamic_call(context, node, x, y, layer, (1, 1, rows, depth))
+
+
+def _dynamic_conv(context: Context, node: op.DynamicConv) -> Stored | None:
+    slid = _slid(node, context.stored[node.input])
+    if slid is None:
+        return None
+    taps = slid.taps(context.program.constant(node.weight).codes.astype(np.int8))
+    plain_layer = _dynamic_layer(context, node, taps)
+    if plain_layer is None:
+        return None
+    layer = replace(plain_layer, stride=slid.stride, dilation=slid.dilation, margins=slid.margins, groups=node.groups)
+    x = context.ordered(context.stored[node.input], slid.order)
+    y = context.new(node.name, slid.shape(layer), slid.order, np.float32)
+    return _dynamic_call(context, node, x, y, layer, slid.sizes)
+
+
+def _dynamic_layer(context: Context, node: op.Dynamic, weights: np.ndarray) -> Layer | None:
+    """Its factors and its zero point are found when it runs. None where its bias is."""
+    scales, offset = context.program.constant(node.weight).encoding.scale, None
+    if node.bias is not None:
+        bias = context.stored[node.bias]
         if isinstance(bias.buffer, str):
             return None
         offset = np.array(bias.view(bias.buffer), np.float32)
-    made = Rescaling(structs.REAL, structs.F32, factor=factor, offset=offset)
-    layer = Layer(np.ascontiguousarray(weight.codes, np.int8).reshape(outs, 1, 1, depth), None, made, 0)
-    kept = context.packed.get(node.name)
-    if kept is None:
-        call = layer.struct((1, 1, rows, depth), beyond=structs.BEYOND)
-        call.rescale.per_channel = scales.size > 1
-        kept = context.packed[node.name] = (layer, pack(call), call, scales)
-    _, _, prepared, scales = kept
-    y = context.new(node.name, (*x.shape[:-1], outs), x.order, np.float32)
+    made = Rescaling(structs.REAL, structs.F32, factor=np.zeros(scales.size, np.float32), offset=offset)
+    return Layer(weights, None, made, 0)
+
+
+def _dynamic_call(context: Context, node: op.Dynamic, x: Stored, y: Stored, layer: Layer,
+                  sizes: tuple[int, int, int, int]) -> Stored:
+    """Appends a layer over float32 [batch, height, width, C], whose codes lie in an array of its own."""
+    scales = context.program.constant(node.weight).encoding.scale.astype(np.float32).reshape(-1)
+    prepared = layer.struct(sizes, beyond=structs.BEYOND)
+    prepared.rescale.per_channel = scales.size > 1
+    blob = context.once(node.name, lambda: pack(prepared))
+    if blob is not None:
+        prepared.weights, prepared.layout = address(blob), structs.PACKED
+        layer = replace(layer, weights=layer.weights[:0].copy())  # the packed ones are enough
 
     def make(x: np.ndarray, y: np.ndarray) -> tuple[structs.Call, Any]:
         conv = structs.Conv.from_buffer_copy(prepared)
         codes, real = np.zeros(x.size + structs.BEYOND, np.uint8), np.zeros(scales.size, np.float32)
-        conv.width, conv.x, conv.y, conv.rescale.factor = rows, address(codes), y.ctypes.data, address(real)
+        conv.x, conv.y, conv.rescale.factor = address(codes), y.ctypes.data, address(real)
         return structs.Dynamic(op=structs.DYNAMIC, weight_scales=scales.size, x=x.ctypes.data, codes=address(codes),
-                               weight_scale=address(scales), factor=address(real), conv=conv), (kept, codes, real)
+                               weight_scale=address(scales), factor=address(real), conv=conv), (layer, blob, scales,
+                                                                                                codes, real)
 
     return context.call(node, (x,), y, make)
 
 
-FORMS: Forms = {op.Conv: _conv, op.Linear: _linear, op.MatMul: _matmul, op.DynamicLinear: _dynamic}
+FORMS: Forms = {op.Conv: _conv, op.Linear: _linear, op.MatMul: _matmul, op.DynamicLinear: _dynamic_linear,
+                op.DynamicConv: _dynamic_conv}
