@@ -1,7 +1,11 @@
 """PROFIT on a small depthwise network, beside plain LSQ for as many epochs.
 
 Both begin with one float network, trained here. PROFIT learns in three parts: all layers, then without the third whose
-outputs their quantization moves most, then without two thirds; at the end batch norm statistics are taken anew.
+outputs their quantization moves most, then without two thirds. Chosen with seed 0 on training images 8000 to 9999,
+accuracy there in %: float 56.9 after 8 epochs, 67.3 after 24; LSQ 66.8 after 6 epochs at 4 bits. DuQ's first part of 2
+epochs ends at 63.3 (the authors' start), of 4 at 66.2 (least squared error). Two further parts of an epoch lead to 63.9
+at half the rate, to 65.4 without freezing, and to 66.5 at a tenth of it. The paper's last step, batch norm statistics
+taken anew, lost 0.2 on average over 14 such networks, and is left out.
 """
 
 import copy
@@ -21,7 +25,6 @@ from fewbits.data.split import Split
 from fewbits.engines.executable import Executable
 from fewbits.fold.fold import fold
 from fewbits.lower.lower import lower
-from fewbits.optimize.batch_norm import reestimate_batch_norm
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
 from fewbits.quant.simulation import Simulation
@@ -40,14 +43,16 @@ _SAVED = 200  # steps between checkpoints
 
 @dataclass(frozen=True)
 class Freezing:
-    """float_epochs; epochs: of each of PROFIT's three parts, plain LSQ having all three in one; sampled: steps by which
-    the instability is measured; held_out: training images at the end that nothing learns from, on which settings were
-    chosen; tested: as many before them, which nothing learns from either and which join the test images."""
+    """float_epochs; epochs: of each of PROFIT's three parts, plain LSQ having all three in one; rate: of LSQ and of the
+    first part; slower: what share of it the other parts have; sampled: steps by which the instability is measured;
+    held_out: training images at the end that nothing learns from, on which settings were chosen; tested: as many before
+    them, which nothing learns from either and which join the test images."""
 
     float_epochs: int = 24
     epochs: tuple[int, int, int] = (4, 1, 1)
     sampled: int = 40
     rate: float = 2e-3
+    slower: float = 0.1
     batch_size: int = 64
     held_out: int = 2000
     tested: int = 2000
@@ -104,9 +109,7 @@ def reproduce(freezing: Freezing, given: Given, log: Log) -> Mapping[str, Any]:
         still = least_stable(convolutions, share)
         log(f"frozen: {', '.join(still)}")
         frozen = freeze(frozen, still)
-        learning.fit(frozen, freezing.epochs[1 + part], f"frozen-{part}", freezing.rate / 2)
-    some = learning.learned.take(min(1024, len(learning.learned)))
-    frozen = reestimate_batch_norm(frozen, some.inputs(128, IMAGENET))
+        learning.fit(frozen, freezing.epochs[1 + part], f"frozen-{part}", freezing.slower * freezing.rate)
     test = learning.tested.batches(250, IMAGENET)
     programs = [lower(simulation) for simulation in (plain, frozen)]
     gained = compare(Executable(programs[0]), Executable(programs[1]), test)
