@@ -2,7 +2,9 @@
 
 import threading
 import tracemalloc
+import weakref
 import zlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -303,6 +305,28 @@ def test_a_large_input_is_read_where_it_lies_or_copied() -> None:
             real = executor.real({"x": x})["y"]
             np.testing.assert_array_equal(real, program.real("y", wanted["y"]))
         np.testing.assert_array_equal(x, before)
+
+    class Made(Mapping[str, np.ndarray]):
+        """Makes an array each time it is asked, as NpzFile does; what nobody holds any longer is overwritten."""
+
+        def __getitem__(self, name: str) -> np.ndarray:
+            kept.append(plain.copy())
+            given = kept[-1].view()
+            weakref.finalize(given, kept[-1].fill, 99)
+            return given
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(("x",))
+
+        def __len__(self) -> int:
+            return 1
+
+    kept: list[np.ndarray] = []
+    wanted = reference.run(program, {"x": plain})
+    for _ in range(2):
+        same(program, wanted, executor.run(Made()))
+        np.testing.assert_array_equal(executor.real(Made())["y"], program.real("y", wanted["y"]))
+    same(program, wanted, executor.run({"x": [list(image) for image in plain]}))  # type: ignore[dict-item]
 
 
 def test_layer_norms_are_exact_in_torch_too() -> None:

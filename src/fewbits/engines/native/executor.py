@@ -140,13 +140,14 @@ class NativeExecutor:
 
     def _outputs_of(self, compiled: _Compiled, inputs: Mapping[str, np.ndarray], keep: tuple[str, ...],
                     real: bool) -> dict[str, np.ndarray]:
+        given = {name: inputs[name] for name in compiled.inputs}  # held: a mapping may make them when asked (NpzFile)
         for name, array in compiled.inputs.items():
-            _put(inputs[name], array, compiled.in_place.get(name, ()))
+            _put(given[name], array, compiled.in_place.get(name, ()))
         try:
             for part in compiled.parts:
                 part()
         except KernelError:  # numbers of rows that are not there, NaN: the definition says it in words
-            codes = TorchExecutor(self.program).run(inputs, keep)
+            codes = TorchExecutor(self.program).run(given, keep)
             return {name: self.program.real(name, array) for name, array in codes.items()} if real else codes
         return {name: _as_codes(*output) for name, output in compiled.outputs.items()}
 
@@ -334,7 +335,8 @@ def _is_taken(compiled: _Compiled, inputs: Mapping[str, np.ndarray]) -> bool:
 
 def _put(given: np.ndarray, array: np.ndarray, readers: tuple[structs.Quantize, ...]) -> None:
     """An input to where those that read it look."""
-    if readers and given.dtype == array.dtype and given.flags.c_contiguous and given.flags.aligned:
+    if (readers and isinstance(given, np.ndarray) and given.dtype == array.dtype and given.flags.c_contiguous
+            and given.flags.aligned):
         array = given
     else:
         array[...] = given
