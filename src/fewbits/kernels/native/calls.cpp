@@ -28,6 +28,9 @@ constexpr int64_t kShort = 256;              // bytes of a line that is sooner w
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// Of as many as are asked for, which may be any number.
+int32_t threads_of_call(int32_t threads) { return threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads; }
+
 // The product of sizes that are at least 1; -1 where one is not, or it is too much.
 template <typename... Sizes>
 int64_t product_of(Sizes... sizes) {
@@ -211,7 +214,7 @@ Shared shared(const Conv& p, int32_t threads) {
   const fb_conv& c = p.c;
   const Packed& h = *static_cast<const Packed*>(c.weights);
   const int64_t pixels = static_cast<int64_t>(p.high) * p.wide, columns = c.groups > 1 ? c.groups : h.blocks;
-  threads = threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads;
+  threads = threads_of_call(threads);
   if (h.kind != kDepthwise) {
     const int64_t weights = h.bytes - h.steps, written = p.output * size_of(c.rescale.type);
     const int64_t read = p.copied ? p.image_bytes : static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
@@ -1315,20 +1318,21 @@ int64_t next_conv(const fb_batch& batch, int64_t from) {
 int32_t fb_run(fb_batch* batch) {
   if (!batch || !batch->calls) return FB_NULL;
   if (batch->count < 0) return FB_SIZE;
-  const fb::Batch awake(batch->threads);
+  const int32_t threads = fb::threads_of_call(batch->threads);
+  const fb::Batch awake(threads);
   int64_t next = 0;
   for (int64_t i = 0; i < batch->count; ++i) {
     const void* call = batch->calls[i];
     batch->failed = i;
     if (!batch->checked) {
-      const int64_t needed = fb_scratch(call, batch->threads);
+      const int64_t needed = fb_scratch(call, threads);
       if (needed < 0) return static_cast<int32_t>(-needed);
       const bool right = batch->scratch && needed <= batch->scratch_bytes && reinterpret_cast<uintptr_t>(batch->scratch) % 64 == 0;
       if (needed > 0 && !right) return FB_SCRATCH;
     }
     if (next <= i) next = fb::next_conv(*batch, i + 1);
     const fb_conv* const behind = next < batch->count ? static_cast<const fb_conv*>(batch->calls[next]) : nullptr;
-    const int32_t wrong = fb::run_one(call, batch->threads, static_cast<uint8_t*>(batch->scratch), behind);
+    const int32_t wrong = fb::run_one(call, threads, static_cast<uint8_t*>(batch->scratch), behind);
     if (wrong) return wrong;
   }
   batch->failed = batch->count;

@@ -354,7 +354,7 @@ typedef struct {
   void* scratch; /* at least the most that fb_scratch asks for with as many threads */
   int64_t scratch_bytes;
   int64_t failed;   /* written: before calls[failed] all have run */
-  int32_t threads;  /* at most so many: what is written does not depend on them */
+  int32_t threads;  /* at most so many, below 1 as 1: what is written does not depend on them */
   int32_t checked;  /* 1 where fb_scratch has accepted every call and nothing that they point to, but what they write, has
                        changed since */
 } fb_batch;

@@ -24,8 +24,9 @@ FB_API int32_t fb_features();
 
 // The integer kernels (fewbits.h). Answers FB_OK or what is wrong with a call. One argument: ctypes takes 0.1 us for each.
 FB_API int32_t fb_run(fb_batch* batch);
-// Bytes of scratch that a call needs with so many threads, or what is wrong with it, negative. Where it is right, it stays so as long as what it
-// points to is there: nothing else is checked again but the numbers of rows, which are only known when it runs.
+// Bytes of scratch that a call needs with so many threads, or what is wrong with it, negative. Where it is right, it stays so
+// as long as what it points to is there: nothing else is checked again but the numbers of rows, which are only known when it
+// runs.
 FB_API int64_t fb_scratch(const void* call, int32_t threads);
 // Bytes that the weights of a convolution (FB_PLAIN) take when packed for the level in use; 0 where it runs with the plain
 // ones; negative: what is wrong.

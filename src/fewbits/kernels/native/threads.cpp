@@ -1,12 +1,13 @@
 // Threads that are started when first asked for, wait between calls, and end with the process. While a batch runs they stay
-// awake, since waking one takes as long as a layer; between batches they soon sleep.
+// awake, since waking one takes as long as a layer; between batches, and through those on fewer threads, they soon sleep.
 #include "threads.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -19,8 +20,10 @@ namespace fb {
 namespace {
 
 static_assert(kMostThreads <= 32, "a bit each");
-constexpr int kSpins = 2000;   // looks, some ten microseconds, before the processor is offered to others at each
-constexpr int kAwake = 10000;  // looks, some hundred microseconds, until a thread sleeps where no batch runs
+using Clock = std::chrono::steady_clock;
+constexpr int kSpins = 2000;  // looks, some ten microseconds, before the processor is offered to others at each
+constexpr auto kAwake = std::chrono::microseconds(200);  // from then on, until a thread sleeps that no batch wants; not so
+                                                         // many looks: on a busy machine each takes milliseconds
 
 struct Job {
   Part part;
@@ -54,18 +57,24 @@ class Pool {
     job_ = job;
     left_.store(parts, std::memory_order_relaxed);
     const uint64_t turn = turn_of(ready_.load(std::memory_order_relaxed)) + UINT64_C(1);
-    ready_.store(turn << 32 | ((UINT64_C(1) << parts) - 2));  // in one order with asleep_: one of the two is seen
-    if (asleep_.load() != 0) {
+    const uint32_t others = static_cast<uint32_t>((UINT64_C(1) << parts) - 2);
+    ready_.store(turn << 32 | others);  // in one order with asleep_: one of the two is seen
+    uint32_t called = asleep_.load() & others;
+    if (called != 0) {
       { const std::lock_guard<std::mutex> lock(mutex_); }  // who has looked and is about to sleep, sleeps by now
-      wake_.notify_all();
+      for (; called != 0; called &= called - 1) wake_[__builtin_ctz(called)].notify_one();
     }
     part_of(0);
     take(0);
-    for (int looks = 0; left_.load(std::memory_order_acquire) != 0; looks += looks < kAwake) look_again(looks);
+    for (int looks = 0; left_.load(std::memory_order_acquire) != 0; looks += looks < kSpins) look_again(looks);
   }
 
-  // Batches that are running.
-  void count(int32_t more) { batches_.fetch_add(more, std::memory_order_relaxed); }
+  // A batch begins, on at most so many threads, or ends. One begins at a time.
+  void begin(int32_t threads) {
+    const bool alone = batches_.fetch_add(1, std::memory_order_relaxed) == 0;
+    if (alone || threads > wanted_.load(std::memory_order_relaxed)) wanted_.store(threads, std::memory_order_relaxed);
+  }
+  void end() { batches_.fetch_sub(1, std::memory_order_relaxed); }
 
  private:
   static uint32_t turn_of(uint64_t ready) { return static_cast<uint32_t>(ready >> 32); }
@@ -93,39 +102,47 @@ class Pool {
     while (started_ < wanted) {
       try {
         std::thread([this, own = started_ + 1, seen = turn_of(ready_.load())] { work(own, seen); }).detach();
-      } catch (const std::system_error&) {
-        return;  // fewer threads: the parts are the same
+      } catch (const std::exception&) {  // none to be had, or no memory for it
+        return;                          // fewer threads: the parts are the same
       }
       ++started_;
     }
   }
 
   void work(int32_t own, uint32_t seen) {
-    for (;;) {
-      for (int looks = 0; turn_of(ready_.load(std::memory_order_acquire)) == seen; looks += looks < kAwake) {
-        if (looks == kAwake && batches_.load(std::memory_order_relaxed) == 0) sleep(seen);
+    Clock::time_point spun{};
+    for (int looks = 0;;) {
+      while (turn_of(ready_.load(std::memory_order_acquire)) == seen) {
+        if (looks == kSpins && !(is_wanted(own) && batches_.load(std::memory_order_relaxed) != 0) && Clock::now() - spun > kAwake) {
+          sleep(own, seen);
+        }
         look_again(looks);
+        if (looks < kSpins && ++looks == kSpins) spun = Clock::now();
       }
       seen = turn_of(ready_.load(std::memory_order_acquire));
       take(own);
+      if (is_wanted(own)) looks = 0;  // else it soon sleeps, through the turns of others, too
     }
   }
 
-  void sleep(uint32_t seen) {
+  bool is_wanted(int32_t own) const { return own < wanted_.load(std::memory_order_relaxed); }
+
+  void sleep(int32_t own, uint32_t seen) {
     std::unique_lock<std::mutex> lock(mutex_);
-    asleep_.fetch_add(1);
-    wake_.wait(lock, [&] { return turn_of(ready_.load()) != seen; });
-    asleep_.fetch_sub(1);
+    asleep_.fetch_or(UINT32_C(1) << own);
+    wake_[own].wait(lock, [&] { return turn_of(ready_.load()) != seen; });
+    asleep_.fetch_and(~(UINT32_C(1) << own));
   }
 
   // Lines of the cache that threads look at while they wait: one comes with the job, one with its end.
   alignas(64) std::atomic<uint64_t> ready_{0};  // the turn, and a bit for each part of it that nobody has taken
   Job job_{};
   alignas(64) std::atomic<int32_t> left_{0};    // parts that are not done
-  alignas(64) std::atomic<int32_t> asleep_{0}, batches_{0};
+  alignas(64) std::atomic<uint32_t> asleep_{0};  // a bit for each thread
+  std::atomic<int32_t> batches_{0}, wanted_{0};  // how many run; on how many threads at most
   int32_t started_ = 0;
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_[kMostThreads];
 };
 
 std::mutex owner;
@@ -153,12 +170,12 @@ Batch::Batch(int32_t threads) {
   const std::unique_lock<std::mutex> mine(owner, std::try_to_lock);
   if (!mine.owns_lock()) return;
   Pool* const counted = threads_of_process();
-  if (counted != nullptr) counted->count(1);
+  if (counted != nullptr) counted->begin(threads);
   pool_ = counted;
 }
 
 Batch::~Batch() {
-  if (pool_ != nullptr) static_cast<Pool*>(pool_)->count(-1);
+  if (pool_ != nullptr) static_cast<Pool*>(pool_)->end();
 }
 
 void in_parts(int32_t threads, int64_t count, int64_t grain, int64_t whole, Part part, const void* work) {
