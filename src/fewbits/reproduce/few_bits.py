@@ -27,6 +27,7 @@ from fewbits.lower.lower import lower
 from fewbits.program.program import Program
 from fewbits.quant.calibrate import calibrate
 from fewbits.quant.planner import plan
+from fewbits.quant.recipe import Recipe, Rule, recipe
 from fewbits.quant.simulation import Simulation
 from fewbits.report.accuracy import compare, evaluate
 from fewbits.report.engines import agreement
@@ -37,7 +38,7 @@ from fewbits.tasks.few_bit_nets import lab_mlp, lenet_norm, lenet_signs, lenet_t
 from fewbits.tasks.lenet_twn import lenet_twn
 from fewbits.tasks.resnet_cifar import resnet20
 from fewbits.tasks.training import initialised
-from fewbits.tasks.vgg_cifar import vgg_signs
+from fewbits.tasks.vgg_cifar import BEFORE_POOLS, vgg_signs
 from fewbits.train.after_training import calibrate_activations
 from fewbits.train.binary_connect import squared_hinge
 from fewbits.train.distillation import Distillation
@@ -56,7 +57,8 @@ class Training:
     schedule: of both; in place of float_epochs a row may be given weights to begin with; scaling_maps: with XNOR-Net's
     K, which the program leaves out; moves: images are moved by up to so many pixels and mirrored by chance; held_out:
     so many training images at the end are not trained on, settings being chosen on them; distilled: share of the loss
-    that follows the float network's answers; shortcuts: those of residual blocks have 8 bits, whatever layers read."""
+    that follows the float network's answers; shortcuts: those of residual blocks have 8 bits, whatever layers read;
+    before_pools: modules of convolutions whose results a pool reads before their batch norm: 8 bits, not signs."""
 
     network: Callable[[], nn.Module]
     recipe: str
@@ -72,6 +74,14 @@ class Training:
     held_out: int = 0
     distilled: float = 0.0
     shortcuts: bool = False
+    before_pools: tuple[str, ...] = ()
+
+    def rules(self) -> Recipe:
+        """The preset, and what is said of pools before it."""
+        preset = recipe(self.recipe)
+        wide = {"format": "int8", "symmetric": True, "block": "tensor", "scale": "restricted", "method": "moving(0.99)"}
+        first = [Rule.model_validate({"module": name, "activations": wide}) for name in self.before_pools]
+        return preset.model_copy(update={"rules": (*first, *preset.rules)})
 
 
 def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
@@ -86,7 +96,7 @@ def run(training: Training, given: Given, log: Log) -> Mapping[str, Any]:
     calibration = data.calibration.inputs(training.batch_size, training.normalize)
     model = fold(capture(net.eval(), next(iter(calibration))), norms="keep")
     model = separate_shortcuts(model) if training.shortcuts else model
-    learning = trainable(calibrate(model, plan(model, training.recipe), calibration))
+    learning = trainable(calibrate(model, plan(model, training.rules()), calibration))
     log(f"learning by {training.recipe}")
     trained = WithScalingMaps(learning) if training.scaling_maps else learning
     teacher = Distillation(copy.deepcopy(original).eval(), share=training.distilled) if training.distilled else None
@@ -215,7 +225,7 @@ def _signs(method: str, what: str, source: str, published: Mapping[str, float]) 
             "so of 50 000 images at full width)")
     return _row(f"{method}-vgg", told, source, published,
                 Training(vgg_signs, method, 3, 6, IMAGENET, Adam(3e-3), batch_size=64, schedule=WarmedCosine(0.05),
-                         moves=2, held_out=2000), 330, "cifar10:DIR")
+                         moves=2, held_out=2000, before_pools=BEFORE_POOLS), 330, "cifar10:DIR")
 
 
 _LSQ = "Esser et al. 2020, arXiv:1902.08153 (ImageNet only: a small analogue)"

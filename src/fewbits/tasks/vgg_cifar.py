@@ -34,6 +34,10 @@ def vgg_small() -> nn.Sequential:
     return nn.Sequential(*_features(), nn.Linear(8192, 10))
 
 
+BEFORE_POOLS = ("0", "7", "14")
+"""Convolutions of `vgg_signs` whose results a pool reads."""
+
+
 def vgg_signs(width: int = 32) -> nn.Sequential:
     """An untrained VGG-small for signs, a quarter as wide, with one convolution before the first pool: 298 676
     parameters.
