@@ -1,9 +1,12 @@
 """The threads that calls share: any number, several callers at once, forked processes, and none left at work."""
 
+import multiprocessing
 import os
 import platform
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -77,23 +80,49 @@ def test_callers_at_once_with_other_threads_each() -> None:
     assert not failed
 
 
+def in_a_fork(does: Callable[[], None]) -> int:
+    """The exit code of a forked process that does this: 0, or 1 where it raises."""
+    child = os.fork()
+    if child == 0:
+        try:
+            does()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own() -> None:
     rng = np.random.default_rng(7)
     same = Same(square(rng), codes(rng, 1, 28, 28, 64), 3, 5)
     same.run()
-    child = os.fork()
-    if child == 0:
-        try:
-            for _ in range(5):
-                same.run()
-            os._exit(0)
-        finally:
-            os._exit(1)
+    assert in_a_fork(same.run) == 0
+    same.run()
+
+
+def without_room() -> None:
+    """Runs on 32 threads in a process that has no memory for so many stacks."""
+    import resource
+
+    rng = np.random.default_rng(9)
+    same = Same(square(rng), codes(rng, 1, 28, 28, 64), 32, 20)
+    most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + 2**21
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     for _ in range(5):
         same.run()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(list(Path("/proc/self/task").iterdir())) < 32
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="how much memory there is is read from Linux's /proc")
+def test_where_threads_cannot_be_had_the_others_do_all() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=without_room)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="the states of threads are read from Linux's /proc")

@@ -99,11 +99,13 @@ class Pool {
   }
 
   void grow(int32_t wanted) {
+    if (started_ >= wanted || Clock::now() < again_) return;
     while (started_ < wanted) {
       try {
         std::thread([this, own = started_ + 1, seen = turn_of(ready_.load())] { work(own, seen); }).detach();
-      } catch (const std::exception&) {  // none to be had, or no memory for it
-        return;                          // fewer threads: the parts are the same
+      } catch (const std::exception&) {  // none to be had, or no memory for it: fewer threads, and the parts are the same
+        again_ = Clock::now() + std::chrono::seconds(1);  // asking takes longer than some calls
+        return;
       }
       ++started_;
     }
@@ -141,6 +143,7 @@ class Pool {
   alignas(64) std::atomic<uint32_t> asleep_{0};  // a bit for each thread
   std::atomic<int32_t> batches_{0}, wanted_{0};  // how many run; on how many threads at most
   int32_t started_ = 0;
+  Clock::time_point again_{};  // when more may be asked for
   std::mutex mutex_;
   std::condition_variable wake_[kMostThreads];
 };
