@@ -224,8 +224,8 @@ Shared shared(const Conv& p, int32_t threads) {
   }
   if (c.batch >= threads && (c.batch % threads == 0 || c.batch >= 4 * threads)) return {Share::kImages, p.image_bytes, threads * p.image_bytes};
   // Rows where they come out even.
-  const int64_t rows = (p.high + threads - 1) / threads * threads;
-  if (h.kind != kDepthwise && (!p.copied || 8 * rows > 9 * p.high)) return {Share::kPixels, 0, p.image_bytes};
+  const int64_t high = p.high, rows = (high + threads - 1) / threads * threads;
+  if (h.kind != kDepthwise && (!p.copied || 8 * rows > 9 * high)) return {Share::kPixels, 0, p.image_bytes};
   const int64_t reach = static_cast<int64_t>(c.kernel_h - 1) * c.dilation_h + 1;
   const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * (h.wide ? 2 : 1);
   const int64_t more = p.copied ? aligned((reach > c.stride_h ? reach - c.stride_h : 0) * line + kSlack) : 0;
@@ -490,7 +490,7 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch, const fb_c
   const int64_t pixels = static_cast<int64_t>(p.high) * p.wide, steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
   const int32_t columns = c.groups > 1 ? c.groups : h.blocks;
   // Fewer products are done before another thread has what it reads.
-  const int64_t products = c.batch * pixels * (h.kind == kDepthwise ? c.channels / 16 * c.kernel_h * c.kernel_w : steps * h.blocks * c.groups);
+  const int64_t products = c.batch * pixels * h.blocks * (h.kind == kDepthwise ? static_cast<int64_t>(c.kernel_h) * c.kernel_w : steps * c.groups);
   if (products < (kernels().tiles && h.kind != kDepthwise ? 65536 : 16384)) threads = 1;
   const Shared how = shared(p, threads);
   int32_t* sums = reinterpret_cast<int32_t*>(scratch);
