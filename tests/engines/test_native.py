@@ -12,11 +12,15 @@ import pytest
 import torch
 
 from fewbits.engines.executable import Executable
-from fewbits.engines.native import FORMS
+from fewbits.engines.native import FORMS, few
 from fewbits.engines.native.executor import NativeExecutor
 from fewbits.engines.torch.executor import TorchExecutor
 from fewbits.errors import DataError, KernelError, ProgramError
-from fewbits.kernels import library
+from fewbits.kernels import library, structs
+from fewbits.kernels.calls import Calls
+from fewbits.kernels.conv import Layer
+from fewbits.kernels.few_bits import Few, Planes
+from fewbits.kernels.rescaling import Rescaling
 from fewbits.numerics.block import CHANNEL
 from fewbits.numerics.encoding import Encoding, Quantized
 from fewbits.numerics.formats import parse
@@ -274,6 +278,48 @@ def test_layers_of_few_numbers(levels: tuple[int, ...], zero: int, weights: tupl
         pairs = planes[0].weights.bits * planes[0].codes.bits if planes else 0
     if level == "avx512":
         assert pairs == (0 if 5 in levels else (1 if len(levels) == 2 else 2) * (1 if len(weights) == 2 else 2))
+
+
+@pytest.mark.parametrize("level", NATIVE)
+@pytest.mark.parametrize("faster", [True, False])
+def test_layers_of_few_numbers_whatever_is_measured(faster: bool, level: library.Level,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few, "_SURE", 1e9)  # every layer is tried
+    monkeypatch.setattr(few, "_are_faster", lambda *given: faster)
+    rng = np.random.default_rng(4)
+    program = few_numbers(rng, (0, 1, 2, 3), 0, (-1, 0, 1))
+    inputs = {"x": rng.normal(0, 5, (2, 3, 10, 10)).astype(np.float32)}
+    with library.use(level):
+        executor = NativeExecutor(program)
+        same(program, reference.run(program, inputs), executor.run(inputs))
+        assert (executor._packed["c.sums in planes"] is not None) == faster
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_planes_are_timed_beside_products_of_eight_bits(faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both run over one image; the smaller of their least times wins, whatever single runs took."""
+    rng = np.random.default_rng(5)
+    layer = Layer(np.where(rng.random((64, 3, 3, 64)) < 0.5, -1, 1).astype(np.int8), None,
+                  Rescaling(structs.SUMS, structs.S32), 1, margins=(1, 1, 1, 1))
+    planes = Planes((layer.weights > 0).astype(np.uint8), Few(1, -1, 2), Few(1, -1, 2), None, layer.rescaling,
+                    margins=(1, 1, 1, 1))
+    told = iter([(9.0, 2.0), (1.0, 8.0), (7.0, 7.0), (3.0, 2.0)])
+    batches, turn = [], []
+
+    def taken(calls: Calls) -> float:
+        calls.run()
+        call, = calls._calls
+        batches.append(call.batch)
+        if not turn:
+            turn.extend(next(told))
+        by_planes, by_eight = (turn[0], turn[1]) if faster else (turn[1], turn[0])
+        if len(batches) % 2 == 0:
+            turn.clear()
+        return by_planes if isinstance(call, structs.Binary) else by_eight
+
+    monkeypatch.setattr(few, "_time", taken)
+    assert few._are_faster(planes, planes.packed(), layer, (5, 12, 12, 64)) == faster
+    assert batches == [1] * 8
 
 
 def test_a_constant_that_is_added_broadcasts_whatever_the_batch() -> None:

@@ -1,16 +1,20 @@
 """Layers of few numbers: by bit planes, from their nonzero weights, or from packed bits, where that is faster.
 
-Chosen from the weights and from the codes that the program can write, so that every choice is exact.
+Chosen from the weights and from the codes that the program can write, so that every choice is exact; between planes and
+products of 8 bits by their cost, and where processors differ by trying both.
 """
 
+import time
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fewbits.engines.native.context import Context, Stored
 from fewbits.kernels import library, structs
-from fewbits.kernels.conv import Layer
+from fewbits.kernels.calls import Calls, address, aligned
+from fewbits.kernels.conv import Layer, pack
 from fewbits.kernels.few_bits import ByPicks, ByPlaces, Few, FewBits, Planes, Pruned
 from fewbits.program import ops as op
 from fewbits.program.ops import is_move, reads
@@ -27,8 +31,15 @@ _PLANES: dict[library.Level, float] = {"portable": 0.5, "avx2": 0.16, "avxvnni":
 
 _OF_MANY_ROWS: dict[library.Level, float] = {**_PLANES, "avxvnni": 1.2, "amx": 4.0}
 """The same for convolutions, and for linear layers of _MANY_ROWS: where weights are read once for many pixels, planes
-lose to VNNI in registers of 32 bytes (benchmarks.few_bit_networks: binary VGG-small 4305 µs, 3716 in 8 bits), and to
-tiles (signs, 4096 to 4096, 32 rows: 556 µs, 365 by tiles; 16 rows: 299, 322; Xeon)."""
+lose to VNNI in registers of 32 bytes, and to tiles (signs, 4096 to 4096, 32 rows: 556 µs, 365 by tiles; 16 rows: 299,
+322; Xeon)."""
+
+_SURE = 2.0
+"""Where one way is estimated to take so many times as long as the other, they are not tried: between two processors of
+one level the estimates were wrong by up to 1.7 (2-bit VGG-small at avx512: 1.29 times as fast as in 8 bits on an AMD
+EPYC, 0.76 times on an Intel Xeon)."""
+
+_TURNS = 4
 
 _MANY_ROWS = 16
 
@@ -44,8 +55,7 @@ def few_call(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, 
     """Appends a layer over [batch, height, width, C] where its few numbers make it faster; None for any other."""
     if x.dtype != np.uint8 or layer.groups != 1:
         return None
-    many = isinstance(node, op.Conv) or sizes[2] >= _MANY_ROWS
-    made = _planes(context, node, layer, many)
+    made = _planes(context, node, layer, sizes)
     if made is not None:
         planes, packed = made
         return _append(context, node, x, y, planes.struct(sizes, packed), (planes, packed))
@@ -67,15 +77,12 @@ def _append(context: Context, node: op.Conv | op.Linear, x: Stored, y: Stored, c
 # ------------------------------------------------------------------------------- bit planes
 
 
-def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer, many: bool) -> tuple[Planes, tuple] | None:
-    pair = (_OF_MANY_ROWS if many else _PLANES)[library.level()]
-    if pair > 1:
-        return None
-    held = context.once(f"{node.name} in planes", lambda: _in_planes(context, node, layer, pair))
+def _planes(context: Context, node: op.Conv | op.Linear, layer: Layer, sizes: Sizes) -> tuple[Planes, tuple] | None:
+    held = context.once(f"{node.name} in planes", lambda: _in_planes(context, node, layer, sizes))
     return None if held is None else (replace(held[0], rescaling=layer.rescaling), held[1])  # the sums may be wanted
 
 
-def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer, pair: float) -> tuple[Planes, tuple] | None:
+def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer, sizes: Sizes) -> tuple[Planes, tuple] | None:
     codes = _few_codes(context, context.margins[node.input].input if node.input in context.margins else node.input)
     if codes is None:
         return None
@@ -92,12 +99,39 @@ def _in_planes(context: Context, node: op.Conv | op.Linear, layer: Layer, pair: 
     padded = (depth + 63) // 64 * 64
     once = layer.stride == layer.dilation == (1, 1)
     eight = _WINOGRAD.get(library.level(), 1.0) if layer.weights.shape[1:3] == (3, 3) and once else 1.0
-    if depth < 64 or read.bits * weights.bits * padded * pair > depth * eight:
+    many = isinstance(node, op.Conv) or sizes[2] >= _MANY_ROWS
+    pair = (_OF_MANY_ROWS if many else _PLANES)[library.level()]
+    estimated = read.bits * weights.bits * padded * pair / (depth * eight)
+    if depth < 64 or estimated > _SURE:
         return None
     w = ((layer.weights.astype(np.int64) - values[0]) // step).astype(np.uint8)
     made = Planes(w, weights, read, layer.bias, layer.rescaling, layer.stride, layer.dilation, layer.margins)
     packed = made.packed()
+    if estimated > 1 / _SURE and not _are_faster(made, packed, layer, sizes):
+        return None
     return replace(made, w=np.broadcast_to(np.uint8(0), w.shape)), packed  # its shape is enough
+
+
+def _are_faster(planes: Planes, packed: tuple, layer: Layer, sizes: Sizes) -> bool:
+    """Whether planes take less time than products of 8 bits, both tried in turns over one image of the size at hand:
+    the best of some runs each."""
+    one = (1, *sizes[1:])
+    x, y = aligned(prod(one) + structs.BEYOND), aligned((*layer.out_size(*one[1:3]), len(layer.weights)), np.int32)
+    dense = layer.struct(one, beyond=structs.BEYOND)
+    blob = pack(dense)
+    ways = (planes.struct(one, packed), dense)
+    for call in ways:
+        call.x, call.y = address(x), address(y)
+    runs = [Calls([call]) for call in ways]
+    best = [min(taken) for taken in zip(*([_time(run) for run in runs] for _ in range(_TURNS)), strict=True)]
+    del blob
+    return best[0] < best[1]
+
+
+def _time(calls: Calls) -> float:
+    begun = time.perf_counter()
+    calls.run()
+    return time.perf_counter() - begun
 
 
 def _few_codes(context: Context, name: str) -> tuple[int, ...] | None:
