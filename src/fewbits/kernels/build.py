@@ -22,7 +22,7 @@ PORTABLE = tuple(f"portable/{name}.c" for name in (
     "requantize_float", "requantize_levels", "requantize_fixed", "requantize_row", "dot", "pair", "table", "pool",
     "softmax", "norm", "quantize", "move", "packed"))
 SIMD = tuple(f"simd/{name}.cpp" for name in ("level_table", "product", "depthwise", "tiles", "winograd", "few_bits",
-                                             "planes", "table", "pool"))
+                                             "planes", "table", "levels", "pool"))
 LIBRARY = HERE / {"win32": "fewbits_kernels.dll", "darwin": "libfewbits_kernels.dylib"}.get(
     sys.platform, "libfewbits_kernels.so")
 FLAGS = ("-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall",
