@@ -123,6 +123,7 @@ def test_threads_at_once() -> None:
     def run() -> None:
         for _ in range(20):
             found.append(executor.run(made.inputs))
+            assert executor.arena(made.inputs).size > 0
             found.append(NativeExecutor(made.program).run(made.inputs))
 
     threads = [threading.Thread(target=run) for _ in range(3)]

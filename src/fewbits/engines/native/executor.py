@@ -153,11 +153,13 @@ class NativeExecutor:
 
     def fallbacks(self, inputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         """Names of the nodes that run in torch."""
-        return self._for(inputs, (), False).fallbacks
+        with self._lock:
+            return self._for(inputs, (), False).fallbacks
 
     def arena(self, inputs: Mapping[str, np.ndarray]) -> Arena:
         """Where the values lie for inputs of these sizes."""
-        return self._for(inputs, (), False).arena
+        with self._lock:
+            return self._for(inputs, (), False).arena
 
     # --------------------------------------------------------------------------------- compiling
 
