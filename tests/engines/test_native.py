@@ -319,7 +319,7 @@ def test_planes_are_timed_beside_products_of_eight_bits(faster: bool, monkeypatc
         return by_planes if isinstance(call, structs.Binary) else by_eight
 
     monkeypatch.setattr(few, "_time", taken)
-    assert few._are_faster(planes, planes.packed(), layer, (5, 12, 12, 64)) == faster
+    assert few._are_faster(planes, planes.packed(), layer, (5, 12, 12, 64), 100) == faster
     assert batches == [1] * 8
 
 
