@@ -218,8 +218,8 @@ def _resnet(method: str, what: str, source: str, epochs: int, rate: float = 3e-3
 
 
 def _signs(method: str, what: str, source: str, published: Mapping[str, float]) -> Row:
-    """On training images 8000 to 9999, after a float network of 3 epochs (58.7 % there) and 2 epochs of signs, XNOR-Net has
-    47.0 % at a rate of 0.001 and 46.0 % at 0.003, and BNN 45.7 % at 0.003, which was chosen when a part of the hidden
+    """On training images 8000 to 9999, after a float network of 3 epochs (58.7 % there) and 2 epochs of signs, XNOR-Net
+    has 47.0 % at a rate of 0.001 and 46.0 % at 0.003, BNN 45.7 % at 0.003, which was chosen when a part of the hidden
     layers still had 8 bits by mistake (47.4 and 47.6 %, BNN 44.8 and 46.0 %): one point is one standard error."""
     told = (f"{what}: a VGG-small of a quarter of the width, one convolution less, for 6 epochs of 8000 CIFAR-10 "
             "images, moved and mirrored, from a float network of 3 epochs; 500 test images (the papers: 500 epochs or "
