@@ -14,6 +14,7 @@ from fewbits.engines.processor import this_processor
 
 sys.path.append(str(Path(__file__).parent))
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start: two threads may add in another order
 os.environ["FEWBITS_CACHE"] = ""  # which engine was the fastest is not kept
 # How long an example takes is the machine's affair: a busy one must not fail a property.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
