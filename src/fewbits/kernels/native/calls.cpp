@@ -125,7 +125,9 @@ int32_t check_windows(const Windows& c) {
 struct Conv {
   fb_conv c;
   int32_t high, wide;             // of the output
-  int64_t image_bytes, output;    // of one image: bytes with margins, codes of the output
+  int64_t read_bytes, image_bytes, output;  // of one image: bytes as they come, with margins, codes of the output
+  int64_t line, reach;            // with margins: bytes of a line; lines under the kernel
+  int64_t steps;                  // of the dense form, of a block of columns
   int64_t sums_bytes;
   bool copied;
 };
@@ -149,10 +151,12 @@ Conv prepared(const fb_conv& call) {
   const bool widened = h.wide && c.x_type == FB_U8;
   const Runs runs = runs_of(c, h.wide != 0);
   const bool reads_on = h.kind == kDepthwise ? c.channels % 16 != 0 : runs.steps * (h.wide ? 2 : 4) != runs.codes;
+  p.read_bytes = static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
+  p.line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * item;
+  p.reach = static_cast<int64_t>(c.kernel_h - 1) * c.dilation_h + 1;
+  p.steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
   p.copied = margins || widened || (reads_on && c.beyond < kSlack - 1);
-  p.image_bytes = p.copied ? aligned(static_cast<int64_t>(c.height + c.top + c.bottom) * (c.width + c.left + c.right) *
-                                         c.channels * item + kSlack)
-                           : 0;
+  p.image_bytes = p.copied ? aligned(static_cast<int64_t>(c.height + c.top + c.bottom) * p.line + kSlack) : 0;
   p.sums_bytes = (h.kind == kDepthwise ? h.blocks : static_cast<int64_t>(h.blocks) * h.groups) * 64;
   return p;
 }
@@ -217,7 +221,7 @@ Shared shared(const Conv& p, int32_t threads) {
   threads = threads_of_call(threads);
   if (h.kind != kDepthwise) {
     const int64_t weights = h.bytes - h.steps, written = p.output * size_of(c.rescale.type);
-    const int64_t read = p.copied ? p.image_bytes : static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
+    const int64_t read = p.copied ? p.image_bytes : p.read_bytes;
     const int64_t least = c.groups > 1 ? 1 : side_by_side();
     const bool few = pixels < 24 * threads && columns >= threads;
     if (few || (weights > read + written && columns >= least * threads)) return {Share::kColumns, p.image_bytes, threads * p.image_bytes};
@@ -226,9 +230,7 @@ Shared shared(const Conv& p, int32_t threads) {
   // Rows where they come out even.
   const int64_t high = p.high, rows = (high + threads - 1) / threads * threads;
   if (h.kind != kDepthwise && (!p.copied || 8 * rows > 9 * high)) return {Share::kPixels, 0, p.image_bytes};
-  const int64_t reach = static_cast<int64_t>(c.kernel_h - 1) * c.dilation_h + 1;
-  const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * (h.wide ? 2 : 1);
-  const int64_t more = p.copied ? aligned((reach > c.stride_h ? reach - c.stride_h : 0) * line + kSlack) : 0;
+  const int64_t more = p.copied ? aligned((p.reach > c.stride_h ? p.reach - c.stride_h : 0) * p.line + kSlack) : 0;
   return {Share::kRows, more, p.image_bytes + (threads - 1) * more};
 }
 
@@ -390,9 +392,10 @@ struct Ahead {
 Ahead ahead_of(const fb_conv* next, int32_t threads, int32_t number) {
   if (!next || !kernels().tiles || next->layout != FB_PACKED || static_cast<const Packed*>(next->weights)->kind != kDense) return {nullptr, 0};
   const Packed& h = *static_cast<const Packed*>(next->weights);
-  const int64_t block = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run * (h.bits ? 8 * h.bits : 64);
+  const Conv p = prepared(*next);
+  const int64_t block = p.steps * (h.bits ? 8 * h.bits : 64);
   int64_t first = 0;
-  if (next->groups == 1 && shared(prepared(*next), threads).by == Share::kColumns) {
+  if (next->groups == 1 && shared(p, threads).by == Share::kColumns) {
     const int64_t least = side_by_side(), pieces = (h.blocks + least - 1) / least;
     first = number * ((pieces + threads - 1) / threads) * least;
   }
@@ -417,14 +420,12 @@ void run_portion(const Conv& p, const int32_t* sums, const Portion& part) {
   const Packed& h = *static_cast<const Packed*>(c.weights);
   const uint8_t* base = static_cast<const uint8_t*>(c.weights);
   const int32_t item = h.wide ? 2 : 1;
-  const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * item;
-  const int64_t steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
   const uint8_t* x = part.x;
   uint8_t* y = part.y;
   int64_t begin = part.begin, end = part.end;
   if (part.copy) {
-    const int64_t row = begin / p.wide, rows = (end - begin) / p.wide, reach = static_cast<int64_t>(c.kernel_h - 1) * c.dilation_h + 1;
-    copy_rows(p, h, x, part.copy, row * c.stride_h, (row + rows - 1) * c.stride_h + reach);
+    const int64_t row = begin / p.wide, rows = (end - begin) / p.wide;
+    copy_rows(p, h, x, part.copy, row * c.stride_h, (row + rows - 1) * c.stride_h + p.reach);
     x = part.copy;
     y += begin * c.out_channels * size_of(c.rescale.type);
     end -= begin;
@@ -435,10 +436,10 @@ void run_portion(const Conv& p, const int32_t* sums, const Portion& part) {
     const int32_t number = c.kernel_h * c.kernel_w;
     for (int32_t tap = 0; tap < (number + 3) / 4 * 4; ++tap) {
       const int32_t there = tap < number ? tap : 0;
-      taps[tap] = static_cast<int32_t>(there / c.kernel_w * c.dilation_h * line + there % c.kernel_w * c.dilation_w * c.channels);
+      taps[tap] = static_cast<int32_t>(there / c.kernel_w * c.dilation_h * p.line + there % c.kernel_w * c.dilation_w * c.channels);
     }
     const Depthwise d{x, base + h.steps, sums, &c.rescale, y, taps, number, c.channels, p.wide,
-                      static_cast<int64_t>(c.stride_w) * c.channels, c.stride_h * line};
+                      static_cast<int64_t>(c.stride_w) * c.channels, c.stride_h * p.line};
     k.depthwise(&d, begin / p.wide, end / p.wide);
     return;
   }
@@ -448,7 +449,7 @@ void run_portion(const Conv& p, const int32_t* sums, const Portion& part) {
     const int32_t columns = c.out_channels / c.groups;
     Product product{};
     product.x = x + static_cast<int64_t>(group) * h.depth * item;
-    product.steps = base + h.steps + block * steps * (h.bits ? 8 * h.bits : 64);
+    product.steps = base + h.steps + block * p.steps * (h.bits ? 8 * h.bits : 64);
     product.sums = sums + block * 16;
     if (h.extra_first) {
       product.extra = base + h.extra;
@@ -462,10 +463,10 @@ void run_portion(const Conv& p, const int32_t* sums, const Portion& part) {
     product.columns = columns;
     product.width = p.wide;
     product.pixel = static_cast<int64_t>(c.stride_w) * c.channels * item;
-    product.line = c.stride_h * line;
+    product.line = c.stride_h * p.line;
     product.runs_y = h.runs_y;
     product.runs_x = h.runs_x;
-    product.run_y = c.dilation_h * line;
+    product.run_y = c.dilation_h * p.line;
     product.run_x = static_cast<int64_t>(c.dilation_w) * c.channels * item;
     product.steps_of_run = h.steps_of_run;
     product.wide = h.wide != 0;
@@ -487,19 +488,17 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch, const fb_c
     return;
   }
   const Packed& h = *static_cast<const Packed*>(c.weights);
-  const int64_t pixels = static_cast<int64_t>(p.high) * p.wide, steps = static_cast<int64_t>(h.runs_y) * h.runs_x * h.steps_of_run;
+  const int64_t pixels = static_cast<int64_t>(p.high) * p.wide;
   const int32_t columns = c.groups > 1 ? c.groups : h.blocks;
   // Fewer products are done before another thread has what it reads.
-  const int64_t products = c.batch * pixels * h.blocks * (h.kind == kDepthwise ? static_cast<int64_t>(c.kernel_h) * c.kernel_w : steps * c.groups);
+  const int64_t products = c.batch * pixels * h.blocks * (h.kind == kDepthwise ? static_cast<int64_t>(c.kernel_h) * c.kernel_w : p.steps * c.groups);
   if (products < (kernels().tiles && h.kind != kDepthwise ? 65536 : 16384)) threads = 1;
   const Shared how = shared(p, threads);
   int32_t* sums = reinterpret_cast<int32_t*>(scratch);
   uint8_t* const copy = p.copied ? scratch + aligned(p.sums_bytes) : nullptr;
   start_sums(c, h, sums);
-  const int64_t in_bytes = static_cast<int64_t>(c.height) * c.width * c.channels * (c.x_type == FB_S16 ? 2 : 1);
-  const int64_t line = static_cast<int64_t>(c.width + c.left + c.right) * c.channels * (h.wide ? 2 : 1);
   const auto portion = [&](int64_t image, int32_t number) {
-    const uint8_t* const x = static_cast<const uint8_t*>(c.x) + image * in_bytes;
+    const uint8_t* const x = static_cast<const uint8_t*>(c.x) + image * p.read_bytes;
     uint8_t* const y = static_cast<uint8_t*>(c.y) + image * p.output * size_of(c.rescale.type);
     return Portion{x, y, copy, 0, pixels, 0, columns, image + 1 < c.batch ? Ahead{nullptr, 0} : ahead_of(next, threads, number)};
   };
@@ -527,30 +526,30 @@ void run_conv(const fb_conv& call, int32_t threads, uint8_t* scratch, const fb_c
     return;
   }
   for (int64_t image = 0; image < c.batch; ++image) {
-    Portion whole = portion(image, 0);
     if (how.by == Share::kRows) {
       parallel(threads, p.high, 1, 1, [&](int64_t b, int64_t e, int32_t number) {
-        Portion part = whole;
-        if (copy) part.copy += b * c.stride_h * line + number * how.image_bytes;
+        Portion part = portion(image, number);
+        if (copy) part.copy += b * c.stride_h * p.line + number * how.image_bytes;
         part.begin = b * p.wide;
         part.end = e * p.wide;
-        part.ahead = ahead_of(image + 1 < c.batch ? nullptr : next, threads, number);
         run_portion(p, sums, part);
       });
       continue;
     }
     if (copy) {
       const int64_t lines = c.height + c.top + c.bottom;
-      parallel(threads, lines, line > 0 ? (kGrain + line - 1) / line : 1, 1,
-               [&](int64_t b, int64_t e) { copy_rows(p, h, whole.x, copy + b * line, b, e); });
-      whole.x = copy;
-      whole.copy = nullptr;
+      const uint8_t* const x = static_cast<const uint8_t*>(c.x) + image * p.read_bytes;
+      parallel(threads, lines, (kGrain + p.line - 1) / p.line, 1,
+               [&](int64_t b, int64_t e) { copy_rows(p, h, x, copy + b * p.line, b, e); });
     }
     // Tiles want whole rows.
-    const int64_t grain = kernels().tiles && c.stride_h * line != p.wide * static_cast<int64_t>(c.stride_w) * c.channels * (h.wide ? 2 : 1) ? p.wide : 24;
+    const int64_t grain = kernels().tiles && c.stride_h * p.line != p.wide * static_cast<int64_t>(c.stride_w) * c.channels * (h.wide ? 2 : 1) ? p.wide : 24;
     parallel(threads, pixels, grain, grain, [&](int64_t b, int64_t e, int32_t number) {
-      Portion part = whole;
-      part.ahead = ahead_of(image + 1 < c.batch ? nullptr : next, threads, number);
+      Portion part = portion(image, number);
+      if (copy) {
+        part.x = copy;
+        part.copy = nullptr;
+      }
       part.begin = b;
       part.end = e;
       run_portion(p, sums, part);
